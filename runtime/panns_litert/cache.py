@@ -1,0 +1,22 @@
+"""Where downloads and converted bundles are kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+CACHE_VARIABLE = "PANNS_LITERT_CACHE"
+
+
+def cache_dir() -> Path:
+    """The cache folder: $PANNS_LITERT_CACHE, or the platform's place for caches. It may not exist yet."""
+    if folder := os.environ.get(CACHE_VARIABLE):
+        return Path(folder).expanduser()
+    return platformdirs.user_cache_path("panns-litert", appauthor=False)
+
+
+def bundle_dir(model: str, *, graph: str, seconds: float, precision: str) -> Path:
+    """The folder of one cached bundle."""
+    return cache_dir() / "bundles" / f"{model}_{graph}_{seconds:g}s_{precision}"

@@ -1,0 +1,49 @@
+"""The errors that this project raises for bad input, a broken file or a failed check.
+
+Every error is a `PannsLitertError` and also the built-in type that fits it, so that callers can catch
+either. A message says what was wrong, what was expected and what to do.
+"""
+
+
+class PannsLitertError(Exception):
+    """Root of every error that is raised on purpose."""
+
+
+class SpecError(PannsLitertError, ValueError):
+    """A front-end specification is not valid."""
+
+
+class AudioError(PannsLitertError, ValueError):
+    """Audio cannot be used: unreadable, empty, not finite, wrong dtype or rank."""
+
+
+class BundleError(PannsLitertError, ValueError):
+    """A bundle is incomplete, altered or of an unknown format."""
+
+
+class ModelError(PannsLitertError, ValueError):
+    """A model name is unknown, or a network cannot do what was asked."""
+
+
+class CheckpointError(PannsLitertError, ValueError):
+    """A checkpoint is truncated, altered, of another network, or not a checkpoint."""
+
+
+class DownloadError(PannsLitertError, OSError):
+    """A checkpoint could not be downloaded or stored."""
+
+
+class ConversionError(PannsLitertError, RuntimeError):
+    """The converter failed. The message names the file with its log."""
+
+
+class ParityError(PannsLitertError, ArithmeticError):
+    """At least one parity gate failed. `report` holds every figure that was taken."""
+
+    def __init__(self, message: str, report: object = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class MissingDependencyError(PannsLitertError, ImportError):
+    """An optional part of the package is not installed."""

@@ -1,0 +1,345 @@
+"""Bundle: the folder that `convert` writes and every runtime reads.
+
+    <model>_<dataset>_<precision>.tflite   mel_basis.bin   <labels>.txt   manifest.json   README.md
+
+`manifest.json` says everything else: front end, shapes, hashes, source and proof. Reading is strict: an
+unknown format version, a missing or altered file, a shape that does not fit is one clear error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panns_litert.errors import BundleError, SpecError
+from panns_litert.frontend import FrontEndSpec, mel_basis
+from panns_litert.parity import Check
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+MEL_BASIS = "mel_basis.bin"
+MODEL_CARD = "README.md"
+GRAPHS = ("logmel",)
+PRECISIONS = ("fp32", "fp16")
+
+_REMEDY = "convert it again, or copy the whole folder again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """Name, static shape and dtype of an input or output."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """What a file of the bundle is, and how to tell that it is unaltered."""
+
+    role: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The checkpoint that a bundle was made from. `url` is None for a file of the user's own."""
+
+    file: str
+    sha256: str
+    url: str | None
+    licence: str
+    attribution: str
+    published_map: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything that a reader needs to know about a bundle. Checked on construction.
+
+    Raises:
+        BundleError: the parts contradict each other.
+    """
+
+    format_version: int
+    model: str
+    network: str
+    description: str
+    source: Source
+    front_end: FrontEndSpec
+    graph: str
+    clip_seconds: float
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    files: dict[str, FileRecord]
+    precision: str
+    parity: tuple[Check, ...]
+    gpu: dict[str, Any] | None
+    versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if self.format_version != FORMAT_VERSION:
+            raise BundleError(
+                f"format_version {self.format_version!r}; this version reads {FORMAT_VERSION}; "
+                "update panns-litert or convert the model again"
+            )
+        if self.graph not in GRAPHS:
+            raise BundleError(f"graph {self.graph!r}; expected one of {', '.join(GRAPHS)}")
+        if self.precision not in PRECISIONS:
+            raise BundleError(f"precision {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
+        if not (math.isfinite(self.clip_seconds) and self.clip_seconds > 0):
+            raise BundleError(f"clip_seconds {self.clip_seconds!r}; expected a number > 0")
+        expected = TensorSpec(name="logmel", shape=(1, 1, self.frames, self.front_end.n_mels))
+        if self.inputs != (expected,):
+            raise BundleError(f"inputs {self.inputs}; the front end and clip_seconds give {expected}")
+        names = tuple(output.name for output in self.outputs)
+        if names[:2] != ("probs", "embedding"):
+            raise BundleError(f"outputs {', '.join(names) or 'none'}; expected probs, embedding")
+        for output in self.outputs:
+            if output.dtype != "float32" or len(output.shape) < 2 or output.shape[0] != 1 or min(output.shape) < 1:
+                raise BundleError(f"output {output}; expected float32 of shape (1, …)")
+        roles = sorted(record.role for record in self.files.values())
+        if roles != ["labels", "mel_basis", "model", "model_card"]:
+            raise BundleError(f"files with roles {roles}; expected labels, mel_basis, model, model_card, one each")
+        for name in self.files:
+            if name != os.path.basename(name) or name in ("", ".", "..", MANIFEST) or "\\" in name:
+                raise BundleError(f"file name {name!r}; expected a plain name inside the bundle")
+
+    @property
+    def clip_samples(self) -> int:
+        """Samples of one clip."""
+        return self.front_end.samples(self.clip_seconds)
+
+    @property
+    def frames(self) -> int:
+        """Log-mel frames of one clip."""
+        return self.front_end.frames(self.clip_samples)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self.outputs[0].shape[1]
+
+    def file(self, role: str) -> str:
+        """Name of the file with that role: model, mel_basis, labels or model_card."""
+        return next(name for name, record in self.files.items() if record.role == role)
+
+    def to_json(self) -> str:
+        """The manifest as indented JSON, the same text for the same content."""
+        data = asdict(self)
+        data["parity"] = [check.to_dict() for check in self.parity]
+        return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """The manifest from JSON, strictly: every field of the format, and no other.
+
+        Raises:
+            BundleError: not JSON, or not this format.
+        """
+        try:
+            data = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise BundleError(f"not JSON: {error}") from error
+        if not isinstance(data, dict) or "format_version" not in data:
+            raise BundleError("no format_version; expected the manifest of a panns-litert bundle")
+        if data["format_version"] != FORMAT_VERSION:  # before anything else: other fields may differ too
+            raise BundleError(
+                f"format_version {data['format_version']!r}; this version reads {FORMAT_VERSION}; "
+                "update panns-litert or convert the model again"
+            )
+        data = _exactly(cls, data)
+        try:
+            return cls(
+                format_version=FORMAT_VERSION,
+                model=_typed(data, "model", str),
+                network=_typed(data, "network", str),
+                description=_typed(data, "description", str),
+                source=Source(**_exactly(Source, data["source"])),
+                front_end=FrontEndSpec.from_dict(data["front_end"]),
+                graph=_typed(data, "graph", str),
+                clip_seconds=float(_typed(data, "clip_seconds", (int, float))),
+                inputs=_tensors(data["inputs"]),
+                outputs=_tensors(data["outputs"]),
+                files={
+                    str(name): FileRecord(**_exactly(FileRecord, record))
+                    for name, record in _typed(data, "files", dict).items()
+                },
+                precision=_typed(data, "precision", str),
+                parity=tuple(Check.from_dict(check) for check in _typed(data, "parity", list)),
+                gpu=data["gpu"],
+                versions=_typed(data, "versions", dict),
+            )
+        except SpecError as error:
+            raise BundleError(str(error)) from error
+
+
+def _typed(data: Mapping[str, Any], name: str, kind: Any) -> Any:
+    if not isinstance(data[name], kind) or isinstance(data[name], bool):
+        raise BundleError(f"{name} {data[name]!r}; expected {getattr(kind, '__name__', 'a number')}")
+    return data[name]
+
+
+def _exactly(cls: type, data: Any) -> dict[str, Any]:
+    """The mapping, if its keys are the dataclass's fields."""
+    names = {field.name for field in fields(cls)}
+    if not isinstance(data, dict):
+        raise BundleError(f"{cls.__name__} {data!r}; expected an object")
+    if missing := sorted(names - set(data)):
+        raise BundleError(f"{cls.__name__}: missing {', '.join(missing)}")
+    if unknown := sorted(set(data) - names):
+        raise BundleError(f"{cls.__name__}: unknown {', '.join(unknown)}")
+    return data
+
+
+def _tensors(data: Any) -> tuple[TensorSpec, ...]:
+    if not isinstance(data, list):
+        raise BundleError(f"tensors {data!r}; expected a list")
+    tensors = []
+    for item in data:
+        item = _exactly(TensorSpec, item)
+        shape = item["shape"]
+        if not isinstance(shape, list) or not all(type(n) is int for n in shape):
+            raise BundleError(f"tensor shape {shape!r}; expected whole numbers")
+        tensors.append(TensorSpec(name=item["name"], shape=tuple(shape), dtype=item["dtype"]))
+    return tuple(tensors)
+
+
+class Bundle:
+    """An opened bundle whose every file was checked.
+
+    Args:
+        path: the folder.
+
+    Attributes:
+        path: the folder.
+        manifest: its manifest.
+        labels: class names, in the order of the outputs.
+        mel_basis: (n_mels, bins) float32.
+
+    Raises:
+        BundleError: naming the file, what was expected and the remedy.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        manifest_path = self.path / MANIFEST
+        if not self.path.is_dir():
+            raise BundleError(f"no bundle at {self.path}; expected a folder that `panns-litert convert` wrote")
+        try:
+            text = manifest_path.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise BundleError(f"{self.path} has no {MANIFEST}; expected a bundle that `convert` wrote") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{manifest_path}: {error}; {_REMEDY}") from error
+        try:
+            self.manifest = Manifest.from_json(text)
+        except BundleError as error:
+            raise BundleError(f"{manifest_path}: {error}") from error
+        for name, record in self.manifest.files.items():
+            self._check_file(name, record)
+        self.labels = self._read_labels()
+        self.mel_basis = self._read_mel_basis()
+
+    def file(self, role: str) -> Path:
+        """Path of the file with that role: model, mel_basis, labels or model_card."""
+        return self.path / self.manifest.file(role)
+
+    def _check_file(self, name: str, record: FileRecord) -> None:
+        path = self.path / name
+        try:
+            size = path.stat().st_size
+            if size != record.bytes:
+                raise BundleError(f"{path} has {size} bytes; the manifest says {record.bytes}; {_REMEDY}")
+            if file_sha256(path) != record.sha256:
+                raise BundleError(f"{path} was altered: its sha256 is not the manifest's; {_REMEDY}")
+        except OSError as error:
+            raise BundleError(f"{path}: {error.strerror}; {_REMEDY}") from error
+
+    def _read_labels(self) -> tuple[str, ...]:
+        path = self.file("labels")
+        labels = tuple(path.read_text(encoding="utf-8").splitlines())
+        if len(labels) != self.manifest.classes or len(set(labels)) != len(labels) or "" in labels:
+            raise BundleError(
+                f"{path} has {len(labels)} lines; expected {self.manifest.classes} different names, one a line"
+            )
+        return labels
+
+    def _read_mel_basis(self) -> NDArray[np.float32]:
+        path, spec = self.file("mel_basis"), self.manifest.front_end
+        expected = 4 * spec.n_mels * spec.bins
+        if path.stat().st_size != expected:
+            raise BundleError(f"{path} has {path.stat().st_size} bytes; the front end needs {expected}; {_REMEDY}")
+        basis = np.fromfile(path, "<f4").reshape(spec.n_mels, spec.bins).astype(np.float32)
+        if not np.abs(basis - mel_basis(spec)).max() <= 1e-7:
+            raise BundleError(f"{path} is not the mel basis of the manifest's front end; {_REMEDY}")
+        return basis
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class BundleWriter:
+    """Collects the files of a bundle in a hidden folder beside it and puts them in place at once.
+
+    A context manager: leaving it without `commit` removes what was written.
+
+    >>> with BundleWriter(target) as writer:
+    ...     (writer.folder / "mel_basis.bin").write_bytes(data)
+    ...     writer.commit(manifest)
+
+    Raises:
+        BundleError: the target exists and is no bundle; nothing of it is touched.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        if target.exists() and not (target / MANIFEST).is_file() and (not target.is_dir() or any(target.iterdir())):
+            raise BundleError(f"{target} exists and is no bundle; expected a new or empty folder, or an old bundle")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+
+    def __enter__(self) -> BundleWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def record(self, name: str, role: str) -> FileRecord:
+        """Size and hash of a file that was written into the folder."""
+        path = self.folder / name
+        return FileRecord(role=role, sha256=file_sha256(path), bytes=path.stat().st_size)
+
+    def commit(self, manifest: Manifest) -> Bundle:
+        """Writes the manifest, reads the whole bundle back, and moves it to the target."""
+        (self.folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        Bundle(self.folder)
+        self.folder.chmod(0o755)  # mkdtemp made it private
+        if self.target.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{self.target.name}.old.", dir=self.target.parent))
+            try:
+                os.replace(self.target, old / "bundle")
+                os.replace(self.folder, self.target)
+            finally:
+                if not self.target.exists() and (old / "bundle").exists():
+                    os.replace(old / "bundle", self.target)
+                shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(self.folder, self.target)
+        return Bundle(self.target)

@@ -1,0 +1,349 @@
+"""The command line: a thin skin over the public functions of this package and of panns_litert_convert.
+
+Exit codes: 0 ok, 1 a check failed, 2 usage or bad input. Errors are one line on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from panns_litert.bundle import PRECISIONS, Bundle
+from panns_litert.cache import bundle_dir
+from panns_litert.errors import AudioError, MissingDependencyError, PannsLitertError, ParityError
+from panns_litert.parity import Check
+from panns_litert.tagger import Tagger, Tagging, TruncationWarning, demo_bundle
+
+DEFAULT_SECONDS = 10.0
+DEFAULT_PRECISION = "fp16"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="panns-litert",
+        description="Pretrained audio taggers as proven LiteRT bundles. Exit codes: 0 ok, 1 check failed, 2 bad input.",
+    )
+    parser.add_argument("--verbose", action="store_true", help="log what happens to stderr")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--json", action="store_true", help="print JSON, nothing else, on stdout")
+        sub.set_defaults(run=run)
+        return sub
+
+    command("models", run_models, "List the models of the registry.")
+
+    sub = command("fetch", run_fetch, "Download a model's checkpoint and check its hash.")
+    sub.add_argument("model", help="name, as `models` lists it")
+
+    sub = command("convert", run_convert, "Make a bundle from a checkpoint and prove every step.")
+    sub.add_argument("model", help="name, as `models` lists it")
+    sub.add_argument("--checkpoint", type=Path, help="use this file of weights, no download")
+    sub.add_argument("--seconds", type=float, default=DEFAULT_SECONDS, help="length of a clip, 1 … 60 (default 10)")
+    sub.add_argument("--precision", choices=PRECISIONS, default=DEFAULT_PRECISION)
+    sub.add_argument("--out", type=Path, help="folder of the bundle (default: the cache, where --model finds it)")
+
+    sub = command("verify", run_verify, "Run every parity stage again for a bundle.")
+    sub.add_argument("bundle", type=Path)
+    sub.add_argument("--checkpoint", type=Path, help="the weights it was made from, if not the published ones")
+
+    sub = command("tag", run_tag, "Say what is heard in audio files.")
+    sub.add_argument("audio", nargs="+", help="files that libsndfile reads (WAV, FLAC, OGG, MP3, …)")
+    sub.add_argument("--bundle", type=Path, help="folder of a bundle")
+    sub.add_argument("--model", help="use the cached bundle of this model; convert it first if need be")
+    sub.add_argument("--top", type=int, default=5, help="how many tags (default 5)")
+    sub.add_argument("--threshold", type=float, default=0.0, help="no tag below this probability (default 0)")
+    sub.add_argument("--threads", type=int, help="default: all cores")
+    sub.add_argument("--embedding", action="store_true", help="with --json: include the embedding")
+
+    sub = command("demo", run_demo, "Convert the demo checkpoint, prove it, tag the demo clips.")
+    sub.add_argument("--out", type=Path, help="folder of the bundle (default: the cache)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Returns the exit code."""
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as stop:  # argparse has printed why
+        return stop.code if isinstance(stop.code, int) else 2
+    logging.basicConfig(
+        level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr
+    )
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except PannsLitertError as error:
+        print(f"panns-litert: {_one_line(error)}", file=sys.stderr)
+        return 1 if isinstance(error, ParityError) else 2
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:  # disk full, no permission: the user's to mend
+        print(f"panns-litert: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("panns-litert: interrupted", file=sys.stderr)
+        return 130
+
+
+def run_models(args: argparse.Namespace) -> int:
+    """`models`: the registry as a table."""
+    with _convert_package():
+        from panns_litert_convert.zoo import MODELS
+    rows = [
+        {
+            "name": model.name,
+            "network": model.network,
+            "sample_rate": model.front_end.sample_rate,
+            "classes": len(model.class_names()),
+            "published_map": model.published_map,
+            "checkpoint": model.checkpoint.file,
+            "checkpoint_bytes": model.checkpoint.bytes,
+            "licence": model.checkpoint.licence,
+            "description": model.description,
+        }
+        for model in MODELS
+    ]
+    if args.json:
+        return _print_json({"models": rows})
+    columns = ["name", "network", "sample_rate", "classes", "published_map", "licence", "checkpoint"]
+    _print_table(columns, [["–" if row[c] is None else str(row[c]) for c in columns] for row in rows])
+    return 0
+
+
+def run_fetch(args: argparse.Namespace) -> int:
+    """`fetch`: one checkpoint into the cache."""
+    with _convert_package():
+        from panns_litert_convert.checkpoints import fetch
+        from panns_litert_convert.zoo import find
+    path = fetch(find(args.model), progress=_progress(args))
+    if args.json:
+        return _print_json({"path": str(path), "bytes": path.stat().st_size})
+    print(path)
+    return 0
+
+
+def run_convert(args: argparse.Namespace) -> int:
+    """`convert`: checkpoint to bundle, with the table of every stage."""
+    bundle = _convert(args, args.model, checkpoint=args.checkpoint, seconds=args.seconds,
+                      precision=args.precision, out=args.out)  # fmt: skip
+    if args.json:
+        checks = [check.to_dict() for check in bundle.manifest.parity]
+        return _print_json({"bundle": str(bundle.path), "passed": True, "parity": checks})
+    print_checks(bundle.manifest.parity)
+    size = bundle.file("model").stat().st_size / 1e6
+    print(f"{bundle.path}: {bundle.file('model').name}, {size:.1f} MB, every stage passed")
+    return 0
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    """`verify`: every stage again for a bundle."""
+    with _convert_package():
+        from panns_litert_convert.convert import verify
+    with _steps(args) as report:
+        checks = verify(args.bundle, checkpoint=args.checkpoint, report=report, progress=_progress(args))
+    passed = all(check.passed for check in checks)
+    if args.json:
+        _print_json({"bundle": str(args.bundle), "passed": passed, "parity": [c.to_dict() for c in checks]})
+    else:
+        print_checks(checks)
+        print(f"{args.bundle}: {'every stage passed' if passed else 'FAILED'}")
+    return 0 if passed else 1
+
+
+def run_tag(args: argparse.Namespace) -> int:
+    """`tag`: files to tags. A bad file is reported and does not stop the rest."""
+    if args.bundle is not None and args.model is not None:
+        raise AudioError("--bundle and --model together; expected one of them")
+    tagger = Tagger(_bundle_for(args), threads=args.threads)
+    if args.bundle is None and args.model is None:
+        _note(f"using the demo bundle ({len(tagger.labels)} synthetic sounds, not PANNs); --model cnn14 for AudioSet")
+    results: list[dict[str, Any]] = []
+    failed = False
+    for name in args.audio:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", TruncationWarning)  # printed below, with the tags
+                tagging = tagger.tag(name, top=args.top, threshold=args.threshold)
+        except AudioError as error:
+            failed = True
+            print(f"panns-litert: {_one_line(error)}", file=sys.stderr)
+            results.append({"source": name, "error": _one_line(error)})
+            continue
+        results.append(tagging.to_dict(embedding=args.embedding))
+        if not args.json:
+            _print_tagging(tagging)
+    if args.json:
+        _print_json({"results": results})
+    return 2 if failed else 0
+
+
+def run_demo(args: argparse.Namespace) -> int:
+    """`demo`: the whole path on what the package ships with."""
+    start = time.perf_counter()
+    bundle = _convert(args, "demo", out=args.out)
+    tagger = Tagger(bundle)
+    clips = sorted(p for p in demo_bundle().parent.joinpath("clips").iterdir() if p.suffix in (".flac", ".wav"))
+    results = [tagger.tag(clip, top=3) for clip in clips]
+    seconds = time.perf_counter() - start
+    if args.json:
+        checks = [check.to_dict() for check in bundle.manifest.parity]
+        return _print_json(
+            {"bundle": str(bundle.path), "passed": True, "parity": checks, "results": [r.to_dict() for r in results]}
+        )
+    print_checks(bundle.manifest.parity)
+    print(f"{bundle.path}\nA demo network ({len(tagger.labels)} synthetic sounds, not PANNs) on the demo clips:\n")
+    for tagging in results:
+        _print_tagging(tagging)
+    print(f"Converted, proven and tagged in {seconds:.0f} s. The same with Cnn14 (327 MB download):")
+    print("    panns-litert convert cnn14 && panns-litert tag --model cnn14 recording.wav")
+    return 0
+
+
+def print_checks(checks: Sequence[Check]) -> None:
+    """The parity table for people."""
+
+    def number(value: float | None, form: str) -> str:
+        return "–" if value is None else format(value, form)
+
+    rows = [
+        [
+            check.stage,
+            check.output,
+            number(check.max_abs, ".1e"),
+            f"{check.threshold['max_abs']:.1e}",
+            number(check.rmse, ".1e"),
+            number(check.corr, ".7f"),
+            number(check.psnr_db, ".1f"),
+            number(check.top5_agree, ".2f"),
+            "passed" if check.passed else f"FAILED: {check.why}",
+        ]
+        for check in checks
+    ]
+    _print_table(["stage", "output", "max abs", "bound", "rmse", "corr", "PSNR dB", "top-5", "gate"], rows)
+
+
+def _convert(args: argparse.Namespace, name: str, **options: Any) -> Bundle:
+    with _convert_package():
+        from panns_litert_convert.convert import convert
+    try:
+        with _steps(args) as report:
+            return convert(name, report=report, progress=_progress(args), **options)
+    except ParityError as error:
+        if isinstance(error.report, list):  # every figure first, then the verdict
+            if args.json:
+                _print_json({"passed": False, "parity": [check.to_dict() for check in error.report]})
+            else:
+                print_checks(error.report)
+        raise
+
+
+def _bundle_for(args: argparse.Namespace) -> Bundle | Path | None:
+    if args.model is None:
+        return args.bundle  # type: ignore[no-any-return]
+    name = args.model.casefold()
+    path = bundle_dir(name, graph="logmel", seconds=DEFAULT_SECONDS, precision=DEFAULT_PRECISION)
+    return path if path.exists() else _convert(args, name)
+
+
+@contextlib.contextmanager
+def _convert_package() -> Iterator[None]:
+    """Imports of panns_litert_convert; the runtime alone does without it."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"this command needs the converter ({error.name or error} is not installed); "
+            "pip install 'panns-litert[convert]'"
+        ) from error
+
+
+@contextlib.contextmanager
+def _steps(args: argparse.Namespace) -> Iterator[Callable[[str], None]]:
+    """Shows the running step and its time on stderr, on a terminal as a spinner."""
+    if args.json:
+        yield lambda _: None
+        return
+    from rich.console import Console
+
+    # The converter's own output is kept from stderr; the progress must still get there.
+    with os.fdopen(os.dup(2), "w", encoding="utf-8") as stream:
+        console = Console(file=stream)
+        start = time.perf_counter()
+        if not console.is_terminal:
+            yield lambda step: console.print(f"[{time.perf_counter() - start:5.1f} s] {step}", markup=False)
+            return
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        with Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console,
+            redirect_stdout=False, redirect_stderr=False,
+        ) as progress:  # fmt: skip
+            running: list[Any] = []
+
+            def report(step: str) -> None:
+                if running:
+                    progress.update(running[-1], total=1, completed=1)
+                running.append(progress.add_task(step, total=None))
+
+            yield report
+            if running:
+                progress.update(running[-1], total=1, completed=1)
+
+
+def _progress(args: argparse.Namespace) -> bool:
+    return not args.json and sys.stderr.isatty()
+
+
+def _print_tagging(tagging: Tagging) -> None:
+    times = f"front end {tagging.front_end_ms:.1f} ms, model {tagging.model_ms:.1f} ms, {tagging.engine}"
+    print(f"{tagging.source}  ({tagging.seconds:.1f} s; {times})")
+    if tagging.truncated:
+        _note(f"{tagging.source}: only the first {tagging.used_seconds:g} s of {tagging.seconds:.1f} s were tagged")
+    for tag in tagging.tags:
+        print(f"  {tag.score:6.3f}  {tag.label}")
+    print()
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column not in ("gate", "description"))
+    for row in rows:
+        table.add_row(*row)
+    # A pipe has no width; a table must not be cut there.
+    Console(width=None if sys.stdout.isatty() else 160, markup=False).print(table)
+
+
+def _print_json(data: dict[str, Any]) -> int:
+    print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+    return 0
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""Parity: how close an artefact is to its reference, and whether that is close enough.
+
+A `Check` holds the figures for one output at one stage and the verdict. No single figure passes
+anything: correlation is blind to scale, PSNR lets one class of 527 be far off, so a gate always bounds
+the largest error too, and NaN, Inf, an all-zero output or a flat reference always fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panns_litert.errors import BundleError, ParityError
+
+_PSNR_CAP_DB = 300.0  # an exact match; JSON has no infinity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """Bounds of one stage.
+
+    Args:
+        max_abs: largest absolute error; of a probability, or, with `relative`, as a share of the
+            reference's spread (largest minus smallest value).
+        corr: smallest Pearson correlation of any clip, or None for no bound.
+        relative: see max_abs.
+        top5: whether the five highest classes must be the same where their margin over the sixth
+            exceeds the error.
+    """
+
+    max_abs: float
+    corr: float | None = None
+    relative: bool = False
+    top5: bool = False
+
+
+GATES: dict[str, Gate] = {
+    "network": Gate(max_abs=1e-4, relative=True),
+    "fp32": Gate(max_abs=1e-4, corr=0.99999),
+    "fp16": Gate(max_abs=5e-3, corr=0.9999, top5=True),
+}
+"""The gate of every stage that compares outputs of a network. The front end's are in decibels and
+depend on the level: panns_litert_convert.stages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Figures and verdict for one output at one stage. A figure that cannot be computed is None."""
+
+    stage: str
+    output: str
+    max_abs: float | None
+    rmse: float | None
+    corr: float | None
+    psnr_db: float | None
+    top5_agree: float | None
+    threshold: dict[str, float]
+    passed: bool
+    why: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The check as JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Check:
+        """The check from JSON types, strictly.
+
+        Raises:
+            BundleError: a field is missing, unknown or of another type.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(data, Mapping) or set(data) != names:
+            raise BundleError(f"parity check {data!r}; expected an object with {', '.join(sorted(names))}")
+        if not isinstance(data["passed"], bool) or not isinstance(data["threshold"], Mapping):
+            raise BundleError(f"parity check {data!r}; expected passed true or false and a threshold object")
+        return cls(**data)
+
+
+def compare(
+    stage: str,
+    output: str,
+    got: NDArray[np.floating],
+    reference: NDArray[np.floating],
+    *,
+    gate: Gate,
+) -> Check:
+    """Compares an output with its reference.
+
+    Args:
+        stage, output: names for the report.
+        got, reference: same shape, (clips, …); each clip's figures count on their own, the worst wins.
+        gate: the bounds.
+
+    Returns:
+        A check; a failed one says why.
+    """
+    a: NDArray[np.float64] = np.asarray(got, np.float64)
+    b: NDArray[np.float64] = np.asarray(reference, np.float64)
+    spread = float(np.ptp(b)) if b.size and np.isfinite(b).all() else 0.0
+    bound = gate.max_abs * spread if gate.relative else gate.max_abs
+    threshold = {"max_abs": bound} | ({"corr": gate.corr} if gate.corr is not None else {})
+    blank = Check(
+        stage=stage,
+        output=output,
+        max_abs=None,
+        rmse=None,
+        corr=None,
+        psnr_db=None,
+        top5_agree=None,
+        threshold=threshold,
+        passed=False,
+    )
+    if a.shape != b.shape or a.ndim < 2 or not a.size:
+        return _with(blank, why=f"shape {a.shape}, expected {b.shape} as (clips, …)")
+    a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    if not np.isfinite(b).all():
+        return _with(blank, why="the reference holds NaN or Inf")
+    if not np.isfinite(a).all():
+        return _with(blank, why=f"{int((~np.isfinite(a)).sum())} values are NaN or Inf")
+    flat = np.ptp(b, axis=1) == 0
+    if flat.any():
+        return _with(blank, why=f"the reference of {int(flat.sum())} clips is flat: nothing is tested")
+
+    error = np.abs(a - b)
+    max_abs, rmse = float(error.max()), float(np.sqrt(np.mean(error**2)))
+    peak = float(np.abs(b).max())
+    psnr = min(_PSNR_CAP_DB, 20.0 * np.log10(peak / rmse)) if rmse > 0 else _PSNR_CAP_DB
+    corr = _worst_correlation(a, b)
+    agree = _top5_agreement(a, b, error.max(axis=1))
+
+    why = []
+    if not np.any(a, axis=1).all():
+        why.append("an output is all zero")
+    if max_abs > bound:
+        why.append(f"max abs error {max_abs:.3g} > {bound:.3g}")
+    if gate.corr is not None and not corr >= gate.corr:
+        why.append(f"correlation {corr:.7f} < {gate.corr}")
+    if gate.top5 and agree < 1.0:
+        why.append("another class is among the five highest, by more than the error")
+    return _with(
+        blank,
+        max_abs=max_abs,
+        rmse=rmse,
+        corr=corr,
+        psnr_db=float(psnr),
+        top5_agree=agree,
+        passed=not why,
+        why="; ".join(why),
+    )
+
+
+def _with(check: Check, **changes: Any) -> Check:
+    return Check(**(check.to_dict() | changes))
+
+
+def _worst_correlation(got: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """The smallest Pearson correlation of any clip; -1 for a flat output, which correlates with nothing."""
+    a = got - got.mean(axis=1, keepdims=True)
+    b = reference - reference.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    if not norms.all():
+        return -1.0
+    return float((np.sum(a * b, axis=1) / norms).min())
+
+
+def _top5_agreement(got: NDArray[np.float64], reference: NDArray[np.float64], error: NDArray[np.float64]) -> float:
+    """Share of the reference's five highest that `got` has too, of those with a margin above the error."""
+    if reference.shape[1] <= 5:
+        return 1.0
+    decided = kept = 0
+    for g, r, e in zip(got, reference, error, strict=True):
+        order = np.argsort(-r, kind="stable")
+        top = order[:5][r[order[:5]] - r[order[5]] > e]
+        decided += len(top)
+        kept += len(np.intersect1d(top, np.argsort(-g, kind="stable")[:5]))
+    return kept / decided if decided else 1.0
+
+
+def require(checks: Iterable[Check]) -> None:
+    """Raises if a check failed, naming all that did.
+
+    Raises:
+        ParityError: with the list of checks as `report`.
+    """
+    checks = list(checks)
+    if not checks:
+        raise ParityError("no parity check was made; expected at least one", checks)
+    failed = [f"{c.stage}/{c.output}: {c.why}" for c in checks if not c.passed]
+    if failed:
+        raise ParityError(f"{len(failed)} of {len(checks)} parity checks failed: " + "; ".join(failed), checks)

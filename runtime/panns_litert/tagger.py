@@ -1,0 +1,199 @@
+"""Tagger: a bundle, an engine, and audio in; tags out."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panns_litert.audio import Audio, from_array, load_audio
+from panns_litert.bundle import Bundle
+from panns_litert.engine import CpuEngine
+from panns_litert.errors import AudioError, BundleError
+from panns_litert.frontend import LogMel
+
+
+class TruncationWarning(UserWarning):
+    """A recording is longer than the model's clip; only its start was used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tag:
+    """One class and its probability, 0 … 1."""
+
+    label: str
+    index: int
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tagging:
+    """What a model heard in one clip.
+
+    Attributes:
+        source: the file, or "array".
+        tags: highest first, as asked for by `top` and `threshold`.
+        probs: (classes,) float32, all of them.
+        embedding: (dim,) float32.
+        seconds: length of the recording.
+        used_seconds: how much of it the model heard; less than `seconds` if it was too long.
+        front_end_ms, model_ms: how long each took.
+        engine: the engine that ran the model.
+        model: name of the model.
+    """
+
+    source: str
+    tags: tuple[Tag, ...]
+    probs: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    seconds: float
+    used_seconds: float
+    front_end_ms: float
+    model_ms: float
+    engine: str
+    model: str
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the end of the recording was left out."""
+        return self.used_seconds < self.seconds
+
+    def to_dict(self, *, embedding: bool = False) -> dict[str, Any]:
+        """The result as JSON types; with the embedding if asked for."""
+        data: dict[str, Any] = {
+            "source": self.source,
+            "model": self.model,
+            "engine": self.engine,
+            "seconds": self.seconds,
+            "used_seconds": self.used_seconds,
+            "front_end_ms": round(self.front_end_ms, 3),
+            "model_ms": round(self.model_ms, 3),
+            "tags": [{"label": t.label, "index": t.index, "score": t.score} for t in self.tags],
+        }
+        if embedding:
+            data["embedding"] = [float(v) for v in self.embedding]
+        return data
+
+
+def demo_bundle() -> Path:
+    """The bundle that ships with the package: a tiny network trained on synthetic sounds. A demo, not PANNs."""
+    return Path(str(resources.files("panns_litert_assets") / "demo_bundle"))
+
+
+class Tagger:
+    """Tags audio with a bundle. One instance belongs to one thread; its buffers are made once.
+
+    Args:
+        bundle: folder of a bundle, or a `Bundle`; the demo bundle if not given.
+        threads: of the engine and the front end, ≥ 1; all cores of this process if not given.
+
+    Raises:
+        BundleError: the bundle is incomplete, altered, or its graph is not what its manifest says.
+
+    >>> from panns_litert import Tagger
+    >>> tagger = Tagger()
+    >>> [tag.label for tag in tagger.tag("siren.flac", top=1).tags]
+    ['Siren']
+    """
+
+    def __init__(self, bundle: str | os.PathLike[str] | Bundle | None = None, *, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise BundleError(f"threads = {threads}; expected ≥ 1")
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(demo_bundle() if bundle is None else bundle)
+        manifest = self.bundle.manifest
+        self._logmel = LogMel(manifest.front_end, basis=self.bundle.mel_basis, workers=threads)
+        self._engine = CpuEngine(self.bundle.file("model"), threads=threads)
+        expected_input = (manifest.inputs[0].name, manifest.inputs[0].shape)
+        expected_outputs = [(output.name, output.shape) for output in manifest.outputs]
+        if self._engine.input != expected_input or list(self._engine.outputs.items()) != expected_outputs:
+            raise BundleError(
+                f"{self.bundle.file('model')}: input {self._engine.input}, outputs {self._engine.outputs}; "
+                f"the manifest says {expected_input}, {dict(expected_outputs)}; convert it again"
+            )
+        self._clip = np.zeros(manifest.clip_samples, np.float32)
+        self._input = np.zeros(manifest.inputs[0].shape, np.float32)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names, in the order of `Tagging.probs`."""
+        return self.bundle.labels
+
+    def tag(
+        self,
+        audio: str | os.PathLike[str] | NDArray[np.floating],
+        *,
+        sample_rate: int | None = None,
+        top: int | None = 10,
+        threshold: float = 0.0,
+    ) -> Tagging:
+        """Tags the first clip of a recording.
+
+        A shorter recording is padded with zeros; of a longer one only the start is used, with a
+        `TruncationWarning`.
+
+        Args:
+            audio: a file that libsndfile reads, or float samples of shape (samples,) or
+                (samples, channels), nominally within [-1, 1].
+            sample_rate: of an array, Hz; not used for a file.
+            top: at most that many tags, ≥ 1; None for all.
+            threshold: no tag below that probability, 0 … 1.
+
+        Raises:
+            AudioError: the audio cannot be used.
+        """
+        if top is not None and top < 1:
+            raise AudioError(f"top = {top}; expected ≥ 1, or None for all")
+        if not (math.isfinite(threshold) and 0.0 <= threshold <= 1.0):
+            raise AudioError(f"threshold = {threshold}; expected 0 … 1")
+        clip, source = self._read(audio, sample_rate)
+        probs, embedding, front_end_ms, model_ms = self._run(clip.waveform)
+        used = min(clip.seconds, self.bundle.manifest.clip_seconds)
+        if used < clip.seconds:
+            warnings.warn(
+                f"{source}: {clip.seconds:.1f} s long; only the first {used:g} s were tagged",
+                TruncationWarning,
+                stacklevel=2,
+            )
+        order = np.argsort(-probs, kind="stable")[:top]
+        tags = tuple(
+            Tag(label=self.labels[i], index=int(i), score=float(probs[i])) for i in order if probs[i] >= threshold
+        )
+        return Tagging(
+            source=source,
+            tags=tags,
+            probs=probs,
+            embedding=embedding,
+            seconds=clip.seconds,
+            used_seconds=used,
+            front_end_ms=front_end_ms,
+            model_ms=model_ms,
+            engine=self._engine.name,
+            model=self.bundle.manifest.model,
+        )
+
+    def _read(self, audio: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None) -> tuple[Audio, str]:
+        manifest = self.bundle.manifest
+        rate, seconds = manifest.front_end.sample_rate, manifest.clip_seconds
+        if isinstance(audio, (str, os.PathLike)):
+            return load_audio(audio, sample_rate=rate, max_seconds=seconds), os.fspath(audio)
+        if sample_rate is None:
+            raise AudioError("samples without a sample rate; expected tag(samples, sample_rate=…)")
+        return from_array(audio, sample_rate, sample_rate=rate, max_seconds=seconds), "array"
+
+    def _run(self, waveform: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], float, float]:
+        start = time.perf_counter()
+        self._clip[: len(waveform)] = waveform
+        self._clip[len(waveform) :] = 0.0
+        self._logmel(self._clip, out=self._input[0, 0])
+        middle = time.perf_counter()
+        outputs = self._engine.run(self._input)
+        end = time.perf_counter()
+        return outputs["probs"][0], outputs["embedding"][0], 1e3 * (middle - start), 1e3 * (end - middle)

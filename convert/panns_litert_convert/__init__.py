@@ -1,0 +1,1 @@
+"""PyTorch audio taggers to proven LiteRT bundles."""

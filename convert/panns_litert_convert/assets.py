@@ -1,0 +1,58 @@
+"""Makes the files of assets/ that are derived from others: `python -m panns_litert_convert.assets`.
+
+mel_basis.bin (Cnn14's), audioset_labels.txt (from class_labels_indices.csv) and demo_bundle/ (from the
+demo checkpoint). The checkpoint and the clips have scripts of their own in panns_litert_convert.demo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+from pathlib import Path
+
+from panns_litert.bundle import MEL_BASIS
+from panns_litert.errors import BundleError
+from panns_litert.frontend import PANNS_32K, mel_basis
+from panns_litert_convert.convert import convert
+from panns_litert_convert.zoo import asset
+
+# AudioSet's class list as Google published it (CC-BY-4.0).
+CLASS_LIST = "class_labels_indices.csv"
+CLASS_LIST_SHA256 = "cdd1049833c4b86127c2773ac0d14a2754b6a6d0d1798002ed5c66e699708429"
+
+
+def mel_basis_bytes() -> bytes:
+    """Cnn14's mel basis, [64, 513] float32 little-endian."""
+    return mel_basis(PANNS_32K).astype("<f4").tobytes()
+
+
+def audioset_labels() -> list[str]:
+    """The 527 display names of AudioSet, in the order of the outputs of every AudioSet model.
+
+    Raises:
+        BundleError: the class list was altered.
+    """
+    data = asset(CLASS_LIST).read_bytes()
+    if hashlib.sha256(data).hexdigest() != CLASS_LIST_SHA256:
+        raise BundleError(f"{CLASS_LIST} was altered: its sha256 is not {CLASS_LIST_SHA256}; restore it")
+    rows = list(csv.DictReader(data.decode("utf-8").splitlines()))
+    return [row["display_name"] for row in sorted(rows, key=lambda row: int(row["index"]))]
+
+
+def write_assets(folder: Path) -> None:
+    """Writes all derived assets into the folder."""
+    (folder / MEL_BASIS).write_bytes(mel_basis_bytes())
+    (folder / "audioset_labels.txt").write_text("\n".join(audioset_labels()) + "\n", encoding="utf-8")
+    convert("demo", out=folder / "demo_bundle", report=print)
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the assets")
+    write_assets(parser.parse_args().out)
+
+
+if __name__ == "__main__":
+    main()

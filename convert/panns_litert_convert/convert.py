@@ -1,0 +1,275 @@
+"""Convert: checkpoint in, proven bundle out. Verify: the same proof for a bundle that exists.
+
+checkpoint → network → fp32 .tflite → fp16 .tflite → bundle, with a parity stage after every step. A
+failed stage leaves no bundle.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from panns_litert.bundle import (
+    FORMAT_VERSION,
+    MEL_BASIS,
+    MODEL_CARD,
+    PRECISIONS,
+    Bundle,
+    BundleWriter,
+    FileRecord,
+    Manifest,
+    Source,
+    TensorSpec,
+    file_sha256,
+)
+from panns_litert.cache import bundle_dir, cache_dir
+from panns_litert.errors import BundleError, ConversionError, ModelError
+from panns_litert.frontend import mel_basis
+from panns_litert.parity import Check, require
+from panns_litert_convert.checkpoints import fetch, is_official, load_weights
+from panns_litert_convert.export import cast_fp16, export_fp32
+from panns_litert_convert.model_card import model_card
+from panns_litert_convert.stages import Reference, front_end_stage, network_stage
+from panns_litert_convert.zoo import CLIP_SECONDS, Model, asset, find
+
+Report = Callable[[str], None]
+"""Called with a few words when a step begins."""
+
+# The model card describes the manifest that lists it, so it is written last.
+_NO_CARD_YET = FileRecord(role="model_card", sha256="", bytes=0)
+
+_TOOLS = ("ai-edge-litert", "ai-edge-quantizer", "litert-torch", "panns-litert", "torch")
+
+
+def convert(
+    name: str,
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    seconds: float = 10.0,
+    precision: str = "fp16",
+    out: str | os.PathLike[str] | None = None,
+    report: Report = lambda _: None,
+    progress: bool = False,
+) -> Bundle:
+    """Makes a bundle and proves every step of it.
+
+    Converting again gives the same bytes and replaces the old bundle.
+
+    Args:
+        name: a model of the registry.
+        checkpoint: weights to use instead of the published ones (offline use, fine-tuned weights).
+        seconds: length of a clip, 1 … 60.
+        precision: "fp16" or "fp32".
+        out: folder of the bundle; the cache if not given.
+        report: told of every step.
+        progress: whether a download draws a progress bar on stderr.
+
+    Raises:
+        ModelError: unknown model, length or precision.
+        DownloadError, CheckpointError: the weights cannot be had or used.
+        ConversionError: a converter failed; the message names its log.
+        ParityError: a stage failed; `report` of the error has all figures. No bundle is left.
+    """
+    model = find(name)
+    _require_length(seconds)
+    if precision not in PRECISIONS:
+        raise ModelError(f"precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    target = (
+        Path(out) if out is not None else bundle_dir(model.name, graph="logmel", seconds=seconds, precision=precision)
+    )
+    network, source = _load(model, checkpoint, report=report, progress=progress)
+    with BundleWriter(target) as writer, _Workspace() as work:
+        checks, files = _prove(model, network, seconds=seconds, precision=precision, work=work, report=report)
+        require(checks)
+        report("bundle")
+        model_file = f"{model.name}_{model.dataset}_{precision}.tflite"
+        shutil.copyfile(files[precision], writer.folder / model_file)  # the exporter's file is executable
+        mel_basis(model.front_end).astype("<f4").tofile(writer.folder / MEL_BASIS)
+        shutil.copyfile(asset(model.labels), writer.folder / model.labels)
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            model=model.name,
+            network=model.network,
+            description=model.description,
+            source=source,
+            front_end=model.front_end,
+            graph="logmel",
+            clip_seconds=float(seconds),
+            inputs=(TensorSpec(name="logmel", shape=(1, 1, _frames(model, seconds), model.front_end.n_mels)),),
+            outputs=_outputs(network, _frames(model, seconds), model.front_end.n_mels),
+            files={
+                model_file: writer.record(model_file, "model"),
+                MEL_BASIS: writer.record(MEL_BASIS, "mel_basis"),
+                model.labels: writer.record(model.labels, "labels"),
+                MODEL_CARD: _NO_CARD_YET,
+            },
+            precision=precision,
+            parity=tuple(checks),
+            gpu=None,
+            versions=_versions(),
+        )
+        (writer.folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
+        manifest = replace(manifest, files=manifest.files | {MODEL_CARD: writer.record(MODEL_CARD, "model_card")})
+        return writer.commit(manifest)
+
+
+def verify(
+    bundle: str | os.PathLike[str],
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    report: Report = lambda _: None,
+    progress: bool = False,
+) -> list[Check]:
+    """Runs all stages again for a bundle, with its own .tflite and mel basis.
+
+    Args:
+        bundle: the folder.
+        checkpoint: the weights that it was made from, if they are not the published ones.
+        report, progress: as for `convert`.
+
+    Returns:
+        The checks, passed or not.
+
+    Raises:
+        BundleError: the bundle is incomplete or altered, or its manifest is not what the registry says.
+    """
+    opened = Bundle(bundle)
+    manifest = opened.manifest
+    model = find(manifest.model)
+    _require_length(manifest.clip_seconds)
+    network, source = _load(model, checkpoint, report=report, progress=progress)
+    _require_manifest(opened, model, source)
+    with _Workspace() as work:
+        checks, _ = _prove(
+            model,
+            network,
+            seconds=manifest.clip_seconds,
+            precision=manifest.precision,
+            work=work,
+            report=report,
+            bundle=opened,
+        )
+    return checks
+
+
+def _prove(
+    model: Model,
+    network: nn.Module,
+    *,
+    seconds: float,
+    precision: str,
+    work: _Workspace,
+    report: Report,
+    bundle: Bundle | None = None,
+) -> tuple[list[Check], dict[str, Path]]:
+    """Runs every stage, up to the one of `precision`; the files made on the way are in `work`.
+
+    With a bundle, its mel basis and its .tflite take the place of those made here.
+    """
+    report("front_end")
+    checks = front_end_stage(model.front_end, basis=bundle.mel_basis if bundle else None)
+    report("network")
+    checks += network_stage(model)
+    report("reference")
+    reference = Reference(network, model.front_end, seconds=seconds)
+    files = {name: work.folder / f"{name}.tflite" for name in PRECISIONS}
+    report("export fp32")
+    export_fp32(network, {"logmel": torch.from_numpy(reference.inputs[0])}, files["fp32"], log=work.log)
+    shipped = {bundle.manifest.precision: bundle.file("model")} if bundle else {}
+    report("fp32")
+    checks += reference.check("fp32", shipped.get("fp32", files["fp32"]))
+    if precision == "fp16":
+        report("cast fp16")
+        cast_fp16(files["fp32"], files["fp16"], log=work.log)
+        report("fp16")
+        checks += reference.check("fp16", shipped.get("fp16", files["fp16"]))
+    return checks, files
+
+
+def _load(
+    model: Model, checkpoint: str | os.PathLike[str] | None, *, report: Report, progress: bool
+) -> tuple[nn.Module, Source]:
+    report("checkpoint")
+    record = model.checkpoint
+    path = fetch(model, progress=progress) if checkpoint is None else Path(checkpoint)
+    network = model.build()
+    load_weights(network, path, model)
+    official = checkpoint is None or is_official(path, record)
+    source = Source(
+        file=record.file if official else path.name,
+        sha256=file_sha256(path),
+        url=record.url if official else None,
+        licence=record.licence if official else "unknown: the user's own checkpoint",
+        attribution=record.attribution if official else "unknown: the user's own checkpoint",
+        published_map=model.published_map if official else None,
+    )
+    return network.eval(), source
+
+
+def _require_manifest(bundle: Bundle, model: Model, source: Source) -> None:
+    """What verify can tell of the manifest beyond the reader's checks."""
+    manifest = bundle.manifest
+    expected = {
+        "network": (manifest.network, model.network),
+        "front_end": (manifest.front_end, model.front_end),
+        "source": (manifest.source, source),
+        "labels": (bundle.labels, model.class_names()),
+    }
+    for name, (found, wanted) in expected.items():
+        if found != wanted:
+            remedy = "pass the checkpoint that it was made from" if name == "source" else "convert it again"
+            raise BundleError(f"{bundle.path}: {name} is {found}; the registry says {wanted}; {remedy}")
+    stages = {check.stage for check in manifest.parity}
+    wanted_stages = {"front_end", "network", "fp32"} | ({"fp16"} if manifest.precision == "fp16" else set())
+    if not wanted_stages <= stages or not all(check.passed for check in manifest.parity):
+        raise BundleError(f"{bundle.path}: the manifest lacks the proof of a stage; convert it again")
+
+
+def _require_length(seconds: float) -> None:
+    low, high = CLIP_SECONDS
+    if not (math.isfinite(seconds) and low <= seconds <= high):
+        raise ModelError(f"clip of {seconds:g} s; expected {low:g} … {high:g} s")
+
+
+def _frames(model: Model, seconds: float) -> int:
+    return model.front_end.frames(model.front_end.samples(seconds))
+
+
+def _outputs(network: nn.Module, frames: int, mels: int) -> tuple[TensorSpec, ...]:
+    with torch.inference_mode():
+        outputs = network(torch.zeros(1, 1, frames, mels))
+    return tuple(TensorSpec(name=name, shape=tuple(value.shape)) for name, value in outputs.items())
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in _TOOLS}
+
+
+class _Workspace:
+    """A folder for intermediate files. Its log outlives a failed conversion, for the error names it."""
+
+    def __init__(self) -> None:
+        parent = cache_dir() / "work"  # not the system's temporary folder, which may be small or in memory
+        parent.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(dir=parent))
+        self.log = cache_dir() / "logs" / f"convert-{os.getpid()}.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> _Workspace:
+        self.log.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if kind is None or not issubclass(kind, ConversionError):
+            self.log.unlink(missing_ok=True)

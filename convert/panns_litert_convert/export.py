@@ -1,0 +1,78 @@
+"""Export: torch network to .tflite in float32, and from there to float16 weights."""
+
+from __future__ import annotations
+
+import gc
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from panns_litert.engine import native_log
+from panns_litert.errors import ConversionError
+
+SIGNATURE = "tag"
+
+
+def export_fp32(network: nn.Module, inputs: dict[str, Tensor], path: Path, *, log: Path) -> None:
+    """Converts a network with litert-torch.
+
+    The file's one signature has the inputs' names and the names of the dict that the network returns,
+    in its order. The same network and shapes give the same bytes.
+
+    Args:
+        network: in eval mode, returning a dict of tensors.
+        inputs: example inputs by name; their shapes become static.
+        path: where to write.
+        log: file for the converter's output.
+
+    Raises:
+        ConversionError: naming the log.
+    """
+    with _captured(log, f"litert-torch cannot convert {type(network).__name__}"):
+        import litert_torch  # slow to import; only a conversion needs it
+
+        model = litert_torch.signature(SIGNATURE, network, sample_kwargs=inputs).convert()
+        model.export(str(path))
+    del model
+    gc.collect()  # the converter's copies of the weights, before the next stage makes its own
+
+
+def cast_fp16(source: Path, path: Path, *, log: Path) -> None:
+    """Stores every weight as float16 (ai-edge-quantizer, FLOAT_CASTING); inputs and outputs stay float32.
+
+    Raises:
+        ConversionError: naming the log.
+    """
+    with _captured(log, f"ai-edge-quantizer cannot convert {source.name}"):
+        from ai_edge_quantizer import qtyping, quantizer
+
+        work = quantizer.Quantizer(str(source))
+        work.update_quantization_recipe(
+            regex=".*",
+            operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
+            op_config=qtyping.OpQuantizationConfig(
+                weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
+                compute_precision=qtyping.ComputePrecision.FLOAT,
+            ),
+            algorithm_key=quantizer.AlgorithmName.FLOAT_CASTING,
+        )
+        work.quantize().export_model(str(path), overwrite=True)
+    del work
+    gc.collect()
+
+
+@contextmanager
+def _captured(log: Path, problem: str) -> Iterator[None]:
+    """Keeps the converter's chatter in the log, and turns whatever it raises into one error."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    try:
+        with native_log(log), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # the converter raises anything; the log has the whole story
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise ConversionError(f"{problem}: {type(error).__name__}: {reason}; see {log}") from error

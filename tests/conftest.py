@@ -1,0 +1,106 @@
+"""Fixtures of the whole suite: a cache of its own, the recipe's checkpoint, bundles made once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from panns_litert.bundle import MANIFEST, Bundle, file_sha256
+from panns_litert.frontend import PANNS_32K, hann, mel_basis
+from panns_litert_convert.convert import convert
+from panns_litert_convert.zoo import golden_shapes
+from panns_litert_golden.recipe import weights
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of the suite's own: nothing is read from the user's, nothing is left there."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("PANNS_LITERT_CACHE")
+    os.environ["PANNS_LITERT_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["PANNS_LITERT_CACHE"]
+    else:
+        os.environ["PANNS_LITERT_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real weights and recordings that are not part of the repository; skips where they are absent."""
+    if not SHARED.is_dir():
+        pytest.skip("../shared with real weights and recordings is absent")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def official_state() -> dict[str, torch.Tensor]:
+    """Cnn14 with the recipe's weights, as the published file lays it out: with the front end's tables."""
+    spec = PANNS_32K
+    phase = 2 * np.pi * np.outer(np.arange(spec.bins), np.arange(spec.n_fft)) / spec.n_fft
+    window = hann(spec.win_length, spec.n_fft)
+    state = {
+        "spectrogram_extractor.stft.conv_real.weight": (np.cos(phase) * window)[:, None].astype(np.float32),
+        "spectrogram_extractor.stft.conv_imag.weight": (-np.sin(phase) * window)[:, None].astype(np.float32),
+        "logmel_extractor.melW": np.ascontiguousarray(mel_basis(spec).T),
+    }
+    tensors = {key: torch.from_numpy(value) for key, value in (state | weights(golden_shapes("Cnn14"))).items()}
+    counters = {
+        key.replace("running_mean", "num_batches_tracked"): torch.tensor(1000)
+        for key in tensors
+        if key.endswith("running_mean")
+    }
+    return tensors | counters
+
+
+@pytest.fixture(scope="session")
+def official_pth(official_state: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`official_state` as a .pth file."""
+    path = tmp_path_factory.mktemp("checkpoint") / "Cnn14_recipe.pth"
+    torch.save({"iteration": 1, "model": official_state}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The demo checkpoint, converted here."""
+    return convert("demo", out=tmp_path_factory.mktemp("demo") / "bundle")
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Bundle], Path]:
+    """Makes a copy of a bundle that a test may damage."""
+
+    def copy(bundle: Bundle) -> Path:
+        target = tmp_path / "damaged"
+        target.mkdir()
+        for file in bundle.path.iterdir():
+            (target / file.name).write_bytes(file.read_bytes())
+        return target
+
+    return copy
+
+
+def edit_manifest(folder: Path, change: Callable[[dict], object]) -> None:  # type: ignore[type-arg]
+    """Edits a bundle's manifest in place."""
+    path = folder / MANIFEST
+    data = json.loads(path.read_text(encoding="utf-8"))
+    change(data)
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def rehash(folder: Path, name: str) -> None:
+    """Makes the manifest agree with a file that was altered: only a parity gate can catch it now."""
+
+    def change(data: dict) -> None:  # type: ignore[type-arg]
+        data["files"][name] |= {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size}
+
+    edit_manifest(folder, change)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -67,7 +68,6 @@ def fetch(model: Model, *, progress: bool = False) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _require_space(path.parent, checkpoint)
-        downloader = pooch.HTTPDownloader(progressbar=progress, timeout=30)
         source = pooch.create(
             path=path.parent,
             base_url="",
@@ -75,15 +75,16 @@ def fetch(model: Model, *, progress: bool = False) -> Path:
             urls={checkpoint.file: checkpoint.url},
             retry_if_failed=_RETRIES,
         )
-        source.fetch(checkpoint.file, downloader=downloader)
+        source.fetch(checkpoint.file, downloader=_Downloader(checkpoint, progress=progress))
     except requests.RequestException as error:
         raise DownloadError(
             f"cannot download {checkpoint.file} from {checkpoint.url}: {_reason(error)}; check the network, "
             "or download it elsewhere and pass --checkpoint PATH"
         ) from error
-    except ValueError as error:  # pooch: the hash is wrong
+    except ValueError as error:  # the hash or the size is wrong
         raise DownloadError(
-            f"{checkpoint.url} sent another file than {checkpoint.file} (wrong hash, nothing was kept); try again later"
+            f"{checkpoint.url} sent another file than {checkpoint.file} (wrong hash or size, nothing was kept); "
+            "try again later"
         ) from error
     except OSError as error:
         raise DownloadError(
@@ -91,20 +92,41 @@ def fetch(model: Model, *, progress: bool = False) -> Path:
             f"free some space or point {CACHE_VARIABLE} elsewhere"
         ) from error
     if known is None:
-        record = path.with_name(path.name + ".sha256")
-        record.write_text(file_sha256(path) + "\n", encoding="utf-8")
-        _LOGGER.warning("%s: no published hash is known; its sha256 was recorded in %s", path, record)
+        _LOGGER.warning("%s: no published hash is known; its sha256 was recorded in %s", path, _record(path))
     check_hash(path, checkpoint)
     return path
+
+
+class _Downloader:
+    """What pooch calls, for every attempt, to fill its temporary file; then that file is put in place.
+
+    So whatever must be right about the file, and the record of a hash that is not known yet, is settled
+    here: a file in the cache without its record would be refused for ever.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, progress: bool) -> None:
+        self.checkpoint = checkpoint
+        self.http = pooch.HTTPDownloader(progressbar=progress, timeout=30)
+
+    def __call__(self, url: str, output_file: str, source: pooch.Pooch) -> None:
+        self.http(url, output_file, source)
+        size = Path(output_file).stat().st_size
+        if self.checkpoint.bytes not in (None, size):
+            raise ValueError(f"{size} bytes; expected {self.checkpoint.bytes}")  # pooch tries again
+        if self.checkpoint.sha256 is None and self.checkpoint.md5 is None:
+            record = _record(checkpoint_path(self.checkpoint))
+            record.write_text(file_sha256(Path(output_file)) + "\n", encoding="utf-8")
+
+
+def _record(path: Path) -> Path:
+    """The file beside a checkpoint that holds its sha256 as it was at the first download."""
+    return path.with_name(path.name + ".sha256")
 
 
 def _require_space(folder: Path, checkpoint: Checkpoint) -> None:
     free = shutil.disk_usage(folder).free
     if checkpoint.bytes is not None and free < checkpoint.bytes:
-        raise DownloadError(
-            f"cannot store {checkpoint.file} in {folder}: it needs {checkpoint.bytes / 1e6:.0f} MB and "
-            f"{free / 1e6:.0f} MB are free; free some space or point {CACHE_VARIABLE} elsewhere"
-        )
+        raise OSError(errno.ENOSPC, f"it needs {checkpoint.bytes / 1e6:.0f} MB and {free / 1e6:.0f} MB are free")
 
 
 def _reason(error: BaseException) -> str:
@@ -126,14 +148,14 @@ def check_hash(path: Path, checkpoint: Checkpoint) -> None:
     size = path.stat().st_size
     if checkpoint.bytes is not None and size != checkpoint.bytes:
         raise CheckpointError(f"{path} has {size} bytes; expected {checkpoint.bytes}; {remedy}")
-    record = path.with_name(path.name + ".sha256")
+    record = _record(path)
     if checkpoint.sha256 is not None:
         expected, found = checkpoint.sha256, file_sha256(path)
     elif checkpoint.md5 is not None:
         with path.open("rb") as file:
             expected, found = checkpoint.md5, hashlib.file_digest(file, "md5").hexdigest()
     elif record.is_file():
-        expected, found = record.read_text(encoding="utf-8").strip(), file_sha256(path)
+        expected, found = record.read_text(encoding="utf-8", errors="replace").strip(), file_sha256(path)
     else:
         raise CheckpointError(f"{path}: its hash is not known and was never recorded; {remedy}")
     if found != expected:
@@ -172,6 +194,8 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], model: Model)
     for key in [key for key in expected if key.endswith("num_batches_tracked")]:
         tensors.setdefault(key, expected[key])
     _require_keys(path, tensors, expected, model)
+    # Converted first: a float64 weight may be finite and still be too large for the network.
+    tensors = {key: tensor.detach().to(expected[key].dtype) for key, tensor in tensors.items()}
     broken = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise CheckpointError(f"{path}: NaN or Inf in {_some(broken)}; expected finite weights")
@@ -194,11 +218,22 @@ def _read(path: Path, checkpoint: Checkpoint) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: {_damage(path, checkpoint)} ({reason})") from error
     if isinstance(data, dict) and isinstance(data.get("model"), dict):
         data = data["model"]
-    if not isinstance(data, dict) or not data or not all(isinstance(v, Tensor) for v in data.values()):
+    if not isinstance(data, dict) or not data or not all(_is_plain(value) for value in data.values()):
         raise CheckpointError(
             f"{path}: holds no state dict; expected named tensors, alone or under 'model' as in {checkpoint.file}"
         )
     return {str(key): value for key, value in data.items()}
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value is a tensor with real numbers in memory: not sparse, quantized, complex or without data."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+        and not value.is_complex()
+    )
 
 
 def _damage(path: Path, checkpoint: Checkpoint) -> str:
@@ -247,7 +282,10 @@ def _require_front_end(path: Path, tables: dict[str, Tensor], spec: FrontEndSpec
     }
     for key, table in tables.items():
         want = expected[key]
-        if tuple(table.shape) != want.shape or not np.abs(table.numpy() - want).max() <= _FRONT_END_TOLERANCE:
+        if (
+            tuple(table.shape) != want.shape
+            or not np.abs(table.detach().double().numpy() - want).max() <= _FRONT_END_TOLERANCE
+        ):
             raise CheckpointError(
                 f"{path}: {key} is not that of the model's front end ({spec.sample_rate} Hz, n_fft {spec.n_fft}, "
                 f"{spec.n_mels} mels {spec.fmin:g}–{spec.fmax:g} Hz); expected the checkpoint of that front end"

@@ -87,8 +87,8 @@ def convert(
     target = (
         Path(out) if out is not None else bundle_dir(model.name, graph="logmel", seconds=seconds, precision=precision)
     )
-    network, source = _load(model, checkpoint, report=report, progress=progress)
     with BundleWriter(target) as writer, _Workspace() as work:
+        network, source = _load(model, checkpoint, report=report, progress=progress)
         checks, files = _prove(model, network, seconds=seconds, precision=precision, work=work, report=report)
         require(checks)
         report("bundle")

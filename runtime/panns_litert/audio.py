@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,14 @@ from panns_litert.errors import AudioError
 # The resampler looks this far beyond the last sample that is kept, so that a long recording's first
 # clip is the same whether or not the rest was read.
 _MARGIN_SECONDS = 0.1
+# Frames per read. A file is read in blocks because the length of a streamed FLAC is not known and
+# because libsndfile cannot seek in GSM 6.10, G.721 and NMS ADPCM, which soundfile's read-all needs.
+_BLOCK_FRAMES = 1 << 20
+_UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX
+# libsndfile's highest; far beyond it the resampler does not come back.
+_MAX_RATE = 2**31 - 1
+# More channels than that, and more than there are samples, is a transposed array.
+_PLAUSIBLE_CHANNELS = 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,31 +50,39 @@ def load_audio(path: str | os.PathLike[str], *, sample_rate: int, max_seconds: f
 
     Args:
         path: the file.
-        sample_rate: wanted rate, Hz.
-        max_seconds: read no more than that from the start, or None for all.
+        sample_rate: wanted rate, Hz, 1 … 2147483647.
+        max_seconds: read no more than that from the start, > 0, or None for all.
 
     Raises:
         AudioError: missing, unreadable or empty file, or samples that are NaN or Inf.
     """
+    _require_wanted(sample_rate, max_seconds)
     path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"{path}: no such file; expected an audio file")
-    if path.stat().st_size == 0:
+    try:
+        is_file, size = path.is_file(), path.stat().st_size if path.exists() else 0
+    except OSError as error:  # a name too long, a folder that must not be read
+        raise AudioError(f"{path}: {error.strerror}; expected an audio file") from error
+    if not is_file:
+        raise AudioError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; expected an audio file")
+    if size == 0:
         raise AudioError(f"{path}: the file is empty; expected audio")
     try:
         with soundfile.SoundFile(path) as file:
             rate, total = file.samplerate, file.frames
-            wanted = -1 if max_seconds is None else int(np.ceil((max_seconds + _MARGIN_SECONDS) * rate))
-            data = file.read(wanted, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, ValueError, OSError) as error:
-        formats = ", ".join(sorted(soundfile.available_formats()))
+            wanted = _UNKNOWN_FRAMES if max_seconds is None else math.ceil((max_seconds + _MARGIN_SECONDS) * rate)
+            data = np.concatenate([np.empty((0, file.channels), np.float32), *_blocks(file, wanted)])
+            if total == _UNKNOWN_FRAMES:
+                total = len(data) + sum(map(len, _blocks(file, _UNKNOWN_FRAMES)))
+    # TypeError: a .raw file, of which soundfile asks what no header says.
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, OSError) as error:
+        formats = ", ".join(sorted(set(soundfile.available_formats()) - {"RAW"}))
         raise AudioError(f"{path}: not readable as audio ({error}); expected one of {formats}") from error
     try:
         audio = from_array(data, rate, sample_rate=sample_rate, max_seconds=max_seconds)
     except AudioError as error:
         raise AudioError(f"{path}: {error}") from error
     # A header may promise more than the file holds; what was read is the truth if it is the whole.
-    read_all = wanted < 0 or len(data) < wanted
+    read_all = len(data) < wanted
     return Audio(
         waveform=audio.waveform,
         sample_rate=sample_rate,
@@ -79,24 +97,29 @@ def from_array(
 
     Args:
         samples: float, (samples,) or (samples, channels), nominally within [-1, 1].
-        rate: rate of `samples`, Hz, ≥ 1.
-        sample_rate: wanted rate, Hz.
-        max_seconds: keep no more than that from the start, or None for all.
+        rate: rate of `samples`, Hz, 1 … 2147483647.
+        sample_rate: wanted rate, Hz, in the same range.
+        max_seconds: keep no more than that from the start, > 0, or None for all.
 
     Raises:
-        AudioError: wrong dtype, rank or rate, no samples, or samples that are NaN or Inf.
+        AudioError: wrong dtype, rank, orientation or rate, no samples, or samples that are NaN or Inf.
     """
-    samples = np.asarray(samples)
+    _require_wanted(sample_rate, max_seconds)
+    try:
+        samples = np.asarray(samples)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise AudioError(f"samples are not an array ({error}); expected (samples,) or (samples, channels)") from error
     if not np.issubdtype(samples.dtype, np.floating):
         raise AudioError(
             f"samples of dtype {samples.dtype}; expected float samples in [-1, 1]; divide 16-bit samples by 32768 first"
         )
     if samples.ndim not in (1, 2):
         raise AudioError(f"samples of shape {samples.shape}; expected (samples,) or (samples, channels)")
-    if isinstance(rate, bool) or not isinstance(rate, (int, np.integer)) or rate < 1:
-        raise AudioError(f"sample rate {rate!r}; expected a whole number of Hz ≥ 1")
+    _require_rate(rate)
     if samples.size == 0:
         raise AudioError("no samples; expected at least one")
+    if samples.ndim == 2 and samples.shape[1] > max(len(samples), _PLAUSIBLE_CHANNELS):
+        raise AudioError(f"samples of shape {samples.shape}; expected (samples, channels); transpose them")
     seconds = len(samples) / int(rate)
     if max_seconds is not None:
         samples = samples[: int(np.ceil((max_seconds + _MARGIN_SECONDS) * rate))]
@@ -104,16 +127,37 @@ def from_array(
     if not finite.all():
         where = int(np.flatnonzero(~finite.reshape(len(samples), -1).all(axis=1))[0])
         raise AudioError(f"sample {where} is NaN or Inf; expected finite samples")
-    mono = samples if samples.ndim == 1 else samples.mean(axis=1)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # reported below
+        wide = np.promote_types(samples.dtype, np.float32)
+        mono = samples if samples.ndim == 1 else samples.mean(axis=1, dtype=wide)
         mono = mono.astype(np.float32, copy=False)
-    if not np.isfinite(mono).all():
-        raise AudioError("samples beyond the range of float32; expected samples in [-1, 1]")
     if rate != sample_rate:
         try:
-            mono = soxr.resample(mono, int(rate), sample_rate, quality="HQ")
+            mono = soxr.resample(mono, int(rate), int(sample_rate), quality="HQ")
         except (ValueError, RuntimeError) as error:
             raise AudioError(f"cannot resample from {rate} Hz to {sample_rate} Hz: {error}") from error
     if max_seconds is not None:
         mono = mono[: round(max_seconds * sample_rate)]
+    if not np.isfinite(mono).all():
+        raise AudioError("samples beyond the range of float32; expected samples in [-1, 1]")
     return Audio(waveform=np.ascontiguousarray(mono, np.float32), sample_rate=sample_rate, seconds=seconds)
+
+
+def _blocks(file: soundfile.SoundFile, frames: int) -> Iterator[NDArray[np.float32]]:
+    """The next frames of a file, at most that many."""
+    while frames > 0 and len(block := file.read(min(frames, _BLOCK_FRAMES), dtype="float32", always_2d=True)):
+        yield block  # (frames, channels)
+        frames -= len(block)
+
+
+def _require_rate(rate: object) -> None:
+    if isinstance(rate, bool) or not isinstance(rate, (int, np.integer)) or not 1 <= rate <= _MAX_RATE:
+        raise AudioError(f"sample rate {rate!r}; expected a whole number of Hz, 1 … {_MAX_RATE}")
+
+
+def _require_wanted(sample_rate: object, max_seconds: object) -> None:
+    _require_rate(sample_rate)
+    if max_seconds is None:
+        return
+    if not isinstance(max_seconds, (int, float, np.number)) or not 0 < max_seconds < 1e12:
+        raise AudioError(f"max_seconds = {max_seconds!r}; expected a number > 0, or None for all")

@@ -57,15 +57,15 @@ class CpuEngine:
             if file.read(8)[4:] != b"TFL3":
                 raise BundleError(f"{path}: not a .tflite file; expected the identifier TFL3")
         threads = available_cores() if threads is None else threads
-        if threads < 1:
-            raise BundleError(f"threads = {threads}; expected ≥ 1")
-        try:
-            with native_log() as log:
+        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+            raise BundleError(f"threads = {threads!r}; expected a whole number ≥ 1")
+        with native_log() as log:
+            try:
                 self._interpreter = Interpreter(str(path), num_threads=threads)
                 self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            detail = " ".join(f"{error} {log.text()}".split())[:300]
-            raise BundleError(f"{path}: LiteRT cannot load it ({detail}); convert it again") from error
+            except (ValueError, RuntimeError) as error:
+                detail = " ".join(f"{error} {log.text()}".split())[:300]
+                raise BundleError(f"{path}: LiteRT cannot load it ({detail}); convert it again") from error
         signatures = self._interpreter.get_signature_list()
         if len(signatures) != 1:
             raise BundleError(f"{path}: {len(signatures)} signatures; expected one")
@@ -123,8 +123,12 @@ def native_log(path: Path | None = None) -> Iterator[NativeLog]:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "native.log"
         log = stack.enter_context(path.open("ab", buffering=0))
         for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
-            stream.flush()
-            saved = os.dup(descriptor)
+            if stream is not None:  # a windowed or detached process may have none
+                stream.flush()
+            try:
+                saved = os.dup(descriptor)
+            except OSError:  # closed by the host program: nothing to keep quiet
+                continue
             stack.callback(os.close, saved)
             stack.callback(os.dup2, saved, descriptor)
             os.dup2(log.fileno(), descriptor)

@@ -31,9 +31,9 @@ _GROUP_FILTERS = 8
 _MIN_FRAMES_PER_WORKER = 128
 # A float32 FFT leaves rounding noise of about 1e-7 of the frame's amplitude in every bin. A band whose
 # power is below this share of what the frame's energy would give it, spread evenly over all bins (that
-# is -55 dB), would be wrong by more than about 5e-4 dB; its frame is computed in float64 instead. That
-# is no frame of white noise, up to a third of a recording's, nearly all of a pure tone's.
-_FLOAT32_RANGE = 3e-6
+# is -45 dB), could be wrong by more than 6e-4 dB; its frame is computed in float64 instead. That is no
+# frame of white noise, about a third of a recording's, nearly all of a pure tone's.
+_FLOAT32_RANGE = 3e-5
 
 _CHOICES: dict[str, tuple[object, ...]] = {
     "window": ("hann",),
@@ -273,9 +273,12 @@ class LogMel:
             self._windowed = np.empty((block, spec.n_fft), np.float32)
         for start in range(0, len(frames), block):
             self._power_mel(frames[start : start + block], out[start : start + block])
+        at_floor = out <= np.float32(spec.amin)
         np.maximum(out, np.float32(spec.amin), out=out)
         np.log10(out, out=out)
         np.multiply(out, np.float32(10.0), out=out)
+        # A float32 log10 may round the floor itself by one unit; silence is exactly the floor.
+        np.copyto(out, np.float32(10.0 * math.log10(spec.amin)), where=at_floor)
 
     def _power_mel(self, frames: NDArray[np.float32], out: NDArray[np.float32]) -> None:
         windowed = np.multiply(frames, self._window, out=self._windowed[: len(frames)])

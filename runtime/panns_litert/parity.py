@@ -76,8 +76,14 @@ class Check:
         names = {field.name for field in fields(cls)}
         if not isinstance(data, Mapping) or set(data) != names:
             raise BundleError(f"parity check {data!r}; expected an object with {', '.join(sorted(names))}")
-        if not isinstance(data["passed"], bool) or not isinstance(data["threshold"], Mapping):
-            raise BundleError(f"parity check {data!r}; expected passed true or false and a threshold object")
+        figures = [data[name] for name in ("max_abs", "rmse", "corr", "psnr_db", "top5_agree")]
+        if (
+            not isinstance(data["passed"], bool)
+            or not isinstance(data["threshold"], Mapping)
+            or not all(isinstance(data[name], str) for name in ("stage", "output", "why"))
+            or not all(value is None or type(value) in (int, float) for value in figures)
+        ):
+            raise BundleError(f"parity check {data!r}; expected names, numbers or null, and passed true or false")
         return cls(**data)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 import warnings
@@ -105,8 +104,8 @@ class Tagger:
     """
 
     def __init__(self, bundle: str | os.PathLike[str] | Bundle | None = None, *, threads: int | None = None) -> None:
-        if threads is not None and threads < 1:
-            raise BundleError(f"threads = {threads}; expected ≥ 1")
+        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+            raise BundleError(f"threads = {threads!r}; expected a whole number ≥ 1")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(demo_bundle() if bundle is None else bundle)
         manifest = self.bundle.manifest
         self._logmel = LogMel(manifest.front_end, basis=self.bundle.mel_basis, workers=threads)
@@ -149,10 +148,10 @@ class Tagger:
         Raises:
             AudioError: the audio cannot be used.
         """
-        if top is not None and top < 1:
-            raise AudioError(f"top = {top}; expected ≥ 1, or None for all")
-        if not (math.isfinite(threshold) and 0.0 <= threshold <= 1.0):
-            raise AudioError(f"threshold = {threshold}; expected 0 … 1")
+        if top is not None and (not isinstance(top, (int, np.integer)) or isinstance(top, bool) or top < 1):
+            raise AudioError(f"top = {top!r}; expected a whole number ≥ 1, or None for all")
+        if not isinstance(threshold, (int, float, np.number)) or not 0.0 <= threshold <= 1.0:
+            raise AudioError(f"threshold = {threshold!r}; expected a number, 0 … 1")
         clip, source = self._read(audio, sample_rate)
         probs, embedding, front_end_ms, model_ms = self._run(clip.waveform)
         used = min(clip.seconds, self.bundle.manifest.clip_seconds)
@@ -163,9 +162,9 @@ class Tagger:
                 stacklevel=2,
             )
         order = np.argsort(-probs, kind="stable")[:top]
-        tags = tuple(
-            Tag(label=self.labels[i], index=int(i), score=float(probs[i])) for i in order if probs[i] >= threshold
-        )
+        # As Python floats, as the caller sees them: in float32, 0.7 is a little less than the threshold 0.7.
+        scores = probs.tolist()
+        tags = tuple(Tag(label=self.labels[i], index=int(i), score=scores[i]) for i in order if scores[i] >= threshold)
         return Tagging(
             source=source,
             tags=tags,

@@ -1,0 +1,37 @@
+# Every target does its own set-up in .venv: Python 3.11 or later, make and a package index are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint bench assets clean
+
+demo: $(READY)
+	$(BIN)/panns-litert demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python tests/bench/bench.py
+
+# Makes the derived files of assets/ again. The demo checkpoint itself: python -m panns_litert_convert.demo.train
+assets: $(READY)
+	$(BIN)/python -m panns_litert_convert.demo.clips --out assets/clips
+	$(BIN)/python -m panns_litert_convert.assets --out assets
+
+# The marker is written last, so that an interrupted installation is done again.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make: $(PYTHON) is too old; expected Python 3.11 or later: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[convert,test]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

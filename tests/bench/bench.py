@@ -1,0 +1,237 @@
+"""`make bench`: everything that README claims about speed, side by side in one run.
+
+Every table is one comparison: its candidates take turns, round by round, so that a busy machine slows
+all of them alike. Medians and ratios are what counts; absolute times are this machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import librosa
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from panns_litert.audio import load_audio
+from panns_litert.bundle import Bundle
+from panns_litert.engine import CpuEngine
+from panns_litert.frontend import PANNS_32K, LogMel, available_cores, hann, mel_basis
+from panns_litert.tagger import demo_bundle
+from panns_litert_convert.references import TorchlibrosaLogMel
+from panns_litert_convert.zoo import asset, find, golden_shapes
+from panns_litert_golden.recipe import waveform, weights
+
+SECONDS = 10.0
+
+
+def main() -> int:
+    """Runs the benchmarks that were asked for, all of them by default."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", choices=sorted(BENCHMARKS), action="append")
+    parser.add_argument("--rounds", type=int, default=30, help="rounds of the front end (default 30)")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    results: dict[str, Any] = {
+        "machine": f"{platform.machine()}, {available_cores()} cores, Python {platform.python_version()}"
+    }
+    for name in args.only or BENCHMARKS:
+        results[name] = BENCHMARKS[name](args.rounds)
+        if not args.json:
+            show(console, name, results[name])
+    if args.json:
+        print(json.dumps(results, indent=2))
+    else:
+        console.print(results["machine"])
+    return 0
+
+
+def take_turns(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median milliseconds of each candidate, measured in turns after one warm-up each."""
+    for run in candidates.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def front_end(rounds: int) -> list[dict[str, Any]]:
+    """10 s of 32 kHz audio to a log-mel of 1001 × 64, for three kinds of sound."""
+    rows = []
+    clip = sorted(path for path in asset("clips").iterdir() if path.suffix in (".flac", ".wav"))[0]
+    recording = load_audio(clip, sample_rate=32000).waveform
+    samples = PANNS_32K.samples(SECONDS)
+    noise = (0.1 * np.random.default_rng(0).standard_normal(samples)).astype(np.float32)
+    sounds = {
+        "white noise": noise,
+        f"clip {clip.name}, repeated": np.resize(recording, samples),
+        "chirp, tone, silence": waveform(32000, SECONDS),
+    }
+    ours, one_thread, reference = LogMel(PANNS_32K), LogMel(PANNS_32K, workers=1), TorchlibrosaLogMel(PANNS_32K)
+    out = np.empty((1001, 64), np.float32)
+    for sound, samples_ in sounds.items():
+        times = take_turns(
+            {
+                "panns-litert": lambda x=samples_: ours(x, out=out),
+                "panns-litert, 1 thread": lambda x=samples_: one_thread(x, out=out),
+                "librosa": lambda x=samples_: librosa_logmel(x),
+                "published loop": lambda x=samples_: published_loop(x),
+                "torchlibrosa 0.1.0": lambda x=samples_: reference(x),
+            },
+            rounds,
+        )
+        rows += [
+            {"sound": sound, "what": name, "ms": ms, "ratio": ms / times["panns-litert"]} for name, ms in times.items()
+        ]
+    return rows
+
+
+def published_loop(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The front end of the published Cnn14 LiteRT sample: one float64 FFT per frame, dense mel product."""
+    spec = PANNS_32K
+    padded = np.pad(samples, spec.n_fft // 2, mode="reflect")
+    window = hann(spec.win_length, spec.n_fft)
+    spectrum = np.stack(
+        [
+            np.abs(np.fft.rfft(padded[t * spec.hop_length :][: spec.n_fft].astype(np.float64) * window)) ** 2
+            for t in range(spec.frames(len(samples)))
+        ]
+    )
+    return np.asarray(10.0 * np.log10(np.maximum(spectrum @ _BASIS, spec.amin)))
+
+
+_BASIS = mel_basis(PANNS_32K).T.astype(np.float64)
+
+
+def librosa_logmel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same by librosa."""
+    spec = PANNS_32K
+    mel = librosa.feature.melspectrogram(
+        y=samples,
+        sr=spec.sample_rate,
+        n_fft=spec.n_fft,
+        hop_length=spec.hop_length,
+        n_mels=spec.n_mels,
+        fmin=spec.fmin,
+        fmax=spec.fmax,
+        pad_mode="reflect",
+    )
+    return np.asarray(librosa.power_to_db(mel, amin=spec.amin, top_db=None))
+
+
+def body(rounds: int) -> list[dict[str, Any]]:
+    """The CNN body of full-size Cnn14 on one 10 s clip; recipe weights, made and converted here."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = recipe_checkpoint(Path(folder))
+        paths = {}
+        for precision in ("fp32", "fp16"):
+            run_convert(checkpoint, Path(folder) / precision, precision)
+            paths[precision] = Bundle(Path(folder) / precision).file("model")
+        network = find("cnn14").build().eval()
+        network.load_state_dict(torch.load(checkpoint, weights_only=True), strict=False)
+        logmel = LogMel(PANNS_32K)(waveform(32000, SECONDS))[None, None]
+        values = torch.from_numpy(logmel)
+
+        def torch_run(threads: int) -> object:
+            torch.set_num_threads(threads)
+            with torch.inference_mode():
+                return network(values)
+
+        cores = available_cores()
+        candidates: dict[str, Callable[[], object]] = {}
+        for threads in dict.fromkeys((cores, 1)):
+            label = f"{threads} thread{'s' if threads > 1 else ''}"
+            for precision, path in paths.items():
+                engine = CpuEngine(path, threads=threads)
+                candidates[f"LiteRT {precision}, {label}"] = lambda e=engine: e.run(logmel)
+            candidates[f"PyTorch, {label}"] = lambda n=threads: torch_run(n)
+        times = take_turns(candidates, max(5, rounds // 3))
+    fastest = times[f"LiteRT fp16, {cores} thread{'s' if cores > 1 else ''}"]
+    return [{"what": name, "ms": ms, "ratio": ms / fastest} for name, ms in times.items()]
+
+
+def conversion(_: int) -> list[dict[str, Any]]:
+    """Full-size Cnn14 from checkpoint to proven bundle: the whole command, its time and peak memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = recipe_checkpoint(Path(folder))
+        seconds, memory = run_convert(checkpoint, Path(folder) / "bundle", "fp16")
+        size = Bundle(Path(folder) / "bundle").file("model").stat().st_size
+    return [{"what": "convert cnn14, every stage", "seconds": seconds, "peak_GB": memory, "fp16_MB": size / 1e6}]
+
+
+def first_result(rounds: int) -> list[dict[str, Any]]:
+    """From process start to the first tags, on the demo bundle."""
+    clip = next(path for path in sorted(asset("clips").iterdir()) if path.suffix in (".flac", ".wav"))
+    command = [sys.executable, "-m", "panns_litert.cli", "tag", str(clip), "--bundle", str(demo_bundle())]
+    imports = [sys.executable, "-c", "import panns_litert"]
+    nothing = [sys.executable, "-c", ""]
+    times = take_turns(
+        {
+            "panns-litert tag CLIP": lambda: subprocess.run(command, check=True, capture_output=True),
+            "import panns_litert": lambda: subprocess.run(imports, check=True),
+            "python alone": lambda: subprocess.run(nothing, check=True),
+        },
+        max(5, rounds // 3),
+    )
+    return [{"what": name, "ms": ms} for name, ms in times.items()]
+
+
+def recipe_checkpoint(folder: Path) -> Path:
+    """Full-size Cnn14 with the golden recipe's weights, as a checkpoint file."""
+    path = folder / "Cnn14_recipe.pth"
+    torch.save({key: torch.from_numpy(w) for key, w in weights(golden_shapes("Cnn14")).items()}, path)
+    return path
+
+
+def run_convert(checkpoint: Path, out: Path, precision: str) -> tuple[float, float]:
+    """Runs the command in a process of its own; seconds and peak gigabytes."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "panns_litert.cli", "convert", "cnn14", "--json", "--precision", precision,
+         "--checkpoint", str(checkpoint), "--out", str(out)],
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    _, status, usage = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status) != 0:
+        raise SystemExit("bench: the conversion failed; run `panns-litert convert` to see why")
+    kilobyte = 1 if sys.platform == "darwin" else 1024
+    return time.perf_counter() - start, usage.ru_maxrss * kilobyte / 1e9
+
+
+def show(console: Console, name: str, rows: list[dict[str, Any]]) -> None:
+    """One benchmark as a table."""
+    table = Table(title=f"{name}: {(BENCHMARKS[name].__doc__ or '').splitlines()[0]}", title_justify="left")
+    for column in rows[0]:
+        table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
+    for row in rows:
+        table.add_row(*(value if isinstance(value, str) else f"{value:.2f}" for value in row.values()))
+    console.print(table)
+
+
+BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
+    "front_end": front_end,
+    "first_result": first_result,
+    "conversion": conversion,
+    "body": body,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,213 @@
+"""Bundle: read strictly, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import edit_manifest, rehash
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from panns_litert.bundle import FORMAT_VERSION, MANIFEST, Bundle, BundleWriter, Manifest
+from panns_litert.errors import BundleError, PannsLitertError
+from panns_litert.tagger import Tagger
+
+Copy = Callable[[Bundle], Path]
+
+
+def test_what_convert_wrote_is_read(demo: Bundle) -> None:
+    manifest = demo.manifest
+    assert sorted(os.listdir(demo.path)) == sorted([*manifest.files, MANIFEST])
+    assert manifest.clip_samples == 320000
+    assert manifest.frames == 1001
+    assert manifest.gpu is None
+    assert demo.mel_basis.shape == (64, 513)
+    assert len(demo.labels) == manifest.classes >= 16
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert Manifest.from_json(manifest.to_json()).to_json() == manifest.to_json()
+
+
+def test_model_card_shows_every_figure(demo: Bundle) -> None:
+    card = demo.file("model_card").read_text(encoding="utf-8")
+    manifest = demo.manifest
+    for fact in (
+        manifest.source.sha256,
+        manifest.source.licence,
+        "Not PANNs",
+        manifest.file("model"),
+        manifest.files[manifest.file("model")].sha256,
+        *manifest.versions.values(),
+    ):
+        assert fact in card
+    assert card.count("| yes |") == len(manifest.parity)
+
+
+@pytest.mark.parametrize("role", ["model", "mel_basis", "labels", "model_card"])
+def test_missing_file(demo: Bundle, copy_of: Copy, role: str) -> None:
+    folder = copy_of(demo)
+    (folder / demo.manifest.file(role)).unlink()
+    with pytest.raises(BundleError, match=rf"{demo.manifest.file(role)}: No such file.*convert it again"):
+        Bundle(folder)
+
+
+@pytest.mark.parametrize("role", ["model", "mel_basis", "labels", "model_card"])
+def test_altered_file(demo: Bundle, copy_of: Copy, role: str) -> None:
+    folder = copy_of(demo)
+    path = folder / demo.manifest.file(role)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match=rf"{path.name} was altered.*convert it again"):
+        Bundle(folder)
+    path.write_bytes(data[:-1])
+    with pytest.raises(BundleError, match=rf"{path.name} has .* bytes; the manifest says"):
+        Bundle(folder)
+
+
+def test_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no bundle at"):
+        Bundle(tmp_path / "nowhere")
+    with pytest.raises(BundleError, match=r"has no manifest.json"):
+        Bundle(tmp_path)
+    (tmp_path / MANIFEST).write_bytes(b"\xff\xfe")
+    with pytest.raises(BundleError, match=r"manifest.json: "):
+        Bundle(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", '{"format_version": 1}', "[" * 100000])
+def test_manifest_that_is_none(demo: Bundle, copy_of: Copy, text: str) -> None:
+    folder = copy_of(demo)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    with pytest.raises(BundleError, match=r"manifest.json: "):
+        Bundle(folder)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, 1.5])
+def test_unknown_format_version(demo: Bundle, copy_of: Copy, version: object) -> None:
+    folder = copy_of(demo)
+    edit_manifest(folder, lambda m: m.update(format_version=version))
+    with pytest.raises(BundleError, match=rf"format_version .*this version reads {FORMAT_VERSION}; update"):
+        Bundle(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.pop("gpu"), "missing gpu"),
+        (lambda m: m.update(notes=""), "unknown notes"),
+        (lambda m: m["front_end"].pop("amin"), "missing amin"),
+        (lambda m: m["front_end"].update(window="hamming"), "window"),
+        (lambda m: m["inputs"][0].update(shape=[1, 1, 1000, 64]), "inputs"),
+        (lambda m: m["inputs"][0].update(shape="1,1,1001,64"), "shape"),
+        (lambda m: m["inputs"].append(m["inputs"][0]), "inputs"),
+        (lambda m: m["outputs"].reverse(), "expected probs, embedding"),
+        (lambda m: m["outputs"][0].update(shape=[1, 19]), "lines; expected 19"),
+        (lambda m: m["outputs"][0].update(dtype="int8"), "float32"),
+        (lambda m: m.update(clip_seconds=0), "clip_seconds"),
+        (lambda m: m.update(clip_seconds="10"), "clip_seconds"),
+        (lambda m: m.update(graph="spectrogram"), "graph"),
+        (lambda m: m.update(precision="int8"), "precision"),
+        (lambda m: m.update(files={}), "roles"),
+        (lambda m: m.update(files=[]), "files"),
+        (lambda m: m["files"].update({"../x": m["files"].pop("mel_basis.bin")}), "plain name"),
+        (lambda m: m.update(parity={}), "parity"),
+        (lambda m: m.update(source=None), "Source"),
+        (lambda m: m.update(model=3), "model"),
+    ],
+)
+def test_manifest_that_contradicts_itself(
+    demo: Bundle, copy_of: Copy, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    folder = copy_of(demo)
+    edit_manifest(folder, change)
+    with pytest.raises(BundleError, match=message) as caught:
+        Bundle(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_must_be_one_a_class(demo: Bundle, copy_of: Copy) -> None:
+    folder, name = copy_of(demo), demo.manifest.file("labels")
+    for labels in (demo.labels[:-1], (*demo.labels[:-1], demo.labels[0]), (*demo.labels[:-1], "")):
+        (folder / name).write_text("\n".join(labels) + "\n", encoding="utf-8")
+        rehash(folder, name)
+        with pytest.raises(BundleError, match=r"different names, one a line"):
+            Bundle(folder)
+
+
+def test_model_that_is_not_the_manifests(demo: Bundle, copy_of: Copy) -> None:
+    folder = copy_of(demo)
+    edit_manifest(folder, lambda m: m["outputs"][1].update(shape=[1, 97]))
+    with pytest.raises(BundleError, match="the manifest says"):
+        Tagger(folder)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_edit_is_read_or_one_clear_error(demo: Bundle, data: st.DataObject) -> None:
+    """Whatever stands at any place of the manifest, reading gives a Manifest or a PannsLitertError."""
+    manifest = json.loads(demo.manifest.to_json())
+    node: Any = manifest
+    while True:
+        key = data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
+        if not isinstance(node[key], (dict, list)) or not node[key] or data.draw(st.booleans()):
+            break
+        node = node[key]
+    node[key] = data.draw(JSON)
+    try:
+        Manifest.from_json(json.dumps(manifest))
+    except PannsLitertError as error:
+        assert str(error)
+
+
+# --- writing ---
+
+
+def test_writer_replaces_a_bundle_at_once(demo: Bundle, copy_of: Copy, tmp_path: Path) -> None:
+    target = copy_of(demo)
+    (target / "left-over").write_text("of an older version", encoding="utf-8")
+    with BundleWriter(target) as writer:
+        for name in demo.manifest.files:
+            shutil.copyfile(demo.path / name, writer.folder / name)
+        assert (target / "left-over").exists()  # untouched until commit
+        writer.commit(demo.manifest)
+    assert sorted(os.listdir(target)) == sorted([*demo.manifest.files, MANIFEST])
+    assert os.listdir(tmp_path) == [target.name]
+
+
+def test_writer_leaves_nothing_if_it_does_not_commit(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), BundleWriter(tmp_path / "bundle") as writer:
+        (writer.folder / "half").write_bytes(b"written")
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []
+
+
+def test_writer_reads_back_what_it_wrote(demo: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="No such file"), BundleWriter(tmp_path / "bundle") as writer:
+        writer.commit(demo.manifest)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_writer_refuses_what_is_no_bundle(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "mine"
+    if kind == "file":
+        target.write_bytes(b"data")
+    else:
+        target.mkdir()
+        (target / "data").write_bytes(b"data")
+    with pytest.raises(BundleError, match="exists and is no bundle"):
+        BundleWriter(target)
+    assert os.listdir(tmp_path) == ["mine"]

@@ -1,0 +1,218 @@
+"""The command line as a user meets it: exit codes, one-line errors, JSON that is JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from panns_litert.bundle import Bundle
+from panns_litert.cli import build_parser, main
+from panns_litert.tagger import demo_bundle
+from panns_litert_convert.zoo import asset
+
+CLIPS = sorted(path for path in asset("clips").iterdir() if path.suffix in (".flac", ".wav"))
+
+
+def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "panns_litert.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        check=False,
+    )
+
+
+def one_error(result: subprocess.CompletedProcess[str], code: int = 2) -> str:
+    assert result.returncode == code, result
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("panns-litert: ")
+    return lines[0]
+
+
+def test_tag_says_what_is_heard() -> None:
+    result = run("tag", CLIPS[0])
+    assert result.returncode == 0
+    assert str(CLIPS[0]) in result.stdout
+    assert result.stderr.splitlines() == [
+        f"note: using the demo bundle ({len(Bundle(demo_bundle()).labels)} synthetic sounds, not PANNs); "
+        "--model cnn14 for AudioSet"
+    ]
+
+
+def test_tag_json() -> None:
+    result = run("tag", *CLIPS[:2], "--json", "--top", "3", "--embedding")
+    results = json.loads(result.stdout)["results"]
+    assert [r["source"] for r in results] == [str(clip) for clip in CLIPS[:2]]
+    for r in results:
+        assert len(r["tags"]) == 3
+        scores = [tag["score"] for tag in r["tags"]]
+        assert scores == sorted(scores, reverse=True)
+        assert len(r["embedding"]) == 96
+        assert r["engine"] == "cpu"
+        assert r["model"] == "demo"
+
+
+def test_a_bad_file_does_not_stop_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "empty.wav").write_bytes(b"")
+    result = run("tag", tmp_path / "empty.wav", CLIPS[0], "--json")
+    assert result.returncode == 2
+    first, second = json.loads(result.stdout)["results"]
+    assert "empty" in first["error"]
+    assert second["tags"]
+
+
+def test_truncation_is_said(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "long.wav", np.zeros(8000 * 12), 8000)
+    result = run("tag", tmp_path / "long.wav")
+    assert "only the first 10 s of 12.0 s were tagged" in result.stderr
+
+
+def test_threshold_leaves_out_tags() -> None:
+    loud = json.loads(run("tag", CLIPS[0], "--json", "--threshold", "0.5").stdout)["results"][0]["tags"]
+    assert all(tag["score"] >= 0.5 for tag in loud)
+    assert json.loads(run("tag", CLIPS[0], "--json", "--threshold", "1").stdout)["results"][0]["tags"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tag", "nowhere.wav"], "nowhere.wav: no such file"),
+        (["tag", "x.wav", "--bundle", "nowhere"], "no bundle at nowhere"),
+        (["tag", "x.wav", "--bundle", "b", "--model", "demo"], "expected one of them"),
+        (["tag", "x.wav", "--model", "cnn41"], "no model 'cnn41'; expected one of demo, cnn14"),
+        (["tag", str(CLIPS[0]), "--top", "0"], "top = 0; expected ≥ 1"),
+        (["tag", str(CLIPS[0]), "--threshold", "nan"], "threshold = nan"),
+        (["tag", str(CLIPS[0]), "--threads", "0"], "threads = 0; expected ≥ 1"),
+        (["convert", "cnn41"], "no model 'cnn41'"),
+        (["convert", "demo", "--seconds", "61"], "expected 1 … 60 s"),
+        (["convert", "cnn14", "--checkpoint", "nowhere.pth"], "nowhere.pth: no such file"),
+        (["verify", "nowhere"], "no bundle at nowhere"),
+        (["fetch", "cnn41"], "no model 'cnn41'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    lines = [line for line in result.stderr.splitlines() if not line.startswith(("note: ", "["))]
+    assert result.returncode == 2
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["unknown"], ["tag"], ["convert", "demo", "--precision", "int3"]])
+def test_usage_is_exit_2(arguments: list[str]) -> None:
+    assert main(arguments) == 2
+
+
+def test_help_is_exit_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for command in ("models", "fetch", "convert", "verify", "tag", "demo"):
+        assert command in text
+
+
+def test_every_command_has_json() -> None:
+    parser = build_parser()
+    for line in ("models", "fetch x", "convert x", "verify x", "tag x", "demo"):
+        assert parser.parse_args([*line.split(), "--json"]).json
+
+
+def test_models_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    table = capsys.readouterr().out
+    assert "cnn14" in table
+    assert "0.431" in table
+    assert main(["models", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["models"]
+    assert [row["name"] for row in rows] == ["demo", "cnn14"]
+
+
+def test_verify_exit_codes(demo: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    from panns_litert.parity import GATES, Gate
+
+    assert main(["verify", str(demo.path)]) == 0
+    out = capfd.readouterr().out
+    assert "every stage passed" in out
+    assert out.count("passed") == len(demo.manifest.parity) + 1
+    monkeypatch.setitem(GATES, "fp16", Gate(max_abs=1e-9))
+    assert main(["verify", str(demo.path), "--json"]) == 1
+    report = json.loads(capfd.readouterr().out)
+    assert report["passed"] is False
+    assert {check["stage"] for check in report["parity"] if not check["passed"]} == {"fp16"}
+
+
+def test_convert_prints_every_figure_before_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from panns_litert.parity import GATES, Gate
+
+    monkeypatch.setitem(GATES, "fp16", Gate(max_abs=1e-9))
+    assert main(["convert", "demo", "--out", str(tmp_path / "bundle")]) == 1
+    captured = capfd.readouterr()
+    assert "FAILED: max abs error" in captured.out
+    assert captured.err.splitlines()[-1].startswith("panns-litert: 2 of 11 parity checks failed: fp16/probs")
+    assert os.listdir(tmp_path) == []
+
+
+def test_model_option_converts_once_and_then_uses_the_cache(tmp_path: Path) -> None:
+    first = run("tag", "--model", "demo", CLIPS[0], PANNS_LITERT_CACHE=str(tmp_path))
+    assert first.returncode == 0
+    assert "export fp32" in first.stderr
+    again = run("tag", "--model", "Demo", CLIPS[0], PANNS_LITERT_CACHE=str(tmp_path))
+    assert again.returncode == 0
+    assert again.stderr == ""
+
+
+def test_converters_chatter_is_not_shown(tmp_path: Path) -> None:
+    result = run("convert", "demo", "--out", tmp_path / "bundle")
+    assert result.returncode == 0
+    steps = result.stderr.splitlines()
+    assert all(line.startswith("[") and " s] " in line for line in steps), steps
+    assert "export fp32" in steps[-5]
+
+
+def test_demo_shows_the_whole_path(tmp_path: Path) -> None:
+    result = run("demo", "--out", tmp_path / "bundle")
+    assert result.returncode == 0
+    for stage in ("front_end", "network", "fp32", "fp16"):
+        assert stage in result.stdout
+    for clip in CLIPS:
+        assert clip.name in result.stdout
+    assert "not PANNs" in result.stdout
+    assert "panns-litert convert cnn14" in result.stdout
+    assert Bundle(tmp_path / "bundle").manifest.model == "demo"
+
+
+def test_the_converter_missing_is_said() -> None:
+    code = (
+        "import sys; sys.modules['panns_litert_convert.zoo'] = None\n"
+        "from panns_litert.cli import main; sys.exit(main(['models']))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "pip install 'panns-litert[convert]'" in one_error(result)
+
+
+def test_no_network_is_said(tmp_path: Path) -> None:
+    """With an unreachable proxy no download can start, whatever the machine's network is."""
+    environment = dict.fromkeys(("HTTPS_PROXY", "https_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
+    result = run("fetch", "cnn14", PANNS_LITERT_CACHE=str(tmp_path), **environment)
+    message = one_error(result)
+    assert "cannot download" in message
+    assert "--checkpoint PATH" in message
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m panns_litert.cli models --json | head -n 1"
+    result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert result.returncode == 0
+    assert "Traceback" not in result.stderr

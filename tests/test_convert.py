@@ -1,0 +1,324 @@
+"""Convert and verify: every stage at several lengths, and every broken artefact caught."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ai_edge_litert import schema_py_generated as schema
+from conftest import edit_manifest, rehash
+from flatbuffers import Builder
+
+from panns_litert.bundle import MANIFEST, Bundle, file_sha256
+from panns_litert.errors import (
+    BundleError,
+    CheckpointError,
+    ConversionError,
+    ModelError,
+    PannsLitertError,
+    ParityError,
+)
+from panns_litert.parity import GATES, Check
+from panns_litert.tagger import Tagger, demo_bundle
+from panns_litert_convert import convert as convert_module
+from panns_litert_convert import export
+from panns_litert_convert.convert import convert, verify
+from panns_litert_convert.zoo import asset
+
+STAGES = ["front_end"] * 5 + ["network"] * 2 + ["fp32"] * 2 + ["fp16"] * 2
+
+
+def show(checks: tuple[Check, ...] | list[Check]) -> None:
+    for c in checks:
+        print(f"{c.stage} {c.output}: max abs {c.max_abs} (bound {c.threshold['max_abs']}), corr {c.corr} {c.why}")
+
+
+# --- what must work ---
+
+
+@pytest.mark.parametrize("seconds", [1.0, 3.7, 10.0])
+def test_demo_passes_every_stage(seconds: float, tmp_path: Path) -> None:
+    bundle = convert("demo", seconds=seconds, out=tmp_path / "bundle")
+    manifest = bundle.manifest
+    show(manifest.parity)
+    assert [check.stage for check in manifest.parity] == STAGES
+    assert all(check.passed for check in manifest.parity)
+    assert manifest.inputs[0].shape == (1, 1, round(seconds * 32000) // 320 + 1, 64)
+    assert [output.name for output in manifest.outputs] == ["probs", "embedding"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seconds", [2.0, 10.0, 30.0])
+def test_full_size_cnn14_passes_every_stage(seconds: float, official_pth: Path, tmp_path: Path) -> None:
+    """The command itself, in a process of its own, with the recipe's weights; memory is measured too."""
+    out = tmp_path / "bundle"
+    command = [sys.executable, "-m", "panns_litert.cli", "convert", "cnn14", "--json", "--seconds", str(seconds)]
+    process = subprocess.Popen(
+        [*command, "--checkpoint", str(official_pth), "--out", str(out)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    printed = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    checks = [Check.from_dict(check) for check in json.loads(printed)["parity"]]
+    show(checks)
+    print(f"{seconds:g} s: peak memory {usage.ru_maxrss / 1e6:.2f} GB")
+    bundle = Bundle(out)
+    assert [check.stage for check in checks] == STAGES
+    assert all(check.passed for check in checks)
+    assert bundle.file("model").name == "cnn14_audioset_fp16.tflite"
+    assert bundle.file("model").stat().st_size <= 163e6
+    assert bundle.manifest.outputs[0].shape == (1, 527)
+    assert bundle.manifest.outputs[1].shape == (1, 2048)
+    assert usage.ru_maxrss < 4e6  # kB
+    probs = Tagger(bundle).tag(asset("clips") / sorted(os.listdir(asset("clips")))[0]).probs
+    assert np.ptp(probs) > 0
+
+
+def test_converting_again_gives_the_same_bytes(demo: Bundle, tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    first = convert("demo", out=target)
+    again = convert("demo", out=target)
+    for name in os.listdir(first.path):
+        assert file_sha256(again.path / name) == file_sha256(demo.path / name)
+    assert os.listdir(tmp_path) == ["bundle"]
+
+
+def test_shipped_demo_bundle_verifies() -> None:
+    """The bundle in assets/ is of the checkpoint in assets/, and proven here and now."""
+    checks = verify(demo_bundle())
+    show(checks)
+    assert [check.stage for check in checks] == STAGES
+    assert all(check.passed for check in checks)
+
+
+def test_fp32_bundle(tmp_path: Path) -> None:
+    bundle = convert("demo", precision="fp32", out=tmp_path / "bundle")
+    assert bundle.manifest.precision == "fp32"
+    assert bundle.file("model").name == "demo_synthetic_fp32.tflite"
+    assert {check.stage for check in bundle.manifest.parity} == {"front_end", "network", "fp32"}
+    assert all(check.passed for check in verify(bundle.path))
+
+
+def test_own_checkpoint_is_not_passed_off_as_the_published_one(tmp_path: Path) -> None:
+    weights = tmp_path / "mine.safetensors"
+    shutil.copyfile(asset("demo_checkpoint.safetensors"), weights)
+    assert convert("demo", checkpoint=weights, out=tmp_path / "a").manifest.source.file == "demo_checkpoint.safetensors"
+    state = torch.load(_resaved(weights, tmp_path / "mine.pth"), weights_only=True)
+    state["fc_audioset.bias"] += 0.1
+    torch.save(state, tmp_path / "mine.pth")
+    bundle = convert("demo", checkpoint=tmp_path / "mine.pth", out=tmp_path / "b")
+    source = bundle.manifest.source
+    assert (source.file, source.url, source.published_map) == ("mine.pth", None, None)
+    assert "own" in source.licence
+    assert all(check.passed for check in verify(bundle.path, checkpoint=tmp_path / "mine.pth"))
+    with pytest.raises(BundleError, match="pass the checkpoint that it was made from"):
+        verify(bundle.path)
+
+
+def _resaved(source: Path, target: Path) -> Path:
+    from safetensors.torch import load_file
+
+    torch.save(load_file(source), target)
+    return target
+
+
+# --- broken artefacts: the manifest agrees with the file, so that only the gate can catch it ---
+
+
+def tamper(path: Path, change: Callable[[schema.ModelT], None]) -> None:
+    """Rewrites a .tflite after a change to its object tree."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(path.read_bytes()), 0))
+    change(model)
+    builder = Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+
+
+def weights_of(model: schema.ModelT, rows: int) -> np.ndarray:  # type: ignore[type-arg]
+    """The float16 weights [rows, …] of the graph's last such constant, as a view that writes through."""
+    graph = model.subgraphs[0]
+    for tensor in reversed(graph.tensors):
+        data = model.buffers[tensor.buffer].data
+        if tensor.type == schema.TensorType.FLOAT16 and data is not None and tensor.shape[0] == rows:
+            buffer = model.buffers[tensor.buffer]
+            buffer.data = np.array(buffer.data, np.uint8)
+            return buffer.data.view(np.float16)
+    raise AssertionError("no such tensor")
+
+
+def flip_the_sign_of_one_weight(model: schema.ModelT) -> None:
+    weights = weights_of(model, len(Bundle(demo_bundle()).labels))
+    weights[np.abs(weights).argmax()] *= -1
+
+
+def put_nan_in_a_constant(model: schema.ModelT) -> None:
+    weights_of(model, 96)[7] = np.nan
+
+
+def zero_the_last_layer(model: schema.ModelT) -> None:
+    weights_of(model, len(Bundle(demo_bundle()).labels))[:] = 0
+
+
+def failed(folder: Path) -> set[tuple[str, str]]:
+    checks = verify(folder)
+    show(checks)
+    return {(check.stage, check.output) for check in checks if not check.passed}
+
+
+@pytest.mark.parametrize(
+    ("change", "outputs"),
+    [
+        (flip_the_sign_of_one_weight, {"probs"}),
+        (put_nan_in_a_constant, {"probs", "embedding"}),
+        (zero_the_last_layer, {"probs"}),
+    ],
+)
+def test_altered_weights_fail_the_fp16_gate(
+    change: Callable[[schema.ModelT], None], outputs: set[str], demo: Bundle, copy_of: Callable[[Bundle], Path]
+) -> None:
+    folder = copy_of(demo)
+    tamper(folder / demo.file("model").name, change)
+    with pytest.raises(BundleError, match=r"altered|bytes; the manifest says"):
+        Bundle(folder)
+    rehash(folder, demo.file("model").name)
+    assert failed(folder) == {("fp16", output) for output in outputs}
+
+
+def test_a_rewritten_file_without_a_change_passes(demo: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
+    """The tampering above is caught for what it changes, not for the rewriting."""
+    folder = copy_of(demo)
+    tamper(folder / demo.file("model").name, lambda model: None)
+    rehash(folder, demo.file("model").name)
+    assert failed(folder) == set()
+
+
+def test_swapped_outputs_are_refused(demo: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
+    def swap(model: schema.ModelT) -> None:
+        outputs = model.signatureDefs[0].outputs
+        outputs[0].tensorIndex, outputs[1].tensorIndex = outputs[1].tensorIndex, outputs[0].tensorIndex
+
+    folder = copy_of(demo)
+    tamper(folder / demo.file("model").name, swap)
+    rehash(folder, demo.file("model").name)
+    assert failed(folder) == {("fp16", "probs"), ("fp16", "embedding")}
+    with pytest.raises(BundleError, match="the manifest says"):
+        Tagger(folder)
+
+
+def test_wrong_mel_basis_fails(demo: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
+    folder = copy_of(demo)
+    basis = np.fromfile(folder / "mel_basis.bin", "<f4")
+    basis[np.flatnonzero(basis)[100]] *= 1.001
+    basis.tofile(folder / "mel_basis.bin")
+    rehash(folder, "mel_basis.bin")
+    with pytest.raises(BundleError, match=r"mel_basis.bin is not the mel basis of the manifest's front end"):
+        verify(folder)
+
+
+def test_truncated_model_fails(demo: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
+    folder = copy_of(demo)
+    model = folder / demo.file("model").name
+    model.write_bytes(model.read_bytes()[:-1000])
+    with pytest.raises(BundleError, match="bytes; the manifest says"):
+        verify(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["front_end"].update(amin=1e-9), "front_end"),
+        (lambda m: m["front_end"].update(hop_length=160), "inputs"),
+        (lambda m: m["front_end"].update(fmax=13000.0), "mel basis"),
+        (lambda m: m["source"].update(sha256="0" * 64), "source"),
+        (lambda m: m["source"].update(licence="MIT"), "source"),
+        (lambda m: m.update(network="Cnn10"), "network"),
+        (lambda m: m.update(clip_seconds=5.0), "inputs"),
+        (lambda m: m.update(model="cnn15"), "no model 'cnn15'"),
+        (lambda m: m["parity"].pop(), "parity|proof"),
+        (lambda m: m.update(parity=[c for c in m["parity"] if c["stage"] != "fp16"]), "proof"),
+        (lambda m: m["parity"][3].update(passed=False), "proof"),
+    ],
+)
+def test_edited_manifest_fails(
+    change: Callable[[dict[str, object]], object],
+    message: str,
+    demo: Bundle,
+    copy_of: Callable[[Bundle], Path],
+) -> None:
+    folder = copy_of(demo)
+    edit_manifest(folder, change)
+    with pytest.raises(PannsLitertError, match=message):
+        verify(folder)
+
+
+def test_a_failed_gate_leaves_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoilt(source: Path, path: Path, *, log: Path) -> None:
+        export.cast_fp16(source, path, log=log)
+        tamper(path, flip_the_sign_of_one_weight)
+
+    monkeypatch.setattr(convert_module, "cast_fp16", spoilt)
+    with pytest.raises(ParityError, match="fp16/probs") as caught:
+        convert("demo", out=tmp_path / "bundle")
+    assert os.listdir(tmp_path) == []
+    assert isinstance(caught.value.report, list)
+    assert [check.stage for check in caught.value.report] == STAGES
+
+
+def test_a_failed_gate_leaves_the_old_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = file_sha256(convert("demo", out=tmp_path / "bundle").path / MANIFEST)
+    monkeypatch.setitem(GATES, "fp32", type(GATES["fp32"])(max_abs=0.0))
+    with pytest.raises(ParityError, match="fp32/probs"):
+        convert("demo", out=tmp_path / "bundle")
+    assert os.listdir(tmp_path) == ["bundle"]
+    assert file_sha256(Bundle(tmp_path / "bundle").path / MANIFEST) == before
+
+
+def test_a_failing_converter_names_its_log(tmp_path: Path) -> None:
+    class Hopeless(torch.nn.Module):
+        def forward(self, logmel: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"probs": logmel if logmel.sum() > 0 else -logmel}  # a branch on data cannot be traced
+
+    log = tmp_path / "convert.log"
+    with pytest.raises(ConversionError, match=rf"cannot convert Hopeless.*see {log}") as caught:
+        export.export_fp32(Hopeless().eval(), {"logmel": torch.ones(1, 1, 4, 4)}, tmp_path / "x.tflite", log=log)
+    assert "\n" not in str(caught.value)
+    assert log.stat().st_size > 0
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.99, 60.1, -1.0, float("nan"), float("inf")])
+def test_length_out_of_range(seconds: float, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"expected 1 … 60 s"):
+        convert("demo", seconds=seconds, out=tmp_path / "bundle")
+    assert os.listdir(tmp_path) == []
+
+
+def test_unknown_names(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no model 'cnn41'; expected one of demo, cnn14"):
+        convert("cnn41", out=tmp_path / "bundle")
+    with pytest.raises(ModelError, match="expected one of fp32, fp16"):
+        convert("demo", precision="int3", out=tmp_path / "bundle")
+
+
+def test_a_folder_that_is_no_bundle_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(BundleError, match="exists and is no bundle"):
+        convert("demo", out=tmp_path)
+    assert (tmp_path / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+
+
+def test_another_networks_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="it looks like demo"):
+        convert("cnn14", checkpoint=asset("demo_checkpoint.safetensors"), out=tmp_path / "bundle")
+    assert os.listdir(tmp_path) == []

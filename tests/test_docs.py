@@ -1,0 +1,84 @@
+"""Documents: every snippet of README runs, and every command that it shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from panns_litert_convert.zoo import asset
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCKS = re.findall(r"^```([^\n]*)\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+
+
+def blocks(language: str) -> list[str]:
+    return [text for info, text in BLOCKS if info == language]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, official_pth: Path) -> Path:
+    """A folder with what README speaks of: a recording, and Cnn14's checkpoint (here with recipe weights)."""
+    clip = next(path for path in sorted(asset("clips").iterdir()) if path.suffix == ".wav")
+    shutil.copyfile(clip, tmp_path / "recording.wav")
+    (tmp_path / "Cnn14_mAP=0.431.pth").symlink_to(official_pth)
+    return tmp_path
+
+
+def test_readme_has_what_is_tested_here() -> None:
+    assert len(blocks("python")) >= 2
+    assert len(blocks("bash")) >= 1
+    assert len(blocks("bash download")) == 1
+    assert {info for info, _ in BLOCKS} == {"python", "bash", "bash download", "console", "text"}
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_snippets_run(code: str, folder: Path) -> None:
+    result = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("script", blocks("bash"))
+def test_shell_snippets_run(script: str, folder: Path) -> None:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    result = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "every stage passed" in result.stdout
+
+
+def test_commands_that_download_are_valid_up_to_the_download() -> None:
+    from panns_litert.cli import build_parser
+
+    (script,) = blocks("bash download")
+    for line in script.splitlines():
+        words = line.split("#")[0].split()
+        assert words[0] == "panns-litert"
+        build_parser().parse_args(words[1:])
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"`?make ([a-z]+)", readme))
+    assert {"demo", "test", "bench", "assets"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")):
+        assert (ROOT / target).exists(), target

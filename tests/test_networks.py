@@ -1,0 +1,107 @@
+"""Cnn14 in torch: the original's keys and outputs, and a graph that phones' GPUs take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from panns_litert.bundle import Bundle
+from panns_litert_convert.networks.cnn14 import Cnn14, ConvBlock
+from panns_litert_convert.stages import network_stage
+from panns_litert_convert.zoo import find, golden_shapes
+
+
+def test_state_dict_keys_and_shapes_are_the_originals() -> None:
+    with torch.device("meta"):
+        state = Cnn14().state_dict()
+    ours = {key: tuple(t.shape) for key, t in state.items() if not key.endswith("num_batches_tracked")}
+    assert ours == golden_shapes("Cnn14")
+
+
+def test_outputs_are_the_originals() -> None:
+    checks = network_stage(find("cnn14"))
+    for check in checks:
+        print(f"{check.output}: {check.max_abs:.2e} (bound {check.threshold['max_abs']:.2e})")
+    assert [check.output for check in checks] == ["logits", "embedding"]
+    assert all(check.passed for check in checks)
+
+
+class _MaxPooling(ConvBlock):
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+        return F.max_pool2d(x, 2) if self.pool else x
+
+
+def _max_pooling() -> nn.Module:
+    network = Cnn14()
+    network.conv_block3.__class__ = _MaxPooling
+    return network
+
+
+def _mean_only() -> nn.Module:
+    class MeanOnly(Cnn14):
+        def embed(self, logmel: Tensor) -> Tensor:
+            x = self.bn0(logmel.flatten(0, 2)).view_as(logmel)
+            for i in range(1, 7):
+                x = self.get_submodule(f"conv_block{i}")(x)
+            return F.relu(self.fc1(x.mean(dim=3).mean(dim=2)))
+
+    return MeanOnly()
+
+
+def _another_epsilon() -> nn.Module:
+    network = Cnn14()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-3
+    return network
+
+
+@pytest.mark.parametrize("build", [_max_pooling, _mean_only, _another_epsilon])
+def test_another_network_fails_the_gate(build: Callable[[], nn.Module]) -> None:
+    checks = network_stage(replace(find("cnn14"), golden_build=build))
+    assert not any(check.passed for check in checks)
+
+
+def test_any_length_and_batch() -> None:
+    network = Cnn14(classes=5, channels=(2, 2, 2, 2, 2, 3)).eval()
+    logmel = torch.randn(3, 1, 200, 64)
+    with torch.inference_mode():
+        together = network(logmel)
+        alone = [network(clip[None]) for clip in logmel]
+    assert together["probs"].shape == (3, 5)
+    assert together["embedding"].shape == (3, 3)
+    for i, outputs in enumerate(alone):
+        assert torch.allclose(outputs["probs"], together["probs"][i : i + 1], atol=1e-6)
+
+
+def test_graph_is_clean_for_a_gpu(demo: Bundle) -> None:
+    """No transpose, no gather, no broadcast; every tensor static and of rank ≤ 4."""
+    operators, ranks = operators_of(demo.file("model"))
+    print(operators)
+    assert set(operators) <= {
+        "ADD", "AVERAGE_POOL_2D", "CONV_2D", "DELEGATE", "DEPTHWISE_CONV_2D", "DEQUANTIZE", "FULLY_CONNECTED",
+        "LOGISTIC", "MAX_POOL_2D", "MEAN", "MUL", "RESHAPE",
+    }  # fmt: skip
+    assert operators.count("CONV_2D") + operators.count("DEPTHWISE_CONV_2D") == 12
+    assert operators.count("AVERAGE_POOL_2D") == 5  # no pooling by 1 × 1
+    assert max(ranks) <= 4
+
+
+def operators_of(path: Path) -> tuple[list[str], list[int]]:
+    """Operators of a .tflite in their order, and the rank of every tensor."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    operators = [operator["op_name"] for operator in interpreter._get_ops_details()]
+    tensors = interpreter.get_tensor_details()
+    assert all(np.min(tensor["shape_signature"], initial=1) > 0 for tensor in tensors)
+    return operators, [len(tensor["shape"]) for tensor in tensors]

@@ -1,0 +1,118 @@
+"""The package as a whole: what it imports, what it ships, what its documents say."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from panns_litert_convert.assets import CLASS_LIST, audioset_labels
+from panns_litert_convert.zoo import MODELS, asset
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("torch", "librosa", "torchlibrosa", "litert_torch", "ai_edge_quantizer", "panns_litert_convert", "rich")
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_the_runtime_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, panns_litert, panns_litert.cli; panns_litert.Tagger();"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    assert python(code).strip() == "[]"
+
+
+def test_the_check_above_can_fail() -> None:
+    code = f"import sys, panns_litert_convert.zoo; print([name for name in {HEAVY} if name in sys.modules])"
+    assert "torch" in python(code)
+
+
+def test_no_source_of_the_runtime_names_the_converters_tools() -> None:
+    for path in (ROOT / "runtime").rglob("*.py"):
+        imports = re.findall(r"^\s*(?:from|import)\s+(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert not set(imports) & {"torch", "librosa", "torchlibrosa", "litert_torch", "ai_edge_quantizer"}, path
+        if path.name != "cli.py":  # which imports the converter inside its commands
+            assert "panns_litert_convert" not in imports, path
+
+
+def test_labels_are_audiosets() -> None:
+    assert hashlib.sha256(asset(CLASS_LIST).read_bytes()).hexdigest().startswith("cdd1049833c4b861")
+    labels = audioset_labels()
+    assert asset("audioset_labels.txt").read_text(encoding="utf-8").splitlines() == labels
+    assert len(labels) == len(set(labels)) == 527
+    assert (labels[0], labels[396], labels[526]) == ("Speech", "Siren", "Field recording")
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_registry_records_are_complete(model) -> None:  # type: ignore[no-untyped-def]
+    checkpoint = model.checkpoint
+    assert re.fullmatch(r"[0-9a-f]{64}", checkpoint.sha256)
+    assert checkpoint.licence
+    assert checkpoint.attribution
+    assert model.name == model.name.casefold()
+    if checkpoint.url is None:
+        assert asset(checkpoint.file).stat().st_size == checkpoint.bytes
+    else:
+        assert checkpoint.url.startswith("https://")
+        assert "=" not in checkpoint.url.split("?")[0]
+
+
+def test_names_of_models_are_unique() -> None:
+    assert len({model.name for model in MODELS}) == len(MODELS)
+
+
+def test_a_wheel_holds_what_a_checkout_holds(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    shipped = {
+        "panns_litert": ROOT / "runtime" / "panns_litert",
+        "panns_litert_convert": ROOT / "convert" / "panns_litert_convert",
+        "panns_litert_assets": ROOT / "assets",
+        "panns_litert_golden": ROOT / "tests" / "golden",
+    }
+    for package, folder in shipped.items():
+        files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        assert len(files) > 3
+        missing = [str(f) for f in files if f"{package}/{f.relative_to(folder).as_posix()}" not in names]
+        assert missing == []
+
+
+def test_constraints_pin_every_dependency_and_name_no_host() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    pinned = dict(re.findall(r"^([A-Za-z0-9._-]+)==(\S+)$", text, re.MULTILINE))
+    names = {name.casefold().replace("_", "-") for name in pinned}
+    for requirement in needed:
+        name = re.match(r"[A-Za-z0-9._-]+", requirement)
+        assert name is not None
+        assert name[0].casefold().replace("_", "-") in names, requirement
+    assert pinned["torch"] == "2.13.0"
+    assert "://" not in text
+    assert "@" not in text
+
+
+def test_the_repository_names_no_machine() -> None:
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\n")
+    for name in filter(None, files):
+        path = ROOT / name
+        if path.suffix in (".npz", ".tflite", ".bin", ".safetensors", ".flac", ".wav") or not path.is_file():
+            continue
+        text = path.read_text(encoding="utf-8")
+        found = re.findall(r"/(?:tmp|root|work|home|Users)/[\w.]+", text)
+        assert not found, f"{name}: {found}"

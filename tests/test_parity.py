@@ -1,0 +1,168 @@
+"""Parity figures: every way in which an output can be wrong must fail, and what is right must pass."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from panns_litert.errors import BundleError, ParityError
+from panns_litert.parity import GATES, Check, Gate, compare, require
+
+GATE = Gate(max_abs=5e-3, corr=0.9999, top5=True)
+
+
+@pytest.fixture
+def reference() -> NDArray[np.float64]:
+    return np.random.default_rng(0).uniform(0, 1, (3, 527))
+
+
+def test_equal_passes(reference: NDArray[np.float64]) -> None:
+    check = compare("fp16", "probs", reference, reference, gate=GATE)
+    assert check.passed
+    assert (check.max_abs, check.rmse, check.top5_agree) == (0.0, 0.0, 1.0)
+    assert check.corr == pytest.approx(1.0)
+    assert check.psnr_db == 300.0
+
+
+def test_figures_are_the_textbook_ones() -> None:
+    got, want = np.array([[1.0, 2.0, 4.0]]), np.array([[1.0, 2.0, 3.0]])
+    check = compare("fp32", "x", got, want, gate=Gate(max_abs=2.0))
+    assert check.max_abs == 1.0
+    assert check.rmse == pytest.approx(np.sqrt(1 / 3))
+    assert check.corr == pytest.approx(np.corrcoef(got[0], want[0])[0, 1])
+    assert check.psnr_db == pytest.approx(20 * np.log10(3 / np.sqrt(1 / 3)))
+
+
+def test_scale_is_not_hidden_by_correlation(reference: NDArray[np.float64]) -> None:
+    check = compare("fp16", "probs", 0.9 * reference, reference, gate=GATE)
+    assert check.corr == pytest.approx(1.0)
+    assert not check.passed
+    assert "max abs error" in check.why
+
+
+def test_one_class_of_527_is_not_hidden_by_psnr(reference: NDArray[np.float64]) -> None:
+    got = reference.copy()
+    got[1, 100] = abs(got[1, 100] - 0.37)
+    check = compare("fp16", "probs", got, reference, gate=GATE)
+    assert check.psnr_db is not None
+    assert check.psnr_db > 35
+    assert not check.passed
+
+
+def test_one_bad_clip_is_not_hidden_by_the_others() -> None:
+    reference = np.concatenate([np.linspace(0, 1, 50)[None], 1e-4 * np.linspace(0, 1, 50)[None]])
+    got = reference.copy()
+    got[1] = got[1, ::-1]  # tiny values in reversed order: max abs error stays far below the bound
+    check = compare("fp16", "probs", got, reference, gate=GATE)
+    assert check.max_abs is not None
+    assert check.max_abs < 1e-3
+    assert "correlation" in check.why
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nan_and_inf_fail(reference: NDArray[np.float64], value: float) -> None:
+    got = reference.copy()
+    got[2, 5] = value
+    check = compare("fp16", "probs", got, reference, gate=Gate(max_abs=np.inf))
+    assert not check.passed
+    assert check.why == "1 values are NaN or Inf"
+    assert check.max_abs is None
+    assert not compare("fp16", "probs", reference, got, gate=Gate(max_abs=np.inf)).passed
+
+
+def test_all_zero_fails_whatever_the_bound(reference: NDArray[np.float64]) -> None:
+    got = reference.copy()
+    got[0] = 0
+    check = compare("fp16", "probs", got, reference, gate=Gate(max_abs=10.0))
+    assert not check.passed
+    assert "all zero" in check.why
+
+
+def test_flat_reference_fails() -> None:
+    flat = np.full((2, 10), 0.5)
+    check = compare("fp16", "probs", flat, flat, gate=GATE)
+    assert not check.passed
+    assert "flat" in check.why
+
+
+def test_flat_output_fails(reference: NDArray[np.float64]) -> None:
+    check = compare("fp16", "probs", np.full_like(reference, 0.5), reference, gate=Gate(max_abs=1.0, corr=0.1))
+    assert not check.passed
+    assert check.corr == -1.0
+
+
+@pytest.mark.parametrize("shape", [(3, 526), (2, 527), (527, 3), (3, 0), (3,)])
+def test_another_shape_fails(reference: NDArray[np.float64], shape: tuple[int, ...]) -> None:
+    check = compare("fp16", "probs", np.ones(shape), reference, gate=GATE)
+    assert not check.passed
+    assert "shape" in check.why
+
+
+def test_top5_must_hold_where_the_margin_exceeds_the_error() -> None:
+    reference = np.linspace(0.0, 0.1, 20)[None].copy()
+    reference[0, 15:] = 0.5 + 0.004 * np.arange(5)  # the lowest of the five is 0.400 above the sixth
+    assert compare("fp16", "probs", reference, reference, gate=GATE).top5_agree == 1.0
+    got = reference.copy()
+    got[0, 15], got[0, 0] = 0.2, 0.21  # error 0.3 < margin 0.405: class 0 took the place of class 15
+    check = compare("fp16", "probs", got, reference, gate=Gate(max_abs=1.0, top5=True))
+    assert check.top5_agree == pytest.approx(0.8)
+    assert "five highest" in check.why
+
+
+def test_top5_within_the_error_is_undecided() -> None:
+    reference = np.full((1, 20), 0.1)
+    reference[0, :5], reference[0, 5] = 0.9, 0.899
+    got = reference.copy()
+    got[0, 4], got[0, 5] = got[0, 5], got[0, 4] + 1e-3
+    assert compare("fp16", "probs", got, reference, gate=Gate(max_abs=1.0, top5=True)).passed
+
+
+def test_relative_bound_is_a_share_of_the_spread() -> None:
+    reference = np.array([[-100.0, 0.0, 300.0]])
+    assert compare("network", "logits", reference + 0.03, reference, gate=GATES["network"]).passed
+    check = compare("network", "logits", reference + 0.05, reference, gate=GATES["network"])
+    assert not check.passed
+    assert check.threshold["max_abs"] == pytest.approx(0.04)
+
+
+@given(seed=st.integers(0, 1000), scale=st.floats(1e-6, 1e-1), clips=st.integers(1, 4))
+@settings(deadline=None)
+def test_verdict_follows_the_largest_error(seed: int, scale: float, clips: int) -> None:
+    rng = np.random.default_rng(seed)
+    reference = rng.uniform(0, 1, (clips, 50))
+    got = reference + scale * rng.uniform(-1, 1, reference.shape)
+    error = np.abs(got - reference).max()
+    assert compare("x", "probs", got, reference, gate=Gate(max_abs=error)).passed
+    assert not compare("x", "probs", got, reference, gate=Gate(max_abs=error * 0.999)).passed
+
+
+def test_require_names_every_failure(reference: NDArray[np.float64]) -> None:
+    good = compare("fp32", "probs", reference, reference, gate=GATE)
+    bad = [compare("fp16", name, reference + 1, reference, gate=GATE) for name in ("probs", "embedding")]
+    require([good])
+    with pytest.raises(ParityError, match=r"2 of 3 .*fp16/probs.*fp16/embedding") as caught:
+        require([good, *bad])
+    assert caught.value.report == [good, *bad]
+    with pytest.raises(ParityError, match="no parity check"):
+        require([])
+
+
+def test_check_round_trips_through_json(reference: NDArray[np.float64]) -> None:
+    for got in (reference, reference + np.nan):
+        check = compare("fp32", "probs", got, reference, gate=GATE)
+        assert Check.from_dict(json.loads(json.dumps(check.to_dict(), allow_nan=False))) == check
+
+
+@pytest.mark.parametrize("change", [{"passed": 1}, {"threshold": 3}, {"extra": 1}, {"max_abs": "0"}])
+def test_check_is_read_strictly(reference: NDArray[np.float64], change: dict[str, object]) -> None:
+    data = compare("fp32", "probs", reference, reference, gate=GATE).to_dict()
+    with pytest.raises(BundleError, match="expected"):
+        Check.from_dict(data | change)
+    del data["corr"]
+    with pytest.raises(BundleError, match="expected"):
+        Check.from_dict(data)

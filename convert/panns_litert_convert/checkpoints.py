@@ -114,8 +114,15 @@ class _Downloader:
         if self.checkpoint.bytes not in (None, size):
             raise ValueError(f"{size} bytes; expected {self.checkpoint.bytes}")  # pooch tries again
         if self.checkpoint.sha256 is None and self.checkpoint.md5 is None:
-            record = _record(checkpoint_path(self.checkpoint))
-            record.write_text(file_sha256(Path(output_file)) + "\n", encoding="utf-8")
+            self._write_record(Path(output_file))
+
+    def _write_record(self, file: Path) -> None:
+        part = _record(file)
+        try:
+            part.write_text(file_sha256(file) + "\n", encoding="utf-8")
+            os.replace(part, _record(checkpoint_path(self.checkpoint)))  # at once: others may be reading it
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _record(path: Path) -> Path:

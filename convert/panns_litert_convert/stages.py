@@ -75,7 +75,7 @@ def _share(mask: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.flo
 
 def network_stage(model: Model) -> list[Check]:
     """This project's network against the original's golden outputs, with the golden recipe's weights."""
-    network = model.golden_build().eval()
+    network = model.golden_class().eval()
     state = {key: torch.from_numpy(w) for key, w in weights(golden_shapes(model.golden)).items()}
     counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
     network.load_state_dict(state | counters, strict=True)

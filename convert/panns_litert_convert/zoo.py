@@ -62,27 +62,31 @@ class Model:
         name: as the command line takes it.
         network: the architecture's name in the literature.
         description: one line for tables and model cards.
-        build: makes the network with random weights.
+        network_class: makes the network with random weights, given the number of classes.
         front_end: what its log-mel is.
         labels: file of class names in panns_litert_assets.
         dataset: what it was trained on; part of the file name.
         checkpoint: its weights.
         published_map: mean average precision that was published for it, or None.
         golden: name of the original's golden figures in panns_litert_golden.
-        golden_build: makes the network of those figures, which `network` parity is checked with.
+        golden_class: makes the network of those figures, which `network` parity is checked with.
     """
 
     name: str
     network: str
     description: str
-    build: Callable[[], nn.Module]
+    network_class: Callable[..., nn.Module]
     front_end: FrontEndSpec
     labels: str
     dataset: str
     checkpoint: Checkpoint
     published_map: float | None
     golden: str
-    golden_build: Callable[[], nn.Module]
+    golden_class: Callable[..., nn.Module]
+
+    def build(self) -> nn.Module:
+        """The network with random weights."""
+        return self.network_class(classes=len(self.class_names()))
 
     def class_names(self) -> tuple[str, ...]:
         """The model's classes, in the order of its outputs."""
@@ -113,7 +117,7 @@ MODELS: tuple[Model, ...] = (
         name="demo",
         network="Cnn14 (narrow)",
         description="Demo: Cnn14's topology with narrow channels, trained on synthetic sounds. Not PANNs.",
-        build=partial(Cnn14, classes=20, channels=DEMO_CHANNELS),
+        network_class=partial(Cnn14, channels=DEMO_CHANNELS),
         front_end=PANNS_32K,
         labels="demo_labels.txt",
         dataset="synthetic",
@@ -122,16 +126,18 @@ MODELS: tuple[Model, ...] = (
             url=None,
             licence="Apache-2.0",
             attribution="made by panns_litert_convert.demo.train",
+            sha256="849dd345c05371e7caed7c9f7c4a162ea826317005e914d05119f42c34cb9c3f",
+            bytes=1380216,
         ),
         published_map=None,
         golden="Cnn14",
-        golden_build=Cnn14,
+        golden_class=Cnn14,
     ),
     Model(
         name="cnn14",
         network="Cnn14",
         description="PANNs Cnn14, 32 kHz, 527 AudioSet classes",
-        build=Cnn14,
+        network_class=Cnn14,
         front_end=PANNS_32K,
         labels="audioset_labels.txt",
         dataset="audioset",
@@ -146,7 +152,7 @@ MODELS: tuple[Model, ...] = (
         ),
         published_map=0.431,
         golden="Cnn14",
-        golden_build=Cnn14,
+        golden_class=Cnn14,
     ),
 )
 

@@ -18,9 +18,9 @@ from panns_litert.errors import AudioError
 # The resampler looks this far beyond the last sample that is kept, so that a long recording's first
 # clip is the same whether or not the rest was read.
 _MARGIN_SECONDS = 0.1
-# Frames per read. A file is read in blocks because the length of a streamed FLAC is not known and
-# because libsndfile cannot seek in GSM 6.10, G.721 and NMS ADPCM, which soundfile's read-all needs.
-_BLOCK_FRAMES = 1 << 20
+# Samples per read, of all channels together: 4 MB.
+_BLOCK_SAMPLES = 1 << 20
+# What a streamed FLAC says of its length.
 _UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX
 # libsndfile's highest; far beyond it the resampler does not come back.
 _MAX_RATE = 2**31 - 1
@@ -67,12 +67,12 @@ def load_audio(path: str | os.PathLike[str], *, sample_rate: int, max_seconds: f
     if size == 0:
         raise AudioError(f"{path}: the file is empty; expected audio")
     try:
-        with soundfile.SoundFile(path) as file:
+        with _Stream(path) as file:
             rate, total = file.samplerate, file.frames
             wanted = _UNKNOWN_FRAMES if max_seconds is None else math.ceil((max_seconds + _MARGIN_SECONDS) * rate)
-            data = np.concatenate([np.empty((0, file.channels), np.float32), *_blocks(file, wanted)])
+            data = np.concatenate([np.empty((0, file.channels), np.float32), *file.blocks_of(wanted)])
             if total == _UNKNOWN_FRAMES:
-                total = len(data) + sum(map(len, _blocks(file, _UNKNOWN_FRAMES)))
+                total = len(data) + sum(map(len, file.blocks_of(_UNKNOWN_FRAMES)))
     # TypeError: a .raw file, of which soundfile asks what no header says.
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, OSError) as error:
         formats = ", ".join(sorted(set(soundfile.available_formats()) - {"RAW"}))
@@ -143,11 +143,22 @@ def from_array(
     return Audio(waveform=np.ascontiguousarray(mono, np.float32), sample_rate=sample_rate, seconds=seconds)
 
 
-def _blocks(file: soundfile.SoundFile, frames: int) -> Iterator[NDArray[np.float32]]:
-    """The next frames of a file, at most that many."""
-    while frames > 0 and len(block := file.read(min(frames, _BLOCK_FRAMES), dtype="float32", always_2d=True)):
-        yield block  # (frames, channels)
-        frames -= len(block)
+class _Stream(soundfile.SoundFile):  # type: ignore[misc]
+    """A file that is read from its start to its end and never sought.
+
+    soundfile seeks after every read, and to find out how much there is to read. libsndfile cannot seek in
+    GSM 6.10, G.721, NMS ADPCM and DWVW, and not to the end of a FLAC of unknown length.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+    def blocks_of(self, frames: int) -> Iterator[NDArray[np.float32]]:
+        """The next frames, at most that many, each block (frames, channels)."""
+        most = max(1, _BLOCK_SAMPLES // self.channels)
+        while frames > 0 and len(block := self.read(min(frames, most), dtype="float32", always_2d=True)):
+            yield block
+            frames -= len(block)
 
 
 def _require_rate(rate: object) -> None:

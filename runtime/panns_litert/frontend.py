@@ -27,6 +27,9 @@ _BLOCK_FRAMES = 1024
 # Filters per matrix product: neighbouring mel filters share a short range of bins, so eight at a time
 # skip most of the zeros of the basis and still fill a matrix kernel (measured by `make bench`).
 _GROUP_FILTERS = 8
+# OpenBLAS does a product of up to 2**18 multiplications on the calling thread. Above that it wakes its
+# threads, and while another process keeps a core busy their spinning costs 30 ms for 0.1 ms of work.
+_BLAS_ONE_THREAD = 1 << 18
 # Below this many frames a second FFT thread costs more than it saves.
 _MIN_FRAMES_PER_WORKER = 128
 # A float32 FFT leaves rounding noise of about 1e-7 of the frame's amplitude in every bin. A band whose
@@ -288,15 +291,21 @@ class LogMel:
         # product adds them up.
         squares = scipy.fft.rfft(windowed, workers=workers, overwrite_x=True).view(np.float32)
         np.square(squares, out=squares)
-        for filters, columns, weights in self._groups:
-            np.matmul(squares[:, columns], weights, out=out[:, filters])
+        self._apply_basis(squares, out)
         unresolved = (out < energy[:, None] * self._least_share) & (out > 0.5 * self.spec.amin)
         rows = np.flatnonzero(unresolved.any(axis=1))
         if len(rows):
             exact = scipy.fft.rfft(frames[rows] * self._window64, workers=workers, overwrite_x=True)
-            squares = np.square(exact.view(np.float64)).astype(np.float32)
-            for filters, columns, weights in self._groups:
-                out[rows, filters] = squares[:, columns] @ weights
+            exact_mel = np.empty((len(rows), self.spec.n_mels), np.float32)
+            self._apply_basis(np.square(exact.view(np.float64)).astype(np.float32), exact_mel)
+            out[rows] = exact_mel
+
+    def _apply_basis(self, squares: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        for filters, columns, weights in self._groups:
+            step = max(1, _BLAS_ONE_THREAD // weights.size)
+            for start in range(0, len(squares), step):
+                rows = slice(start, start + step)
+                np.matmul(squares[rows, columns], weights, out=out[rows, filters])
 
 
 def _filter_groups(basis: NDArray[np.float32]) -> list[tuple[slice, slice, NDArray[np.float32]]]:

@@ -15,7 +15,6 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from conftest import edit_manifest, rehash
-from flatbuffers import Builder
 
 from panns_litert.bundle import MANIFEST, Bundle, file_sha256
 from panns_litert.errors import (
@@ -134,38 +133,55 @@ def _resaved(source: Path, target: Path) -> Path:
 # --- broken artefacts: the manifest agrees with the file, so that only the gate can catch it ---
 
 
-def tamper(path: Path, change: Callable[[schema.ModelT], None]) -> None:
-    """Rewrites a .tflite after a change to its object tree."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(path.read_bytes()), 0))
-    change(model)
-    builder = Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    path.write_bytes(bytes(builder.Output()))
+def tamper(path: Path, change: Callable[[bytearray], None]) -> None:
+    """Changes a .tflite in place."""
+    data = bytearray(path.read_bytes())
+    before = bytes(data)
+    change(data)
+    assert data != before
+    path.write_bytes(data)
 
 
-def weights_of(model: schema.ModelT, rows: int) -> np.ndarray:  # type: ignore[type-arg]
+def weights_of(data: bytearray, rows: int) -> np.ndarray:  # type: ignore[type-arg]
     """The float16 weights [rows, …] of the graph's last such constant, as a view that writes through."""
-    graph = model.subgraphs[0]
-    for tensor in reversed(graph.tensors):
-        data = model.buffers[tensor.buffer].data
-        if tensor.type == schema.TensorType.FLOAT16 and data is not None and tensor.shape[0] == rows:
-            buffer = model.buffers[tensor.buffer]
-            buffer.data = np.array(buffer.data, np.uint8)
-            return buffer.data.view(np.float16)
+    model = schema.Model.GetRootAs(data, 0)
+    graph = model.Subgraphs(0)
+    for i in reversed(range(graph.TensorsLength())):
+        tensor = graph.Tensors(i)
+        buffer = model.Buffers(tensor.Buffer())
+        # A large constant stands behind the flatbuffer, at an offset into the file.
+        if tensor.Type() == schema.TensorType.FLOAT16 and tensor.Shape(0) == rows and buffer.Size():
+            return np.frombuffer(data, np.float16, count=buffer.Size() // 2, offset=buffer.Offset())
     raise AssertionError("no such tensor")
 
 
-def flip_the_sign_of_one_weight(model: schema.ModelT) -> None:
-    weights = weights_of(model, len(Bundle(demo_bundle()).labels))
-    weights[np.abs(weights).argmax()] *= -1
+def flip_one_bit_of_one_weight(data: bytearray) -> None:
+    weights = weights_of(data, 16)  # in the second block
+    below_two = np.where(np.abs(weights) < 2, np.abs(weights), 0)
+    weights.view(np.uint16)[below_two.argmax()] ^= 0x4000  # the exponent's highest bit: times 65536
 
 
-def put_nan_in_a_constant(model: schema.ModelT) -> None:
-    weights_of(model, 96)[7] = np.nan
+def perturb_one_weight(data: bytearray) -> None:
+    weights = weights_of(data, 16)
+    weights[np.abs(weights).argmax()] *= 1.5
 
 
-def zero_the_last_layer(model: schema.ModelT) -> None:
-    weights_of(model, len(Bundle(demo_bundle()).labels))[:] = 0
+def put_nan_in_a_constant(data: bytearray) -> None:
+    weights_of(data, 96)[7] = np.nan
+
+
+def zero_the_last_layer(data: bytearray) -> None:
+    weights_of(data, len(Bundle(demo_bundle()).labels))[:] = 0
+
+
+def swap_the_outputs(data: bytearray) -> None:
+    signature = schema.Model.GetRootAs(data, 0).SignatureDefs(0)
+    places = []
+    for i in range(2):
+        table = signature.Outputs(i)._tab
+        places.append(table.Pos + table.Offset(6))  # field 1 of TensorMap: tensor_index
+    first, second = (data[place : place + 4] for place in places)
+    data[places[0] : places[0] + 4], data[places[1] : places[1] + 4] = second, first
 
 
 def failed(folder: Path) -> set[tuple[str, str]]:
@@ -177,13 +193,14 @@ def failed(folder: Path) -> set[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("change", "outputs"),
     [
-        (flip_the_sign_of_one_weight, {"probs"}),
+        (flip_one_bit_of_one_weight, {"probs", "embedding"}),
+        (perturb_one_weight, {"probs", "embedding"}),
         (put_nan_in_a_constant, {"probs", "embedding"}),
         (zero_the_last_layer, {"probs"}),
     ],
 )
 def test_altered_weights_fail_the_fp16_gate(
-    change: Callable[[schema.ModelT], None], outputs: set[str], demo: Bundle, copy_of: Callable[[Bundle], Path]
+    change: Callable[[bytearray], None], outputs: set[str], demo: Bundle, copy_of: Callable[[Bundle], Path]
 ) -> None:
     folder = copy_of(demo)
     tamper(folder / demo.file("model").name, change)
@@ -193,21 +210,9 @@ def test_altered_weights_fail_the_fp16_gate(
     assert failed(folder) == {("fp16", output) for output in outputs}
 
 
-def test_a_rewritten_file_without_a_change_passes(demo: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
-    """The tampering above is caught for what it changes, not for the rewriting."""
-    folder = copy_of(demo)
-    tamper(folder / demo.file("model").name, lambda model: None)
-    rehash(folder, demo.file("model").name)
-    assert failed(folder) == set()
-
-
 def test_swapped_outputs_are_refused(demo: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
-    def swap(model: schema.ModelT) -> None:
-        outputs = model.signatureDefs[0].outputs
-        outputs[0].tensorIndex, outputs[1].tensorIndex = outputs[1].tensorIndex, outputs[0].tensorIndex
-
     folder = copy_of(demo)
-    tamper(folder / demo.file("model").name, swap)
+    tamper(folder / demo.file("model").name, swap_the_outputs)
     rehash(folder, demo.file("model").name)
     assert failed(folder) == {("fp16", "probs"), ("fp16", "embedding")}
     with pytest.raises(BundleError, match="the manifest says"):
@@ -217,7 +222,7 @@ def test_swapped_outputs_are_refused(demo: Bundle, copy_of: Callable[[Bundle], P
 def test_wrong_mel_basis_fails(demo: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
     folder = copy_of(demo)
     basis = np.fromfile(folder / "mel_basis.bin", "<f4")
-    basis[np.flatnonzero(basis)[100]] *= 1.001
+    basis[basis.argmax()] *= 1.001
     basis.tofile(folder / "mel_basis.bin")
     rehash(folder, "mel_basis.bin")
     with pytest.raises(BundleError, match=r"mel_basis.bin is not the mel basis of the manifest's front end"):
@@ -243,7 +248,6 @@ def test_truncated_model_fails(demo: Bundle, copy_of: Callable[[Bundle], Path]) 
         (lambda m: m.update(network="Cnn10"), "network"),
         (lambda m: m.update(clip_seconds=5.0), "inputs"),
         (lambda m: m.update(model="cnn15"), "no model 'cnn15'"),
-        (lambda m: m["parity"].pop(), "parity|proof"),
         (lambda m: m.update(parity=[c for c in m["parity"] if c["stage"] != "fp16"]), "proof"),
         (lambda m: m["parity"][3].update(passed=False), "proof"),
     ],
@@ -263,7 +267,7 @@ def test_edited_manifest_fails(
 def test_a_failed_gate_leaves_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoilt(source: Path, path: Path, *, log: Path) -> None:
         export.cast_fp16(source, path, log=log)
-        tamper(path, flip_the_sign_of_one_weight)
+        tamper(path, flip_one_bit_of_one_weight)
 
     monkeypatch.setattr(convert_module, "cast_fp16", spoilt)
     with pytest.raises(ParityError, match="fp16/probs") as caught:

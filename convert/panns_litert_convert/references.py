@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import librosa
 import numpy as np
 import scipy.signal
@@ -98,9 +96,19 @@ def front_end_sounds(sample_rate: int) -> dict[str, NDArray[np.float32]]:
 
 
 def parity_clips(sample_rate: int, seconds: float) -> list[NDArray[np.float32]]:
-    """Clips for the stages that run a network: synthetic ones and the demo recordings, zero-padded."""
+    """Clips (samples,) for the stages that run a network.
+
+    The golden waveform; the demo recordings one after another, three stretches that together cover them
+    all in 10 s windows; and one recording alone, followed by zeros, as the runtime pads it.
+    """
     samples = round(seconds * sample_rate)
     files = sorted(path for path in asset("clips").iterdir() if path.suffix in (".flac", ".wav"))
-    sounds = [waveform(sample_rate, seconds, seed=0)]
-    sounds += [load_audio(Path(path), sample_rate=sample_rate, max_seconds=seconds).waveform for path in files[:3]]
-    return [np.pad(sound[:samples], (0, samples - len(sound[:samples]))) for sound in sounds]
+    recordings = [load_audio(path, sample_rate=sample_rate).waveform for path in files]
+    all_of_them = np.concatenate(recordings)
+    stretches = [
+        np.resize(np.roll(all_of_them, -start), samples)
+        for start in range(0, len(all_of_them), len(all_of_them) // 3 + 1)
+    ]
+    alone = np.zeros(samples, np.float32)
+    alone[: len(recordings[0])] = recordings[0][:samples]
+    return [waveform(sample_rate, seconds, seed=0), *stretches, alone]

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ MODEL_CARD = "README.md"
 GRAPHS = ("logmel",)
 PRECISIONS = ("fp32", "fp16")
 
+_Record = TypeVar("_Record")
 _REMEDY = "convert it again, or copy the whole folder again"
 
 
@@ -168,19 +169,16 @@ class Manifest:
                 model=_typed(data, "model", str),
                 network=_typed(data, "network", str),
                 description=_typed(data, "description", str),
-                source=Source(**_exactly(Source, data["source"])),
+                source=_record(Source, data["source"]),
                 front_end=FrontEndSpec.from_dict(data["front_end"]),
                 graph=_typed(data, "graph", str),
-                clip_seconds=float(_typed(data, "clip_seconds", (int, float))),
+                clip_seconds=float(_typed(data, "clip_seconds", float)),
                 inputs=_tensors(data["inputs"]),
                 outputs=_tensors(data["outputs"]),
-                files={
-                    str(name): FileRecord(**_exactly(FileRecord, record))
-                    for name, record in _typed(data, "files", dict).items()
-                },
+                files={name: _record(FileRecord, record) for name, record in _typed(data, "files", dict).items()},
                 precision=_typed(data, "precision", str),
                 parity=tuple(Check.from_dict(check) for check in _typed(data, "parity", list)),
-                gpu=data["gpu"],
+                gpu=_typed(data, "gpu", dict | None),
                 versions=_typed(data, "versions", dict),
             )
         except SpecError as error:
@@ -188,9 +186,15 @@ class Manifest:
 
 
 def _typed(data: Mapping[str, Any], name: str, kind: Any) -> Any:
-    if not isinstance(data[name], kind) or isinstance(data[name], bool):
-        raise BundleError(f"{name} {data[name]!r}; expected {getattr(kind, '__name__', 'a number')}")
+    if not _is_a(data[name], kind):
+        raise BundleError(f"{name} {data[name]!r}; expected {getattr(kind, '__name__', kind)}")
     return data[name]
+
+
+def _is_a(value: object, kind: Any) -> bool:
+    """Whether a JSON value is of an annotated type: a class, or a union of classes; any number is a float."""
+    kinds = get_args(kind) or (kind,)
+    return type(value) in kinds or (float in kinds and type(value) is int)
 
 
 def _exactly(cls: type, data: Any) -> dict[str, Any]:
@@ -205,16 +209,24 @@ def _exactly(cls: type, data: Any) -> dict[str, Any]:
     return data
 
 
+def _record(cls: type[_Record], data: Any) -> _Record:
+    """A flat dataclass from JSON: its fields, no other, and each of its annotated type."""
+    data = _exactly(cls, data)
+    for name, kind in get_type_hints(cls).items():
+        if not _is_a(data[name], kind):
+            raise BundleError(f"{cls.__name__}: {name} {data[name]!r}; expected {getattr(kind, '__name__', kind)}")
+    return cls(**data)
+
+
 def _tensors(data: Any) -> tuple[TensorSpec, ...]:
     if not isinstance(data, list):
         raise BundleError(f"tensors {data!r}; expected a list")
     tensors = []
     for item in data:
-        item = _exactly(TensorSpec, item)
-        shape = item["shape"]
+        shape = _exactly(TensorSpec, item)["shape"]
         if not isinstance(shape, list) or not all(type(n) is int for n in shape):
             raise BundleError(f"tensor shape {shape!r}; expected whole numbers")
-        tensors.append(TensorSpec(name=item["name"], shape=tuple(shape), dtype=item["dtype"]))
+        tensors.append(TensorSpec(name=_typed(item, "name", str), shape=tuple(shape), dtype=_typed(item, "dtype", str)))
     return tuple(tensors)
 
 

@@ -27,6 +27,9 @@ from panns_litert_convert.zoo import MODELS, Checkpoint, Model, asset
 
 _LOGGER = logging.getLogger(__name__)
 
+# pooch talks on stderr at INFO; here a download has a progress bar, and a failure is an error.
+pooch.get_logger().setLevel(logging.WARNING)
+
 _RETRIES = 2
 # Tensors of a PANNs checkpoint that belong to its front end, not to its network (torchlibrosa 0.1.0).
 _FRONT_END_KEYS = {

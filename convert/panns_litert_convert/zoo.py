@@ -126,7 +126,7 @@ MODELS: tuple[Model, ...] = (
             url=None,
             licence="Apache-2.0",
             attribution="made by panns_litert_convert.demo.train",
-            sha256="849dd345c05371e7caed7c9f7c4a162ea826317005e914d05119f42c34cb9c3f",
+            sha256="54b217d63951e05ae4db34a28af03a5ae7214c1ee7421fd457251930757921fc",
             bytes=1380216,
         ),
         published_map=None,

@@ -1,5 +1,5 @@
 # Every target does its own set-up in .venv: Python 3.11 or later, make and a package index are enough.
-PYTHON ?= python3
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready

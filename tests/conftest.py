@@ -17,8 +17,6 @@ from panns_litert_convert.convert import convert
 from panns_litert_convert.zoo import golden_shapes
 from panns_litert_golden.recipe import weights
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -31,14 +29,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ["PANNS_LITERT_CACHE"]
     else:
         os.environ["PANNS_LITERT_CACHE"] = before
-
-
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    """Real weights and recordings that are not part of the repository; skips where they are absent."""
-    if not SHARED.is_dir():
-        pytest.skip("../shared with real weights and recordings is absent")
-    return SHARED
 
 
 @pytest.fixture(scope="session")
@@ -108,9 +98,9 @@ def rehash(folder: Path, name: str) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
-    """In strict mode (CI) a skip is a failure, unless it is for ../shared, which CI has anyway."""
+    """In strict mode (CI) a skip is a failure: nothing may be left out for a missing tool."""
     report = yield
-    if os.environ.get("PANNS_LITERT_STRICT") and report.skipped and "../shared" not in str(report.longrepr):
+    if os.environ.get("PANNS_LITERT_STRICT") and report.skipped:
         report.outcome = "failed"
         report.longrepr = f"skipped in strict mode: {report.longrepr}"
     return report

@@ -14,10 +14,9 @@ import soundfile
 
 from panns_litert.bundle import Bundle
 from panns_litert.cli import build_parser, main
-from panns_litert.tagger import demo_bundle
-from panns_litert_convert.zoo import asset
+from panns_litert.tagger import demo_bundle, demo_clips
 
-CLIPS = sorted(path for path in asset("clips").iterdir() if path.suffix in (".flac", ".wav"))
+CLIPS = demo_clips()
 
 
 def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -142,7 +141,7 @@ def test_verify_exit_codes(demo: Bundle, monkeypatch: pytest.MonkeyPatch, capfd:
     assert main(["verify", str(demo.path)]) == 0
     out = capfd.readouterr().out
     assert "every stage passed" in out
-    assert out.count("passed") == len(demo.manifest.parity) + 1
+    assert out.count("passed") == len(demo.manifest.parity) + 2
     monkeypatch.setitem(GATES, "fp16", Gate(max_abs=1e-9))
     assert main(["verify", str(demo.path), "--json"]) == 1
     report = json.loads(capfd.readouterr().out)
@@ -159,7 +158,7 @@ def test_convert_prints_every_figure_before_it_fails(
     assert main(["convert", "demo", "--out", str(tmp_path / "bundle")]) == 1
     captured = capfd.readouterr()
     assert "FAILED: max abs error" in captured.out
-    assert captured.err.splitlines()[-1].startswith("panns-litert: 2 of 11 parity checks failed: fp16/probs")
+    assert captured.err.splitlines()[-1].startswith("panns-litert: 3 of 12 parity checks failed: fp16/probs")
     assert os.listdir(tmp_path) == []
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from conftest import edit_manifest, rehash
 
-from panns_litert.bundle import MANIFEST, Bundle, file_sha256
+from panns_litert.bundle import MANIFEST, Bundle, Manifest, file_sha256
 from panns_litert.errors import (
     BundleError,
     CheckpointError,
@@ -26,13 +28,14 @@ from panns_litert.errors import (
     ParityError,
 )
 from panns_litert.parity import GATES, Check
-from panns_litert.tagger import Tagger, demo_bundle
+from panns_litert.tagger import Tagger, demo_bundle, demo_clips
 from panns_litert_convert import convert as convert_module
 from panns_litert_convert import export
 from panns_litert_convert.convert import convert, verify
+from panns_litert_convert.model_card import model_card
 from panns_litert_convert.zoo import asset
 
-STAGES = ["front_end"] * 5 + ["network"] * 2 + ["fp32"] * 2 + ["fp16"] * 2
+STAGES = ["front_end"] * 4 + ["network"] * 2 + ["fp32"] * 3 + ["fp16"] * 3
 
 
 def show(checks: tuple[Check, ...] | list[Check]) -> None:
@@ -78,7 +81,7 @@ def test_full_size_cnn14_passes_every_stage(seconds: float, official_pth: Path, 
     assert bundle.manifest.outputs[0].shape == (1, 527)
     assert bundle.manifest.outputs[1].shape == (1, 2048)
     assert usage.ru_maxrss < 4e6  # kB
-    probs = Tagger(bundle).tag(asset("clips") / sorted(os.listdir(asset("clips")))[0]).probs
+    probs = Tagger(bundle).tag(demo_clips()[0]).probs
     assert np.ptp(probs) > 0
 
 
@@ -95,7 +98,8 @@ def test_shipped_demo_bundle_verifies() -> None:
     """The bundle in assets/ is of the checkpoint in assets/, and proven here and now."""
     checks = verify(demo_bundle())
     show(checks)
-    assert [check.stage for check in checks] == STAGES
+    assert [check.stage for check in checks] == [*STAGES, "fp16"]
+    assert checks[-1].output == "constants"
     assert all(check.passed for check in checks)
 
 
@@ -119,8 +123,11 @@ def test_own_checkpoint_is_not_passed_off_as_the_published_one(tmp_path: Path) -
     assert (source.file, source.url, source.published_map) == ("mine.pth", None, None)
     assert "own" in source.licence
     assert all(check.passed for check in verify(bundle.path, checkpoint=tmp_path / "mine.pth"))
+    assert "user's own weights" in bundle.manifest.description
     with pytest.raises(BundleError, match="pass the checkpoint that it was made from"):
         verify(bundle.path)
+    with pytest.raises(ModelError, match="expected --out DIR"):
+        convert("demo", checkpoint=tmp_path / "mine.pth")
 
 
 def _resaved(source: Path, target: Path) -> Path:
@@ -166,6 +173,20 @@ def perturb_one_weight(data: bytearray) -> None:
     weights[np.abs(weights).argmax()] *= 1.5
 
 
+def kill_classes_that_no_clip_has(data: bytearray) -> None:
+    """The classes stay as unlikely as they were in every parity clip, and are never likely again."""
+    labels = Bundle(demo_bundle()).labels
+    weights = weights_of(data, len(labels)).reshape(len(labels), -1)
+    for label in ("Cricket", "Busy signal", "Alarm clock", "Smoke detector, smoke alarm"):
+        row = weights[labels.index(label)]
+        row[row > 0] = 0
+
+
+def perturb_the_least_weight_that_counts(data: bytearray) -> None:
+    weights = weights_of(data, len(Bundle(demo_bundle()).labels))
+    weights[0] += 0.002 * np.abs(weights).max()
+
+
 def put_nan_in_a_constant(data: bytearray) -> None:
     weights_of(data, 96)[7] = np.nan
 
@@ -193,10 +214,12 @@ def failed(folder: Path) -> set[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("change", "outputs"),
     [
-        (flip_one_bit_of_one_weight, {"probs", "embedding"}),
-        (perturb_one_weight, {"probs", "embedding"}),
-        (put_nan_in_a_constant, {"probs", "embedding"}),
-        (zero_the_last_layer, {"probs"}),
+        (flip_one_bit_of_one_weight, {"probs", "logits", "embedding", "constants"}),
+        (perturb_one_weight, {"probs", "logits", "embedding", "constants"}),
+        (put_nan_in_a_constant, {"probs", "logits", "embedding", "constants"}),
+        (zero_the_last_layer, {"probs", "logits", "constants"}),
+        (kill_classes_that_no_clip_has, {"logits", "constants"}),
+        (perturb_the_least_weight_that_counts, {"constants"}),
     ],
 )
 def test_altered_weights_fail_the_fp16_gate(
@@ -214,7 +237,7 @@ def test_swapped_outputs_are_refused(demo: Bundle, copy_of: Callable[[Bundle], P
     folder = copy_of(demo)
     tamper(folder / demo.file("model").name, swap_the_outputs)
     rehash(folder, demo.file("model").name)
-    assert failed(folder) == {("fp16", "probs"), ("fp16", "embedding")}
+    assert failed(folder) == {("fp16", "probs"), ("fp16", "logits"), ("fp16", "embedding")}
     with pytest.raises(BundleError, match="the manifest says"):
         Tagger(folder)
 
@@ -250,6 +273,13 @@ def test_truncated_model_fails(demo: Bundle, copy_of: Callable[[Bundle], Path]) 
         (lambda m: m.update(model="cnn15"), "no model 'cnn15'"),
         (lambda m: m.update(parity=[c for c in m["parity"] if c["stage"] != "fp16"]), "proof"),
         (lambda m: m["parity"][3].update(passed=False), "proof"),
+        (lambda m: m["parity"][3].update(threshold={}), "proof"),
+        (lambda m: m["parity"][3].update(max_abs=None), "recorded parity|model card"),
+        (lambda m: m["parity"][3].update(max_abs=0.0), "model card"),
+        (lambda m: m.update(parity=[]), "proof"),
+        (lambda m: m.update(gpu={"passed": True}), "gpu"),
+        (lambda m: m.update(description="PANNs"), "model card"),
+        (lambda m: m.update(versions={}), "model card"),
     ],
 )
 def test_edited_manifest_fails(
@@ -261,6 +291,16 @@ def test_edited_manifest_fails(
     folder = copy_of(demo)
     edit_manifest(folder, change)
     with pytest.raises(PannsLitertError, match=message):
+        verify(folder)
+
+
+def test_edited_figures_fail_even_with_their_model_card(demo: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
+    folder = copy_of(demo)
+    edit_manifest(folder, lambda m: m["parity"][6]["threshold"].update(max_abs=1.0))
+    manifest = Manifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
+    rehash(folder, "README.md")
+    with pytest.raises(BundleError, match="recorded parity is not that of these stages"):
         verify(folder)
 
 
@@ -320,6 +360,35 @@ def test_a_folder_that_is_no_bundle_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="exists and is no bundle"):
         convert("demo", out=tmp_path)
     assert (tmp_path / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+
+
+def test_the_current_folder_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match="is the current folder"):
+        convert("demo", out=".")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_conversion_leaves_nothing(signal_: signal.Signals, tmp_path: Path) -> None:
+    """Interrupted in the middle of the export, where the converter's libraries swallow interrupts."""
+    cache = tmp_path / "cache"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "panns_litert.cli", "convert", "demo", "--out", str(tmp_path / "bundle")],
+        env=os.environ | {"PANNS_LITERT_CACHE": str(cache)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "export fp32" in line:
+            break
+    time.sleep(1.5)
+    process.send_signal(signal_)
+    assert "interrupted" in process.stderr.read()
+    assert process.wait() == 130
+    assert os.listdir(tmp_path) == ["cache"]
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
 
 
 def test_another_networks_checkpoint_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from panns_litert_convert.zoo import asset
+from panns_litert.tagger import demo_clips
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCKS = re.findall(r"^```([^\n]*)\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
@@ -24,7 +24,7 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture
 def folder(tmp_path: Path, official_pth: Path) -> Path:
     """A folder with what README speaks of: a recording, and Cnn14's checkpoint (here with recipe weights)."""
-    clip = next(path for path in sorted(asset("clips").iterdir()) if path.suffix == ".wav")
+    clip = next(path for path in demo_clips() if path.suffix == ".wav")
     shutil.copyfile(clip, tmp_path / "recording.wav")
     (tmp_path / "Cnn14_mAP=0.431.pth").symlink_to(official_pth)
     return tmp_path
@@ -34,6 +34,7 @@ def test_readme_has_what_is_tested_here() -> None:
     assert len(blocks("python")) >= 2
     assert len(blocks("bash")) >= 1
     assert len(blocks("bash download")) == 1
+    assert re.findall(r"@[A-Z_]+@", (ROOT / "README.md").read_text(encoding="utf-8")) == []
     assert {info for info, _ in BLOCKS} == {"python", "bash", "bash download", "console", "text"}
 
 

@@ -286,3 +286,16 @@ def test_sounds_cover_the_extremes() -> None:
     sounds = front_end_sounds(32000)
     assert {"digital silence", "full-scale square wave", "tone at -90 dBFS"} <= set(sounds)
     assert np.abs(sounds["full-scale square wave"]).min() == 1.0
+
+
+def test_a_wrong_basis_fails_the_stage() -> None:
+    basis = mel_basis(PANNS_32K)
+    basis[30] *= 1.001  # one filter, 0.004 dB
+    failed = {check.output for check in front_end_stage(PANNS_32K, basis=basis) if not check.passed}
+    assert failed == {"mel basis, librosa", "dB near peak, float64"}
+
+
+@pytest.mark.parametrize("workers", [0, -3])
+def test_workers_out_of_range(workers: int) -> None:
+    with pytest.raises(SpecError, match="expected ≥ 1"):
+        LogMel(PANNS_32K, workers=workers)

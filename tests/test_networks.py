@@ -66,7 +66,7 @@ def _another_epsilon() -> nn.Module:
 
 @pytest.mark.parametrize("build", [_max_pooling, _mean_only, _another_epsilon])
 def test_another_network_fails_the_gate(build: Callable[[], nn.Module]) -> None:
-    checks = network_stage(replace(find("cnn14"), golden_class=build))
+    checks = network_stage(replace(find("cnn14"), architecture=build))
     assert not any(check.passed for check in checks)
 
 

@@ -19,13 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from panns_litert import Bundle, Tag, Tagger, Tagging, TruncationWarning
+from panns_litert import Bundle, Tag, Tagger, Tagging, TruncationWarning, demo_clips
 from panns_litert.engine import CpuEngine, native_log
 from panns_litert.errors import AudioError, BundleError, PannsLitertError
-from panns_litert_convert.zoo import asset
 
 RATE = 32000
-CLIPS = sorted(path for path in asset("clips").iterdir() if path.suffix in (".flac", ".wav"))
+CLIPS = demo_clips()
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ from panns_litert.parity import Check, require
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights
 from panns_litert_convert.export import cast_fp16, export_fp32
 from panns_litert_convert.model_card import model_card
-from panns_litert_convert.stages import Reference, front_end_stage, network_stage
+from panns_litert_convert.stages import Reference, constants_check, front_end_stage, network_stage
 from panns_litert_convert.zoo import CLIP_SECONDS, Model, asset, find
 
 Report = Callable[[str], None]
@@ -89,6 +89,12 @@ def convert(
     )
     with BundleWriter(target) as writer, _Workspace() as work:
         network, source = _load(model, checkpoint, report=report, progress=progress)
+        own = source.sha256 != model.checkpoint.sha256
+        if own and out is None:
+            raise ModelError(
+                f"{checkpoint} is not the published {model.checkpoint.file}; the cache is for published weights; "
+                "expected --out DIR"
+            )
         checks, files = _prove(model, network, seconds=seconds, precision=precision, work=work, report=report)
         require(checks)
         report("bundle")
@@ -100,7 +106,7 @@ def convert(
             format_version=FORMAT_VERSION,
             model=model.name,
             network=model.network,
-            description=model.description,
+            description=f"{model.network} with the user's own weights ({source.file})" if own else model.description,
             source=source,
             front_end=model.front_end,
             graph="logmel",
@@ -159,6 +165,7 @@ def verify(
             report=report,
             bundle=opened,
         )
+    _require_figures(opened, [check for check in checks if check.output != "constants"])
     return checks
 
 
@@ -185,14 +192,16 @@ def _prove(
     files = {name: work.folder / f"{name}.tflite" for name in PRECISIONS}
     report("export fp32")
     export_fp32(network, {"logmel": torch.from_numpy(reference.inputs[0])}, files["fp32"], log=work.log)
-    shipped = {bundle.manifest.precision: bundle.file("model")} if bundle else {}
-    report("fp32")
-    checks += reference.check("fp32", shipped.get("fp32", files["fp32"]))
     if precision == "fp16":
+        report("fp32")
+        checks += reference.check("fp32", files["fp32"])
         report("cast fp16")
         cast_fp16(files["fp32"], files["fp16"], log=work.log)
-        report("fp16")
-        checks += reference.check("fp16", shipped.get("fp16", files["fp16"]))
+    report(precision)
+    shipped = bundle.file("model") if bundle else files[precision]
+    checks += reference.check(precision, shipped)
+    if bundle:
+        checks.append(constants_check(precision, shipped, files[precision]))
     return checks, files
 
 
@@ -223,16 +232,26 @@ def _require_manifest(bundle: Bundle, model: Model, source: Source) -> None:
         "network": (manifest.network, model.network),
         "front_end": (manifest.front_end, model.front_end),
         "source": (manifest.source, source),
+        "gpu": (manifest.gpu, None),
+        "model card": (bundle.file("model_card").read_text(encoding="utf-8"), model_card(manifest)),
         "labels": (bundle.labels, model.class_names()),
     }
     for name, (found, wanted) in expected.items():
         if found != wanted:
             remedy = "pass the checkpoint that it was made from" if name == "source" else "convert it again"
             raise BundleError(f"{bundle.path}: {name} is {found}; the registry says {wanted}; {remedy}")
-    stages = {check.stage for check in manifest.parity}
-    wanted_stages = {"front_end", "network", "fp32"} | ({"fp16"} if manifest.precision == "fp16" else set())
-    if not wanted_stages <= stages or not all(check.passed for check in manifest.parity):
-        raise BundleError(f"{bundle.path}: the manifest lacks the proof of a stage; convert it again")
+
+
+def _require_figures(bundle: Bundle, checks: list[Check]) -> None:
+    """The recorded figures against those just taken: same checks, same bounds, and figures within them."""
+    recorded = bundle.manifest.parity
+    same = [(c.stage, c.output) for c in recorded] == [(c.stage, c.output) for c in checks]
+    for old, new in zip(recorded, checks, strict=False):
+        bound = new.threshold["max_abs"]
+        same = same and math.isclose(old.threshold["max_abs"], bound, rel_tol=0.01)
+        same = same and old.max_abs is not None and old.max_abs <= bound
+    if not same:
+        raise BundleError(f"{bundle.path}: the recorded parity is not that of these stages; convert it again")
 
 
 def _require_length(seconds: float) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,9 +72,35 @@ def _captured(log: Path, problem: str) -> Iterator[None]:
     """Keeps the converter's chatter in the log, and turns whatever it raises into one error."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     try:
-        with native_log(log), warnings.catch_warnings():
+        with native_log(log), warnings.catch_warnings(), _interruptible():
             warnings.simplefilter("ignore")
             yield
     except Exception as error:  # the converter raises anything; the log has the whole story
         reason = (str(error).splitlines() or [""])[0][:200]
         raise ConversionError(f"{problem}: {type(error).__name__}: {reason}; see {log}") from error
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lets Ctrl-C through, at the latest at the end.
+
+    Python discards a KeyboardInterrupt that is raised inside a callback of its garbage collector, where
+    the converter's libraries spend much time.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if interrupted:
+            raise KeyboardInterrupt

@@ -12,7 +12,7 @@ from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
 from panns_litert.audio import load_audio
 from panns_litert.frontend import FrontEndSpec
-from panns_litert_convert.zoo import asset
+from panns_litert.tagger import demo_clips
 from panns_litert_golden.recipe import waveform
 
 
@@ -79,6 +79,10 @@ class TorchlibrosaLogMel:
         return np.asarray(logmel[0, 0].numpy())
 
 
+BEYOND_TORCHLIBROSA = ("full-scale square wave", "offset")
+"""Of the front end's sounds those whose energy, below the lowest band, drowns other bands in its float32."""
+
+
 def front_end_sounds(sample_rate: int) -> dict[str, NDArray[np.float32]]:
     """Sounds that cover what a front end meets: name to (samples,) float32."""
     n = 2 * sample_rate
@@ -102,8 +106,7 @@ def parity_clips(sample_rate: int, seconds: float) -> list[NDArray[np.float32]]:
     all in 10 s windows; and one recording alone, followed by zeros, as the runtime pads it.
     """
     samples = round(seconds * sample_rate)
-    files = sorted(path for path in asset("clips").iterdir() if path.suffix in (".flac", ".wav"))
-    recordings = [load_audio(path, sample_rate=sample_rate).waveform for path in files]
+    recordings = [load_audio(path, sample_rate=sample_rate).waveform for path in demo_clips()]
     all_of_them = np.concatenate(recordings)
     stretches = [
         np.resize(np.roll(all_of_them, -start), samples)

@@ -7,12 +7,11 @@ https://arxiv.org/abs/1912.10211.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -62,31 +61,31 @@ class Model:
         name: as the command line takes it.
         network: the architecture's name in the literature.
         description: one line for tables and model cards.
-        network_class: makes the network with random weights, given the number of classes.
+        architecture: the network's class; its defaults are the original, which the golden figures are of.
+        options: what this model's network has other than the defaults.
         front_end: what its log-mel is.
         labels: file of class names in panns_litert_assets.
         dataset: what it was trained on; part of the file name.
         checkpoint: its weights.
         published_map: mean average precision that was published for it, or None.
         golden: name of the original's golden figures in panns_litert_golden.
-        golden_class: makes the network of those figures, which `network` parity is checked with.
     """
 
     name: str
     network: str
     description: str
-    network_class: Callable[..., nn.Module]
+    architecture: Callable[..., nn.Module]
+    options: Mapping[str, Any] = field(default_factory=dict)
     front_end: FrontEndSpec
     labels: str
     dataset: str
     checkpoint: Checkpoint
     published_map: float | None
     golden: str
-    golden_class: Callable[..., nn.Module]
 
     def build(self) -> nn.Module:
         """The network with random weights."""
-        return self.network_class(classes=len(self.class_names()))
+        return self.architecture(classes=len(self.class_names()), **self.options)
 
     def class_names(self) -> tuple[str, ...]:
         """The model's classes, in the order of its outputs."""
@@ -117,7 +116,8 @@ MODELS: tuple[Model, ...] = (
         name="demo",
         network="Cnn14 (narrow)",
         description="Demo: Cnn14's topology with narrow channels, trained on synthetic sounds. Not PANNs.",
-        network_class=partial(Cnn14, channels=DEMO_CHANNELS),
+        architecture=Cnn14,
+        options={"channels": DEMO_CHANNELS},
         front_end=PANNS_32K,
         labels="demo_labels.txt",
         dataset="synthetic",
@@ -126,18 +126,17 @@ MODELS: tuple[Model, ...] = (
             url=None,
             licence="Apache-2.0",
             attribution="made by panns_litert_convert.demo.train",
-            sha256="54b217d63951e05ae4db34a28af03a5ae7214c1ee7421fd457251930757921fc",
-            bytes=1380216,
+            sha256="d2fd0b719ced2a6afdefbfb7d577beabfa06a901cd0eab18232c058c75c68b32",
+            bytes=1380256,
         ),
         published_map=None,
         golden="Cnn14",
-        golden_class=Cnn14,
     ),
     Model(
         name="cnn14",
         network="Cnn14",
         description="PANNs Cnn14, 32 kHz, 527 AudioSet classes",
-        network_class=Cnn14,
+        architecture=Cnn14,
         front_end=PANNS_32K,
         labels="audioset_labels.txt",
         dataset="audioset",
@@ -152,7 +151,6 @@ MODELS: tuple[Model, ...] = (
         ),
         published_map=0.431,
         golden="Cnn14",
-        golden_class=Cnn14,
     ),
 )
 

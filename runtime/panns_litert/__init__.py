@@ -4,7 +4,7 @@ from panns_litert.audio import Audio, load_audio
 from panns_litert.bundle import Bundle
 from panns_litert.errors import PannsLitertError
 from panns_litert.frontend import FrontEndSpec, LogMel
-from panns_litert.tagger import Tag, Tagger, Tagging, TruncationWarning, demo_bundle
+from panns_litert.tagger import Tag, Tagger, Tagging, TruncationWarning, demo_bundle, demo_clips
 
 __all__ = [
     "Audio",
@@ -17,5 +17,6 @@ __all__ = [
     "Tagging",
     "TruncationWarning",
     "demo_bundle",
+    "demo_clips",
     "load_audio",
 ]

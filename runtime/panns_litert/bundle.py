@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 
 from panns_litert.errors import BundleError, SpecError
 from panns_litert.frontend import FrontEndSpec, mel_basis
-from panns_litert.parity import Check
+from panns_litert.parity import STAGES, Check
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 MEL_BASIS = "mel_basis.bin"
 MODEL_CARD = "README.md"
 GRAPHS = ("logmel",)
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = tuple(STAGES)
 
 _Record = TypeVar("_Record")
 _REMEDY = "convert it again, or copy the whole folder again"
@@ -106,6 +106,12 @@ class Manifest:
         expected = TensorSpec(name="logmel", shape=(1, 1, self.frames, self.front_end.n_mels))
         if self.inputs != (expected,):
             raise BundleError(f"inputs {self.inputs}; the front end and clip_seconds give {expected}")
+        if not set(STAGES[self.precision]) <= {check.stage for check in self.parity}:
+            raise BundleError(
+                f"no proof of every stage; expected {', '.join(STAGES[self.precision])}; convert it again"
+            )
+        if unproven := [f"{c.stage}/{c.output}" for c in self.parity if not c.passed or "max_abs" not in c.threshold]:
+            raise BundleError(f"no proof of {', '.join(unproven)}; convert it again")
         names = tuple(output.name for output in self.outputs)
         if names[:2] != ("probs", "embedding"):
             raise BundleError(f"outputs {', '.join(names) or 'none'}; expected probs, embedding")
@@ -321,7 +327,9 @@ class BundleWriter:
     """
 
     def __init__(self, target: Path) -> None:
-        self.target = target
+        target = self.target = target.resolve()
+        if Path.cwd().is_relative_to(target):
+            raise BundleError(f"{target} is the current folder; expected a new folder, such as {target / 'bundle'}")
         if target.exists() and not (target / MANIFEST).is_file() and (not target.is_dir() or any(target.iterdir())):
             raise BundleError(f"{target} exists and is no bundle; expected a new or empty folder, or an old bundle")
         target.parent.mkdir(parents=True, exist_ok=True)

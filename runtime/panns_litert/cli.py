@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +22,9 @@ from typing import Any
 
 from panns_litert.bundle import PRECISIONS, Bundle
 from panns_litert.cache import bundle_dir
-from panns_litert.errors import AudioError, MissingDependencyError, PannsLitertError, ParityError
+from panns_litert.errors import AudioError, BundleError, MissingDependencyError, PannsLitertError, ParityError
 from panns_litert.parity import Check
-from panns_litert.tagger import Tagger, Tagging, TruncationWarning, demo_bundle
+from panns_litert.tagger import Tagger, Tagging, TruncationWarning, demo_clips
 
 DEFAULT_SECONDS = 10.0
 DEFAULT_PRECISION = "fp16"
@@ -74,6 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a name or a dash that the terminal cannot show is no crash
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         args = build_parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed why
@@ -81,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr
     )
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)  # so that what is half done is cleaned up
     try:
         code: int = args.run(args)
         sys.stdout.flush()
@@ -97,6 +105,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("panns-litert: interrupted", file=sys.stderr)
         return 130
+
+
+def _terminate(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def run_models(args: argparse.Namespace) -> int:
@@ -120,7 +132,8 @@ def run_models(args: argparse.Namespace) -> int:
     if args.json:
         return _print_json({"models": rows})
     columns = ["name", "network", "sample_rate", "classes", "published_map", "licence", "checkpoint"]
-    _print_table(columns, [["–" if row[c] is None else str(row[c]) for c in columns] for row in rows])
+    shown = [{c: "–" if row[c] is None else str(row[c]) for c in columns} for row in rows]
+    _print_table(shown, optional=("checkpoint", "licence", "sample_rate"))
     return 0
 
 
@@ -167,7 +180,7 @@ def run_verify(args: argparse.Namespace) -> int:
 def run_tag(args: argparse.Namespace) -> int:
     """`tag`: files to tags. A bad file is reported and does not stop the rest."""
     if args.bundle is not None and args.model is not None:
-        raise AudioError("--bundle and --model together; expected one of them")
+        raise BundleError("--bundle and --model together; expected one of them")
     tagger = Tagger(_bundle_for(args), threads=args.threads)
     if args.bundle is None and args.model is None:
         _note(f"using the demo bundle ({len(tagger.labels)} synthetic sounds, not PANNs); --model cnn14 for AudioSet")
@@ -196,8 +209,7 @@ def run_demo(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     bundle = _convert(args, "demo", out=args.out)
     tagger = Tagger(bundle)
-    clips = sorted(p for p in demo_bundle().parent.joinpath("clips").iterdir() if p.suffix in (".flac", ".wav"))
-    results = [tagger.tag(clip, top=3) for clip in clips]
+    results = [tagger.tag(clip, top=3) for clip in demo_clips()]
     seconds = time.perf_counter() - start
     if args.json:
         checks = [check.to_dict() for check in bundle.manifest.parity]
@@ -220,20 +232,20 @@ def print_checks(checks: Sequence[Check]) -> None:
         return "–" if value is None else format(value, form)
 
     rows = [
-        [
-            check.stage,
-            check.output,
-            number(check.max_abs, ".1e"),
-            f"{check.threshold['max_abs']:.1e}",
-            number(check.rmse, ".1e"),
-            number(check.corr, ".7f"),
-            number(check.psnr_db, ".1f"),
-            number(check.top5_agree, ".2f"),
-            "passed" if check.passed else f"FAILED: {check.why}",
-        ]
+        {
+            "stage": check.stage,
+            "output": check.output,
+            "max abs": number(check.max_abs, ".1e"),
+            "bound": f"{check.threshold['max_abs']:.1e}",
+            "rmse": number(check.rmse, ".1e"),
+            "corr": number(check.corr, ".7f"),
+            "PSNR dB": number(check.psnr_db, ".1f"),
+            "top-5": number(check.top5_agree, ".2f"),
+            "gate": "passed" if check.passed else f"FAILED: {check.why}",
+        }
         for check in checks
     ]
-    _print_table(["stage", "output", "max abs", "bound", "rmse", "corr", "PSNR dB", "top-5", "gate"], rows)
+    _print_table(rows, optional=("rmse", "PSNR dB", "top-5"))
 
 
 def _convert(args: argparse.Namespace, name: str, **options: Any) -> Bundle:
@@ -318,18 +330,25 @@ def _print_tagging(tagging: Tagging) -> None:
     print()
 
 
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print_table(rows: Sequence[dict[str, str]], *, optional: Sequence[str]) -> None:
+    """Prints rows as a table; on a narrow terminal without the optional columns, the last ones first."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
+    # A pipe has no width; a table must not be cut there.
+    console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
+    columns = list(rows[0])
+    width = {column: max(len(column), *(len(row[column]) for row in rows)) + 3 for column in columns}
+    for column in reversed(optional):
+        if sum(width[c] for c in columns if c != "gate") + 10 > console.width:
+            columns.remove(column)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, no_wrap=column not in ("gate", "description"))
+        table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
-    # A pipe has no width; a table must not be cut there.
-    Console(width=None if sys.stdout.isatty() else 160, markup=False).print(table)
+        table.add_row(*(row[column] for column in columns))
+    console.print(table)
 
 
 def _print_json(data: dict[str, Any]) -> int:

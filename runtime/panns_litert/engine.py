@@ -23,6 +23,8 @@ class Engine(Protocol):
     """Anything that runs a graph: one input array in, named outputs out."""
 
     name: str
+    input: tuple[str, tuple[int, ...]]
+    outputs: dict[str, tuple[int, ...]]
 
     def run(self, values: NDArray[np.float32]) -> Outputs:
         """Runs the graph once. The outputs are the caller's to keep."""

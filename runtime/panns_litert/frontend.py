@@ -24,6 +24,8 @@ from panns_litert.errors import AudioError, SpecError
 # Frames per pass: 1024 frames of 1024 samples are 4 MB, which stays in a level-2/3 cache, and memory
 # does not grow with the length of the audio.
 _BLOCK_FRAMES = 1024
+# In float64, with copies: blocks that stay in a level-2 cache, and that malloc keeps from one to the next.
+_EXACT_BLOCK_FRAMES = 64
 # Filters per matrix product: neighbouring mel filters share a short range of bins, so eight at a time
 # skip most of the zeros of the basis and still fill a matrix kernel (measured by `make bench`).
 _GROUP_FILTERS = 8
@@ -35,7 +37,7 @@ _MIN_FRAMES_PER_WORKER = 128
 # A float32 FFT leaves rounding noise of about 1e-7 of the frame's amplitude in every bin. A band whose
 # power is below this share of what the frame's energy would give it, spread evenly over all bins (that
 # is -45 dB), could be wrong by more than 6e-4 dB; its frame is computed in float64 instead. That is no
-# frame of white noise, about a third of a recording's, nearly all of a pure tone's.
+# frame of white noise, from none to most of a recording's, nearly all of a pure tone's.
 _FLOAT32_RANGE = 3e-5
 
 _CHOICES: dict[str, tuple[object, ...]] = {
@@ -207,7 +209,7 @@ class LogMel:
         workers: FFT threads, ≥ 1; all cores of this process if not given.
 
     Raises:
-        SpecError: the basis has another shape than the spec says, or holds NaN.
+        SpecError: the basis has another shape than the spec says, or holds NaN; workers < 1.
 
     >>> LogMel(PANNS_32K)(np.zeros(320000, np.float32)).shape
     (1001, 64)
@@ -226,6 +228,8 @@ class LogMel:
         if not np.isfinite(basis).all():
             raise SpecError("mel basis holds NaN or Inf; expected finite weights")
         self.spec = spec
+        if workers is not None and workers < 1:
+            raise SpecError(f"workers = {workers}; expected ≥ 1")
         self._workers = workers or available_cores()
         self._window64 = hann(spec.win_length, spec.n_fft)
         self._window = self._window64.astype(np.float32)
@@ -239,8 +243,8 @@ class LogMel:
         """The log-mel of one waveform or of a batch.
 
         Args:
-            waveform: shape (samples,) or (batch, samples), nominally within [-1, 1]; at least
-                n_fft / 2 + 1 samples, which is what reflection needs.
+            waveform: shape (samples,) or (batch, samples), finite, nominally within [-1, 1]; at least
+                n_fft / 2 + 1 samples, which is what reflection needs. NaN or Inf gives NaN.
             out: where to put the result, C-contiguous float32 of the result's shape.
 
         Returns:
@@ -293,12 +297,19 @@ class LogMel:
         np.square(squares, out=squares)
         self._apply_basis(squares, out)
         unresolved = (out < energy[:, None] * self._least_share) & (out > 0.5 * self.spec.amin)
-        rows = np.flatnonzero(unresolved.any(axis=1))
-        if len(rows):
-            exact = scipy.fft.rfft(frames[rows] * self._window64, workers=workers, overwrite_x=True)
-            exact_mel = np.empty((len(rows), self.spec.n_mels), np.float32)
-            self._apply_basis(np.square(exact.view(np.float64)).astype(np.float32), exact_mel)
-            out[rows] = exact_mel
+        if len(rows := np.flatnonzero(unresolved.any(axis=1))):
+            out[rows] = self._exact_power_mel(frames, rows)
+
+    def _exact_power_mel(self, frames: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """The power mel of some frames by way of a float64 FFT."""
+        mel = np.empty((len(rows), self.spec.n_mels), np.float32)
+        for start in range(0, len(rows), _EXACT_BLOCK_FRAMES):
+            part = rows[start : start + _EXACT_BLOCK_FRAMES]
+            spectrum = scipy.fft.rfft(frames[part] * self._window64, overwrite_x=True)
+            squares = spectrum.view(np.float64).astype(np.float32)
+            np.square(squares, out=squares)
+            self._apply_basis(squares, mel[start : start + _EXACT_BLOCK_FRAMES])
+        return mel
 
     def _apply_basis(self, squares: NDArray[np.float32], out: NDArray[np.float32]) -> None:
         for filters, columns, weights in self._groups:

@@ -25,7 +25,7 @@ class Gate:
 
     Args:
         max_abs: largest absolute error; of a probability, or, with `relative`, as a share of the
-            reference's spread (largest minus smallest value).
+            spread of the clip's reference (largest minus smallest value).
         corr: smallest Pearson correlation of any clip, or None for no bound.
         relative: see max_abs.
         top5: whether the five highest classes must be the same where their margin over the sixth
@@ -37,6 +37,9 @@ class Gate:
     relative: bool = False
     top5: bool = False
 
+
+STAGES = {"fp32": ("front_end", "network", "fp32"), "fp16": ("front_end", "network", "fp32", "fp16")}
+"""The stages that a bundle of each precision must have passed."""
 
 GATES: dict[str, Gate] = {
     "network": Gate(max_abs=1e-4, relative=True),
@@ -107,7 +110,7 @@ def compare(
     """
     a: NDArray[np.float64] = np.asarray(got, np.float64)
     b: NDArray[np.float64] = np.asarray(reference, np.float64)
-    spread = float(np.ptp(b)) if b.size and np.isfinite(b).all() else 0.0
+    spread = float(np.ptp(b.reshape(len(b), -1), axis=1).max()) if b.size and np.isfinite(b).all() else 0.0
     bound = gate.max_abs * spread if gate.relative else gate.max_abs
     threshold = {"max_abs": bound} | ({"corr": gate.corr} if gate.corr is not None else {})
     blank = Check(
@@ -133,6 +136,8 @@ def compare(
         return _with(blank, why=f"the reference of {int(flat.sum())} clips is flat: nothing is tested")
 
     error = np.abs(a - b)
+    if gate.relative:  # every clip against its own spread, shown in units of the widest clip's
+        error *= spread / np.ptp(b, axis=1, keepdims=True)
     max_abs, rmse = float(error.max()), float(np.sqrt(np.mean(error**2)))
     peak = float(np.abs(b).max())
     psnr = min(_PSNR_CAP_DB, 20.0 * np.log10(peak / rmse)) if rmse > 0 else _PSNR_CAP_DB

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from panns_litert.audio import Audio, from_array, load_audio
 from panns_litert.bundle import Bundle
-from panns_litert.engine import CpuEngine
+from panns_litert.engine import CpuEngine, Engine
 from panns_litert.errors import AudioError, BundleError
 from panns_litert.frontend import LogMel
 
@@ -87,6 +87,11 @@ def demo_bundle() -> Path:
     return Path(str(resources.files("panns_litert_assets") / "demo_bundle"))
 
 
+def demo_clips() -> list[Path]:
+    """The recordings that ship with the package, synthetic like what the demo network knows."""
+    return sorted(Path(str(resources.files("panns_litert_assets") / "clips")).iterdir())
+
+
 class Tagger:
     """Tags audio with a bundle. One instance belongs to one thread; its buffers are made once.
 
@@ -109,7 +114,7 @@ class Tagger:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(demo_bundle() if bundle is None else bundle)
         manifest = self.bundle.manifest
         self._logmel = LogMel(manifest.front_end, basis=self.bundle.mel_basis, workers=threads)
-        self._engine = CpuEngine(self.bundle.file("model"), threads=threads)
+        self._engine: Engine = CpuEngine(self.bundle.file("model"), threads=threads)
         expected_input = (manifest.inputs[0].name, manifest.inputs[0].shape)
         expected_outputs = [(output.name, output.shape) for output in manifest.outputs]
         if self._engine.input != expected_input or list(self._engine.outputs.items()) != expected_outputs:
@@ -155,6 +160,8 @@ class Tagger:
         clip, source = self._read(audio, sample_rate)
         probs, embedding, front_end_ms, model_ms = self._run(clip.waveform)
         used = min(clip.seconds, self.bundle.manifest.clip_seconds)
+        if clip.seconds - used < 0.05:  # a codec's padding is no loss
+            used = clip.seconds
         if used < clip.seconds:
             warnings.warn(
                 f"{source}: {clip.seconds:.1f} s long; only the first {used:g} s were tagged",
@@ -191,7 +198,10 @@ class Tagger:
         start = time.perf_counter()
         self._clip[: len(waveform)] = waveform
         self._clip[len(waveform) :] = 0.0
-        self._logmel(self._clip, out=self._input[0, 0])
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below
+            self._logmel(self._clip, out=self._input[0, 0])
+        if not np.isfinite(self._input).all():
+            raise AudioError(f"samples of up to {np.abs(waveform).max():.3g}; expected samples in [-1, 1]")
         middle = time.perf_counter()
         outputs = self._engine.run(self._input)
         end = time.perf_counter()

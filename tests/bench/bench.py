@@ -30,9 +30,9 @@ from panns_litert.audio import load_audio
 from panns_litert.bundle import Bundle
 from panns_litert.engine import CpuEngine
 from panns_litert.frontend import PANNS_32K, LogMel, available_cores, hann, mel_basis
-from panns_litert.tagger import demo_bundle
+from panns_litert.tagger import demo_bundle, demo_clips
 from panns_litert_convert.references import TorchlibrosaLogMel
-from panns_litert_convert.zoo import asset, find, golden_shapes
+from panns_litert_convert.zoo import find, golden_shapes
 from panns_litert_golden.recipe import waveform, weights
 
 SECONDS = 10.0
@@ -76,7 +76,7 @@ def take_turns(candidates: dict[str, Callable[[], object]], rounds: int) -> dict
 def front_end(rounds: int) -> list[dict[str, Any]]:
     """10 s of 32 kHz audio to a log-mel of 1001 × 64, for three kinds of sound."""
     rows = []
-    clip = sorted(path for path in asset("clips").iterdir() if path.suffix in (".flac", ".wav"))[0]
+    clip = demo_clips()[0]
     recording = load_audio(clip, sample_rate=32000).waveform
     samples = PANNS_32K.samples(SECONDS)
     noise = (0.1 * np.random.default_rng(0).standard_normal(samples)).astype(np.float32)
@@ -179,7 +179,7 @@ def conversion(_: int) -> list[dict[str, Any]]:
 
 def first_result(rounds: int) -> list[dict[str, Any]]:
     """From process start to the first tags, on the demo bundle."""
-    clip = next(path for path in sorted(asset("clips").iterdir()) if path.suffix in (".flac", ".wav"))
+    clip = demo_clips()[0]
     command = [sys.executable, "-m", "panns_litert.cli", "tag", str(clip), "--bundle", str(demo_bundle())]
     imports = [sys.executable, "-c", "import panns_litert"]
     nothing = [sys.executable, "-c", ""]

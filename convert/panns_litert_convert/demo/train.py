@@ -253,18 +253,19 @@ def save_checkpoint(network: Cnn14, out: Path, *, seed: int, held_out_map: float
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     if broken := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
         raise CheckpointError(f"training left NaN or Inf in {', '.join(broken)}; try another seed")
-    metadata = {
+    facts = {
         "model": "panns-litert demo: narrow Cnn14 trained on synthesised sounds, not a PANNs checkpoint",
         "network": "Cnn14",
-        "channels": json.dumps(DEMO_CHANNELS),
-        "labels": json.dumps(LABELS),
-        "front_end": json.dumps(PANNS_32K.to_dict()),
-        "clip_seconds": str(CLIP_SECONDS),
-        "seed": str(seed),
-        "held_out_map": f"{held_out_map:.4f}",
+        "channels": DEMO_CHANNELS,
+        "labels": LABELS,
+        "front_end": PANNS_32K.to_dict(),
+        "clip_seconds": CLIP_SECONDS,
+        "seed": seed,
+        "held_out_map": round(held_out_map, 4),
     }
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / CHECKPOINT_NAME, save(state, metadata))
+    # One entry: safetensors writes several in an order that changes from run to run.
+    _write(out / CHECKPOINT_NAME, save(state, {"panns_litert": json.dumps(facts)}))
     _write(out / LABELS_NAME, "".join(f"{label}\n" for label in LABELS).encode())
 
 

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -40,7 +39,7 @@ BODY = bytes(range(256)) * 400  # 100 KB: many chunks
 SMALL_MODEL = replace(
     find("demo"),
     name="small",
-    network_class=partial(Cnn14, channels=(2, 2, 2, 2, 2, 4)),
+    options={"channels": (2, 2, 2, 2, 2, 4)},
     checkpoint=Checkpoint(file="small.pth", url=None, licence="none", attribution="none"),
 )
 

@@ -165,7 +165,8 @@ def verify(
             report=report,
             bundle=opened,
         )
-    _require_figures(opened, [check for check in checks if check.output != "constants"])
+    if all(check.passed for check in checks):
+        _require_figures(opened, [check for check in checks if check.output != "constants"])
     return checks
 
 

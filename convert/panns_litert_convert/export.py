@@ -82,7 +82,7 @@ def _captured(log: Path, problem: str) -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Lets Ctrl-C through, at the latest at the end.
+    """Lets Ctrl-C (and a SIGTERM that is handled) through, at the latest at the end.
 
     Python discards a KeyboardInterrupt that is raised inside a callback of its garbage collector, where
     the converter's libraries spend much time.
@@ -97,10 +97,13 @@ def _interruptible() -> Iterator[None]:
         interrupted = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    # Only where a handler of Python's is there to be stood in for: a default SIGTERM stays what it is.
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(n))]
+    before = [signal.signal(n, interrupt) for n in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
         if interrupted:
             raise KeyboardInterrupt

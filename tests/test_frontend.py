@@ -95,7 +95,7 @@ def test_logmel_of_a_real_network_on_real_recordings(clip: str) -> None:
 
 @pytest.mark.parametrize("seconds", [1.0, 2.5, 10.0])
 def test_accuracy_does_not_depend_on_length(seconds: float) -> None:
-    """Blocks, FFT threads and the float64 frames join without a seam."""
+    """Blocks and the float64 frames join without a seam."""
     sound = waveform(32000, seconds, seed=3)
     got, want = LogMel(PANNS_32K)(sound), float64_logmel(sound, PANNS_32K)
     assert got.shape == want.shape
@@ -162,11 +162,6 @@ def test_waveform_of_another_form_is_refused(values: NDArray[np.generic]) -> Non
 def test_basis_of_another_form_is_refused(basis: NDArray[np.float32]) -> None:
     with pytest.raises(SpecError, match="mel basis"):
         LogMel(PANNS_32K, basis=basis)
-
-
-def test_workers_do_not_change_the_result() -> None:
-    sound = waveform(32000, 10)
-    assert np.array_equal(LogMel(PANNS_32K, workers=1)(sound), LogMel(PANNS_32K, workers=2)(sound))
 
 
 @given(name=st.sampled_from(sorted(SPECS)), seed=st.integers(0, 2**31), level=st.floats(-100, 0), data=st.data())
@@ -293,9 +288,3 @@ def test_a_wrong_basis_fails_the_stage() -> None:
     basis[30] *= 1.001  # one filter, 0.004 dB
     failed = {check.output for check in front_end_stage(PANNS_32K, basis=basis) if not check.passed}
     assert failed == {"mel basis, librosa", "dB near peak, float64"}
-
-
-@pytest.mark.parametrize("workers", [0, -3])
-def test_workers_out_of_range(workers: int) -> None:
-    with pytest.raises(SpecError, match="expected ≥ 1"):
-        LogMel(PANNS_32K, workers=workers)

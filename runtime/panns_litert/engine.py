@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.errors import BundleError
-from panns_litert.frontend import available_cores
 
 Outputs = dict[str, NDArray[np.float32]]
 
@@ -141,3 +140,10 @@ def native_log(path: Path | None = None) -> Iterator[NativeLog]:
             yield NativeLog(path)
         finally:
             text.flush()
+
+
+def available_cores() -> int:
+    """Cores that this process may use, ≥ 1."""
+    if hasattr(os, "sched_getaffinity"):  # respects containers and taskset; not on macOS, Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

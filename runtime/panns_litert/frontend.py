@@ -9,7 +9,6 @@ centred frames of the reflect-padded waveform, periodic Hann window, power spect
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -32,8 +31,6 @@ _GROUP_FILTERS = 8
 # OpenBLAS does a product of up to 2**18 multiplications on the calling thread. Above that it wakes its
 # threads, and while another process keeps a core busy their spinning costs 30 ms for 0.1 ms of work.
 _BLAS_ONE_THREAD = 1 << 18
-# Below this many frames a second FFT thread costs more than it saves.
-_MIN_FRAMES_PER_WORKER = 128
 # A float32 FFT leaves rounding noise of about 1e-7 of the frame's amplitude in every bin. A band whose
 # power is below this share of what the frame's energy would give it, spread evenly over all bins (that
 # is -45 dB), could be wrong by more than 6e-4 dB; its frame is computed in float64 instead. That is no
@@ -200,16 +197,16 @@ def hann(length: int, padded_to: int) -> NDArray[np.float64]:
 class LogMel:
     """Log-mel of a waveform, numpy only; float32, and float64 for frames that float32 cannot resolve.
 
+    One thread: 10 s take about 2 ms, and waking a second core for that gains nothing that can be relied on.
     Built once per spec, called per clip. One instance holds scratch memory: use one per thread.
 
     Args:
         spec: what to compute.
         basis: mel basis (n_mels, bins), float32, for example read from mel_basis.bin; made from the
             spec if not given.
-        workers: FFT threads, ≥ 1; all cores of this process if not given.
 
     Raises:
-        SpecError: the basis has another shape than the spec says, or holds NaN; workers < 1.
+        SpecError: the basis has another shape than the spec says, or holds NaN.
 
     >>> LogMel(PANNS_32K)(np.zeros(320000, np.float32)).shape
     (1001, 64)
@@ -220,7 +217,6 @@ class LogMel:
         spec: FrontEndSpec,
         *,
         basis: NDArray[np.float32] | None = None,
-        workers: int | None = None,
     ) -> None:
         basis = mel_basis(spec) if basis is None else np.asarray(basis, np.float32)
         if basis.shape != (spec.n_mels, spec.bins):
@@ -228,9 +224,6 @@ class LogMel:
         if not np.isfinite(basis).all():
             raise SpecError("mel basis holds NaN or Inf; expected finite weights")
         self.spec = spec
-        if workers is not None and workers < 1:
-            raise SpecError(f"workers = {workers}; expected ≥ 1")
-        self._workers = workers or available_cores()
         self._window64 = hann(spec.win_length, spec.n_fft)
         self._window = self._window64.astype(np.float32)
         self._windowed = np.empty((0, spec.n_fft), np.float32)
@@ -289,11 +282,10 @@ class LogMel:
 
     def _power_mel(self, frames: NDArray[np.float32], out: NDArray[np.float32]) -> None:
         windowed = np.multiply(frames, self._window, out=self._windowed[: len(frames)])
-        energy = np.einsum("ij,ij->i", windowed, windowed)  # (frames,)
-        workers = max(1, min(self._workers, len(frames) // _MIN_FRAMES_PER_WORKER))
+        energy = np.vecdot(windowed, windowed)  # (frames,)
         # re² and im² side by side, (frames, 2 · bins): the basis has every weight twice, so that the
         # product adds them up.
-        squares = scipy.fft.rfft(windowed, workers=workers, overwrite_x=True).view(np.float32)
+        squares = scipy.fft.rfft(windowed, overwrite_x=True).view(np.float32)
         np.square(squares, out=squares)
         self._apply_basis(squares, out)
         unresolved = (out < energy[:, None] * self._least_share) & (out > 0.5 * self.spec.amin)
@@ -329,13 +321,6 @@ def _filter_groups(basis: NDArray[np.float32]) -> list[tuple[slice, slice, NDArr
         weights = np.repeat(filters[:, low:high], 2, axis=1).T  # (2 · bins, filters)
         groups.append((slice(first, first + len(filters)), slice(2 * low, 2 * high), np.ascontiguousarray(weights)))
     return groups
-
-
-def available_cores() -> int:
-    """Cores that this process may use, ≥ 1."""
-    if hasattr(os, "sched_getaffinity"):  # respects containers and taskset; not on macOS, Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 PANNS_32K = FrontEndSpec(

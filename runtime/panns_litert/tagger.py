@@ -97,7 +97,7 @@ class Tagger:
 
     Args:
         bundle: folder of a bundle, or a `Bundle`; the demo bundle if not given.
-        threads: of the engine and the front end, ≥ 1; all cores of this process if not given.
+        threads: of the engine, ≥ 1; all cores of this process if not given.
 
     Raises:
         BundleError: the bundle is incomplete, altered, or its graph is not what its manifest says.
@@ -113,7 +113,7 @@ class Tagger:
             raise BundleError(f"threads = {threads!r}; expected a whole number ≥ 1")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(demo_bundle() if bundle is None else bundle)
         manifest = self.bundle.manifest
-        self._logmel = LogMel(manifest.front_end, basis=self.bundle.mel_basis, workers=threads)
+        self._logmel = LogMel(manifest.front_end, basis=self.bundle.mel_basis)
         self._engine: Engine = CpuEngine(self.bundle.file("model"), threads=threads)
         expected_input = (manifest.inputs[0].name, manifest.inputs[0].shape)
         expected_outputs = [(output.name, output.shape) for output in manifest.outputs]

@@ -1,7 +1,7 @@
 """`make bench`: everything that README claims about speed, side by side in one run.
 
-Every table is one comparison: its candidates take turns, round by round, so that a busy machine slows
-all of them alike. Medians and ratios are what counts; absolute times are this machine's.
+Every table is one comparison: its candidates take turns, so that a busy machine slows all of them
+alike. Medians and ratios are what counts; absolute times are this machine's.
 """
 
 from __future__ import annotations
@@ -23,26 +23,29 @@ import librosa
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from panns_litert.audio import load_audio
 from panns_litert.bundle import Bundle
-from panns_litert.engine import CpuEngine
-from panns_litert.frontend import PANNS_32K, LogMel, available_cores, hann, mel_basis
+from panns_litert.engine import CpuEngine, available_cores
+from panns_litert.frontend import PANNS_32K, LogMel, hann, mel_basis
 from panns_litert.tagger import demo_bundle, demo_clips
 from panns_litert_convert.references import TorchlibrosaLogMel
 from panns_litert_convert.zoo import find, golden_shapes
 from panns_litert_golden.recipe import waveform, weights
 
 SECONDS = 10.0
+RUNS_PER_TURN = 10
+PAUSE_SECONDS = 0.2
 
 
 def main() -> int:
     """Runs the benchmarks that were asked for, all of them by default."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", choices=sorted(BENCHMARKS), action="append")
-    parser.add_argument("--rounds", type=int, default=30, help="rounds of the front end (default 30)")
+    parser.add_argument("--rounds", type=int, default=10, help="turns of every candidate (default 10)")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 120)
@@ -61,15 +64,20 @@ def main() -> int:
 
 
 def take_turns(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each candidate, measured in turns after one warm-up each."""
-    for run in candidates.values():
-        run()
+    """Median milliseconds of each candidate, measured in turns of a few runs each.
+
+    A pause before every turn lets the idle threads of the one before go to sleep: those of OpenMP and
+    OpenBLAS spin for a while, on cores that the next one needs. The first run of a turn is not counted.
+    """
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, run in candidates.items():
-            start = time.perf_counter()
+            time.sleep(PAUSE_SECONDS)
             run()
-            times[name].append(1e3 * (time.perf_counter() - start))
+            for _ in range(RUNS_PER_TURN):
+                start = time.perf_counter()
+                run()
+                times[name].append(1e3 * (time.perf_counter() - start))
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -85,16 +93,21 @@ def front_end(rounds: int) -> list[dict[str, Any]]:
         f"clip {clip.name}, repeated": np.resize(recording, samples),
         "chirp, tone, silence": waveform(32000, SECONDS),
     }
-    ours, one_thread, reference = LogMel(PANNS_32K), LogMel(PANNS_32K, workers=1), TorchlibrosaLogMel(PANNS_32K)
+    ours, reference, cores = LogMel(PANNS_32K), TorchlibrosaLogMel(PANNS_32K), available_cores()
+
+    def torchlibrosa(samples: NDArray[np.float32], threads: int) -> object:
+        torch.set_num_threads(threads)
+        return reference(samples)
+
     out = np.empty((1001, 64), np.float32)
     for sound, samples_ in sounds.items():
         times = take_turns(
             {
                 "panns-litert": lambda x=samples_: ours(x, out=out),
-                "panns-litert, 1 thread": lambda x=samples_: one_thread(x, out=out),
                 "librosa": lambda x=samples_: librosa_logmel(x),
                 "published loop": lambda x=samples_: published_loop(x),
-                "torchlibrosa 0.1.0": lambda x=samples_: reference(x),
+                "torchlibrosa 0.1.0, 1 thread": lambda x=samples_: torchlibrosa(x, 1),
+                f"torchlibrosa 0.1.0, {cores} threads": lambda x=samples_: torchlibrosa(x, cores),
             },
             rounds,
         )
@@ -163,7 +176,7 @@ def body(rounds: int) -> list[dict[str, Any]]:
                 engine = CpuEngine(path, threads=threads)
                 candidates[f"LiteRT {precision}, {label}"] = lambda e=engine: e.run(logmel)
             candidates[f"PyTorch, {label}"] = lambda n=threads: torch_run(n)
-        times = take_turns(candidates, max(5, rounds // 3))
+        times = take_turns(candidates, max(3, rounds // 3))
     fastest = times[f"LiteRT fp16, {cores} thread{'s' if cores > 1 else ''}"]
     return [{"what": name, "ms": ms, "ratio": ms / fastest} for name, ms in times.items()]
 
@@ -189,7 +202,7 @@ def first_result(rounds: int) -> list[dict[str, Any]]:
             "import panns_litert": lambda: subprocess.run(imports, check=True),
             "python alone": lambda: subprocess.run(nothing, check=True),
         },
-        max(5, rounds // 3),
+        max(3, rounds // 3),
     )
     return [{"what": name, "ms": ms} for name, ms in times.items()]
 
@@ -218,7 +231,8 @@ def run_convert(checkpoint: Path, out: Path, precision: str) -> tuple[float, flo
 
 def show(console: Console, name: str, rows: list[dict[str, Any]]) -> None:
     """One benchmark as a table."""
-    table = Table(title=f"{name}: {(BENCHMARKS[name].__doc__ or '').splitlines()[0]}", title_justify="left")
+    console.print(f"\n{name}: {(BENCHMARKS[name].__doc__ or '').splitlines()[0]}", markup=False, highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in rows[0]:
         table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
     for row in rows:

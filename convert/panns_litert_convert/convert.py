@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 
@@ -234,13 +235,14 @@ def _require_manifest(bundle: Bundle, model: Model, source: Source) -> None:
         "front_end": (manifest.front_end, model.front_end),
         "source": (manifest.source, source),
         "gpu": (manifest.gpu, None),
-        "model card": (bundle.file("model_card").read_text(encoding="utf-8"), model_card(manifest)),
+        "model card": (file_sha256(bundle.file("model_card")), sha256(model_card(manifest).encode()).hexdigest()),
         "labels": (bundle.labels, model.class_names()),
     }
     for name, (found, wanted) in expected.items():
         if found != wanted:
             remedy = "pass the checkpoint that it was made from" if name == "source" else "convert it again"
-            raise BundleError(f"{bundle.path}: {name} is {found}; the registry says {wanted}; {remedy}")
+            short = [value if len(value) < 300 else f"{value[:300]}…" for value in (str(found), str(wanted))]
+            raise BundleError(f"{bundle.path}: {name} is {short[0]}; expected {short[1]}; {remedy}")
 
 
 def _require_figures(bundle: Bundle, checks: list[Check]) -> None:

@@ -26,7 +26,7 @@ _BLOCK_FRAMES = 1024
 # In float64, with copies: blocks that stay in a level-2 cache, and that malloc keeps from one to the next.
 _EXACT_BLOCK_FRAMES = 64
 # Filters per matrix product: neighbouring mel filters share a short range of bins, so eight at a time
-# skip most of the zeros of the basis and still fill a matrix kernel (measured by `make bench`).
+# skip most of the zeros of the basis and still fill a matrix kernel.
 _GROUP_FILTERS = 8
 # OpenBLAS does a product of up to 2**18 multiplications on the calling thread. Above that it wakes its
 # threads, and while another process keeps a core busy their spinning costs 30 ms for 0.1 ms of work.

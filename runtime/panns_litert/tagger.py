@@ -19,6 +19,8 @@ from panns_litert.engine import CpuEngine, Engine
 from panns_litert.errors import AudioError, BundleError
 from panns_litert.frontend import LogMel
 
+_CODEC_PADDING_SECONDS = 0.05  # so little beyond the clip is no news to anybody
+
 
 class TruncationWarning(UserWarning):
     """A recording is longer than the model's clip; only its start was used."""
@@ -62,8 +64,8 @@ class Tagging:
 
     @property
     def truncated(self) -> bool:
-        """Whether the end of the recording was left out."""
-        return self.used_seconds < self.seconds
+        """Whether the end of the recording was left out, more than the padding that a codec adds."""
+        return _is_truncated(self.seconds, self.used_seconds)
 
     def to_dict(self, *, embedding: bool = False) -> dict[str, Any]:
         """The result as JSON types; with the embedding if asked for."""
@@ -80,6 +82,10 @@ class Tagging:
         if embedding:
             data["embedding"] = [float(v) for v in self.embedding]
         return data
+
+
+def _is_truncated(seconds: float, used: float) -> bool:
+    return seconds - used >= _CODEC_PADDING_SECONDS
 
 
 def demo_bundle() -> Path:
@@ -109,8 +115,6 @@ class Tagger:
     """
 
     def __init__(self, bundle: str | os.PathLike[str] | Bundle | None = None, *, threads: int | None = None) -> None:
-        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-            raise BundleError(f"threads = {threads!r}; expected a whole number ≥ 1")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(demo_bundle() if bundle is None else bundle)
         manifest = self.bundle.manifest
         self._logmel = LogMel(manifest.front_end, basis=self.bundle.mel_basis)
@@ -160,9 +164,7 @@ class Tagger:
         clip, source = self._read(audio, sample_rate)
         probs, embedding, front_end_ms, model_ms = self._run(clip.waveform)
         used = min(clip.seconds, self.bundle.manifest.clip_seconds)
-        if clip.seconds - used < 0.05:  # a codec's padding is no loss
-            used = clip.seconds
-        if used < clip.seconds:
+        if _is_truncated(clip.seconds, used):
             warnings.warn(
                 f"{source}: {clip.seconds:.1f} s long; only the first {used:g} s were tagged",
                 TruncationWarning,

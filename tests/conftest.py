@@ -12,7 +12,10 @@ import pytest
 import torch
 
 from panns_litert.bundle import MANIFEST, Bundle, file_sha256
+from panns_litert.errors import GpuDriverError
 from panns_litert.frontend import PANNS_32K, hann, mel_basis
+from panns_litert.gpu import gpu_check
+from panns_litert.gpu_worker import add_one_model
 from panns_litert_convert.convert import convert
 from panns_litert_convert.zoo import golden_shapes
 from panns_litert_golden.recipe import weights
@@ -63,6 +66,17 @@ def official_pth(official_state: dict[str, torch.Tensor], tmp_path_factory: pyte
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The demo checkpoint, converted here."""
     return convert("demo", out=tmp_path_factory.mktemp("demo") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def vulkan(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A driver that the delegate can use."""
+    path = tmp_path_factory.mktemp("probe") / "probe.tflite"
+    path.write_bytes(add_one_model())
+    try:
+        gpu_check(path, audit=False)
+    except GpuDriverError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

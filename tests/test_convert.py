@@ -27,12 +27,12 @@ from panns_litert.errors import (
     PannsLitertError,
     ParityError,
 )
+from panns_litert.model_card import model_card
 from panns_litert.parity import GATES, Check
 from panns_litert.tagger import Tagger, demo_bundle, demo_clips
 from panns_litert_convert import convert as convert_module
 from panns_litert_convert import export
 from panns_litert_convert.convert import convert, verify
-from panns_litert_convert.model_card import model_card
 from panns_litert_convert.zoo import asset
 
 STAGES = ["front_end"] * 4 + ["network"] * 2 + ["fp32"] * 3 + ["fp16"] * 3
@@ -58,11 +58,19 @@ def test_demo_passes_every_stage(seconds: float, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("seconds", [2.0, 10.0, 30.0])
-def test_full_size_cnn14_passes_every_stage(seconds: float, official_pth: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "graph", "gpu"),
+    [(2.0, "logmel", False), (10.0, "logmel", True), (10.0, "waveform", True), (30.0, "logmel", False)],
+)
+def test_full_size_cnn14_passes_every_stage(
+    seconds: float, graph: str, gpu: bool, official_pth: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """The command itself, in a process of its own, with the recipe's weights; memory is measured too."""
+    if gpu:
+        request.getfixturevalue("vulkan")
     out = tmp_path / "bundle"
     command = [sys.executable, "-m", "panns_litert.cli", "convert", "cnn14", "--json", "--seconds", str(seconds)]
+    command += ["--graph", graph, *(["--gpu"] if gpu else [])]
     process = subprocess.Popen(
         [*command, "--checkpoint", str(official_pth), "--out", str(out)], stdout=subprocess.PIPE, text=True
     )
@@ -74,9 +82,16 @@ def test_full_size_cnn14_passes_every_stage(seconds: float, official_pth: Path, 
     show(checks)
     print(f"{seconds:g} s: peak memory {usage.ru_maxrss / 1e6:.2f} GB")
     bundle = Bundle(out)
-    assert [check.stage for check in checks] == STAGES
+    assert [check.stage for check in bundle.manifest.parity if "graph" not in check.output] == STAGES
     assert all(check.passed for check in checks)
-    assert bundle.file("model").name == "cnn14_audioset_fp16.tflite"
+    assert bundle.manifest.graph == graph
+    if gpu:
+        record = bundle.manifest.gpu
+        assert record is not None
+        assert record.passed
+        assert record.resident
+        assert record.arithmetic == "float16"
+        print(f"{graph}: {record.operators} operators resident on {record.adapter}")
     assert bundle.file("model").stat().st_size <= 163e6
     assert bundle.manifest.outputs[0].shape == (1, 527)
     assert bundle.manifest.outputs[1].shape == (1, 2048)
@@ -285,7 +300,7 @@ def test_truncated_model_fails(demo: Bundle, copy_of: Callable[[Bundle], Path]) 
         (lambda m: m["parity"][3].update(max_abs=None), "recorded parity|model card"),
         (lambda m: m["parity"][3].update(max_abs=0.0), "model card"),
         (lambda m: m.update(parity=[]), "proof"),
-        (lambda m: m.update(gpu={"passed": True}), "gpu"),
+        (lambda m: m.update(gpu={"passed": True}), "GpuRecord: missing adapter"),
         (lambda m: m.update(description="PANNs"), "model card"),
         (lambda m: m.update(versions={}), "model card"),
     ],
@@ -311,8 +326,8 @@ def test_edited_figures_fail_even_with_their_model_card(demo: Bundle, copy_of: C
 
 
 def test_a_failed_gate_leaves_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoilt(source: Path, path: Path, *, log: Path) -> None:
-        export.cast_fp16(source, path, log=log)
+    def spoilt(source: Path, path: Path, *, keep: str | None, log: Path) -> None:
+        export.cast_fp16(source, path, keep=keep, log=log)
         tamper(path, flip_one_bit_of_one_weight)
 
     monkeypatch.setattr(convert_module, "cast_fp16", spoilt)

@@ -1,4 +1,4 @@
-"""Documents: every snippet of README runs, and every command that it shows."""
+"""Documents: every snippet of README and docs/ runs, and every command that they show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 from panns_litert.tagger import demo_clips
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCKS = re.findall(r"^```([^\n]*)\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+DOCUMENTS = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
+BLOCKS = [block for text in DOCUMENTS.values() for block in re.findall(r"^```([^\n]*)\n(.*?)^```$", text, re.M | re.S)]
 
 
 def blocks(language: str) -> list[str]:
@@ -30,12 +31,14 @@ def folder(tmp_path: Path, official_pth: Path) -> Path:
     return tmp_path
 
 
-def test_readme_has_what_is_tested_here() -> None:
+def test_documents_have_what_is_tested_here() -> None:
     assert len(blocks("python")) >= 2
     assert len(blocks("bash")) >= 1
+    assert len(blocks("bash gpu")) >= 2
     assert len(blocks("bash download")) == 1
-    assert re.findall(r"@[A-Z_]+@", (ROOT / "README.md").read_text(encoding="utf-8")) == []
-    assert {info for info, _ in BLOCKS} == {"python", "bash", "bash download", "console", "text"}
+    assert {info for info, _ in BLOCKS} == {"python", "bash", "bash gpu", "bash download", "console", "text"}
+    for text in DOCUMENTS.values():
+        assert re.findall(r"@[A-Z_]+@", text) == []
 
 
 @pytest.mark.parametrize("code", blocks("python"))
@@ -48,17 +51,28 @@ def test_python_snippets_run(code: str, folder: Path) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("script", blocks("bash"))
 def test_shell_snippets_run(script: str, folder: Path) -> None:
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    assert "every stage passed" in run(script, folder)
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("vulkan")
+@pytest.mark.parametrize("script", blocks("bash gpu"))
+def test_shell_snippets_that_need_a_gpu_driver_run(script: str, folder: Path) -> None:
+    assert ": passed" in run(script, folder)
+
+
+def run(script: str, folder: Path) -> str:
+    """What a script prints, run as a reader would run it."""
     result = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=folder,
-        env=environment,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert "every stage passed" in result.stdout
+    return result.stdout
 
 
 def test_commands_that_download_are_valid_up_to_the_download() -> None:
@@ -81,5 +95,6 @@ def test_make_targets_exist() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")):
-        assert (ROOT / target).exists(), target
+    for path, text in DOCUMENTS.items():
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+            assert (path.parent / target).exists(), (path.name, target)

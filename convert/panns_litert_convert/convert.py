@@ -1,7 +1,7 @@
 """Convert: checkpoint in, proven bundle out. Verify: the same proof for a bundle that exists.
 
-checkpoint → network → fp32 .tflite → fp16 .tflite → bundle, with a parity stage after every step. A
-failed stage leaves no bundle.
+checkpoint → network → fp32 .tflite → fp16 .tflite → bundle, with a parity stage after every step, the last
+on the GPU where asked for. A failed stage leaves no bundle.
 """
 
 from __future__ import annotations
@@ -22,25 +22,34 @@ from torch import nn
 
 from panns_litert.bundle import (
     FORMAT_VERSION,
+    GRAPHS,
     MEL_BASIS,
     MODEL_CARD,
     PRECISIONS,
     Bundle,
     BundleWriter,
     FileRecord,
+    GpuRecord,
     Manifest,
     Source,
     TensorSpec,
     file_sha256,
 )
 from panns_litert.cache import bundle_dir, cache_dir
-from panns_litert.errors import BundleError, ConversionError, ModelError
+from panns_litert.errors import BundleError, ConversionError, ModelError, ParityError
 from panns_litert.frontend import mel_basis
+from panns_litert.model_card import model_card
 from panns_litert.parity import Check, require
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights
 from panns_litert_convert.export import cast_fp16, export_fp32
-from panns_litert_convert.model_card import model_card
-from panns_litert_convert.stages import Reference, constants_check, front_end_stage, network_stage
+from panns_litert_convert.frontend import GraphLogMel, WaveformNetwork
+from panns_litert_convert.stages import (
+    Reference,
+    constants_check,
+    front_end_stage,
+    graph_front_end_stage,
+    network_stage,
+)
 from panns_litert_convert.zoo import CLIP_SECONDS, Model, asset, find
 
 Report = Callable[[str], None]
@@ -56,8 +65,10 @@ def convert(
     name: str,
     *,
     checkpoint: str | os.PathLike[str] | None = None,
+    graph: str = "logmel",
     seconds: float = 10.0,
     precision: str = "fp16",
+    gpu: bool = False,
     out: str | os.PathLike[str] | None = None,
     report: Report = lambda _: None,
     progress: bool = False,
@@ -69,25 +80,27 @@ def convert(
     Args:
         name: a model of the registry.
         checkpoint: weights to use instead of the published ones (offline use, fine-tuned weights).
+        graph: "logmel", the host computes the log-mel, or "waveform", the graph takes samples.
         seconds: length of a clip, 1 … 60.
         precision: "fp16" or "fp32".
+        gpu: whether the file must also run whole and right on the GPU delegate of this machine.
         out: folder of the bundle; the cache if not given.
         report: told of every step.
         progress: whether a download draws a progress bar on stderr.
 
     Raises:
-        ModelError: unknown model, length or precision.
+        ModelError: unknown model, graph, length or precision.
         DownloadError, CheckpointError: the weights cannot be had or used.
         ConversionError: a converter failed; the message names its log.
         ParityError: a stage failed; `report` of the error has all figures. No bundle is left.
+        GpuDriverError: `gpu`, and there is no driver.
     """
     model = find(name)
     _require_length(seconds)
-    if precision not in PRECISIONS:
-        raise ModelError(f"precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    target = (
-        Path(out) if out is not None else bundle_dir(model.name, graph="logmel", seconds=seconds, precision=precision)
-    )
+    for what, value, choices in (("graph", graph, GRAPHS), ("precision", precision, PRECISIONS)):
+        if value not in choices:
+            raise ModelError(f"{what} {value!r}; expected one of {', '.join(choices)}")
+    target = Path(out) if out is not None else bundle_dir(model.name, graph=graph, seconds=seconds, precision=precision)
     with BundleWriter(target) as writer, _Workspace() as work:
         network, source = _load(model, checkpoint, report=report, progress=progress)
         own = source.sha256 != model.checkpoint.sha256
@@ -96,10 +109,13 @@ def convert(
                 f"{checkpoint} is not the published {model.checkpoint.file}; the cache is for published weights; "
                 "expected --out DIR"
             )
-        checks, files = _prove(model, network, seconds=seconds, precision=precision, work=work, report=report)
-        require(checks)
+        model_file = f"{model.name}_{model.dataset}_{'' if graph == 'logmel' else f'{graph}_'}{precision}.tflite"
+        checks, files, gpu_record = _prove(
+            model, network, graph=graph, seconds=seconds, precision=precision, gpu=gpu, work=work, report=report
+        )
+        require([*checks, *(gpu_record.checks if gpu_record else ())])
+        _require_gpu(gpu_record)
         report("bundle")
-        model_file = f"{model.name}_{model.dataset}_{precision}.tflite"
         shutil.copyfile(files[precision], writer.folder / model_file)  # the exporter's file is executable
         mel_basis(model.front_end).astype("<f4").tofile(writer.folder / MEL_BASIS)
         shutil.copyfile(asset(model.labels), writer.folder / model.labels)
@@ -110,9 +126,9 @@ def convert(
             description=f"{model.network} with the user's own weights ({source.file})" if own else model.description,
             source=source,
             front_end=model.front_end,
-            graph="logmel",
+            graph=graph,
             clip_seconds=float(seconds),
-            inputs=(TensorSpec(name="logmel", shape=(1, 1, _frames(model, seconds), model.front_end.n_mels)),),
+            inputs=(_input(model, graph, seconds),),
             outputs=_outputs(network, _frames(model, seconds), model.front_end.n_mels),
             files={
                 model_file: writer.record(model_file, "model"),
@@ -122,7 +138,7 @@ def convert(
             },
             precision=precision,
             parity=tuple(checks),
-            gpu=None,
+            gpu=gpu_record,
             versions=_versions(),
         )
         (writer.folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
@@ -134,6 +150,7 @@ def verify(
     bundle: str | os.PathLike[str],
     *,
     checkpoint: str | os.PathLike[str] | None = None,
+    gpu: bool = False,
     report: Report = lambda _: None,
     progress: bool = False,
 ) -> list[Check]:
@@ -142,6 +159,7 @@ def verify(
     Args:
         bundle: the folder.
         checkpoint: the weights that it was made from, if they are not the published ones.
+        gpu: whether to run the gpu_fp16 stage too, on this machine's GPU delegate.
         report, progress: as for `convert`.
 
     Returns:
@@ -149,6 +167,8 @@ def verify(
 
     Raises:
         BundleError: the bundle is incomplete or altered, or its manifest is not what the registry says.
+        GpuDriverError: `gpu`, and there is no driver.
+        ParityError: an operation is refused by the GPU, or its driver failed.
     """
     opened = Bundle(bundle)
     manifest = opened.manifest
@@ -157,17 +177,23 @@ def verify(
     network, source = _load(model, checkpoint, report=report, progress=progress)
     _require_manifest(opened, model, source)
     with _Workspace() as work:
-        checks, _ = _prove(
+        checks, _, gpu_record = _prove(
             model,
             network,
+            graph=manifest.graph,
             seconds=manifest.clip_seconds,
             precision=manifest.precision,
+            gpu=gpu,
             work=work,
             report=report,
             bundle=opened,
         )
     if all(check.passed for check in checks):
         _require_figures(opened, [check for check in checks if check.output != "constants"])
+    if gpu_record:
+        checks += gpu_record.checks
+        if all(check.passed for check in checks):
+            _require_gpu(gpu_record)
     return checks
 
 
@@ -175,36 +201,48 @@ def _prove(
     model: Model,
     network: nn.Module,
     *,
+    graph: str,
     seconds: float,
     precision: str,
+    gpu: bool,
     work: _Workspace,
     report: Report,
     bundle: Bundle | None = None,
-) -> tuple[list[Check], dict[str, Path]]:
-    """Runs every stage, up to the one of `precision`; the files made on the way are in `work`.
+) -> tuple[list[Check], dict[str, Path], GpuRecord | None]:
+    """Runs every stage, up to the one of `precision`, then the GPU's; the files made on the way are in `work`.
 
     With a bundle, its mel basis and its .tflite take the place of those made here.
     """
+    spec = model.front_end
     report("front_end")
-    checks = front_end_stage(model.front_end, basis=bundle.mel_basis if bundle else None)
+    checks = front_end_stage(spec, basis=bundle.mel_basis if bundle else None)
+    exported = network
+    if graph == "waveform":
+        checks += graph_front_end_stage(spec, work.folder / "front_end.tflite", log=work.log)
+        exported = WaveformNetwork(network, spec, samples=spec.samples(seconds))
     report("network")
     checks += network_stage(model)
     report("reference")
-    reference = Reference(network, model.front_end, seconds=seconds)
+    reference = Reference(network, spec, graph=graph, seconds=seconds)
     files = {name: work.folder / f"{name}.tflite" for name in PRECISIONS}
     report("export fp32")
-    export_fp32(network, {"logmel": torch.from_numpy(reference.inputs[0])}, files["fp32"], log=work.log)
+    export_fp32(exported, {graph: torch.from_numpy(reference.inputs[0])}, files["fp32"], log=work.log)
     if precision == "fp16":
         report("fp32")
         checks += reference.check("fp32", files["fp32"])
         report("cast fp16")
-        cast_fp16(files["fp32"], files["fp16"], log=work.log)
+        # The DFT of a waveform graph is 0.9 MB. In float16 its rounding would be heard 70 dB below the loudest
+        # band, on a CPU that computes in float32.
+        cast_fp16(files["fp32"], files["fp16"], keep=f".*{GraphLogMel.__name__}.*", log=work.log)
     report(precision)
     shipped = bundle.file("model") if bundle else files[precision]
     checks += reference.check(precision, shipped)
     if bundle:
         checks.append(constants_check(precision, shipped, files[precision]))
-    return checks, files
+    if not gpu:
+        return checks, files, None
+    report("gpu_fp16")
+    return checks, files, reference.gpu_check(shipped).record()
 
 
 def _load(
@@ -234,7 +272,6 @@ def _require_manifest(bundle: Bundle, model: Model, source: Source) -> None:
         "network": (manifest.network, model.network),
         "front_end": (manifest.front_end, model.front_end),
         "source": (manifest.source, source),
-        "gpu": (manifest.gpu, None),
         "model card": (file_sha256(bundle.file("model_card")), sha256(model_card(manifest).encode()).hexdigest()),
         "labels": (bundle.labels, model.class_names()),
     }
@@ -261,6 +298,21 @@ def _require_length(seconds: float) -> None:
     low, high = CLIP_SECONDS
     if not (math.isfinite(seconds) and low <= seconds <= high):
         raise ModelError(f"clip of {seconds:g} s; expected {low:g} … {high:g} s")
+
+
+def _require_gpu(record: GpuRecord | None) -> None:
+    """What the checks of the gpu_fp16 stage do not say: residency, arithmetic, the driver's errors."""
+    if record is not None and not record.passed:
+        problems = [f"refused {refused}" for refused in record.refused] + list(record.errors)
+        raise ParityError(
+            f"gpu_fp16: {'; '.join(problems) or f'the driver computed in {record.arithmetic}'}", list(record.checks)
+        )
+
+
+def _input(model: Model, graph: str, seconds: float) -> TensorSpec:
+    samples = model.front_end.samples(seconds)
+    shape = (1, samples) if graph == "waveform" else (1, 1, _frames(model, seconds), model.front_end.n_mels)
+    return TensorSpec(name=graph, shape=shape)
 
 
 def _frames(model: Model, seconds: float) -> int:

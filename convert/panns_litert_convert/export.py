@@ -43,8 +43,13 @@ def export_fp32(network: nn.Module, inputs: dict[str, Tensor], path: Path, *, lo
     gc.collect()  # the converter's copies of the weights, before the next stage makes its own
 
 
-def cast_fp16(source: Path, path: Path, *, log: Path) -> None:
-    """Stores every weight as float16 (ai-edge-quantizer, FLOAT_CASTING); inputs and outputs stay float32.
+def cast_fp16(source: Path, path: Path, *, keep: str | None = None, log: Path) -> None:
+    """Stores weights as float16 (ai-edge-quantizer, FLOAT_CASTING); inputs and outputs stay float32.
+
+    Args:
+        source, path: the float32 file, and where to write.
+        keep: regular expression of tensor names; operations whose output matches keep float32 weights.
+        log: file for the converter's output.
 
     Raises:
         ConversionError: naming the log.
@@ -62,6 +67,12 @@ def cast_fp16(source: Path, path: Path, *, log: Path) -> None:
             ),
             algorithm_key=quantizer.AlgorithmName.FLOAT_CASTING,
         )
+        if keep is not None:
+            work.update_quantization_recipe(
+                regex=keep,
+                operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
+                algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE,
+            )
         work.quantize().export_model(str(path), overwrite=True)
     del work
     gc.collect()

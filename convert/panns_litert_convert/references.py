@@ -10,9 +10,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
-from panns_litert.audio import load_audio
 from panns_litert.frontend import FrontEndSpec
-from panns_litert.tagger import demo_clips
+from panns_litert.tagger import demo_audio
 from panns_litert_golden.recipe import waveform
 
 
@@ -82,6 +81,9 @@ class TorchlibrosaLogMel:
 BEYOND_TORCHLIBROSA = ("full-scale square wave", "offset")
 """Of the front end's sounds those whose energy, below the lowest band, drowns other bands in its float32."""
 
+BEYOND_FLOAT32 = ("chirp, tone, clicks, silence", "offset")
+"""Those with 100 dB and more inside a frame, where a float32 DFT without whitening by chance is 0.2 dB off."""
+
 
 def front_end_sounds(sample_rate: int) -> dict[str, NDArray[np.float32]]:
     """Sounds that cover what a front end meets: name to (samples,) float32."""
@@ -100,18 +102,6 @@ def front_end_sounds(sample_rate: int) -> dict[str, NDArray[np.float32]]:
 
 
 def parity_clips(sample_rate: int, seconds: float) -> list[NDArray[np.float32]]:
-    """Clips (samples,) for the stages that run a network.
-
-    The golden waveform; the demo recordings one after another, three stretches that together cover them
-    all in 10 s windows; and one recording alone, followed by zeros, as the runtime pads it.
-    """
+    """Clips (samples,) for the stages that run a network: the golden waveform, and the demo recordings."""
     samples = round(seconds * sample_rate)
-    recordings = [load_audio(path, sample_rate=sample_rate).waveform for path in demo_clips()]
-    all_of_them = np.concatenate(recordings)
-    stretches = [
-        np.resize(np.roll(all_of_them, -start), samples)
-        for start in range(0, len(all_of_them), len(all_of_them) // 3 + 1)
-    ]
-    alone = np.zeros(samples, np.float32)
-    alone[: len(recordings[0])] = recordings[0][:samples]
-    return [waveform(sample_rate, seconds, seed=0), *stretches, alone]
+    return [waveform(sample_rate, seconds, seed=0), *demo_audio(sample_rate, samples)]

@@ -17,8 +17,12 @@ from torch import Tensor, nn
 
 from panns_litert.engine import CpuEngine, Outputs
 from panns_litert.frontend import FrontEndSpec, LogMel, mel_basis
+from panns_litert.gpu import GpuReport, gpu_check
 from panns_litert.parity import GATES, Check, Gate, compare
+from panns_litert_convert.export import export_fp32
+from panns_litert_convert.frontend import GraphLogMel, to_decibels
 from panns_litert_convert.references import (
+    BEYOND_FLOAT32,
     BEYOND_TORCHLIBROSA,
     TorchlibrosaLogMel,
     float64_logmel,
@@ -55,7 +59,7 @@ def front_end_stage(spec: FrontEndSpec, *, basis: NDArray[np.float32] | None = N
         resolved = name not in BEYOND_TORCHLIBROSA
         original.append(torchlibrosa(sound) if resolved else np.full_like(got[-1], np.nan))
     g, e, o = (np.concatenate(part).astype(np.float64) for part in (got, exact, original))  # (frames, mels)
-    near = (e > _NEAR_FLOOR_DB) & (e > e.max(axis=1, keepdims=True) - _NEAR_RANGE_DB)
+    near = near_peak(e)
     compared = near & ~np.isnan(o)
 
     def check(output: str, a: NDArray[np.float64], b: NDArray[np.float64], bound: float) -> Check:
@@ -87,29 +91,79 @@ def network_stage(model: Model) -> list[Check]:
     ]
 
 
+def graph_front_end_stage(spec: FrontEndSpec, path: Path, *, log: Path) -> list[Check]:
+    """The log-mel inside the waveform graph, exported by itself, on the CPU against float64.
+
+    Args:
+        spec: the front end.
+        path: where to write the .tflite.
+        log: file for the converter's output.
+    """
+    sounds = {name: x for name, x in front_end_sounds(spec.sample_rate).items() if name not in BEYOND_FLOAT32}
+    samples = len(next(iter(sounds.values())))
+    export_fp32(LogMelOnly(spec, samples=samples), {"waveform": torch.zeros(1, samples)}, path, log=log)
+    engine = CpuEngine(path)
+    got = [to_decibels(engine.run(sound[None])["logmel"][0, 0], spec) for sound in sounds.values()]
+    g, e = np.concatenate(got), np.concatenate([float64_logmel(sound, spec) for sound in sounds.values()])
+    near = near_peak(e)
+    return [
+        compare("front_end", f"graph, dB {where}, float64", g[part][None], e[part][None], gate=Gate(max_abs=bound))
+        for where, part, bound in (("near peak", near, NEAR_DB), ("elsewhere", ~near, ELSEWHERE_DB))
+    ]
+
+
+def near_peak(logmel: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which values (frames, mels), dB, are above -80 dB and within 80 dB of their frame's highest band."""
+    peak = logmel.max(axis=1, keepdims=True)
+    return np.asarray((logmel > _NEAR_FLOOR_DB) & (logmel > peak - _NEAR_RANGE_DB))
+
+
+class LogMelOnly(nn.Module):
+    """The front end of a waveform graph by itself, for measuring it: (1, samples) to {"logmel": …}."""
+
+    def __init__(self, spec: FrontEndSpec, *, samples: int) -> None:
+        super().__init__()
+        self.logmel = GraphLogMel(spec, samples=samples)
+        self.eval()
+
+    def forward(self, waveform: Tensor) -> dict[str, Tensor]:
+        """Waveform (1, samples) to log-mel (1, 1, frames, mels), centred nepers."""
+        return {"logmel": self.logmel(waveform)}
+
+
 class Reference:
     """A network's own outputs on the parity clips: what every .tflite of it must reproduce.
 
+    They are computed from the host's log-mel, which has been compared with float64, for both graphs.
+
     Args:
-        network: in eval mode, with its weights.
+        network: in eval mode, with its weights; takes log-mel.
         spec: its front end.
+        graph: what the .tflite takes: "logmel" or "waveform".
         seconds: length of the clips.
 
     Attributes:
-        inputs: log-mels, each (1, 1, frames, mels) float32.
+        graph: as given.
+        inputs: of the .tflite, for every clip: log-mel (1, 1, frames, mels) or samples (1, samples), float32.
         outputs: name to (clips, dim) float32, from PyTorch.
+        half: the same from samples rounded to float16; empty for the log-mel graph.
     """
 
-    def __init__(self, network: nn.Module, spec: FrontEndSpec, *, seconds: float) -> None:
+    def __init__(self, network: nn.Module, spec: FrontEndSpec, *, graph: str = "logmel", seconds: float) -> None:
         logmel = LogMel(spec)
-        self.inputs = [logmel(clip)[None, None] for clip in parity_clips(spec.sample_rate, seconds)]
-        collected: list[dict[str, Tensor]] = []
-        with torch.inference_mode():
-            for values in self.inputs:
-                collected.append(network(torch.from_numpy(values)))
-        self.outputs: Outputs = {
-            name: np.concatenate([outputs[name].numpy() for outputs in collected]) for name in collected[0]
-        }
+        clips = parity_clips(spec.sample_rate, seconds)
+        self.graph = graph
+
+        def outputs(features: list[NDArray[np.float32]]) -> Outputs:
+            with torch.inference_mode():
+                runs = [network(torch.from_numpy(values)) for values in features]
+            return {name: np.concatenate([run[name].numpy() for run in runs]) for name in runs[0]} if runs else {}
+
+        features = [logmel(clip)[None, None] for clip in clips]
+        self.inputs = features if graph == "logmel" else [clip[None] for clip in clips]
+        self.outputs = outputs(features)
+        rounded = [clip.astype(np.float16).astype(np.float32) for clip in clips] if graph == "waveform" else []
+        self.half = outputs([logmel(clip)[None, None] for clip in rounded])
 
     def check(self, stage: str, path: Path) -> list[Check]:
         """Runs a .tflite on the parity clips and compares every output."""
@@ -127,6 +181,18 @@ class Reference:
             else:  # an embedding has no unit: its error counts as a share of its spread
                 checks.append(compare(stage, name, got, want, gate=share))
         return checks
+
+    def gpu_check(self, path: Path) -> GpuReport:
+        """Runs a .tflite on the GPU delegate and compares every output."""
+        inputs = [{self.graph: values} for values in self.inputs]
+        references, half = _by_clip(self.outputs), _by_clip(self.half) or None
+        return gpu_check(path, inputs=inputs, references=references, half=half, audit=False)
+
+
+def _by_clip(outputs: Outputs) -> list[Outputs]:
+    """Outputs of all clips as those of every clip."""
+    clips = len(next(iter(outputs.values()), ()))
+    return [{name: values[i : i + 1] for name, values in outputs.items()} for i in range(clips)]
 
 
 def _logits(probs: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -30,7 +30,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 MEL_BASIS = "mel_basis.bin"
 MODEL_CARD = "README.md"
-GRAPHS = ("logmel",)
+GRAPHS = ("logmel", "waveform")
 PRECISIONS = tuple(STAGES)
 
 _Record = TypeVar("_Record")
@@ -68,6 +68,64 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GpuRecord:
+    """The last strict GPU check of a bundle's .tflite.
+
+    Attributes:
+        adapter, driver: what it ran on, in their own words.
+        arithmetic: "float16" or "float32", as measured; "none" if nothing ran.
+        operators: how many the graph has.
+        resident: whether all of them were compiled for the GPU, with nothing else allowed.
+        refused, errors: the delegate's words; empty where all went well.
+        reference: what the outputs were compared with, "cpu" or "pytorch".
+        checks: the gpu_fp16 stage.
+        passed: the verdict.
+        model_sha256: of the file that was checked.
+        litert: version of ai-edge-litert.
+    """
+
+    adapter: str
+    driver: str
+    arithmetic: str
+    operators: int
+    resident: bool
+    refused: tuple[str, ...]
+    errors: tuple[str, ...]
+    reference: str
+    checks: tuple[Check, ...]
+    passed: bool
+    model_sha256: str
+    litert: str
+
+    def __post_init__(self) -> None:
+        proven = self.resident and self.arithmetic == "float16" and self.checks and all(c.passed for c in self.checks)
+        if self.passed and (self.refused or self.errors or not proven):
+            raise BundleError("gpu: passed, but its figures say otherwise; run gpu-check again")
+
+    @classmethod
+    def from_dict(cls, data: Any) -> GpuRecord:
+        """The record from JSON types, strictly.
+
+        Raises:
+            BundleError: a field is missing, unknown or of another type.
+        """
+        data = dict(_exactly(cls, data))
+        for name in ("refused", "errors", "checks"):
+            items = _typed(data, name, list)
+            if name == "checks":
+                data[name] = tuple(Check.from_dict(check) for check in items)
+            elif not all(isinstance(item, str) for item in items):
+                raise BundleError(f"gpu: {name} {items!r}; expected a list of texts")
+            else:
+                data[name] = tuple(items)
+        for name, kind in (("operators", int), ("resident", bool), ("passed", bool)):
+            _typed(data, name, kind)
+        for name in ("adapter", "driver", "arithmetic", "reference", "model_sha256", "litert"):
+            _typed(data, name, str)
+        return cls(**data)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Everything that a reader needs to know about a bundle. Checked on construction.
 
@@ -88,7 +146,7 @@ class Manifest:
     files: dict[str, FileRecord]
     precision: str
     parity: tuple[Check, ...]
-    gpu: dict[str, Any] | None
+    gpu: GpuRecord | None
     versions: dict[str, str]
 
     def __post_init__(self) -> None:
@@ -103,7 +161,8 @@ class Manifest:
             raise BundleError(f"precision {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
         if not (math.isfinite(self.clip_seconds) and self.clip_seconds > 0):
             raise BundleError(f"clip_seconds {self.clip_seconds!r}; expected a number > 0")
-        expected = TensorSpec(name="logmel", shape=(1, 1, self.frames, self.front_end.n_mels))
+        shapes = {"logmel": (1, 1, self.frames, self.front_end.n_mels), "waveform": (1, self.clip_samples)}
+        expected = TensorSpec(name=self.graph, shape=shapes[self.graph])
         if self.inputs != (expected,):
             raise BundleError(f"inputs {self.inputs}; the front end and clip_seconds give {expected}")
         if not set(STAGES[self.precision]) <= {check.stage for check in self.parity}:
@@ -124,6 +183,8 @@ class Manifest:
         for name in self.files:
             if name != os.path.basename(name) or name in ("", ".", "..", MANIFEST) or "\\" in name:
                 raise BundleError(f"file name {name!r}; expected a plain name inside the bundle")
+        if self.gpu is not None and self.gpu.model_sha256 != self.files[self.file("model")].sha256:
+            raise BundleError("the GPU's result is of another .tflite; run gpu-check again")
 
     @property
     def clip_samples(self) -> int:
@@ -184,7 +245,7 @@ class Manifest:
                 files={name: _record(FileRecord, record) for name, record in _typed(data, "files", dict).items()},
                 precision=_typed(data, "precision", str),
                 parity=tuple(Check.from_dict(check) for check in _typed(data, "parity", list)),
-                gpu=_typed(data, "gpu", dict | None),
+                gpu=None if data["gpu"] is None else GpuRecord.from_dict(data["gpu"]),
                 versions=_typed(data, "versions", dict),
             )
         except SpecError as error:

@@ -20,11 +20,24 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from panns_litert.bundle import PRECISIONS, Bundle
+import numpy as np
+from numpy.typing import NDArray
+
+from panns_litert.audio import load_audio
+from panns_litert.bundle import GRAPHS, PRECISIONS, Bundle
 from panns_litert.cache import bundle_dir
-from panns_litert.errors import AudioError, BundleError, MissingDependencyError, PannsLitertError, ParityError
+from panns_litert.errors import (
+    AudioError,
+    BundleError,
+    GpuDriverError,
+    GpuError,
+    MissingDependencyError,
+    PannsLitertError,
+    ParityError,
+)
+from panns_litert.gpu import TIMEOUT_SECONDS, Clips, GpuReport, gpu_check, graph_input, record_gpu
 from panns_litert.parity import Check
-from panns_litert.tagger import Tagger, Tagging, TruncationWarning, demo_clips
+from panns_litert.tagger import ENGINES, Tagger, Tagging, TruncationWarning, demo_clips
 
 DEFAULT_SECONDS = 10.0
 DEFAULT_PRECISION = "fp16"
@@ -54,12 +67,23 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("model", help="name, as `models` lists it")
     sub.add_argument("--checkpoint", type=Path, help="use this file of weights, no download")
     sub.add_argument("--seconds", type=float, default=DEFAULT_SECONDS, help="length of a clip, 1 … 60 (default 10)")
+    sub.add_argument("--graph", choices=GRAPHS, default="logmel", help="what the graph takes (default logmel)")
     sub.add_argument("--precision", choices=PRECISIONS, default=DEFAULT_PRECISION)
+    sub.add_argument("--gpu", action="store_true", help="the GPU delegate must run it whole and right, too")
     sub.add_argument("--out", type=Path, help="folder of the bundle (default: the cache, where --model finds it)")
 
     sub = command("verify", run_verify, "Run every parity stage again for a bundle.")
     sub.add_argument("bundle", type=Path)
     sub.add_argument("--checkpoint", type=Path, help="the weights it was made from, if not the published ones")
+    sub.add_argument("--gpu", action="store_true", help="run the GPU stage, too")
+
+    sub = command("gpu-check", run_gpu_check, "Run a model on the GPU delegate, whole and in float16, and compare.")
+    sub.add_argument("target", metavar="BUNDLE|FILE.tflite", type=Path)
+    sub.add_argument("--audio", nargs="+", default=[], metavar="FILE", help="of a bundle: recordings to run")
+    sub.add_argument("--inputs", nargs="+", default=[], type=Path, metavar="NPZ", help="arrays by input name, to run")
+    sub.add_argument("--timeout", type=float, default=TIMEOUT_SECONDS, help="seconds (default %(default)g)")
+    sub.add_argument("--rows", type=int, default=10, help="of the float16 range table (default 10)")
+    sub.add_argument("--no-record", action="store_true", help="leave the bundle's manifest as it is")
 
     sub = command("tag", run_tag, "Say what is heard in audio files.")
     sub.add_argument("audio", nargs="+", help="files that libsndfile reads (WAV, FLAC, OGG, MP3, …)")
@@ -67,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--model", help="use the cached bundle of this model; convert it first if need be")
     sub.add_argument("--top", type=int, default=5, help="how many tags (default 5)")
     sub.add_argument("--threshold", type=float, default=0.0, help="no tag below this probability (default 0)")
+    sub.add_argument("--engine", choices=ENGINES, default="cpu", help="default cpu; auto checks the GPU first")
     sub.add_argument("--threads", type=int, help="default: all cores")
     sub.add_argument("--embedding", action="store_true", help="with --json: include the embedding")
 
@@ -95,7 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except PannsLitertError as error:
         print(f"panns-litert: {_one_line(error)}", file=sys.stderr)
-        return 1 if isinstance(error, ParityError) else 2
+        failed = isinstance(error, (ParityError, GpuError)) and not isinstance(error, GpuDriverError)
+        return 1 if failed else 2
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -151,12 +177,12 @@ def run_fetch(args: argparse.Namespace) -> int:
 
 def run_convert(args: argparse.Namespace) -> int:
     """`convert`: checkpoint to bundle, with the table of every stage."""
-    bundle = _convert(args, args.model, checkpoint=args.checkpoint, seconds=args.seconds,
-                      precision=args.precision, out=args.out)  # fmt: skip
+    bundle = _convert(args, args.model, checkpoint=args.checkpoint, graph=args.graph, seconds=args.seconds,
+                      precision=args.precision, gpu=args.gpu, out=args.out)  # fmt: skip
+    checks = [*bundle.manifest.parity, *(bundle.manifest.gpu.checks if bundle.manifest.gpu else ())]
     if args.json:
-        checks = [check.to_dict() for check in bundle.manifest.parity]
-        return _print_json({"bundle": str(bundle.path), "passed": True, "parity": checks})
-    print_checks(bundle.manifest.parity)
+        return _print_json({"bundle": str(bundle.path), "passed": True, "parity": [c.to_dict() for c in checks]})
+    print_checks(checks)
     size = bundle.file("model").stat().st_size / 1e6
     print(f"{bundle.path}: {bundle.file('model').name}, {size:.1f} MB, every stage passed")
     return 0
@@ -167,7 +193,7 @@ def run_verify(args: argparse.Namespace) -> int:
     with _convert_package():
         from panns_litert_convert.convert import verify
     with _steps(args) as report:
-        checks = verify(args.bundle, checkpoint=args.checkpoint, report=report, progress=_progress(args))
+        checks = verify(args.bundle, checkpoint=args.checkpoint, gpu=args.gpu, report=report, progress=_progress(args))
     passed = all(check.passed for check in checks)
     if args.json:
         _print_json({"bundle": str(args.bundle), "passed": passed, "parity": [c.to_dict() for c in checks]})
@@ -177,11 +203,55 @@ def run_verify(args: argparse.Namespace) -> int:
     return 0 if passed else 1
 
 
+def run_gpu_check(args: argparse.Namespace) -> int:
+    """`gpu-check`: residency, float16 accuracy and range of a bundle or a .tflite."""
+    bundle = Bundle(args.target) if args.target.is_dir() else None
+    with _steps(args) as step:
+        step("gpu-check")
+        report = gpu_check(bundle or args.target, inputs=_gpu_inputs(args, bundle), timeout=args.timeout)
+    data = report.to_dict() | {"bundle": str(bundle.path) if bundle else None, "recorded": False}
+    if bundle is not None and not args.no_record:
+        try:
+            record_gpu(bundle, report)
+            data["recorded"] = True
+        except BundleError as error:  # a bundle that is not the user's to write is still worth checking
+            _note(_one_line(error))
+    if args.json:
+        _print_json(data)
+    else:
+        print_gpu_report(report, rows=args.rows)
+    return 0 if report.passed else 1
+
+
+def _gpu_inputs(args: argparse.Namespace, bundle: Bundle | None) -> Clips | None:
+    """What --audio and --inputs name; None for the demo recordings or generated numbers."""
+    if args.audio and bundle is None:
+        raise BundleError("--audio with a bare file; expected a bundle, whose manifest has the front end; use --inputs")
+    runs: list[dict[str, NDArray[np.float32]]] = []
+    for name in args.audio:
+        assert bundle is not None
+        manifest = bundle.manifest
+        clip = np.zeros(manifest.clip_samples, np.float32)
+        samples = load_audio(name, sample_rate=manifest.front_end.sample_rate, max_seconds=manifest.clip_seconds)
+        used = samples.waveform[: len(clip)]
+        clip[: len(used)] = used
+        runs.append(graph_input(bundle, clip))
+    for path in args.inputs:
+        try:
+            with np.load(path) as file:
+                runs.append({name: file[name] for name in file.files})
+        except (OSError, ValueError, AttributeError) as error:
+            raise BundleError(f"{path}: {error}; expected an .npz file of arrays by input name") from error
+    return runs or None
+
+
 def run_tag(args: argparse.Namespace) -> int:
     """`tag`: files to tags. A bad file is reported and does not stop the rest."""
     if args.bundle is not None and args.model is not None:
         raise BundleError("--bundle and --model together; expected one of them")
-    tagger = Tagger(_bundle_for(args), threads=args.threads)
+    tagger = Tagger(_bundle_for(args), engine=args.engine, threads=args.threads)
+    if tagger.fallback:
+        _note(f"on the CPU: {tagger.fallback}")
     if args.bundle is None and args.model is None:
         _note(f"using the demo bundle ({len(tagger.labels)} synthetic sounds, not PANNs); --model cnn14 for AudioSet")
     results: list[dict[str, Any]] = []
@@ -210,13 +280,21 @@ def run_demo(args: argparse.Namespace) -> int:
     bundle = _convert(args, "demo", out=args.out)
     tagger = Tagger(bundle)
     results = [tagger.tag(clip, top=3) for clip in demo_clips()]
+    gpu: GpuReport | None = None
+    try:
+        gpu = gpu_check(bundle, audit=False)
+    except GpuDriverError as error:
+        if not args.json:
+            _note(f"GPU not checked: {_one_line(error)}")
     seconds = time.perf_counter() - start
     if args.json:
         checks = [check.to_dict() for check in bundle.manifest.parity]
-        return _print_json(
-            {"bundle": str(bundle.path), "passed": True, "parity": checks, "results": [r.to_dict() for r in results]}
-        )
-    print_checks(bundle.manifest.parity)
+        tagged = [result.to_dict() for result in results]
+        data = {"bundle": str(bundle.path), "passed": True, "parity": checks, "results": tagged}
+        return _print_json(data | {"gpu": gpu.to_dict() if gpu else None})
+    print_checks([*bundle.manifest.parity, *(gpu.checks if gpu else ())])
+    if gpu:
+        print(_residency(gpu))
     print(f"{bundle.path}\nA demo network ({len(tagger.labels)} synthetic sounds, not PANNs) on the demo clips:\n")
     for tagging in results:
         _print_tagging(tagging)
@@ -246,6 +324,47 @@ def print_checks(checks: Sequence[Check]) -> None:
         for check in checks
     ]
     _print_table(rows, optional=("rmse", "PSNR dB", "top-5"))
+
+
+def print_gpu_report(report: GpuReport, *, rows: int = 10) -> None:
+    """A GPU check for people: the verdict, the comparison, and the worst of the float16 ranges."""
+    print(_residency(report))
+    for refused in report.refused:
+        print(f"  refused {refused.op}: {refused.reason}")
+    for error in report.errors:
+        print(f"  {error}")
+    if report.checks:
+        print_checks(report.checks)
+        runs = ", ".join(f"{seconds:.2f}" for seconds in report.run_seconds)
+        print(f"compiled in {report.compile_seconds or 0.0:.2f} s; runs: {runs} s; compared with {report.reference}")
+    if report.ranges and rows > 0:
+        print(
+            f"\nfloat16 range (largest 65504, smallest normal 6.1e-05), worst {rows} of {len(report.ranges)} tensors:"
+        )
+        _print_table(
+            [
+                {
+                    "verdict": entry.verdict,
+                    "op": entry.op,
+                    "max abs": f"{entry.max_abs:.3g}",
+                    "running total": "–" if entry.running_total is None else f"{entry.running_total:.3g}",
+                    "headroom": f"{entry.headroom:.3g} ×",
+                    "below normal": f"{100 * entry.tiny_share:.1f} %",
+                    "shape": "×".join(map(str, entry.shape)),
+                    "tensor": entry.tensor if len(entry.tensor) <= 60 else f"…{entry.tensor[-59:]}",
+                }
+                for entry in report.ranges[:rows]
+            ],
+            optional=("tensor", "shape"),
+        )
+    print(f"{report.file}: {'passed' if report.passed else f'FAILED: {report.why}'}")
+
+
+def _residency(report: GpuReport) -> str:
+    where = f"{report.adapter or 'no adapter'}; driver: {report.driver or 'unknown'}"
+    if report.resident:
+        return f"GPU: all {report.operators} operators resident, {report.arithmetic or 'nothing run'}, on {where}"
+    return f"GPU: NOT resident, {report.operators} operators, on {where}"
 
 
 def _convert(args: argparse.Namespace, name: str, **options: Any) -> Bundle:

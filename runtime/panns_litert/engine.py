@@ -1,4 +1,4 @@
-"""Engine: what runs a bundle's graph. Today LiteRT on the CPU (XNNPACK)."""
+"""Engine: what runs a bundle's graph. LiteRT on the CPU (XNNPACK) or on the GPU (ML Drift)."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.errors import BundleError
+from panns_litert.delegate import DRIVER_REMEDY, gpu_only, read_delegate_log
+from panns_litert.errors import BundleError, GpuDriverError, GpuError
+from panns_litert.graph import read_graph
 
 Outputs = dict[str, NDArray[np.float32]]
+Inputs = NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
+"""One array for a graph of one input, or an array for every input's name."""
 
 
 class Engine(Protocol):
-    """Anything that runs a graph: one input array in, named outputs out."""
+    """Anything that runs a graph: arrays in, named arrays out."""
 
     name: str
-    input: tuple[str, tuple[int, ...]]
+    inputs: dict[str, tuple[int, ...]]
     outputs: dict[str, tuple[int, ...]]
 
-    def run(self, values: NDArray[np.float32]) -> Outputs:
+    def run(self, values: Inputs) -> Outputs:
         """Runs the graph once. The outputs are the caller's to keep."""
 
 
@@ -33,12 +37,12 @@ class CpuEngine:
     """A .tflite file on LiteRT's CPU engine. Not safe for use by several threads at once.
 
     Args:
-        path: the file; one signature, one float32 input, float32 outputs, static shapes.
+        path: the file; at most one signature, float32 inputs and outputs, static shapes.
         threads: ≥ 1; all cores of this process if not given.
 
     Attributes:
         name: "cpu".
-        input: name and shape of the input.
+        inputs: name to shape.
         outputs: name to shape, in the order of the file's output tensors.
 
     Raises:
@@ -50,13 +54,8 @@ class CpuEngine:
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        path = Path(path)
-        if not path.is_file():
-            raise BundleError(f"{path}: no such file; expected a .tflite file")
-        with path.open("rb") as file:
-            # Checked here because the interpreter dereferences offsets of a file that is none of its own.
-            if file.read(8)[4:] != b"TFL3":
-                raise BundleError(f"{path}: not a .tflite file; expected the identifier TFL3")
+        graph = read_graph(path)
+        self.inputs, self.outputs = graph.inputs, graph.outputs
         threads = available_cores() if threads is None else threads
         if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
             raise BundleError(f"threads = {threads!r}; expected a whole number ≥ 1")
@@ -67,35 +66,136 @@ class CpuEngine:
             except (ValueError, RuntimeError) as error:
                 detail = " ".join(f"{error} {log.text()}".split())[:300]
                 raise BundleError(f"{path}: LiteRT cannot load it ({detail}); convert it again") from error
-        signatures = self._interpreter.get_signature_list()
-        if len(signatures) != 1:
-            raise BundleError(f"{path}: {len(signatures)} signatures; expected one")
-        inputs = self._interpreter.get_input_details()
-        if len(inputs) != 1 or inputs[0]["dtype"] != np.float32:
-            raise BundleError(f"{path}: inputs {[i['name'] for i in inputs]}; expected one of float32")
-        key, signature = next(iter(signatures.items()))
-        self._runner = self._interpreter.get_signature_runner(key)
-        self.input = (str(signature["inputs"][0]), tuple(int(n) for n in inputs[0]["shape"]))
-        details = self._runner.get_output_details()
-        order = [output["index"] for output in self._interpreter.get_output_details()]
-        self.outputs = {
-            name: tuple(int(n) for n in detail["shape"])
-            for name, detail in sorted(details.items(), key=lambda item: order.index(item[1]["index"]))
-        }
-        if any(detail["dtype"] != np.float32 for detail in details.values()):
-            raise BundleError(f"{path}: an output is not float32; expected float32 outputs")
+        # Every input and output is set and read by name where the file has a signature, in order otherwise.
+        signatures = list(self._interpreter.get_signature_list())
+        self._runner = self._interpreter.get_signature_runner(signatures[0]) if signatures else None
 
-    def run(self, values: NDArray[np.float32]) -> Outputs:
+    def run(self, values: Inputs) -> Outputs:
         """Runs the graph once.
 
         Args:
-            values: float32 of the input's shape.
+            values: float32 of the inputs' shapes.
         """
-        name, shape = self.input
-        if values.shape != shape or values.dtype != np.float32:
-            raise BundleError(f"{name} of shape {values.shape}, {values.dtype}; expected float32 {shape}")
-        results = self._runner(**{name: values})
-        return {output: results[output] for output in self.outputs}
+        arrays = _named(values, self.inputs)
+        if self._runner is not None:
+            results = self._runner(**arrays)
+            return {output: results[output] for output in self.outputs}
+        for detail, array in zip(self._interpreter.get_input_details(), arrays.values(), strict=True):
+            self._interpreter.set_tensor(detail["index"], array)
+        self._interpreter.invoke()
+        details = self._interpreter.get_output_details()
+        return {
+            output: self._interpreter.get_tensor(detail["index"])
+            for output, detail in zip(self.outputs, details, strict=True)
+        }
+
+
+class GpuEngine:
+    """A .tflite file whole on the GPU, in float16. Not safe for use by several threads at once.
+
+    Strict: with one operation refused there is no engine. Whether the driver computes what the CPU does is
+    another question: `panns_litert.gpu.gpu_check`.
+
+    Args:
+        path: the file; at most one signature, float32 inputs and outputs, static shapes.
+        log: file to keep what the delegate prints while it compiles, appended to; not kept if not given.
+
+    Attributes:
+        name: "gpu".
+        inputs: name to shape.
+        outputs: name to shape, in the order of the file's output tensors.
+        adapter: the GPU, in the driver's words.
+        software: whether that is a processor and no GPU.
+
+    Raises:
+        BundleError: the file is missing, damaged or not of that form.
+        GpuDriverError: there is no driver; the message says what to install.
+        GpuError: an operation is refused, or the driver reported an error.
+    """
+
+    name = "gpu"
+
+    def __init__(self, path: str | os.PathLike[str], *, log: Path | None = None) -> None:
+        from ai_edge_litert.compiled_model import CompiledModel
+
+        graph = read_graph(path)
+        self.inputs, self.outputs = graph.inputs, graph.outputs
+        with native_log(log) as captured:
+            try:
+                self._model = CompiledModel.from_file(str(path), options=gpu_only())
+                self._inputs = self._model.create_input_buffers(0)
+                self._buffers = self._model.create_output_buffers(0)
+                signature = self._model.get_signature_by_index(0)
+                self._input_names, self._output_names = list(signature["inputs"]), list(signature["outputs"])
+                # The first write sets up another environment and says so at length.
+                self._write({name: np.zeros(shape, np.float32) for name, shape in self.inputs.items()})
+                failure = ""
+            except RuntimeError as error:
+                failure = " ".join(str(error).split())[:300]
+            printed = read_delegate_log(captured.text())
+        if printed.driver_problem:
+            raise GpuDriverError(f"no GPU: {printed.driver_problem}; {DRIVER_REMEDY}")
+        if printed.refused:
+            refused = "; ".join(f"{r.op}: {r.reason}" for r in printed.refused)
+            raise GpuError(f"{path}: the GPU refuses {refused}; expected every operation on the GPU")
+        if failure or printed.validation_errors:
+            raise GpuError(f"{path}: the GPU cannot run it ({'; '.join(printed.validation_errors) or failure})")
+        self.adapter, self.software = printed.adapter or "unknown", printed.software
+
+    def run(self, values: Inputs) -> Outputs:
+        """Runs the graph once.
+
+        Args:
+            values: float32 of the inputs' shapes.
+
+        Raises:
+            GpuError: NaN, Inf or nothing but zeros came back: what a driver does that failed silently.
+        """
+        results = self.run_unchecked(values)
+        if problem := unusable(results):
+            raise GpuError(f"the GPU returned {problem}; expected finite outputs; use the CPU and run gpu-check")
+        return {name: results[name] for name in self.outputs}
+
+    def run_unchecked(self, values: Inputs) -> Outputs:
+        """As `run`, but returns whatever the driver left in the buffers."""
+        self._write(_named(values, self.inputs))
+        self._model.run_by_index(0, self._inputs, self._buffers)
+        results = {}
+        for name, buffer in zip(self._output_names, self._buffers, strict=True):
+            shape = self.outputs[name]
+            results[name] = np.array(buffer.read(int(np.prod(shape)), np.float32), np.float32).reshape(shape)
+        return results
+
+    def _write(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        for name, buffer in zip(self._input_names, self._inputs, strict=True):
+            buffer.write(np.ascontiguousarray(arrays[name]))
+
+    def close(self) -> None:
+        """Frees the buffers, then the model."""
+        for buffer in (*self._inputs, *self._buffers):
+            buffer.destroy()
+        self._model.close()
+
+
+def unusable(outputs: Outputs) -> str:
+    """What shows that outputs are no result at all, in a few words; empty if nothing does."""
+    for name, values in outputs.items():
+        if not np.isfinite(values).all():
+            return f"NaN or Inf in {name}"
+    return "nothing but zeros" if not any(values.any() for values in outputs.values()) else ""
+
+
+def _named(values: Inputs, expected: dict[str, tuple[int, ...]]) -> dict[str, NDArray[np.float32]]:
+    """Arrays by name, in the order of the graph's inputs."""
+    if not isinstance(values, Mapping):
+        values = {next(iter(expected)): values} if len(expected) == 1 else {}
+    if set(values) != set(expected):
+        raise BundleError(f"inputs {', '.join(values) or 'unnamed'}; expected {', '.join(expected)}")
+    for name, shape in expected.items():
+        array = values[name]
+        if array.shape != shape or array.dtype != np.float32:
+            raise BundleError(f"{name} of shape {array.shape}, {array.dtype}; expected float32 {shape}")
+    return {name: values[name] for name in expected}
 
 
 class NativeLog:

@@ -45,5 +45,13 @@ class ParityError(PannsLitertError, ArithmeticError):
         self.report = report
 
 
+class GpuError(PannsLitertError, RuntimeError):
+    """The GPU does not run a graph whole, or does not run it correctly."""
+
+
+class GpuDriverError(GpuError):
+    """There is no GPU driver that the delegate can use. The message says what to install."""
+
+
 class MissingDependencyError(PannsLitertError, ImportError):
     """An optional part of the package is not installed."""

@@ -45,6 +45,7 @@ GATES: dict[str, Gate] = {
     "network": Gate(max_abs=1e-4, relative=True),
     "fp32": Gate(max_abs=1e-4, corr=0.99999),
     "fp16": Gate(max_abs=5e-3, corr=0.9999, top5=True),
+    "gpu_fp16": Gate(max_abs=0.05, corr=0.999),
 }
 """The gate of every stage that compares outputs of a network. The front end's are in decibels and
 depend on the level: panns_litert_convert.stages."""

@@ -15,9 +15,14 @@ from numpy.typing import NDArray
 
 from panns_litert.audio import Audio, from_array, load_audio
 from panns_litert.bundle import Bundle
-from panns_litert.engine import CpuEngine, Engine
-from panns_litert.errors import AudioError, BundleError
+from panns_litert.engine import CpuEngine, Engine, GpuEngine, Outputs
+from panns_litert.errors import AudioError, BundleError, GpuError
 from panns_litert.frontend import LogMel
+
+# Of a sample or a log-mel: what float16 can hold.
+_LARGEST_INPUT = 65504.0
+
+ENGINES = ("cpu", "gpu", "auto")
 
 _CODEC_PADDING_SECONDS = 0.05  # so little beyond the clip is no news to anybody
 
@@ -47,7 +52,8 @@ class Tagging:
         seconds: length of the recording.
         used_seconds: how much of it the model heard; less than `seconds` if it was too long.
         front_end_ms, model_ms: how long each took.
-        engine: the engine that ran the model.
+        engine: the engine that ran the model, "cpu" or "gpu".
+        fallback: why the GPU was not used although `engine="auto"` tried; None if it was, or was not asked for.
         model: name of the model.
     """
 
@@ -60,6 +66,7 @@ class Tagging:
     front_end_ms: float
     model_ms: float
     engine: str
+    fallback: str | None
     model: str
 
     @property
@@ -73,6 +80,7 @@ class Tagging:
             "source": self.source,
             "model": self.model,
             "engine": self.engine,
+            "fallback": self.fallback,
             "seconds": self.seconds,
             "used_seconds": self.used_seconds,
             "front_end_ms": round(self.front_end_ms, 3),
@@ -98,15 +106,40 @@ def demo_clips() -> list[Path]:
     return sorted(Path(str(resources.files("panns_litert_assets") / "clips")).iterdir())
 
 
+def demo_audio(sample_rate: int, samples: int) -> list[NDArray[np.float32]]:
+    """Clips of that many samples from the demo recordings: what a check of a whole model runs on.
+
+    The recordings one after another, three stretches that together cover them all in 10 s; then one recording
+    alone, followed by zeros, as a short recording is padded.
+    """
+    recordings = [load_audio(path, sample_rate=sample_rate).waveform for path in demo_clips()]
+    all_of_them = np.concatenate(recordings)
+    clips = [
+        np.resize(np.roll(all_of_them, -start), samples)
+        for start in range(0, len(all_of_them), len(all_of_them) // 3 + 1)
+    ]
+    alone = np.zeros(samples, np.float32)
+    alone[: len(recordings[0])] = recordings[0][:samples]
+    return [*clips, alone]
+
+
 class Tagger:
     """Tags audio with a bundle. One instance belongs to one thread; its buffers are made once.
 
     Args:
         bundle: folder of a bundle, or a `Bundle`; the demo bundle if not given.
-        threads: of the engine, ≥ 1; all cores of this process if not given.
+        engine: "cpu"; "gpu", strictly: whole on the GPU or an error; or "auto": the GPU if one is there, if it
+            takes the whole graph and, on a demo recording, agrees with the CPU; the CPU otherwise, and
+            `fallback` says why. The check runs in a process of its own and takes as long as loading does.
+        threads: of the CPU engine, ≥ 1; all cores of this process if not given.
+
+    Attributes:
+        bundle: the opened bundle.
+        fallback: why "auto" chose the CPU, or None.
 
     Raises:
         BundleError: the bundle is incomplete, altered, or its graph is not what its manifest says.
+        GpuError: engine "gpu", and the GPU refuses the graph, or there is no driver.
 
     >>> from panns_litert import Tagger
     >>> tagger = Tagger()
@@ -114,20 +147,39 @@ class Tagger:
     ['Siren']
     """
 
-    def __init__(self, bundle: str | os.PathLike[str] | Bundle | None = None, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str] | Bundle | None = None,
+        *,
+        engine: str = "cpu",
+        threads: int | None = None,
+    ) -> None:
+        if engine not in ENGINES:
+            raise BundleError(f"engine {engine!r}; expected one of {', '.join(ENGINES)}")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(demo_bundle() if bundle is None else bundle)
         manifest = self.bundle.manifest
-        self._logmel = LogMel(manifest.front_end, basis=self.bundle.mel_basis)
-        self._engine: Engine = CpuEngine(self.bundle.file("model"), threads=threads)
-        expected_input = (manifest.inputs[0].name, manifest.inputs[0].shape)
+        self._threads, self._auto = threads, engine == "auto"
+        self.fallback: str | None = None
+        if self._auto:
+            from panns_litert.gpu import why_not_gpu  # only here: it brings what only checking needs
+
+            self.fallback = why_not_gpu(self.bundle)
+        model = self.bundle.file("model")
+        use_gpu = engine == "gpu" or (self._auto and self.fallback is None)
+        self._engine: Engine = GpuEngine(model) if use_gpu else CpuEngine(model, threads=threads)
+        expected_inputs = [(spec.name, spec.shape) for spec in manifest.inputs]
         expected_outputs = [(output.name, output.shape) for output in manifest.outputs]
-        if self._engine.input != expected_input or list(self._engine.outputs.items()) != expected_outputs:
+        if (
+            list(self._engine.inputs.items()) != expected_inputs
+            or list(self._engine.outputs.items()) != expected_outputs
+        ):
             raise BundleError(
-                f"{self.bundle.file('model')}: input {self._engine.input}, outputs {self._engine.outputs}; "
-                f"the manifest says {expected_input}, {dict(expected_outputs)}; convert it again"
+                f"{model}: inputs {self._engine.inputs}, outputs {self._engine.outputs}; "
+                f"the manifest says {dict(expected_inputs)}, {dict(expected_outputs)}; convert it again"
             )
+        self._logmel = LogMel(manifest.front_end, basis=self.bundle.mel_basis) if manifest.graph == "logmel" else None
         self._clip = np.zeros(manifest.clip_samples, np.float32)
-        self._input = np.zeros(manifest.inputs[0].shape, np.float32)
+        self._input = self._clip[None] if self._logmel is None else np.zeros(manifest.inputs[0].shape, np.float32)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -184,6 +236,7 @@ class Tagger:
             front_end_ms=front_end_ms,
             model_ms=model_ms,
             engine=self._engine.name,
+            fallback=self.fallback,
             model=self.bundle.manifest.model,
         )
 
@@ -200,11 +253,22 @@ class Tagger:
         start = time.perf_counter()
         self._clip[: len(waveform)] = waveform
         self._clip[len(waveform) :] = 0.0
-        with np.errstate(over="ignore", invalid="ignore"):  # reported below
-            self._logmel(self._clip, out=self._input[0, 0])
-        if not np.isfinite(self._input).all():
+        if self._logmel is not None:
+            with np.errstate(over="ignore", invalid="ignore"):  # reported below
+                self._logmel(self._clip, out=self._input[0, 0])
+        if not (np.abs(self._input) <= _LARGEST_INPUT).all():
             raise AudioError(f"samples of up to {np.abs(waveform).max():.3g}; expected samples in [-1, 1]")
         middle = time.perf_counter()
-        outputs = self._engine.run(self._input)
+        outputs = self._run_engine()
         end = time.perf_counter()
         return outputs["probs"][0], outputs["embedding"][0], 1e3 * (middle - start), 1e3 * (end - middle)
+
+    def _run_engine(self) -> Outputs:
+        try:
+            return self._engine.run(self._input)
+        except GpuError as error:
+            if not self._auto:
+                raise
+            self.fallback = str(error)
+            self._engine = CpuEngine(self.bundle.file("model"), threads=self._threads)
+            return self._engine.run(self._input)

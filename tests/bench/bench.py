@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from panns_litert.audio import load_audio
-from panns_litert.bundle import Bundle
+from panns_litert.bundle import GRAPHS, Bundle
 from panns_litert.engine import CpuEngine, available_cores
 from panns_litert.frontend import PANNS_32K, LogMel, hann, mel_basis
 from panns_litert.tagger import demo_bundle, demo_clips
@@ -181,6 +181,32 @@ def body(rounds: int) -> list[dict[str, Any]]:
     return [{"what": name, "ms": ms, "ratio": ms / fastest} for name, ms in times.items()]
 
 
+def graphs(rounds: int) -> list[dict[str, Any]]:
+    """Samples to tags of full-size Cnn14 on the CPU: the waveform graph against host log-mel and logmel graph."""
+    samples = (0.1 * np.random.default_rng(0).standard_normal(320_000)).astype(np.float32)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = recipe_checkpoint(Path(folder))
+        paths = {}
+        for graph in GRAPHS:
+            run_convert(checkpoint, Path(folder) / graph, "fp16", graph)
+            paths[graph] = Bundle(Path(folder) / graph).file("model")
+        front_end = LogMel(PANNS_32K)
+        for threads in dict.fromkeys((available_cores(), 1)):
+            logmel, whole = (CpuEngine(paths[graph], threads=threads) for graph in ("logmel", "waveform"))
+            times = take_turns(
+                {
+                    "host log-mel + logmel graph": lambda e=logmel: e.run(front_end(samples)[None, None]),
+                    "waveform graph": lambda e=whole: e.run(samples[None]),
+                },
+                max(5, rounds),
+            )
+            host = times["host log-mel + logmel graph"]
+            label = f"{threads} thread{'s' if threads > 1 else ''}"
+            rows += [{"what": f"{name}, {label}", "ms": ms, "ratio": ms / host} for name, ms in times.items()]
+    return rows
+
+
 def conversion(_: int) -> list[dict[str, Any]]:
     """Full-size Cnn14 from checkpoint to proven bundle: the whole command, its time and peak memory."""
     with tempfile.TemporaryDirectory() as folder:
@@ -214,12 +240,12 @@ def recipe_checkpoint(folder: Path) -> Path:
     return path
 
 
-def run_convert(checkpoint: Path, out: Path, precision: str) -> tuple[float, float]:
+def run_convert(checkpoint: Path, out: Path, precision: str, graph: str = "logmel") -> tuple[float, float]:
     """Runs the command in a process of its own; seconds and peak gigabytes."""
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "panns_litert.cli", "convert", "cnn14", "--json", "--precision", precision,
-         "--checkpoint", str(checkpoint), "--out", str(out)],
+         "--graph", graph, "--checkpoint", str(checkpoint), "--out", str(out)],
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
     _, status, usage = os.wait4(process.pid, 0)
@@ -245,6 +271,7 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "first_result": first_result,
     "conversion": conversion,
     "body": body,
+    "graphs": graphs,
 }
 
 if __name__ == "__main__":

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from panns_litert.bundle import Manifest
+from panns_litert.bundle import GpuRecord, Manifest
 from panns_litert.parity import Check
+
+_PARITY_HEAD = """\
+| stage | output | max abs | rmse | corr | PSNR dB | top-5 | bound on max abs | passed |
+|---|---|---|---|---|---|---|---|---|"""
 
 
 def model_card(manifest: Manifest) -> str:
     """The card as Markdown. Its own entry in the manifest's file list is not shown."""
-    spec, source = manifest.front_end, manifest.source
+    source = manifest.source
     model_file = manifest.file("model")
     published = f"{source.published_map:.3f}" if source.published_map is not None else "none"
     tensors = "\n".join(
@@ -22,7 +26,6 @@ def model_card(manifest: Manifest) -> str:
         if record.role != "model_card"
     )
     rows = "\n".join(_row(check) for check in manifest.parity)
-    gpu = "not checked yet" if manifest.gpu is None else "see manifest.json"
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     return f"""# {manifest.model} ({manifest.precision}, {manifest.clip_seconds:g} s)
 
@@ -52,19 +55,16 @@ Made by panns-litert. `manifest.json` holds the same facts for programs.
 
 ## Front end
 
-The host computes the log-mel: {spec.sample_rate} Hz mono, {spec.window} window of {spec.win_length} samples in an
-FFT of {spec.n_fft}, hop {spec.hop_length}, centred with {spec.pad_mode} padding, power {spec.power:g},
-{spec.n_mels} {spec.mel_scale} mels {spec.fmin:g}–{spec.fmax:g} Hz (`{manifest.file("mel_basis")}`, float32
-little-endian, [{spec.n_mels}, {spec.bins}]), 10·log10(max(mel, {spec.amin:g})).
-A clip of {manifest.clip_seconds:g} s is {manifest.clip_samples} samples, {manifest.frames} frames.
+{_front_end(manifest)}
 
 ## Parity
 
-| stage | output | max abs | rmse | corr | PSNR dB | top-5 | bound on max abs | passed |
-|---|---|---|---|---|---|---|---|---|
+{_PARITY_HEAD}
 {rows}
 
-GPU: {gpu}.
+## GPU
+
+{_gpu(manifest.gpu)}
 
 ## Files
 
@@ -74,6 +74,30 @@ GPU: {gpu}.
 
 Tools: {versions}. Model file: `{model_file}`.
 """
+
+
+def _front_end(manifest: Manifest) -> str:
+    spec = manifest.front_end
+    by = "The host computes the log-mel" if manifest.graph == "logmel" else "The graph takes samples and computes"
+    return f"""{by}: {spec.sample_rate} Hz mono, {spec.window} window of {spec.win_length} samples in an
+FFT of {spec.n_fft}, hop {spec.hop_length}, centred with {spec.pad_mode} padding, power {spec.power:g},
+{spec.n_mels} {spec.mel_scale} mels {spec.fmin:g}–{spec.fmax:g} Hz (`{manifest.file("mel_basis")}`, float32
+little-endian, [{spec.n_mels}, {spec.bins}]), 10·log10(max(mel, {spec.amin:g})).
+A clip of {manifest.clip_seconds:g} s is {manifest.clip_samples} samples, {manifest.frames} frames."""
+
+
+def _gpu(gpu: GpuRecord | None) -> str:
+    if gpu is None:
+        return "Not checked: `panns-litert gpu-check` does it."
+    verdict = "passed" if gpu.passed else "FAILED"
+    resident = "all" if gpu.resident else "not all"
+    rows = "\n".join(_row(check) for check in gpu.checks)
+    table = f"\n\n{_PARITY_HEAD}\n{rows}" if rows else ""
+    problems = "".join(f"\n- {problem}" for problem in (*(f"refused: {r}" for r in gpu.refused), *gpu.errors))
+    return f"""\
+{verdict}: {resident} of {gpu.operators} operators compiled for the GPU alone, {gpu.arithmetic} arithmetic,
+compared with {gpu.reference}. Adapter: {gpu.adapter}. Driver: {gpu.driver}.
+ai-edge-litert {gpu.litert}.{problems}{table}"""
 
 
 def _row(check: Check) -> str:

@@ -1,0 +1,405 @@
+"""GPU check: does a .tflite run whole on the real GPU delegate, and does it compute there what it should?
+
+The delegate (ML Drift) is the one that a phone's CompiledModel uses. It needs a Vulkan driver, and a software
+one will do. Everything happens in a child process, so that a crash or a hang is a result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panns_litert.audit import TensorRange
+from panns_litert.bundle import Bundle, BundleWriter, GpuRecord, file_sha256
+from panns_litert.delegate import DRIVER_REMEDY, DelegateLog, RefusedOp, read_delegate_log
+from panns_litert.engine import Outputs, unusable
+from panns_litert.errors import BundleError, GpuDriverError
+from panns_litert.frontend import LogMel
+from panns_litert.gpu_worker import DELEGATE_LOG, load_clips, save_clips
+from panns_litert.graph import Graph, read_graph
+from panns_litert.model_card import model_card
+from panns_litert.parity import GATES, Check, Gate, compare
+from panns_litert.tagger import demo_audio
+
+TIMEOUT_SECONDS = 600.0
+"""Time limit of a check, if none is given. Full-size Cnn14 takes about 30 s on a software driver."""
+
+Clips = Sequence[Mapping[str, NDArray[np.float32]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuReport:
+    """What a GPU check found.
+
+    Attributes:
+        file: the .tflite.
+        adapter: the GPU, or the software that stands in for one, in the delegate's words; None if it never
+            got that far.
+        driver: the Vulkan driver and its version, None if unknown.
+        software: whether the adapter is a processor and no GPU.
+        arithmetic: "float16" or "float32": in what the delegate computed, measured. None if it did not run.
+        operators: how many the file has.
+        resident: whether every one of them was compiled for the GPU, with nothing else allowed.
+        refused: those that were not, with the delegate's reasons.
+        errors: validation errors of WebGPU, a crash, a hang, a refusal without a reason.
+        reference: what the outputs were compared with: "cpu" (the same file) or "pytorch".
+        checks: the gpu_fp16 stage, one check per output; empty if nothing ran.
+        ranges: the fp16 range audit, worst first; empty if not asked for.
+        compile_seconds, run_seconds: of the compilation and of every clip.
+    """
+
+    file: Path
+    adapter: str | None
+    driver: str | None
+    software: bool
+    arithmetic: str | None
+    operators: int
+    resident: bool
+    refused: tuple[RefusedOp, ...]
+    errors: tuple[str, ...]
+    reference: str
+    checks: tuple[Check, ...]
+    ranges: tuple[TensorRange, ...]
+    compile_seconds: float | None
+    run_seconds: tuple[float, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Resident, float16, no error, and every output within its gate."""
+        return not self.why
+
+    @property
+    def why(self) -> str:
+        """Why it did not pass; empty if it did."""
+        reasons = [f"refused {refused.op}: {refused.reason}" for refused in self.refused]
+        reasons += list(self.errors)
+        reasons += [f"{check.output}: {check.why}" for check in self.checks if not check.passed]
+        if self.arithmetic not in (None, "float16"):
+            reasons.append(f"the driver computed in {self.arithmetic}; nothing is proven about float16")
+        if not reasons and not (self.resident and self.checks):
+            reasons.append("nothing ran")
+        return "; ".join(reasons)
+
+    def record(self) -> GpuRecord:
+        """What the manifest of a bundle keeps of it: no times, which differ from run to run."""
+        return GpuRecord(
+            adapter=self.adapter or "none",
+            driver=self.driver or "unknown",
+            arithmetic=self.arithmetic or "none",
+            operators=self.operators,
+            resident=self.resident,
+            refused=tuple(f"{refused.op}: {refused.reason}" for refused in self.refused),
+            errors=self.errors,
+            reference=self.reference,
+            checks=self.checks,
+            passed=self.passed,
+            model_sha256=file_sha256(self.file),
+            litert=metadata.version("ai-edge-litert"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON types."""
+        return {
+            "file": str(self.file),
+            "passed": self.passed,
+            "why": self.why,
+            "adapter": self.adapter,
+            "driver": self.driver,
+            "software": self.software,
+            "arithmetic": self.arithmetic,
+            "operators": self.operators,
+            "resident": self.resident,
+            "refused": [{"op": refused.op, "reason": refused.reason} for refused in self.refused],
+            "errors": list(self.errors),
+            "reference": self.reference,
+            "checks": [check.to_dict() for check in self.checks],
+            "compile_seconds": self.compile_seconds,
+            "run_seconds": list(self.run_seconds),
+            "ranges": [entry.to_dict() for entry in self.ranges],
+        }
+
+
+def gpu_check(
+    model: str | os.PathLike[str] | Bundle,
+    *,
+    inputs: Clips | None = None,
+    references: Sequence[Outputs] | None = None,
+    half: Sequence[Outputs] | None = None,
+    audit: bool = True,
+    timeout: float = TIMEOUT_SECONDS,
+) -> GpuReport:
+    """Compiles a file for the GPU and nothing else, runs it there in float16 and compares.
+
+    Args:
+        model: a .tflite, the folder of a bundle, or a bundle.
+        inputs: for every run an array per input name, float32 of the input's shape. If not given, the demo
+            recordings for a bundle, and for a bare file generated numbers.
+        references: for every run what the outputs should be, from PyTorch; the CPU's outputs for the same
+            file if not given.
+        half: with references, for every run what PyTorch makes of the inputs rounded to float16; without
+            references the CPU's outputs for that. A run that this alone takes outside the gate gets a
+            threshold of its own, recorded beside that figure.
+        audit: whether to make the fp16 range audit too.
+        timeout: seconds after which the child process is killed, > 0.
+
+    Returns:
+        The report, whatever happened on the GPU.
+
+    Raises:
+        BundleError: the file or the bundle cannot be read, or the inputs do not fit it.
+        GpuDriverError: there is no driver, or it is too old; the message says what to install.
+    """
+    if not timeout > 0:
+        raise BundleError(f"timeout = {timeout!r}; expected seconds > 0")
+    bundle = _bundle(model)
+    path = bundle.file("model") if bundle else Path(os.fspath(model))  # type: ignore[arg-type]
+    graph = read_graph(path)
+    if inputs is None:
+        inputs = demo_inputs(bundle) if bundle else generated_inputs(graph)
+    _require_inputs(path, graph, inputs)
+    for what, runs in (("references", references), ("half", half)):
+        if runs is not None and len(runs) != len(inputs):
+            raise BundleError(f"{len(runs)} {what} for {len(inputs)} runs; expected one each")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        request = {"model": str(path.resolve()), "cpu": references is None, "audit": audit, "gpu": True}
+        (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        save_clips(folder / "inputs.npz", inputs)
+        problem = _run_child(folder, timeout)
+        notes = _read_json(folder / "notes.json")
+        log = read_delegate_log(_text(folder / DELEGATE_LOG) + _text(folder / "printed.log"))
+        if log.driver_problem:
+            raise GpuDriverError(f"no GPU: {log.driver_problem}; {DRIVER_REMEDY}")
+        if "error" in notes:
+            raise BundleError(notes["error"])
+        got = load_clips(folder / "gpu.npz") if (folder / "gpu.npz").exists() else []
+        if references is None and (folder / "cpu.npz").exists():
+            references, half, reference = load_clips(folder / "cpu.npz"), load_clips(folder / "half.npz"), "cpu"
+        else:
+            reference = "pytorch"
+    return _report(path, graph, notes, log, problem, got, references or [], half, reference)
+
+
+def _report(
+    path: Path,
+    graph: Graph,
+    notes: Mapping[str, Any],
+    log: DelegateLog,
+    problem: str,
+    got: Sequence[Outputs],
+    references: Sequence[Outputs],
+    half: Sequence[Outputs] | None,
+    reference: str,
+) -> GpuReport:
+    errors = list(log.validation_errors)
+    if problem:
+        errors.append(f"{problem} ({_STEPS.get(notes.get('step', ''), 'at the start')})")
+    elif "refusal" in notes and not log.refused and not errors:
+        errors.append(notes["refusal"])
+    drivers = notes.get("drivers", {})
+    adapter = log.adapter
+    driver = next((driver for name, driver in drivers.items() if adapter and adapter.startswith(name)), None)
+    return GpuReport(
+        file=path,
+        adapter=adapter,
+        driver=driver,
+        software=log.software,
+        arithmetic=notes.get("arithmetic"),
+        operators=graph.operators,
+        resident="compile_s" in notes and not log.refused,
+        refused=log.refused,
+        errors=tuple(dict.fromkeys(errors)),
+        reference=reference,
+        checks=tuple(compare_outputs(got, references, half)) if got else (),
+        ranges=tuple(TensorRange(**_tupled(entry)) for entry in notes.get("ranges", ())),
+        compile_seconds=notes.get("compile_s"),
+        run_seconds=tuple(notes.get("run_s", ())),
+    )
+
+
+def compare_outputs(
+    got: Sequence[Outputs], references: Sequence[Outputs], half: Sequence[Outputs] | None = None
+) -> list[Check]:
+    """The gpu_fp16 stage: a check per output, over all runs.
+
+    The gate's bound is on probabilities; for any other output it is a share of the output's spread.
+
+    Args:
+        got, references, half: as for `gpu_check`.
+    """
+    gates = {
+        name: GATES["gpu_fp16"] if name == "probs" else replace(GATES["gpu_fp16"], relative=True)
+        for name in references[0]
+    }
+
+    def stacked(runs: Sequence[Outputs], which: Sequence[int], name: str) -> NDArray[np.float32]:
+        return np.concatenate([runs[i][name].reshape(1, -1) for i in which])
+
+    def check(runs: Sequence[Outputs], which: Sequence[int], name: str, gate: Gate, suffix: str = "") -> Check:
+        a, b = stacked(runs, which, name), stacked(references, which, name)
+        return compare("gpu_fp16", name + suffix, a, b, gate=gate)
+
+    everything = range(len(references))
+    if half is None:
+        return [check(got, everything, name, gate) for name, gate in gates.items()]
+    beyond = [
+        i
+        for i in everything
+        if not unusable(half[i]) and not all(check(half, [i], name, gate).passed for name, gate in gates.items())
+    ]
+    within = [i for i in everything if i not in beyond]
+    checks = [check(got, within, name, gate) for name, gate in gates.items()] if within else []
+    for name in gates if beyond else ():
+        loss = float(np.abs(stacked(half, beyond, name) - stacked(references, beyond, name)).max())
+        # Twice: the GPU rounds every value that it computes, not only the input.
+        own = check(got, beyond, name, Gate(max_abs=2 * loss), ", input beyond float16")
+        checks.append(replace(own, threshold=own.threshold | {"float16_input_alone": loss}))
+    return checks
+
+
+def demo_inputs(bundle: Bundle) -> list[dict[str, NDArray[np.float32]]]:
+    """The demo recordings as inputs of a bundle's graph: several in one clip, and one followed by silence."""
+    manifest = bundle.manifest
+    clips = demo_audio(manifest.front_end.sample_rate, manifest.clip_samples)
+    return [graph_input(bundle, clip) for clip in (clips[0], clips[-1])]
+
+
+def graph_input(bundle: Bundle, clip: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """A clip (clip_samples,) as what the bundle's graph takes: the samples, or their log-mel."""
+    spec = bundle.manifest.inputs[0]
+    values = clip if spec.name == "waveform" else LogMel(bundle.manifest.front_end, basis=bundle.mel_basis)(clip)
+    return {spec.name: values.reshape(spec.shape)}
+
+
+def generated_inputs(graph: Graph) -> list[dict[str, NDArray[np.float32]]]:
+    """Numbers for a bare file, the same ones every time: normal, two runs.
+
+    An input named logmel gets decibels (-40 ± 15), one named waveform samples (± 0.1).
+    """
+    rng = np.random.default_rng(0)
+    scales = {"logmel": (-40.0, 15.0), "waveform": (0.0, 0.1)}
+    runs = []
+    for _ in range(2):
+        run = {}
+        for name, shape in graph.inputs.items():
+            mean, deviation = scales.get(name, (0.0, 1.0))
+            run[name] = (mean + deviation * rng.standard_normal(shape)).astype(np.float32)
+        runs.append(run)
+    return runs
+
+
+def why_not_gpu(bundle: Bundle, *, timeout: float = 120.0) -> str | None:
+    """Why a tagger should not use the GPU for a bundle; None if it should.
+
+    Args:
+        bundle: the bundle.
+        timeout: seconds that the check of one clip may take.
+    """
+    try:
+        report = gpu_check(bundle, inputs=demo_inputs(bundle)[:1], audit=False, timeout=timeout)
+    except GpuDriverError as error:
+        return str(error)
+    if report.software:
+        return f"{report.adapter} is a processor and no GPU"
+    return report.why or None
+
+
+def record_gpu(bundle: Bundle, report: GpuReport) -> Bundle:
+    """Writes a report into the bundle's manifest and model card, in place of the old bundle, all at once.
+
+    Raises:
+        BundleError: the bundle cannot be written.
+    """
+    try:
+        with BundleWriter(bundle.path) as writer:
+            for name in bundle.manifest.files:
+                shutil.copyfile(bundle.path / name, writer.folder / name)
+            manifest = replace(bundle.manifest, gpu=report.record())
+            card = bundle.manifest.file("model_card")
+            (writer.folder / card).write_text(model_card(manifest), encoding="utf-8")
+            manifest = replace(manifest, files=manifest.files | {card: writer.record(card, "model_card")})
+            return writer.commit(manifest)
+    except OSError as error:
+        raise BundleError(f"{bundle.path}: {error.strerror or error}; the GPU's result is not recorded") from error
+
+
+def _bundle(model: str | os.PathLike[str] | Bundle) -> Bundle | None:
+    if isinstance(model, Bundle):
+        return model
+    return Bundle(model) if Path(model).is_dir() else None
+
+
+def _require_inputs(path: Path, graph: Graph, inputs: Clips) -> None:
+    if not inputs:
+        raise BundleError(f"{path}: no inputs given; expected at least one run")
+    for run in inputs:
+        if set(run) != set(graph.inputs):
+            raise BundleError(f"{path}: inputs {', '.join(run)}; expected {', '.join(graph.inputs)}")
+        for name, shape in graph.inputs.items():
+            array = np.asarray(run[name])
+            if array.shape != shape or array.dtype != np.float32 or not np.isfinite(array).all():
+                raise BundleError(
+                    f"{path}: {name} of shape {array.shape}, {array.dtype}; expected finite float32 {shape}"
+                )
+
+
+_STEPS = {
+    "cpu": "while the CPU ran the file",
+    "audit": "in the range audit",
+    "driver": "while Vulkan listed its devices",
+    "compile": "while the GPU compiled the file",
+    "run": "while the GPU ran the file",
+    "arithmetic": "after the run",
+}
+
+
+def _run_child(folder: Path, timeout: float) -> str:
+    """Runs the worker. Returns what went wrong with the process, or nothing."""
+    with (folder / "printed.log").open("wb") as printed:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "panns_litert.gpu_worker", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code = child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return f"no result after {timeout:g} s"
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+    if code < 0:
+        return f"the process crashed with {signal.Signals(-code).name}"
+    if code > 0:
+        last = (_text(folder / "printed.log").strip().splitlines() or ["no message"])[-1]
+        return f"the process failed: {last}"
+    return ""
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(_text(path) or "{}")
+    return data
+
+
+def _tupled(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {**entry, "shape": tuple(entry["shape"])}

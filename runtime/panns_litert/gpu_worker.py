@@ -1,0 +1,170 @@
+"""Child process of `panns_litert.gpu`: runs a .tflite on the CPU and on the GPU and writes down what happened.
+
+A driver may crash, hang, print errors and carry on, or return zeros. Here it does so without harm: the parent
+reads the notes that were written until then, and all that was printed.
+
+    python -m panns_litert.gpu_worker FOLDER
+
+FOLDER holds request.json {"model": path, "cpu": bool, "audit": bool, "gpu": bool} and inputs.npz with arrays
+"<clip>/<name>". Written there: notes.json, after every step; cpu.npz, half.npz (the CPU with the inputs
+rounded to float16) and gpu.npz, like inputs.npz.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panns_litert.delegate import vulkan_drivers
+from panns_litert.engine import CpuEngine, GpuEngine, Outputs
+from panns_litert.errors import GpuError, PannsLitertError
+
+DELEGATE_LOG = "delegate.log"
+PROBE = 2048.0
+"""The first number that float16 cannot add 1 to."""
+
+
+def work(folder: Path) -> None:
+    """Does what request.json asks for."""
+    request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
+    notes = _Notes(folder / "notes.json")
+    try:
+        _steps(Path(request["model"]), request, folder, notes)
+        notes.add(step="done")
+    except PannsLitertError as error:
+        notes.add(error=str(error))
+
+
+def _steps(model: Path, request: Mapping[str, bool], folder: Path, notes: _Notes) -> None:
+    clips = load_clips(folder / "inputs.npz")
+    if request["cpu"]:
+        notes.add(step="cpu")
+        engine = CpuEngine(model)
+        save_clips(folder / "cpu.npz", [engine.run(clip) for clip in clips])
+        with np.errstate(over="ignore"):
+            rounded = [{name: x.astype(np.float16).astype(np.float32) for name, x in clip.items()} for clip in clips]
+        save_clips(folder / "half.npz", [engine.run(clip) for clip in rounded])
+        del engine
+    if request["audit"]:
+        from panns_litert.audit import audit_fp16
+
+        notes.add(step="audit")
+        notes.add(ranges=[entry.to_dict() for entry in audit_fp16(model, clips)])
+    if not request["gpu"]:
+        return
+    notes.add(step="driver")
+    notes.add(drivers=vulkan_drivers(), step="compile")
+    start = time.perf_counter()
+    try:
+        gpu = GpuEngine(model, log=folder / DELEGATE_LOG)
+    except GpuError as error:
+        notes.add(refusal=str(error))
+        return
+    notes.add(compile_s=time.perf_counter() - start, step="run")
+    runs: list[Outputs] = []
+    seconds: list[float] = []
+    for clip in clips:
+        start = time.perf_counter()
+        runs.append(gpu.run_unchecked(clip))
+        seconds.append(time.perf_counter() - start)
+    save_clips(folder / "gpu.npz", runs)
+    gpu.close()
+    notes.add(run_s=seconds, step="arithmetic")
+    notes.add(arithmetic=_arithmetic(folder / "probe.tflite"))
+
+
+def _arithmetic(path: Path) -> str:
+    """In which numbers the delegate computes here: 2048 + 1 is 2048 in float16."""
+    path.write_bytes(add_one_model())
+    engine = GpuEngine(path, log=path.with_name(DELEGATE_LOG))
+    value = float(engine.run(np.full((1, 4), PROBE, np.float32))["y"][0, 0])
+    engine.close()
+    return {PROBE: "float16", PROBE + 1: "float32"}.get(value, f"unknown: {PROBE:g} + 1 = {value:g}")
+
+
+def add_one_model() -> bytes:
+    """A .tflite of one operation, y = x + 1, float32 (1, 4)."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    def made(kind: Any, **values: Any) -> Any:
+        table = kind()
+        for name, value in values.items():
+            setattr(table, name, value)
+        return table
+
+    ones = np.frombuffer(np.ones((1, 4), np.float32).tobytes(), np.uint8)
+    add = schema.BuiltinOperator.ADD
+    tensors = [
+        made(schema.TensorT, name=name, shape=[1, 4], type=schema.TensorType.FLOAT32, buffer=buffer)
+        for name, buffer in (("x", 0), ("one", 1), ("y", 0))
+    ]
+    operator = made(
+        schema.OperatorT,
+        opcodeIndex=0,
+        inputs=[0, 1],
+        outputs=[2],
+        builtinOptionsType=schema.BuiltinOptions.AddOptions,
+        builtinOptions=schema.AddOptionsT(),
+    )
+    signature = made(
+        schema.SignatureDefT,
+        signatureKey="add",
+        subgraphIndex=0,
+        inputs=[made(schema.TensorMapT, name="x", tensorIndex=0)],
+        outputs=[made(schema.TensorMapT, name="y", tensorIndex=2)],
+    )
+    model = made(
+        schema.ModelT,
+        version=3,
+        description="y = x + 1",
+        buffers=[schema.BufferT(), made(schema.BufferT, data=ones)],
+        operatorCodes=[made(schema.OperatorCodeT, builtinCode=add, deprecatedBuiltinCode=add, version=1)],
+        subgraphs=[made(schema.SubGraphT, tensors=tensors, inputs=[0], outputs=[2], operators=[operator])],
+        signatureDefs=[signature],
+    )
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def save_clips(path: Path, clips: Sequence[Mapping[str, NDArray[np.float32]]]) -> None:
+    """Arrays by clip and name into one .npz."""
+    arrays: dict[str, Any] = {f"{i}/{name}": array for i, clip in enumerate(clips) for name, array in clip.items()}
+    np.savez(path, **arrays)
+
+
+def load_clips(path: Path) -> list[dict[str, NDArray[np.float32]]]:
+    """What `save_clips` wrote."""
+    clips: dict[int, dict[str, NDArray[np.float32]]] = {}
+    with np.load(path) as file:
+        for key in file.files:
+            clip, _, name = key.partition("/")
+            clips.setdefault(int(clip), {})[name] = file[key]
+    return [clips[i] for i in sorted(clips)]
+
+
+class _Notes:
+    """A JSON file that is whole at any moment."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._facts: dict[str, Any] = {}
+
+    def add(self, **facts: Any) -> None:
+        """Writes more facts."""
+        self._facts |= facts
+        new = self._path.with_suffix(".new")
+        new.write_text(json.dumps(self._facts), encoding="utf-8")
+        new.replace(self._path)
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))

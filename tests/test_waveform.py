@@ -1,0 +1,360 @@
+"""The waveform graph: samples to tags in one graph, and the log-mel inside it, on the CPU and on the GPU.
+
+`pytest -s tests/test_waveform.py` prints the figures that docs/waveform-graph.md shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from test_convert import make_consistent
+from torch import Tensor, nn
+
+from panns_litert import Tagger
+from panns_litert.audio import load_audio
+from panns_litert.bundle import Bundle
+from panns_litert.engine import CpuEngine, GpuEngine
+from panns_litert.errors import AudioError, BundleError, ModelError, ParityError, SpecError
+from panns_litert.frontend import PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec, LogMel
+from panns_litert.tagger import demo_bundle, demo_clips
+from panns_litert_convert import frontend
+from panns_litert_convert.convert import convert, verify
+from panns_litert_convert.export import export_fp32
+from panns_litert_convert.frontend import CENTRE, GraphLogMel, WaveformNetwork, to_decibels
+from panns_litert_convert.references import float64_logmel, front_end_sounds
+from panns_litert_convert.stages import LogMelOnly, graph_front_end_stage
+from panns_litert_convert.zoo import find, golden
+
+SAMPLES = 320_000
+SHARED_AUDIO = Path(__file__).resolve().parents[2] / "shared" / "audio"
+Sound = NDArray[np.float32]
+
+
+def filled(sound: NDArray[np.floating]) -> Sound:
+    """Repeated to 10 s."""
+    return np.resize(sound, SAMPLES).astype(np.float32)
+
+
+def sounds() -> dict[str, Sound]:
+    """What the graph must be right on, 10 s each; real speech where it is there."""
+    with np.load(golden("real_mobilenetv1.npz")) as music:
+        found = {
+            "music (symphony)": filled(music["symphony_waveform"]),
+            "music (wind octet)": filled(music["wind_octet_waveform"]),
+        }
+    synthetic = front_end_sounds(32000)
+    for name in ("white noise", "digital silence", "full-scale square wave", "tone at -90 dBFS"):
+        found[name] = filled(synthetic[name])
+    for name, file in (("speech", "R9_ZSCveAHg_7s.wav"), ("metro station", "metro_station-paris.wav")):
+        if (path := SHARED_AUDIO / file).exists():
+            samples = load_audio(path, sample_rate=32000).waveform[:SAMPLES]
+            found[name] = np.pad(samples, (0, SAMPLES - len(samples)))
+    return found
+
+
+def needs_speech() -> None:
+    if not SHARED_AUDIO.exists():
+        pytest.skip("no ../shared/audio: the real recordings are not part of the repository")
+
+
+@pytest.fixture(scope="module")
+def logmel_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The front end by itself, for 10 s."""
+    folder = tmp_path_factory.mktemp("logmel")
+    graph = LogMelOnly(PANNS_32K, samples=SAMPLES)
+    export_fp32(graph, {"waveform": torch.zeros(1, SAMPLES)}, folder / "graph.tflite", log=folder / "log")
+    return folder / "graph.tflite"
+
+
+def operations(path: Path) -> list[tuple[str, list[tuple[int, ...]]]]:
+    """Name and output shapes of every operation."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    model = schema.Model.GetRootAs(path.read_bytes(), 0)
+    graph = model.Subgraphs(0)
+    found = []
+    for i in range(graph.OperatorsLength()):
+        operator = graph.Operators(i)
+        code = model.OperatorCodes(operator.OpcodeIndex())
+        outputs = [graph.Tensors(operator.Outputs(j)) for j in range(operator.OutputsLength())]
+        shapes = [tuple(t.Shape(k) for k in range(t.ShapeLength())) for t in outputs]
+        found.append((names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())], shapes))
+    return found
+
+
+def test_the_graph_has_no_gather_and_no_padding(logmel_graph: Path) -> None:
+    found = operations(logmel_graph)
+    names = {name for name, _ in found}
+    assert not names & {"GATHER", "GATHER_ND", "MIRROR_PAD", "PAD", "PADV2", "REVERSE_V2"}
+    assert all(len(shape) <= 4 for _, shapes in found for shape in shapes)
+    assert len(found) < 64
+
+
+def test_reflect_padding_is_exact() -> None:
+    """To the last bit, for lengths that are and are not multiples of the hop."""
+    rng = np.random.default_rng(0)
+    for samples in (513, 1000, 32000, 32001, 32319):
+        x = rng.standard_normal((1, samples)).astype(np.float32)
+        padded = GraphLogMel(PANNS_32K, samples=samples)._padded(torch.from_numpy(x)).detach().numpy()
+        assert np.array_equal(padded, np.pad(x, ((0, 0), (512, 512)), mode="reflect"))
+
+
+@pytest.mark.parametrize("where", ["first", "last"])
+def test_every_frame_is_the_original_s_the_edges_included(logmel_graph: Path, where: str) -> None:
+    """Sound at one end only: the frames there depend on nothing but the reflection."""
+    x = np.zeros(SAMPLES, np.float32)
+    burst = np.random.default_rng(1).standard_normal(700).astype(np.float32) * 0.1
+    x[:700] = burst
+    x = x if where == "first" else x[::-1].copy()
+    got = to_decibels(CpuEngine(logmel_graph).run(x[None])["logmel"][0, 0], PANNS_32K)
+    want = float64_logmel(x, PANNS_32K)
+    assert got.shape == want.shape == (1001, 64)
+    assert np.abs(got - want).max() < 1e-3
+    edge = slice(0, 2) if where == "first" else slice(-2, None)
+    assert want[edge].max() > -40
+    zero_padded = float64_logmel(np.pad(x, 640), PANNS_32K)[2:-2]  # what zeros in place of reflection would give
+    assert np.abs(zero_padded[edge] - want[edge]).max() > 1.0
+
+
+def test_float32_on_the_cpu_is_within_a_thousandth_of_a_decibel_everywhere(logmel_graph: Path) -> None:
+    needs_speech()
+    engine = CpuEngine(logmel_graph)
+    rows = []
+    for name, sound in sounds().items():
+        error = np.abs(
+            to_decibels(engine.run(sound[None])["logmel"][0, 0], PANNS_32K) - float64_logmel(sound, PANNS_32K)
+        )
+        rows.append((name, f"{error.max():.1e}"))
+        assert error.max() <= 1e-3, name
+    show("float32 on the CPU against float64, dB", ("sound", "largest"), rows)
+
+
+@pytest.mark.usefixtures("vulkan")
+def test_float16_on_the_gpu(logmel_graph: Path) -> None:
+    """The error budget: in the delegate's float16 arithmetic, against float64."""
+    needs_speech()
+    engine = GpuEngine(logmel_graph)
+    rows = []
+    failed = []
+    for name, sound in sounds().items():
+        got = to_decibels(engine.run_unchecked(sound[None])["logmel"][0, 0], PANNS_32K)
+        want = float64_logmel(sound, PANNS_32K)
+        error = np.abs(got - want)
+        assert np.isfinite(got).all()
+        assert got.min() >= -100.0
+        loud = error[want > -60.0] if (want > -60.0).any() else np.zeros(1)
+        figures = (np.median(error), np.percentile(error, 99), np.percentile(loud, 99), loud.max())
+        rows.append((name, *(f"{figure:.3f}" for figure in figures)))
+        if not (figures[0] <= 0.02 and figures[2] <= 0.2 and figures[3] <= 1.0):
+            failed.append(rows[-1])
+        if name == "digital silence":
+            assert (got == -100.0).all()
+    heading = ("sound", "median", "99 %", "99 % above -60 dB", "largest above -60 dB")
+    show("float16 on the GPU against float64, dB", heading, rows)
+    assert not failed
+    engine.close()
+
+
+def show(title: str, heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    table = Table(*heading, title=title)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=110).print(table)
+
+
+@pytest.mark.usefixtures("vulkan")
+def test_a_plain_logmel_overflows_on_the_gpu(tmp_path: Path) -> None:
+    """What the graph is for: |STFT|² of a loud tone exceeds float16."""
+
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            n = torch.arange(1024) * 2 * torch.pi / 1024
+            window = 0.5 - 0.5 * torch.cos(n)
+            phase = torch.arange(513)[:, None] * n
+            self.basis = nn.Parameter(torch.cat([torch.cos(phase), torch.sin(phase)]) * window)
+
+        def forward(self, frame: Tensor) -> dict[str, Tensor]:
+            return {"power": (frame @ self.basis.T) ** 2}
+
+    path = tmp_path / "plain.tflite"
+    export_fp32(Plain(), {"frame": torch.zeros(1, 1024)}, path, log=tmp_path / "log")
+    loud = np.sign(np.sin(2 * np.pi * 500 * np.arange(1024) / 32000 + 0.1)).astype(np.float32)[None]
+    engine = GpuEngine(path)
+    assert np.isinf(engine.run_unchecked(loud)["power"]).any()
+    engine.close()
+
+
+@pytest.mark.parametrize("spec", [PANNS_16K, PANNS_8K], ids=["16k", "8k"])
+def test_other_sample_rates(spec: FrontEndSpec) -> None:
+    rng = np.random.default_rng(2)
+    x = (0.1 * rng.standard_normal(spec.sample_rate)).astype(np.float32)
+    graph = LogMelOnly(spec, samples=len(x))
+    with torch.inference_mode():
+        got = to_decibels(graph(torch.from_numpy(x)[None])["logmel"].numpy()[0, 0], spec)
+    assert np.abs(got - float64_logmel(x, spec)).max() < 1e-3
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    columns=st.sampled_from([4, 8, 16, 12]),
+    taps=st.sampled_from([4, 8, 16]),
+    hop=st.integers(1, 5).filter(lambda n: n % 2),
+    mels=st.integers(2, 12),
+    samples=st.integers(130, 3000),
+    level=st.floats(-80, 3),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_front_end_any_length_any_level(
+    columns: int, taps: int, hop: int, mels: int, samples: int, level: float, seed: int
+) -> None:
+    spec = FrontEndSpec(
+        sample_rate=8000, n_fft=columns * taps, win_length=columns * taps, hop_length=hop * columns,
+        n_mels=mels, fmin=100.0, fmax=3900.0,
+    )  # fmt: skip
+    x = np.random.default_rng(seed).uniform(-1, 1, samples).astype(np.float32) * np.float32(10 ** (level / 20))
+    with torch.inference_mode():
+        got = GraphLogMel(spec, samples=samples)(torch.from_numpy(x)[None]).numpy()[0, 0]
+    want = float64_logmel(x, spec)
+    assert got.shape == want.shape
+    assert got.min() >= -CENTRE
+    near = (want > -80) & (want > want.max(axis=1, keepdims=True) - 60)
+    assert np.abs(to_decibels(got, spec) - want)[near].max(initial=0.0) < 2e-3
+
+
+def test_front_ends_without_a_waveform_graph() -> None:
+    odd = FrontEndSpec(sample_rate=8000, n_fft=96, win_length=96, hop_length=64, n_mels=4, fmin=0.0, fmax=4000.0)
+    with pytest.raises(SpecError, match="no waveform graph"):
+        GraphLogMel(odd, samples=1000)
+    with pytest.raises(SpecError, match="at least 513"):
+        GraphLogMel(PANNS_32K, samples=512)
+
+
+def test_the_network_takes_samples_as_it_took_decibels() -> None:
+    """The change of units in its first batch norm is exact, and the network itself stays as it was."""
+    model = find("demo")
+    network = model.build().eval()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    both = WaveformNetwork(network, PANNS_32K, samples=64000)
+    x = 0.05 * np.random.default_rng(3).standard_normal(64000).astype(np.float32)
+    with torch.inference_mode():
+        got = both(torch.from_numpy(x)[None])
+        want = network(torch.from_numpy(LogMel(PANNS_32K)(x))[None, None])
+    for name, value in want.items():
+        assert torch.allclose(got[name], value, atol=1e-4), name
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+@pytest.fixture(scope="module")
+def demo_waveform(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The demo checkpoint as a waveform graph."""
+    return convert("demo", graph="waveform", out=tmp_path_factory.mktemp("waveform") / "bundle")
+
+
+def test_bundle_and_runtime_follow_the_manifest(demo: Bundle, demo_waveform: Bundle) -> None:
+    manifest = demo_waveform.manifest
+    assert manifest.graph == "waveform"
+    assert (manifest.inputs[0].name, manifest.inputs[0].shape) == ("waveform", (1, SAMPLES))
+    assert manifest.outputs == demo.manifest.outputs
+    assert manifest.file("model") == "demo_synthetic_waveform_fp16.tflite"
+    assert {check.output for check in manifest.parity if "graph" in check.output} == {
+        "graph, dB near peak, float64",
+        "graph, dB elsewhere, float64",
+    }
+    card = demo_waveform.file("model_card").read_text(encoding="utf-8")
+    assert "The graph takes samples and computes" in card
+    samples, logmel = Tagger(demo_waveform), Tagger(demo)
+    for clip in demo_clips():
+        a, b = samples.tag(clip), logmel.tag(clip)
+        assert np.abs(a.probs - b.probs).max() < 5e-3
+        assert a.tags[0].label == b.tags[0].label
+    for tagger in (samples, logmel):
+        with pytest.raises(AudioError, match=r"expected samples in \[-1, 1\]"):
+            tagger.tag(np.full(32000, 1e30), sample_rate=32000)
+
+
+def test_verify_and_what_it_catches(demo_waveform: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
+    assert all(check.passed for check in verify(demo_waveform.path))
+    # One weight of the DFT, in place. The manifest agrees, so that only a gate can tell.
+    folder = copy_of(demo_waveform)
+    path = folder / demo_waveform.manifest.file("model")
+    data = bytearray(path.read_bytes())
+    first = GraphLogMel(PANNS_32K, samples=SAMPLES).dft[1].weight.detach().numpy().ravel()
+    weight = first[np.abs(first) > 0.5][:1]
+    stage = np.float32(weight).tobytes()
+    position = data.find(stage)
+    assert position > 0
+    data[position : position + 4] = np.float32(weight * 1.05).tobytes()
+    path.write_bytes(bytes(data))
+    make_consistent(folder, path.name)
+    assert not all(check.passed for check in verify(folder))
+
+
+@pytest.mark.usefixtures("vulkan")
+def test_convert_and_verify_with_the_gpu_stage(demo_waveform: Bundle, tmp_path: Path) -> None:
+    bundle = convert("demo", graph="waveform", gpu=True, out=tmp_path / "bundle")
+    record = bundle.manifest.gpu
+    assert record is not None
+    assert record.passed
+    assert record.reference == "pytorch"
+    assert record.operators == len(operations(bundle.file("model")))
+    assert bundle.file("model").read_bytes() == demo_waveform.file("model").read_bytes()
+    checks = verify(bundle.path, gpu=True)
+    assert {check.stage for check in checks} >= {"gpu_fp16"}
+    assert all(check.passed for check in checks)
+    # The golden chirp has 100 dB inside a frame: float16 samples alone change its tags.
+    own = [check for check in checks if "beyond float16" in check.output]
+    assert own
+    assert all("float16_input_alone" in check.threshold for check in own)
+
+
+@pytest.mark.usefixtures("vulkan")
+def test_a_graph_that_the_gpu_refuses_leaves_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reflect padding as PyTorch writes it: right on the CPU, a GATHER_ND for the GPU."""
+
+    def reflected(self: GraphLogMel, x: Tensor) -> Tensor:
+        return nn.functional.pad(x[:, None], (512, 512), mode="reflect")[:, 0]
+
+    monkeypatch.setattr(GraphLogMel, "_padded", reflected)
+    with pytest.raises(ParityError, match="refused"):
+        convert("demo", graph="waveform", gpu=True, out=tmp_path / "bundle")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [("_emphasis", 1.0002), ("hann", 1.001), ("mel_basis", 1.001)],
+    ids=["emphasis", "window", "mel"],
+)
+def test_a_broken_front_end_fails_its_stage(
+    name: str, factor: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = getattr(frontend, name)
+    calls = []
+
+    def wrong(*args: object) -> NDArray[np.floating]:
+        calls.append(name)
+        # The emphasis is used on both sides; wrong on one of them only.
+        return right(*args) * (factor if name != "_emphasis" or len(calls) > 1 else 1.0)
+
+    monkeypatch.setattr(frontend, name, wrong)
+    checks = graph_front_end_stage(PANNS_32K, tmp_path / "graph.tflite", log=tmp_path / "log")
+    assert not all(check.passed for check in checks)
+
+
+def test_unknown_graph(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="graph 'samples'; expected one of logmel, waveform"):
+        convert("demo", graph="samples", out=tmp_path / "bundle")
+    with pytest.raises(BundleError, match="graph 'samples'"):
+        replace(Bundle(demo_bundle()).manifest, graph="samples")

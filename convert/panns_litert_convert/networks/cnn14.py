@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from panns_litert_convert.networks.tagger import LogmelTagger
 
 
 class ConvBlock(nn.Module):
@@ -31,7 +32,7 @@ class ConvBlock(nn.Module):
         return F.avg_pool2d(x, 2) if self.pool else x  # (batch, outputs, frames / 2, mels / 2)
 
 
-class Cnn14(nn.Module):
+class Cnn14(LogmelTagger):
     """Log-mel to class probabilities and an embedding.
 
     Args:
@@ -73,8 +74,3 @@ class Cnn14(nn.Module):
     def logits(self, embedding: Tensor) -> Tensor:
         """Embedding (batch, dim) to logits (batch, classes)."""
         return self.fc_audioset(F.dropout(embedding, 0.5, training=self.training))  # type: ignore[no-any-return]
-
-    def forward(self, logmel: Tensor) -> dict[str, Tensor]:
-        """Log-mel (batch, 1, frames, mels), dB, to probs (batch, classes) and embedding (batch, dim)."""
-        embedding = self.embed(logmel)
-        return {"probs": torch.sigmoid(self.logits(embedding)), "embedding": embedding}

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench assets clean
+.PHONY: demo test lint bench assets zoo clean
 
 demo: $(READY)
 	$(BIN)/panns-litert demo
@@ -24,6 +24,10 @@ bench: $(READY)
 assets: $(READY)
 	$(BIN)/python -m panns_litert_convert.demo.clips --out assets/clips
 	$(BIN)/python -m panns_litert_convert.assets --out assets
+
+# Every model at full size, measured: about 20 minutes. Interrupted, it goes on where it was.
+zoo: $(READY)
+	$(BIN)/python -m panns_litert_convert.sweep --out assets/zoo.json --document docs/zoo.md
 
 # The marker is written last, so that an interrupted installation is done again.
 $(READY): pyproject.toml constraints.txt

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from panns_litert.bundle import Bundle
-from panns_litert_convert.networks.cnn14 import Cnn14, ConvBlock
+from panns_litert_convert.networks.blocks import ConvBlock
+from panns_litert_convert.networks.cnn14 import Cnn14
 from panns_litert_convert.stages import network_stage
 from panns_litert_convert.zoo import find, golden_shapes
 

@@ -31,6 +31,10 @@ _LOGGER = logging.getLogger(__name__)
 pooch.get_logger().setLevel(logging.WARNING)
 
 _RETRIES = 2
+# What numpy arrays and scalars in a pickle are made of, by their names of numpy 1 and 2; none of it runs code.
+_REBUILDERS: list[Any] = [np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]]
+_NUMPY: list[Any] = [np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in "?bhilBHILefd")]
+_NUMPY += [(f, f"numpy.{core}.multiarray.{f.__name__}") for f in _REBUILDERS for core in ("core", "_core")]
 # Tensors of a PANNs checkpoint that belong to its front end, not to its network (torchlibrosa 0.1.0).
 _FRONT_END_KEYS = {
     "spectrogram_extractor.stft.conv_real.weight",
@@ -63,6 +67,8 @@ def fetch(model: Model, *, progress: bool = False) -> Path:
         CheckpointError: a file in the cache is not the published one.
     """
     checkpoint = model.checkpoint
+    if not checkpoint.published:
+        raise DownloadError(f"nobody has published weights for {model.network}; pass your own with --checkpoint PATH")
     path = checkpoint_path(checkpoint)
     if path.is_file() or checkpoint.url is None:
         check_hash(path, checkpoint)
@@ -220,7 +226,9 @@ def _read(path: Path, checkpoint: Checkpoint) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             data: Any = load_file(path)
         else:
-            data = torch.load(path, map_location="cpu", weights_only=True)
+            # Cnn14_16k's file also holds the state of its training's sampler, numpy arrays.
+            with torch.serialization.safe_globals(_NUMPY):
+                data = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: {_damage(path, checkpoint)} ({error})") from error
     except Exception as error:  # a damaged pickle can fail in any way

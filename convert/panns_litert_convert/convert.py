@@ -22,7 +22,6 @@ from torch import nn
 
 from panns_litert.bundle import (
     FORMAT_VERSION,
-    GRAPHS,
     MEL_BASIS,
     MODEL_CARD,
     PRECISIONS,
@@ -43,6 +42,7 @@ from panns_litert.parity import Check, require
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights
 from panns_litert_convert.export import cast_fp16, export_fp32
 from panns_litert_convert.frontend import GraphLogMel, WaveformNetwork
+from panns_litert_convert.networks.tagger import AudioTagger
 from panns_litert_convert.stages import (
     Reference,
     constants_check,
@@ -65,7 +65,7 @@ def convert(
     name: str,
     *,
     checkpoint: str | os.PathLike[str] | None = None,
-    graph: str = "logmel",
+    graph: str | None = None,
     seconds: float = 10.0,
     precision: str = "fp16",
     gpu: bool = False,
@@ -80,7 +80,8 @@ def convert(
     Args:
         name: a model of the registry.
         checkpoint: weights to use instead of the published ones (offline use, fine-tuned weights).
-        graph: "logmel", the host computes the log-mel, or "waveform", the graph takes samples.
+        graph: "logmel", the host computes the log-mel, or "waveform", the graph takes samples; the model's
+            usual one if not given.
         seconds: length of a clip, 1 … 60.
         precision: "fp16" or "fp32".
         gpu: whether the file must also run whole and right on the GPU delegate of this machine.
@@ -97,7 +98,8 @@ def convert(
     """
     model = find(name)
     _require_length(seconds)
-    for what, value, choices in (("graph", graph, GRAPHS), ("precision", precision, PRECISIONS)):
+    graph = model.graphs[0] if graph is None else graph
+    for what, value, choices in (("graph", graph, model.graphs), ("precision", precision, PRECISIONS)):
         if value not in choices:
             raise ModelError(f"{what} {value!r}; expected one of {', '.join(choices)}")
     target = Path(out) if out is not None else bundle_dir(model.name, graph=graph, seconds=seconds, precision=precision)
@@ -127,9 +129,10 @@ def convert(
             source=source,
             front_end=model.front_end,
             graph=graph,
+            log_mel=_log_mel(network, graph),
             clip_seconds=float(seconds),
             inputs=(_input(model, graph, seconds),),
-            outputs=_outputs(network, _frames(model, seconds), model.front_end.n_mels),
+            outputs=_outputs(network, _input(model, network.graph, seconds)),
             files={
                 model_file: writer.record(model_file, "model"),
                 MEL_BASIS: writer.record(MEL_BASIS, "mel_basis"),
@@ -199,7 +202,7 @@ def verify(
 
 def _prove(
     model: Model,
-    network: nn.Module,
+    network: AudioTagger,
     *,
     graph: str,
     seconds: float,
@@ -216,10 +219,14 @@ def _prove(
     spec = model.front_end
     report("front_end")
     checks = front_end_stage(spec, basis=bundle.mel_basis if bundle else None)
-    exported = network
-    if graph == "waveform":
+    samples = spec.samples(seconds)
+    if _log_mel(network, graph) == "graph":
         checks += graph_front_end_stage(spec, work.folder / "front_end.tflite", log=work.log)
-        exported = WaveformNetwork(network, spec, samples=spec.samples(seconds))
+    exported = (
+        network.for_export(samples=samples)
+        if graph == network.graph
+        else WaveformNetwork(network, spec, samples=samples)
+    )
     report("network")
     checks += network_stage(model)
     report("reference")
@@ -247,7 +254,7 @@ def _prove(
 
 def _load(
     model: Model, checkpoint: str | os.PathLike[str] | None, *, report: Report, progress: bool
-) -> tuple[nn.Module, Source]:
+) -> tuple[AudioTagger, Source]:
     report("checkpoint")
     record = model.checkpoint
     path = fetch(model, progress=progress) if checkpoint is None else Path(checkpoint)
@@ -315,13 +322,20 @@ def _input(model: Model, graph: str, seconds: float) -> TensorSpec:
     return TensorSpec(name=graph, shape=shape)
 
 
+def _log_mel(network: AudioTagger, graph: str) -> str:
+    """Where a bundle's log-mel is computed."""
+    if graph == "logmel":
+        return "host"
+    return "graph" if network.graph == "logmel" or network.has_log_mel else "none"
+
+
 def _frames(model: Model, seconds: float) -> int:
     return model.front_end.frames(model.front_end.samples(seconds))
 
 
-def _outputs(network: nn.Module, frames: int, mels: int) -> tuple[TensorSpec, ...]:
+def _outputs(network: nn.Module, inputs: TensorSpec) -> tuple[TensorSpec, ...]:
     with torch.inference_mode():
-        outputs = network(torch.zeros(1, 1, frames, mels))
+        outputs = network(torch.zeros(inputs.shape))
     return tuple(TensorSpec(name=name, shape=tuple(value.shape)) for name, value in outputs.items())
 
 

@@ -64,10 +64,10 @@ class GraphLogMel(nn.Module):
         window = hann(spec.win_length, spec.n_fft)
         columns = math.gcd(spec.n_fft, spec.hop_length)
         taps = spec.n_fft // columns
-        if window[0] != 0.0 or taps % 2:
+        if window[0] != 0.0 or taps % 2 or spec.log != "10log10" or spec.pre_emphasis:
             raise SpecError(
-                f"front end with n_fft {spec.n_fft}, hop {spec.hop_length}: no waveform graph; expected a window that "
-                "starts at 0 and n_fft / gcd(n_fft, hop) even; use the logmel graph"
+                f"front end with n_fft {spec.n_fft}, hop {spec.hop_length}: no waveform graph; expected PANNs' "
+                "log-mel, a window that starts at 0 and n_fft / gcd(n_fft, hop) even; use the logmel graph"
             )
         if samples < spec.n_fft // 2 + 1:
             raise SpecError(f"waveform of {samples} samples; expected at least {spec.n_fft // 2 + 1}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import librosa
 import numpy as np
 import scipy.signal
 import torch
+import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
@@ -16,18 +19,49 @@ from panns_litert_golden.recipe import waveform
 
 
 def float64_logmel(waveform: NDArray[np.floating], spec: FrontEndSpec) -> NDArray[np.float64]:
-    """The definition, in float64: (samples,) to (frames, n_mels), dB.
+    """The definition, in float64: (samples,) to (frames, n_mels), dB or what the spec makes of it.
 
-    Shares nothing with `LogMel`: window by scipy, mel basis by librosa, no blocks, no float32.
+    Shares nothing with `LogMel`: filter and window by scipy, mel basis by librosa or by interpolation, no blocks,
+    no float32.
     """
-    padded = np.pad(np.asarray(waveform, np.float64), spec.n_fft // 2, mode=spec.pad_mode)  # type: ignore[call-overload]
+    exact = np.asarray(waveform, np.float64)
+    if spec.pre_emphasis:
+        exact = scipy.signal.lfilter([1.0, -spec.pre_emphasis], [1.0], exact)[1:]
+    padded = np.pad(exact, spec.n_fft // 2, mode=spec.pad_mode)  # type: ignore[call-overload]
     frames = sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
     window = librosa.util.pad_center(
-        scipy.signal.get_window(spec.window, spec.win_length, fftbins=True), size=spec.n_fft
+        scipy.signal.get_window("hann", spec.win_length, fftbins=spec.window == "hann"), size=spec.n_fft
     )
     power = np.abs(np.fft.rfft(frames * window)) ** spec.power  # (frames, bins)
-    logmel = 10.0 * np.log10(np.maximum(power @ librosa_basis(spec).T, spec.amin))
-    return np.asarray(logmel, np.float64)
+    mel = power @ reference_basis(spec).T  # (frames, mels)
+    floored = np.maximum(mel, spec.amin) + (spec.log_offset or 0.0)
+    logmel = np.log(floored) if spec.log == "ln" else 10.0 * np.log10(floored)
+    offset, scale = spec.affine or (0.0, 1.0)
+    return np.asarray((logmel + offset) / scale, np.float64)
+
+
+def to_decibels(logmel: NDArray[np.floating], spec: FrontEndSpec) -> NDArray[np.float64]:
+    """Any front end's log-mel in decibels, in which its bounds are given."""
+    offset, scale = spec.affine or (0.0, 1.0)
+    unit = 10.0 / math.log(10.0) if spec.log == "ln" else 1.0
+    return (np.asarray(logmel, np.float64) * scale - offset) * unit
+
+
+def reference_basis(spec: FrontEndSpec) -> NDArray[np.float64]:
+    """The mel basis of an independent implementation in float64, (n_mels, bins)."""
+    return kaldi_basis(spec) if spec.mel_scale == "kaldi" else librosa_basis(spec)
+
+
+def kaldi_basis(spec: FrontEndSpec) -> NDArray[np.float64]:
+    """Kaldi's mel basis in float64, (n_mels, bins): on its mel scale every filter rises to 1 and falls to 0."""
+
+    def mel(hz: float) -> float:
+        return 1127.0 * math.log(1.0 + hz / 700.0)
+
+    bins = [mel(i * spec.sample_rate / spec.n_fft) for i in range(spec.bins)]
+    step = (mel(spec.fmax) - mel(spec.fmin)) / (spec.n_mels + 1)
+    low = [mel(spec.fmin) + i * step for i in range(spec.n_mels)]
+    return np.stack([np.interp(bins, [m, m + step, m + 2 * step], [0.0, 1.0, 0.0]) for m in low])
 
 
 def librosa_basis(spec: FrontEndSpec) -> NDArray[np.float64]:
@@ -76,6 +110,44 @@ class TorchlibrosaLogMel:
         with torch.inference_mode():
             logmel = self._logmel(self._spectrogram(torch.from_numpy(waveform)[None]))
         return np.asarray(logmel[0, 0].numpy())
+
+
+class EfficientatLogMel:
+    """The log-mel that EfficientAT was trained with, as its code computes it: torch, all of it in float32.
+
+    AugmentMelSTFT of models/preprocess.py outside training, and torchaudio's get_mel_banks, of whose values this
+    has every bit (torchaudio 2.11.0).
+    """
+
+    def __init__(self, spec: FrontEndSpec) -> None:
+        self._spec = spec
+        self._window = torch.hann_window(spec.win_length, periodic=False)
+        self.basis = self._mel_banks(spec)  # (mels, bins)
+
+    @staticmethod
+    def _mel_banks(spec: FrontEndSpec) -> torch.Tensor:
+        bins = spec.sample_rate / spec.n_fft * torch.arange(spec.n_fft // 2)
+        mel = 1127.0 * (1.0 + bins / 700.0).log()
+        low, high = (1127.0 * math.log(1.0 + hz / 700.0) for hz in (spec.fmin, spec.fmax))
+        step = (high - low) / (spec.n_mels + 1)
+        filters = torch.arange(spec.n_mels)[:, None]
+        left, centre, right = (low + (filters + i) * step for i in (0.0, 1.0, 2.0))
+        rising, falling = (mel - left) / (centre - left), (right - mel) / (right - centre)
+        triangles = torch.minimum(rising, falling).clamp(min=0.0)
+        return F.pad(triangles, (0, 1))  # the bin at half the sample rate has no weight
+
+    def __call__(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(samples,) to (frames, n_mels), in the network's unit."""
+        spec = self._spec
+        kernel = torch.tensor([[[-spec.pre_emphasis, 1.0]]])
+        x = F.conv1d(torch.from_numpy(waveform)[None, None], kernel)[0]  # (1, samples - 1)
+        spectrum = torch.stft(
+            x, spec.n_fft, spec.hop_length, spec.win_length, self._window, center=True, return_complex=True
+        )
+        power = torch.view_as_real(spectrum).square().sum(dim=-1)  # (1, bins, frames)
+        offset, scale = spec.affine or (0.0, 1.0)
+        logmel = ((self.basis @ power + (spec.log_offset or 0.0)).log() + offset) / scale
+        return np.asarray(logmel[0].T.numpy())
 
 
 BEYOND_TORCHLIBROSA = ("full-scale square wave", "offset")

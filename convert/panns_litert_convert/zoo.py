@@ -7,30 +7,33 @@ https://arxiv.org/abs/1912.10211.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+from urllib.parse import quote
 
-from torch import Tensor, nn
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from panns_litert.errors import ModelError
-from panns_litert.frontend import PANNS_32K, FrontEndSpec
-from panns_litert_convert.networks.cnn14 import Cnn14
+from panns_litert.frontend import EFFICIENTAT_32K, PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec
+from panns_litert_convert.networks.cnn14 import Cnn6, Cnn10, Cnn14
+from panns_litert_convert.networks.decision_level import (
+    Cnn14DecisionLevelAtt,
+    Cnn14DecisionLevelAvg,
+    Cnn14DecisionLevelMax,
+)
+from panns_litert_convert.networks.efficientat import MobileNetV3
+from panns_litert_convert.networks.mobilenet import MobileNetV1, MobileNetV2
+from panns_litert_convert.networks.resnet import ResNet22, ResNet38, ResNet54
+from panns_litert_convert.networks.tagger import AudioTagger
+from panns_litert_convert.networks.wave1d import DaiNet19, LeeNet11, LeeNet24, Res1dNet31, Res1dNet51
+from panns_litert_convert.networks.wavegram import WavegramCnn14, WavegramLogmel128Cnn14, WavegramLogmelCnn14
 
 CLIP_SECONDS = (1.0, 60.0)
 """Shortest and longest clip that a bundle can be made for."""
-
-
-class Network(Protocol):
-    """What every network of the zoo offers besides being a module."""
-
-    def embed(self, logmel: Tensor) -> Tensor:
-        """Log-mel (batch, 1, frames, mels), dB, to the embedding (batch, dim)."""
-
-    def logits(self, embedding: Tensor) -> Tensor:
-        """Embedding to logits (batch, classes)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +42,10 @@ class Checkpoint:
 
     Attributes:
         file: its name in the cache.
-        url: where to download it, or None for one that ships with the package.
+        url: where to download it, or None for one that ships with the package or was never published.
         sha256, md5, bytes: None where not known; the strongest known hash is checked.
         licence, attribution: of the weights.
+        published: False where there is a network but nobody has published weights for it.
     """
 
     file: str
@@ -51,6 +55,7 @@ class Checkpoint:
     sha256: str | None = None
     md5: str | None = None
     bytes: int | None = None
+    published: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +74,13 @@ class Model:
         checkpoint: its weights.
         published_map: mean average precision that was published for it, or None.
         golden: name of the original's golden figures in panns_litert_golden.
+        golden_options: options of the network that they are of, if not this model's.
     """
 
     name: str
     network: str
     description: str
-    architecture: Callable[..., nn.Module]
+    architecture: type[AudioTagger]
     options: Mapping[str, Any] = field(default_factory=dict)
     front_end: FrontEndSpec
     labels: str
@@ -82,14 +88,83 @@ class Model:
     checkpoint: Checkpoint
     published_map: float | None
     golden: str
+    golden_options: Mapping[str, Any] | None = None
 
-    def build(self) -> nn.Module:
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The graphs that it can be converted to, the usual one first."""
+        if self.architecture.graph == "waveform":
+            return ("waveform",)
+        return ("logmel", "waveform") if self.front_end.mel_scale == "slaney" else ("logmel",)
+
+    def build(self) -> AudioTagger:
         """The network with random weights."""
         return self.architecture(classes=len(self.class_names()), **self.options)
 
     def class_names(self) -> tuple[str, ...]:
         """The model's classes, in the order of its outputs."""
         return tuple(asset(self.labels).read_text(encoding="utf-8").splitlines())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How large a network is: parameters, multiply-accumulates for 10 s in 1e9, and its outputs."""
+
+    parameters: int
+    gmac: float
+    outputs: tuple[str, ...]
+
+
+def size_of(model: Model) -> Size:
+    """Counts a network without making its weights."""
+    with torch.device("meta"):
+        network = model.build().eval()
+        samples = model.front_end.samples(10.0)
+        shape = (1, samples)
+        if network.graph == "logmel":
+            shape = (1, 1, model.front_end.frames(samples), model.front_end.n_mels)  # type: ignore[assignment]
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            outputs = network.for_export(samples=samples)(torch.zeros(shape))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return Size(parameters=parameters, gmac=counter.get_total_flops() / 2e9, outputs=tuple(outputs))
+
+
+SWEEP = "zoo.json"
+"""What `make zoo` measured, in panns_litert_assets."""
+
+
+def models_table(measured: Sequence[Mapping[str, Any]] | None = None) -> list[dict[str, Any]]:
+    """Every model and what is known of it, one row each.
+
+    Args:
+        measured: rows of panns_litert_convert.sweep; those that ship with the package if not given.
+    """
+    if measured is None:
+        path = asset(SWEEP)
+        measured = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    rows = {row["name"]: row for row in measured}
+    table = []
+    for model in MODELS:
+        size = size_of(model)
+        table.append(
+            {
+                "name": model.name,
+                "network": model.network,
+                "sample_rate": model.front_end.sample_rate,
+                "parameters": size.parameters,
+                "gmac_per_10_s": round(size.gmac, 3),
+                "classes": len(model.class_names()),
+                "published_map": model.published_map,
+                "licence": model.checkpoint.licence,
+                "checkpoint": model.checkpoint.file if model.checkpoint.published else None,
+                "checkpoint_bytes": model.checkpoint.bytes,
+                "graphs": list(model.graphs),
+                "outputs": list(size.outputs),
+                "description": model.description,
+                "measured": rows.get(model.name),
+            }
+        )
+    return table
 
 
 def asset(name: str) -> Path:
@@ -108,6 +183,74 @@ def golden_shapes(name: str) -> dict[str, tuple[int, ...]]:
     return {key: tuple(shape) for key, shape in shapes.items()}
 
 
+def _panns(
+    name: str,
+    architecture: type[AudioTagger],
+    file: str,
+    known_hash: str | None = None,
+    size: int | None = None,
+    front_end: FrontEndSpec = PANNS_32K,
+    options: Mapping[str, Any] | None = None,
+) -> Model:
+    """A record of PANNs: weights of https://zenodo.org/records/3987831, named after network and mAP."""
+    network, _, mean_ap = file.removesuffix(".pth").partition("_mAP=")
+    known = {"sha256" if len(known_hash) == 64 else "md5": known_hash} if known_hash else {}
+    return Model(
+        name=name,
+        network=network,
+        description=f"PANNs {network}, {front_end.sample_rate // 1000} kHz, 527 AudioSet classes",
+        architecture=architecture,
+        options=options or {},
+        front_end=front_end,
+        labels="audioset_labels.txt",
+        dataset="audioset",
+        checkpoint=Checkpoint(
+            file=file,
+            url=f"https://zenodo.org/records/3987831/files/{quote(file)}?download=1" if mean_ap else None,
+            licence="CC-BY-4.0",
+            attribution="Qiuqiang Kong et al., PANNs, https://zenodo.org/records/3987831",
+            bytes=size,
+            published=bool(mean_ap),
+            **known,
+        ),
+        published_map=float(mean_ap) if mean_ap else None,
+        golden=network,
+    )
+
+
+def _efficientat(name: str, width: float, mean_ap: int, sha256: str | None = None, size: int | None = None) -> Model:
+    """A record of EfficientAT: weights of its release v0.0.1, named after width and mAP."""
+    file = f"{name}_as_mAP_{mean_ap}.pt"
+    golden_name, golden_width = ("mn04_as", 0.4) if name == "mn04" else ("mn10_as", 1.0)
+    return Model(
+        name=name,
+        network=f"EfficientAT {name}",
+        description=f"EfficientAT {name}_as (MobileNetV3, width {width:g}), 32 kHz, 527 AudioSet classes",
+        architecture=MobileNetV3,
+        options={"width": width},
+        golden_options={"width": golden_width},
+        front_end=EFFICIENTAT_32K,
+        labels="audioset_labels.txt",
+        dataset="audioset",
+        checkpoint=Checkpoint(
+            file=file,
+            url=f"https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/{file}",
+            licence="MIT",
+            attribution="Florian Schmid et al., EfficientAT, https://github.com/fschmid56/EfficientAT",
+            sha256=sha256,
+            bytes=size,
+        ),
+        published_map=mean_ap / 1000,
+        golden=golden_name,
+    )
+
+
+_MN04_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
+_CNN14_SHA256 = "0dc499e40e9761ef5ea061ffc77697697f277f6a960894903df3ada000e34b31"
+_CNN14_16K_SHA256 = "e2ee543a27919542c2ea03eabaa70b24dcd4e6c8e05621de6b67a94e4c5058e6"
+_CNN14_MAX_SHA256 = "dd3b4043a87d4ec13df8082c0fcfee3fb5084151808e47e060987a95eabdd142"
+_MEL32, _MEL128 = replace(PANNS_32K, n_mels=32), replace(PANNS_32K, n_mels=128)
+
 DEMO_CHANNELS = (8, 16, 32, 64, 80, 96)
 """Widths of the demo network's six blocks; Cnn14 has 64 … 2048."""
 
@@ -118,6 +261,7 @@ MODELS: tuple[Model, ...] = (
         description="Demo: Cnn14's topology with narrow channels, trained on synthetic sounds. Not PANNs.",
         architecture=Cnn14,
         options={"channels": DEMO_CHANNELS},
+        golden_options={},
         front_end=PANNS_32K,
         labels="demo_labels.txt",
         dataset="synthetic",
@@ -132,26 +276,60 @@ MODELS: tuple[Model, ...] = (
         published_map=None,
         golden="Cnn14",
     ),
-    Model(
-        name="cnn14",
-        network="Cnn14",
-        description="PANNs Cnn14, 32 kHz, 527 AudioSet classes",
-        architecture=Cnn14,
-        front_end=PANNS_32K,
-        labels="audioset_labels.txt",
-        dataset="audioset",
-        checkpoint=Checkpoint(
-            file="Cnn14_mAP=0.431.pth",
-            url="https://zenodo.org/records/3987831/files/Cnn14_mAP%3D0.431.pth?download=1",
-            licence="CC-BY-4.0",
-            attribution="Qiuqiang Kong et al., PANNs, https://zenodo.org/records/3987831",
-            sha256="0dc499e40e9761ef5ea061ffc77697697f277f6a960894903df3ada000e34b31",
-            md5="541141fa2ee191a88f24a3219fff024e",
-            bytes=327428481,
-        ),
-        published_map=0.431,
-        golden="Cnn14",
+    *(
+        _panns(*entry)
+        for entry in (
+            # name, architecture, published file (or its name if nobody has published one), sha256 or md5, bytes
+            ("cnn14", Cnn14, "Cnn14_mAP=0.431.pth", _CNN14_SHA256, 327428481),
+            ("cnn14_16k", Cnn14, "Cnn14_16k_mAP=0.438.pth", _CNN14_16K_SHA256, None, PANNS_16K),
+            ("cnn14_8k", Cnn14, "Cnn14_8k_mAP=0.416.pth", None, None, PANNS_8K),
+            ("cnn14_emb512", Cnn14, "Cnn14_emb512_mAP=0.420.pth", None, None, PANNS_32K, {"embedding": 512}),
+            ("cnn14_emb128", Cnn14, "Cnn14_emb128_mAP=0.412.pth", None, None, PANNS_32K, {"embedding": 128}),
+            ("cnn14_emb32", Cnn14, "Cnn14_emb32_mAP=0.364.pth", None, None, PANNS_32K, {"embedding": 32}),
+            ("cnn14_mel32", Cnn14, "Cnn14_mel32.pth", None, None, _MEL32, {"n_mels": 32}),
+            ("cnn14_mel128", Cnn14, "Cnn14_mel128.pth", None, None, _MEL128, {"n_mels": 128}),
+            (
+                "cnn14_decisionlevelmax",
+                Cnn14DecisionLevelMax,
+                "Cnn14_DecisionLevelMax_mAP=0.385.pth",
+                _CNN14_MAX_SHA256,
+                327428481,
+            ),
+            ("cnn14_decisionlevelavg", Cnn14DecisionLevelAvg, "Cnn14_DecisionLevelAvg.pth"),
+            (
+                "cnn14_decisionlevelatt",
+                Cnn14DecisionLevelAtt,
+                "Cnn14_DecisionLevelAtt_mAP=0.425.pth",
+                "c8281ca2b9967244b91d557aa941e8ca",
+            ),
+            ("cnn6", Cnn6, "Cnn6_mAP=0.343.pth", "e25e26b84585b14c7754c91e48efc9be"),
+            ("cnn10", Cnn10, "Cnn10_mAP=0.380.pth", "bfb1f1f9968938fa8ef4012b8471f5f6", 25237595),
+            ("resnet22", ResNet22, "ResNet22_mAP=0.430.pth", "cf36d413096793c4e15dc752a3abd599"),
+            ("resnet38", ResNet38, "ResNet38_mAP=0.434.pth", "bf12f36aaabac4e0855e22d3c3239c1b"),
+            ("resnet54", ResNet54, "ResNet54_mAP=0.429.pth", "4f1f1406d37a29e2379916885e18c5f3"),
+            ("mobilenetv1", MobileNetV1, "MobileNetV1_mAP=0.389.pth", "a419303e1c88aa1b9d2ac3811563d371", 23639473),
+            ("mobilenetv2", MobileNetV2, "MobileNetV2_mAP=0.383.pth"),
+            ("leenet11", LeeNet11, "LeeNet11_mAP=0.266.pth", "61ba7a7a85542fe4e97240db974eb158"),
+            ("leenet24", LeeNet24, "LeeNet24_mAP=0.336.pth"),
+            ("dainet19", DaiNet19, "DaiNet19_mAP=0.295.pth"),
+            ("res1dnet31", Res1dNet31, "Res1dNet31_mAP=0.365.pth"),
+            ("res1dnet51", Res1dNet51, "Res1dNet51_mAP=0.355.pth"),
+            ("wavegram_cnn14", WavegramCnn14, "Wavegram_Cnn14_mAP=0.389.pth", "1e3506ab640371e0b5a417b15fd66d21"),
+            (
+                "wavegram_logmel_cnn14",
+                WavegramLogmelCnn14,
+                "Wavegram_Logmel_Cnn14_mAP=0.439.pth",
+                "17fa9ab65af3c0eb5ffbc5f65552c4e1",
+            ),
+            ("wavegram_logmel128_cnn14", WavegramLogmel128Cnn14, "Wavegram_Logmel128_Cnn14.pth", None, None, _MEL128),
+        )
     ),
+    _efficientat("mn04", 0.4, 432, _MN04_SHA256, 4066513),
+    _efficientat("mn05", 0.5, 443),
+    _efficientat("mn10", 1.0, 471),
+    _efficientat("mn20", 2.0, 478),
+    _efficientat("mn30", 3.0, 482),
+    _efficientat("mn40", 4.0, 484),
 )
 
 

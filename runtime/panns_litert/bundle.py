@@ -31,6 +31,7 @@ MANIFEST = "manifest.json"
 MEL_BASIS = "mel_basis.bin"
 MODEL_CARD = "README.md"
 GRAPHS = ("logmel", "waveform")
+LOG_MEL = ("host", "graph", "none")
 PRECISIONS = tuple(STAGES)
 
 _Record = TypeVar("_Record")
@@ -129,6 +130,11 @@ class GpuRecord:
 class Manifest:
     """Everything that a reader needs to know about a bundle. Checked on construction.
 
+    Attributes:
+        graph: what the graph takes, "logmel" or "waveform".
+        log_mel: who computes the log-mel: the "host", the "graph", or "none" where the network has none; then
+            of `front_end` only the sample rate counts.
+
     Raises:
         BundleError: the parts contradict each other.
     """
@@ -140,6 +146,7 @@ class Manifest:
     source: Source
     front_end: FrontEndSpec
     graph: str
+    log_mel: str
     clip_seconds: float
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -157,6 +164,8 @@ class Manifest:
             )
         if self.graph not in GRAPHS:
             raise BundleError(f"graph {self.graph!r}; expected one of {', '.join(GRAPHS)}")
+        if self.log_mel not in LOG_MEL or (self.log_mel == "host") != (self.graph == "logmel"):
+            raise BundleError(f"log_mel {self.log_mel!r} with graph {self.graph!r}; expected host with logmel alone")
         if self.precision not in PRECISIONS:
             raise BundleError(f"precision {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
         if not (math.isfinite(self.clip_seconds) and self.clip_seconds > 0):
@@ -239,6 +248,7 @@ class Manifest:
                 source=_record(Source, data["source"]),
                 front_end=FrontEndSpec.from_dict(data["front_end"]),
                 graph=_typed(data, "graph", str),
+                log_mel=_typed(data, "log_mel", str),
                 clip_seconds=float(_typed(data, "clip_seconds", float)),
                 inputs=_tensors(data["inputs"]),
                 outputs=_tensors(data["outputs"]),

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("model", help="name, as `models` lists it")
     sub.add_argument("--checkpoint", type=Path, help="use this file of weights, no download")
     sub.add_argument("--seconds", type=float, default=DEFAULT_SECONDS, help="length of a clip, 1 … 60 (default 10)")
-    sub.add_argument("--graph", choices=GRAPHS, default="logmel", help="what the graph takes (default logmel)")
+    sub.add_argument("--graph", choices=GRAPHS, help="what the graph takes (default: logmel where the network does)")
     sub.add_argument("--precision", choices=PRECISIONS, default=DEFAULT_PRECISION)
     sub.add_argument("--gpu", action="store_true", help="the GPU delegate must run it whole and right, too")
     sub.add_argument("--out", type=Path, help="folder of the bundle (default: the cache, where --model finds it)")
@@ -140,27 +140,44 @@ def _terminate(*_: object) -> None:
 def run_models(args: argparse.Namespace) -> int:
     """`models`: the registry as a table."""
     with _convert_package():
-        from panns_litert_convert.zoo import MODELS
-    rows = [
-        {
-            "name": model.name,
-            "network": model.network,
-            "sample_rate": model.front_end.sample_rate,
-            "classes": len(model.class_names()),
-            "published_map": model.published_map,
-            "checkpoint": model.checkpoint.file,
-            "checkpoint_bytes": model.checkpoint.bytes,
-            "licence": model.checkpoint.licence,
-            "description": model.description,
-        }
-        for model in MODELS
-    ]
+        from panns_litert_convert.zoo import models_table
+    rows = models_table()
     if args.json:
         return _print_json({"models": rows})
-    columns = ["name", "network", "sample_rate", "classes", "published_map", "licence", "checkpoint"]
-    shown = [{c: "–" if row[c] is None else str(row[c]) for c in columns} for row in rows]
-    _print_table(shown, optional=("checkpoint", "licence", "sample_rate"))
+    columns = ["licence", "checkpoint", "graphs", "outputs", "refused"]
+    _print_table([model_row(row) for row in rows], optional=columns)
     return 0
+
+
+def model_row(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row of `zoo.models_table` for people."""
+
+    def number(value: float | None, form: str) -> str:
+        return "–" if value is None else format(value, form)
+
+    measured = row["measured"] or {}
+    checks = measured.get("checks") or {}
+    resident = {True: "all", False: "NO", None: "–"}[measured.get("resident")]
+    error = measured.get("error")
+    return {
+        "name": row["name"],
+        "Hz": str(row["sample_rate"]),
+        "M params": f"{row['parameters'] / 1e6:.2f}",
+        "GMAC": f"{row['gmac_per_10_s']:.2f}",
+        "mAP": number(row["published_map"], ".3f"),
+        "fp16 MB": number(measured["fp16_bytes"] / 1e6 if "fp16_bytes" in measured else None, ".1f"),
+        "fp32 error": number(checks.get("fp32/probs"), ".0e"),
+        "fp16 error": number(checks.get("fp16/probs"), ".0e"),
+        "GPU error": number((measured.get("gpu") or {}).get("gpu_fp16/probs"), ".0e"),
+        "operators": str(measured.get("operators", "–")),
+        "on the GPU": f"failed: {error[:60]}" if error else resident,
+        "CPU ms": number(measured.get("cpu_ms"), ".1f"),
+        "licence": row["licence"],
+        "checkpoint": row["checkpoint"] or "none published",
+        "graphs": ", ".join(row["graphs"]),
+        "outputs": ", ".join(row["outputs"]),
+        "refused": "; ".join(measured.get("refused") or ()) or "–",
+    }
 
 
 def run_fetch(args: argparse.Namespace) -> int:
@@ -386,8 +403,11 @@ def _bundle_for(args: argparse.Namespace) -> Bundle | Path | None:
     if args.model is None:
         return args.bundle  # type: ignore[no-any-return]
     name = args.model.casefold()
-    path = bundle_dir(name, graph="logmel", seconds=DEFAULT_SECONDS, precision=DEFAULT_PRECISION)
-    return path if path.exists() else _convert(args, name)
+    for graph in GRAPHS:  # a network has the one or the other unless it was converted to both
+        path = bundle_dir(name, graph=graph, seconds=DEFAULT_SECONDS, precision=DEFAULT_PRECISION)
+        if path.exists():
+            return path
+    return _convert(args, name)
 
 
 @contextlib.contextmanager

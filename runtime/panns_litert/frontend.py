@@ -1,9 +1,12 @@
 """Front end: waveform to log-mel, as the network was trained on it.
 
 `FrontEndSpec` says everything that defines a log-mel; `LogMel` computes it in numpy, in float32.
-The definition is the one of torchlibrosa 0.1.0 (Spectrogram, LogmelFilterBank), which PANNs uses:
-centred frames of the reflect-padded waveform, periodic Hann window, power spectrum, Slaney mel bands
-(M. Slaney, Auditory Toolbox, 1998; area-normalised), 10·log10(max(mel, amin)).
+Two definitions are implemented. Both take centred frames of the reflect-padded waveform and the power spectrum.
+
+- torchlibrosa 0.1.0 (Spectrogram, LogmelFilterBank), which PANNs uses: periodic Hann window, Slaney mel bands
+  (M. Slaney, Auditory Toolbox, 1998; area-normalised), 10·log10(max(mel, amin)).
+- EfficientAT (models/preprocess.py, AugmentMelSTFT, outside training): pre-emphasis, symmetric Hann window, Kaldi's
+  mel bands (torchaudio.compliance.kaldi.get_mel_banks), (ln(mel + log_offset) + offset) / scale.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import scipy.fft
@@ -37,18 +40,37 @@ _BLAS_ONE_THREAD = 1 << 18
 # frame of white noise, from none to most of a recording's, nearly all of a pure tone's.
 _FLOAT32_RANGE = 3e-5
 
+# With an offset under the logarithm, a band below this share of the offset may be as wrong as float32 makes it: beside
+# the offset it does not show.
+_BELOW_OFFSET = 1e-3
+
+# Of float32's normal numbers: the smallest, below which the logarithm of a floor would be -inf, and the largest.
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
 _CHOICES: dict[str, tuple[object, ...]] = {
-    "window": ("hann",),
     "center": (True,),
     "pad_mode": ("reflect",),
     "power": (2.0,),
-    "mel_scale": ("slaney",),
-    "mel_norm": ("slaney",),
-    "log": ("10log10",),
-    "log_offset": (None,),
-    "pre_emphasis": (0.0,),
-    "affine": (None,),
+    "mel_scale": ("slaney", "kaldi"),
 }
+"""What is implemented whatever the mel scale."""
+_CHOICES_WITH: dict[str, dict[str, tuple[object, ...]]] = {
+    "slaney": {
+        "window": ("hann",),
+        "mel_norm": ("slaney",),
+        "log": ("10log10",),
+        "log_offset": (None,),
+        "pre_emphasis": (0.0,),
+        "affine": (None,),
+    },
+    "kaldi": {
+        "window": ("hann_symmetric",),
+        "mel_norm": (None,),
+        "log": ("ln",),
+        "amin": (0.0,),
+    },
+}
+"""What is implemented with one mel scale: a definition is tested as a whole, and a mixture of two by nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,18 +84,22 @@ class FrontEndSpec:
         hop_length: samples from one frame to the next, ≥ 1.
         n_mels: number of mel bands, ≥ 1.
         fmin, fmax: lowest and highest band edge, Hz, 0 ≤ fmin < fmax ≤ sample_rate / 2.
-        window: "hann", the periodic Hann window.
-        center: True: frame t is centred on sample t · hop_length.
+        window: "hann", the periodic Hann window; "hann_symmetric", the symmetric one.
+        center: True: frame t is centred on sample t · hop_length of the waveform after pre-emphasis.
         pad_mode: "reflect", how the ends are padded by n_fft / 2 for that.
         power: 2.0, exponent of the magnitude.
-        mel_scale, mel_norm: "slaney", as librosa.filters.mel(htk=False, norm="slaney").
-        log: "10log10", decibels.
-        amin: smallest mel power that counts, > 0: log-mel ≥ 10·log10(amin).
-        log_offset, pre_emphasis, affine: None, 0.0, None: not used by the networks of today;
-            part of the format, so that every reader refuses a value that it does not implement.
+        mel_scale, mel_norm: "slaney" and "slaney", as librosa.filters.mel(htk=False, norm="slaney"); "kaldi" and
+            None, triangles of height 1 on the scale 1127·ln(1 + f / 700).
+        log: "10log10", decibels; "ln", nepers.
+        amin: smallest mel power that counts, > 0: log-mel ≥ 10·log10(amin). 0.0, no floor, with a log_offset.
+        log_offset: added to the mel power under the logarithm, > 0, or None.
+        pre_emphasis: a of x[t + 1] - a·x[t], 0 < a < 1, which is one sample shorter than x; 0.0 for none.
+        affine: (offset, scale > 0) of (log-mel + offset) / scale, or None.
+
+    `mel_scale` says which of the definitions above it is; a value from the other one is refused.
 
     Raises:
-        SpecError: a value is outside its range.
+        SpecError: a value is outside its range, or not implemented with that mel scale.
     """
 
     sample_rate: int
@@ -88,7 +114,7 @@ class FrontEndSpec:
     pad_mode: str = "reflect"
     power: float = 2.0
     mel_scale: str = "slaney"
-    mel_norm: str = "slaney"
+    mel_norm: str | None = "slaney"
     log: str = "10log10"
     amin: float = 1e-10
     log_offset: float | None = None
@@ -102,7 +128,7 @@ class FrontEndSpec:
                 raise SpecError(f"front end: {name} = {value!r}; expected a whole number ≥ 1")
         for name in ("fmin", "fmax", "amin"):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+            if not _is_finite(value):
                 raise SpecError(f"front end: {name} = {value!r}; expected a finite number")
             object.__setattr__(self, name, float(value))  # so that 50 and 50.0 are the same spec
         if self.n_fft % 2:
@@ -114,22 +140,55 @@ class FrontEndSpec:
                 f"front end: fmin = {self.fmin}, fmax = {self.fmax}; "
                 f"expected 0 ≤ fmin < fmax ≤ {self.sample_rate / 2} (half the sample rate)"
             )
-        # float32 cannot hold a smaller floor: the log of it would be -inf.
-        if not self.amin >= float(np.finfo(np.float32).tiny):
-            raise SpecError(f"front end: amin = {self.amin}; expected ≥ {np.finfo(np.float32).tiny:.3g}")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
+        self._require(_CHOICES)
+        self._require(_CHOICES_WITH[self.mel_scale], f" with mel_scale = {self.mel_scale!r}")
+        if self.mel_scale == "kaldi":
+            self._require_offsets()
+        name, least = ("amin", self.amin) if self.log_offset is None else ("log_offset", self.log_offset)
+        if not least >= _SMALLEST:
+            raise SpecError(f"front end: {name} = {least}; expected ≥ {_SMALLEST:.3g}")
+
+    def _require(self, allowed: Mapping[str, tuple[object, ...]], where: str = "") -> None:
+        for name, choices in allowed.items():
+            value = getattr(self, name)
+            if value not in choices:
                 options = ", ".join(repr(c) for c in choices)
-                raise SpecError(f"front end: {name} = {getattr(self, name)!r} is not implemented; expected {options}")
+                raise SpecError(f"front end: {name} = {value!r} is not implemented{where}; expected {options}")
+
+    def _require_offsets(self) -> None:
+        """The values that only EfficientAT's definition has: their types and ranges."""
+        if not _is_finite(self.log_offset):
+            raise SpecError(f"front end: log_offset = {self.log_offset!r}; expected a number > 0")
+        if not _is_finite(self.pre_emphasis) or not 0 < self.pre_emphasis < 1:
+            raise SpecError(f"front end: pre_emphasis = {self.pre_emphasis!r}; expected a number between 0 and 1")
+        pair = self.affine
+        if (
+            not isinstance(pair, (tuple, list))
+            or len(pair) != 2
+            or not all(map(_is_finite, pair))
+            or pair[1] < _SMALLEST
+        ):
+            raise SpecError(f"front end: affine = {pair!r}; expected (offset, scale), two numbers, scale > 0")
+        object.__setattr__(self, "affine", (float(pair[0]), float(pair[1])))  # JSON has no tuples
+        object.__setattr__(self, "log_offset", float(self.log_offset))
 
     @property
     def bins(self) -> int:
         """Frequency bins of the spectrum, n_fft / 2 + 1."""
         return self.n_fft // 2 + 1
 
+    @property
+    def least_samples(self) -> int:
+        """Samples of the shortest waveform: reflection by n_fft / 2 needs one more, pre-emphasis yet another."""
+        return self.n_fft // 2 + 1 + self._lost_samples
+
+    @property
+    def _lost_samples(self) -> int:
+        return 1 if self.pre_emphasis else 0
+
     def frames(self, samples: int) -> int:
         """Frames of a waveform of that many samples."""
-        return samples // self.hop_length + 1
+        return (samples - self._lost_samples) // self.hop_length + 1
 
     def samples(self, seconds: float) -> int:
         """Samples in that many seconds."""
@@ -137,7 +196,8 @@ class FrontEndSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as JSON types."""
-        return asdict(self)
+        data = asdict(self)
+        return data if self.affine is None else data | {"affine": list(self.affine)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FrontEndSpec:
@@ -156,6 +216,16 @@ class FrontEndSpec:
         return cls(**data)
 
 
+def _is_finite(value: object) -> TypeGuard[float]:
+    """Whether it is a number that float32 can hold: not NaN, not Inf, not a bool."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
+
+
+def _kaldi_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Kaldi's mel scale (feat/mel-computations.h)."""
+    return 1127.0 * np.log1p(hz / 700.0)
+
+
 def _hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
     """Slaney's mel scale: linear below 1 kHz (200/3 Hz per mel), then 27 mels per factor 6.4."""
     linear = hz / (200.0 / 3.0)
@@ -170,26 +240,36 @@ def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def mel_basis(spec: FrontEndSpec) -> NDArray[np.float32]:
-    """The mel basis: triangular filters of equal area, shape (n_mels, n_fft / 2 + 1), float32.
+    """The mel basis: triangular filters, shape (n_mels, n_fft / 2 + 1), float32.
 
-    Equal to librosa.filters.mel(sr, n_fft, n_mels, fmin, fmax) to 1e-7 (tests/test_frontend.py).
+    "slaney": of equal area, straight in Hz; equal to librosa.filters.mel(sr, n_fft, n_mels, fmin, fmax) to 1e-7
+    (tests/test_frontend.py). "kaldi": of height 1, straight in mel; torchaudio's get_mel_banks as it would be
+    without the rounding of its float32, which is up to 2e-5 (tests/test_efficientat.py).
 
     >>> mel_basis(PANNS_32K).shape
     (64, 513)
     """
-    low, high = _hz_to_mel(np.array([spec.fmin, spec.fmax]))
-    edges = _mel_to_hz(np.linspace(low, high, spec.n_mels + 2))  # (mels + 2,), Hz
-    hz = np.arange(spec.bins) * (spec.sample_rate / spec.n_fft)  # (bins,)
-    rising = (hz - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    falling = (edges[2:, None] - hz) / np.diff(edges)[1:, None]
+    at = np.arange(spec.bins, dtype=np.float64) * (spec.sample_rate / spec.n_fft)  # (bins,), Hz
+    limits = np.array([spec.fmin, spec.fmax])
+    if spec.mel_scale == "kaldi":
+        low, high = _kaldi_mel(limits)
+        edges, at = np.linspace(low, high, spec.n_mels + 2), _kaldi_mel(at)  # (mels + 2,), mel
+    else:
+        low, high = _hz_to_mel(limits)
+        edges = _mel_to_hz(np.linspace(low, high, spec.n_mels + 2))  # (mels + 2,), Hz
+    rising = (at - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - at) / np.diff(edges)[1:, None]
     triangles = np.maximum(0.0, np.minimum(rising, falling))  # (mels, bins), peak 1
+    if spec.mel_norm is None:
+        return triangles.astype(np.float32)
     area = 2.0 / (edges[2:] - edges[:-2])
     return (triangles * area[:, None]).astype(np.float32)
 
 
-def hann(length: int, padded_to: int) -> NDArray[np.float64]:
-    """The periodic Hann window of that length, centred in `padded_to` samples."""
-    window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(length) / length)
+def hann(length: int, padded_to: int, *, symmetric: bool = False) -> NDArray[np.float64]:
+    """The periodic or the symmetric Hann window of that length, centred in `padded_to` samples."""
+    period = max(length - 1, 1) if symmetric else length
+    window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(length) / period)
     left = (padded_to - length) // 2
     return np.pad(window, (left, padded_to - length - left))
 
@@ -224,11 +304,13 @@ class LogMel:
         if not np.isfinite(basis).all():
             raise SpecError("mel basis holds NaN or Inf; expected finite weights")
         self.spec = spec
-        self._window64 = hann(spec.win_length, spec.n_fft)
+        self._window64 = hann(spec.win_length, spec.n_fft, symmetric=spec.window == "hann_symmetric")
         self._window = self._window64.astype(np.float32)
         self._windowed = np.empty((0, spec.n_fft), np.float32)
         self._groups = _filter_groups(basis)
         self._least_share = basis.sum(axis=1) * np.float32(_FLOAT32_RANGE)  # (mels,)
+        # Mel power below which nothing of it is left after the logarithm.
+        self._least_power = 0.5 * spec.amin if spec.log_offset is None else _BELOW_OFFSET * spec.log_offset
 
     def __call__(
         self, waveform: NDArray[np.floating], *, out: NDArray[np.float32] | None = None
@@ -237,11 +319,11 @@ class LogMel:
 
         Args:
             waveform: shape (samples,) or (batch, samples), finite, nominally within [-1, 1]; at least
-                n_fft / 2 + 1 samples, which is what reflection needs. NaN or Inf gives NaN.
+                `spec.least_samples`, which is what reflection needs. NaN or Inf gives NaN.
             out: where to put the result, C-contiguous float32 of the result's shape.
 
         Returns:
-            Decibels, shape (frames, n_mels) or (batch, frames, n_mels), float32.
+            Decibels, or what the spec makes of them, shape (frames, n_mels) or (batch, frames, n_mels), float32.
 
         Raises:
             AudioError: wrong rank or dtype, or too short.
@@ -251,7 +333,7 @@ class LogMel:
             raise AudioError(f"waveform of dtype {waveform.dtype}; expected float samples in [-1, 1]")
         if waveform.ndim not in (1, 2):
             raise AudioError(f"waveform of shape {waveform.shape}; expected (samples,) or (batch, samples)")
-        samples, least = waveform.shape[-1], self.spec.n_fft // 2 + 1
+        samples, least = waveform.shape[-1], self.spec.least_samples
         if samples < least:
             raise AudioError(f"waveform of {samples} samples; expected at least {least}; pad it with zeros")
         shape = (*waveform.shape[:-1], self.spec.frames(samples), self.spec.n_mels)
@@ -266,13 +348,31 @@ class LogMel:
 
     def _one(self, signal: NDArray[np.float32], out: NDArray[np.float32]) -> None:
         spec = self.spec
-        padded = np.pad(signal, spec.n_fft // 2, mode="reflect")
-        frames = sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]  # (frames, n_fft), a view
+        exact = frames = self._frames(signal)  # (frames, n_fft), a view
+        if spec.pre_emphasis:
+            # In float64: the rounding of float32 alone is 2e-3 dB in the quiet bands beside a full-scale tone.
+            samples = signal.astype(np.float64)
+            emphasised = samples[1:] - spec.pre_emphasis * samples[:-1]
+            exact, frames = self._frames(emphasised), self._frames(emphasised.astype(np.float32))
         block = min(_BLOCK_FRAMES, len(frames))
         if len(self._windowed) < block:
             self._windowed = np.empty((block, spec.n_fft), np.float32)
         for start in range(0, len(frames), block):
-            self._power_mel(frames[start : start + block], out[start : start + block])
+            stop = start + block
+            self._power_mel(frames[start:stop], out[start:stop], exact[start:stop])
+        if spec.log_offset is None:
+            self._decibels(out)
+        else:
+            np.add(out, np.float32(spec.log_offset), out=out)
+            np.log(out, out=out)
+        if spec.affine is not None:
+            offset, scale = spec.affine
+            np.add(out, np.float32(offset), out=out)
+            np.divide(out, np.float32(scale), out=out)
+
+    def _decibels(self, out: NDArray[np.float32]) -> None:
+        """Power mel to decibels, in place."""
+        spec = self.spec
         at_floor = out <= np.float32(spec.amin)
         np.maximum(out, np.float32(spec.amin), out=out)
         np.log10(out, out=out)
@@ -280,7 +380,13 @@ class LogMel:
         # A float32 log10 may round the floor itself by one unit; silence is exactly the floor.
         np.copyto(out, np.float32(10.0 * math.log10(spec.amin)), where=at_floor)
 
-    def _power_mel(self, frames: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    def _frames(self, signal: NDArray[np.floating]) -> NDArray[Any]:
+        """The frames of the padded signal, (frames, n_fft), a view, in the signal's own precision."""
+        padded = np.pad(signal, self.spec.n_fft // 2, mode="reflect")
+        return sliding_window_view(padded, self.spec.n_fft)[:: self.spec.hop_length]
+
+    def _power_mel(self, frames: NDArray[np.float32], out: NDArray[np.float32], exact: NDArray[np.floating]) -> None:
+        """The power mel of frames (frames, n_fft), which `exact` has in the best precision there is."""
         windowed = np.multiply(frames, self._window, out=self._windowed[: len(frames)])
         energy = np.vecdot(windowed, windowed)  # (frames,)
         # re² and im² side by side, (frames, 2 · bins): the basis has every weight twice, so that the
@@ -288,11 +394,11 @@ class LogMel:
         squares = scipy.fft.rfft(windowed, overwrite_x=True).view(np.float32)
         np.square(squares, out=squares)
         self._apply_basis(squares, out)
-        unresolved = (out < energy[:, None] * self._least_share) & (out > 0.5 * self.spec.amin)
+        unresolved = (out < energy[:, None] * self._least_share) & (out > self._least_power)
         if len(rows := np.flatnonzero(unresolved.any(axis=1))):
-            out[rows] = self._exact_power_mel(frames, rows)
+            out[rows] = self._exact_power_mel(exact, rows)
 
-    def _exact_power_mel(self, frames: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    def _exact_power_mel(self, frames: NDArray[np.floating], rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """The power mel of some frames by way of a float64 FFT."""
         mel = np.empty((len(rows), self.spec.n_mels), np.float32)
         for start in range(0, len(rows), _EXACT_BLOCK_FRAMES):
@@ -333,3 +439,24 @@ PANNS_16K = FrontEndSpec(
 """Front end of Cnn14_16k."""
 PANNS_8K = FrontEndSpec(sample_rate=8000, n_fft=256, win_length=256, hop_length=80, n_mels=64, fmin=50.0, fmax=4000.0)
 """Front end of Cnn14_8k."""
+EFFICIENTAT_32K = FrontEndSpec(
+    sample_rate=32000,
+    n_fft=1024,
+    win_length=800,
+    hop_length=320,
+    n_mels=128,
+    fmin=0.0,
+    fmax=15000.0,
+    window="hann_symmetric",
+    mel_scale="kaldi",
+    mel_norm=None,
+    log="ln",
+    amin=0.0,
+    log_offset=1e-5,
+    pre_emphasis=0.97,
+    affine=(4.5, 5.0),
+)
+"""Front end of EfficientAT's mn04_as … mn40_as (Schmid et al. 2023, https://arxiv.org/abs/2211.04772).
+
+Pre-emphasis loses a sample: 10 s are 1000 frames, where PANNs have 1001.
+"""

@@ -235,13 +235,13 @@ def compare_outputs(
 ) -> list[Check]:
     """The gpu_fp16 stage: a check per output, over all runs.
 
-    The gate's bound is on probabilities; for any other output it is a share of the output's spread.
+    The gate's bound is on probabilities, clip-wise and frame-wise; for any other output on a share of its spread.
 
     Args:
         got, references, half: as for `gpu_check`.
     """
     gates = {
-        name: GATES["gpu_fp16"] if name == "probs" else replace(GATES["gpu_fp16"], relative=True)
+        name: GATES["gpu_fp16"] if name in ("probs", "framewise") else replace(GATES["gpu_fp16"], relative=True)
         for name in references[0]
     }
 
@@ -387,8 +387,8 @@ def _run_child(folder: Path, timeout: float) -> str:
     if code < 0:
         return f"the process crashed with {signal.Signals(-code).name}"
     if code > 0:
-        last = (_text(folder / "printed.log").strip().splitlines() or ["no message"])[-1]
-        return f"the process failed: {last}"
+        printed = [line for line in _text(folder / "printed.log").splitlines() if line and not line.startswith("INFO")]
+        return f"the process failed: {printed[-1] if printed else 'no message'}"
     return ""
 
 

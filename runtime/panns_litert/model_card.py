@@ -78,11 +78,21 @@ Tools: {versions}. Model file: `{model_file}`.
 
 def _front_end(manifest: Manifest) -> str:
     spec = manifest.front_end
+    if manifest.log_mel == "none":
+        unused = manifest.file("mel_basis")
+        return f"""The network takes samples, {spec.sample_rate} Hz mono, and has no log-mel: `{unused}` is not used.
+A clip of {manifest.clip_seconds:g} s is {manifest.clip_samples} samples."""
     by = "The host computes the log-mel" if manifest.graph == "logmel" else "The graph takes samples and computes"
-    return f"""{by}: {spec.sample_rate} Hz mono, {spec.window} window of {spec.win_length} samples in an
+    if spec.log == "ln":
+        offset, scale = spec.affine or (0.0, 1.0)
+        log = f"(ln(mel + {spec.log_offset or 0.0:g}) + {offset:g}) / {scale:g}"
+    else:
+        log = f"10·log10(max(mel, {spec.amin:g}))"
+    emphasis = f"pre-emphasis {spec.pre_emphasis:g}, " if spec.pre_emphasis else ""
+    return f"""{by}: {spec.sample_rate} Hz mono, {emphasis}{spec.window} window of {spec.win_length} samples in an
 FFT of {spec.n_fft}, hop {spec.hop_length}, centred with {spec.pad_mode} padding, power {spec.power:g},
 {spec.n_mels} {spec.mel_scale} mels {spec.fmin:g}–{spec.fmax:g} Hz (`{manifest.file("mel_basis")}`, float32
-little-endian, [{spec.n_mels}, {spec.bins}]), 10·log10(max(mel, {spec.amin:g})).
+little-endian, [{spec.n_mels}, {spec.bins}]), {log}.
 A clip of {manifest.clip_seconds:g} s is {manifest.clip_samples} samples, {manifest.frames} frames."""
 
 

@@ -49,6 +49,7 @@ class Tagging:
         tags: highest first, as asked for by `top` and `threshold`.
         probs: (classes,) float32, all of them.
         embedding: (dim,) float32.
+        framewise: (frames, classes) float32, probabilities over the clip, of networks that have them; else None.
         seconds: length of the recording.
         used_seconds: how much of it the model heard; less than `seconds` if it was too long.
         front_end_ms, model_ms: how long each took.
@@ -61,6 +62,7 @@ class Tagging:
     tags: tuple[Tag, ...]
     probs: NDArray[np.float32]
     embedding: NDArray[np.float32]
+    framewise: NDArray[np.float32] | None
     seconds: float
     used_seconds: float
     front_end_ms: float
@@ -214,7 +216,8 @@ class Tagger:
         if not isinstance(threshold, (int, float, np.number)) or not 0.0 <= threshold <= 1.0:
             raise AudioError(f"threshold = {threshold!r}; expected a number, 0 … 1")
         clip, source = self._read(audio, sample_rate)
-        probs, embedding, front_end_ms, model_ms = self._run(clip.waveform)
+        outputs, front_end_ms, model_ms = self._run(clip.waveform)
+        probs = outputs["probs"][0]
         used = min(clip.seconds, self.bundle.manifest.clip_seconds)
         if _is_truncated(clip.seconds, used):
             warnings.warn(
@@ -230,7 +233,8 @@ class Tagger:
             source=source,
             tags=tags,
             probs=probs,
-            embedding=embedding,
+            embedding=outputs["embedding"][0],
+            framewise=outputs["framewise"][0] if "framewise" in outputs else None,
             seconds=clip.seconds,
             used_seconds=used,
             front_end_ms=front_end_ms,
@@ -249,7 +253,7 @@ class Tagger:
             raise AudioError("samples without a sample rate; expected tag(samples, sample_rate=…)")
         return from_array(audio, sample_rate, sample_rate=rate, max_seconds=seconds), "array"
 
-    def _run(self, waveform: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], float, float]:
+    def _run(self, waveform: NDArray[np.float32]) -> tuple[Outputs, float, float]:
         start = time.perf_counter()
         self._clip[: len(waveform)] = waveform
         self._clip[len(waveform) :] = 0.0
@@ -261,7 +265,7 @@ class Tagger:
         middle = time.perf_counter()
         outputs = self._run_engine()
         end = time.perf_counter()
-        return outputs["probs"][0], outputs["embedding"][0], 1e3 * (middle - start), 1e3 * (end - middle)
+        return outputs, 1e3 * (middle - start), 1e3 * (end - middle)
 
     def _run_engine(self) -> Outputs:
         try:

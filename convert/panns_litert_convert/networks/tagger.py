@@ -18,9 +18,11 @@ class AudioTagger(nn.Module):
     Attributes:
         graph: what it takes, and the name of its graph's input: "logmel", (batch, 1, frames, mels), or
             "waveform", (batch, samples).
+        has_log_mel: of one that takes samples, whether it computes a log-mel of them.
     """
 
     graph: ClassVar[str]
+    has_log_mel: ClassVar[bool] = False
 
     @abstractmethod
     def embed(self, x: Tensor) -> Tensor:
@@ -35,6 +37,10 @@ class AudioTagger(nn.Module):
         embedding = self.embed(x)
         logits = self.logits(embedding)
         return {"logits": logits, "embedding": embedding, "probs": torch.sigmoid(logits)}
+
+    def for_export(self, *, samples: int) -> nn.Module:
+        """What a graph for a waveform of that many samples is made from: this network, unless it says otherwise."""
+        return self
 
     def _outputs(self, x: Tensor) -> dict[str, Tensor]:
         found = self.trace(x)

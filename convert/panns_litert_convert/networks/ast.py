@@ -1,0 +1,277 @@
+"""AST, the Audio Spectrogram Transformer, written for export; its state-dict keys are those of the hub's files.
+
+Gong, Chung, Glass: AST: Audio Spectrogram Transformer, Interspeech 2021, https://arxiv.org/abs/2104.01778,
+figure 1 and section 2.1. The keys are those of MIT/ast-finetuned-audioset-10-10-0.4593 and of what transformers'
+ASTForAudioClassification.save_pretrained writes; since version 5 its modules in memory have other names.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from panns_litert.errors import CheckpointError, ModelError
+from panns_litert_convert.networks.tagger import LogmelTagger
+
+PATCH, STRIDE, TOKENS = 16, 10, 2
+"""Side of a patch and distance between patches, in mel bands and in frames; tokens before the patches."""
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer norm for float16: the same result, with no square that overflows or underflows.
+
+    A GPU's plain layer norm breaks where a value is 256 and more from its token's mean, for its square exceeds
+    65504, and loses digits below 0.005. Divided by the token's largest deviation first, the mean square
+    is within [1 / hidden, 1] whatever the scale. The original's epsilon, 1e-12, is left out: it changes 1e-5 of
+    the result where a token's deviation is 2e-4, and no token of a trained network is that flat.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x - x.mean(-1, keepdim=True)  # (..., hidden)
+        x = x / x.abs().amax(-1, keepdim=True)
+        return x * (x * x).mean(-1, keepdim=True).rsqrt() * self.weight + self.bias
+
+
+class Embeddings(nn.Module):
+    """Patches of the log-mel as tokens, behind a class and a distillation token, with their positions."""
+
+    def __init__(self, *, hidden: int, frames: int, n_mels: int) -> None:
+        super().__init__()
+        self.rows, self.columns = ((n - PATCH) // STRIDE + 1 for n in (n_mels, frames))
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, hidden))
+        self.distillation_token = nn.Parameter(torch.zeros(1, 1, hidden))
+        self.position_embeddings = nn.Parameter(torch.zeros(1, TOKENS + self.rows * self.columns, hidden))
+        self.patch_embeddings = nn.ModuleDict({"projection": nn.Conv2d(1, hidden, PATCH, STRIDE)})
+
+    def forward(self, logmel: Tensor) -> Tensor:
+        """Log-mel (batch, 1, frames, mels) to tokens (batch, 2 + patches, hidden)."""
+        projection = cast(nn.Conv2d, self.patch_embeddings["projection"])
+        # Pairs of mel bands as channels: a view, and it makes the product a plain convolution. The original's
+        # kernel has bands before frames, and its patches run along the frames first. Attention does not care
+        # for the order of its tokens, so constants are transposed here, their positions, and no data.
+        batch, _, frames, n_mels = logmel.shape
+        pairs = logmel.reshape(batch, frames, n_mels // 2, 2).permute(0, 3, 1, 2)  # (batch, 2, frames, mels / 2)
+        kernel = projection.weight.reshape(-1, PATCH // 2, 2, PATCH).permute(0, 2, 3, 1)  # (hidden, 2, 16, 8)
+        x = F.conv2d(pairs, kernel, projection.bias, (STRIDE, STRIDE // 2))  # (batch, hidden, columns, rows)
+        x = x.permute(0, 2, 3, 1).flatten(1, 2)  # (batch, patches, hidden)
+        first, rest = self.position_embeddings[:, :TOKENS], self.position_embeddings[:, TOKENS:]
+        rest = rest.reshape(1, self.rows, self.columns, -1).transpose(1, 2).flatten(1, 2)
+        first = first + torch.cat((self.cls_token, self.distillation_token), 1)
+        # For one clip the inner list has one element; expand() would leave a BROADCAST_TO, which GPUs refuse.
+        return torch.cat((torch.cat([first] * batch), x + rest), 1)
+
+
+class Layer(nn.Module):
+    """Attention, then a perceptron on every token; each on normalised tokens and added to what came in."""
+
+    def __init__(self, *, hidden: int, heads: int, intermediate: int) -> None:
+        super().__init__()
+        self.heads = heads
+        projections = nn.ModuleDict({name: nn.Linear(hidden, hidden) for name in ("query", "key", "value")})
+        self.attention = nn.ModuleDict({"attention": projections, "output": _dense(hidden, hidden)})
+        self.intermediate = _dense(hidden, intermediate)
+        self.output = _dense(intermediate, hidden)
+        self.layernorm_before = LayerNorm(hidden)
+        self.layernorm_after = LayerNorm(hidden)
+
+    def forward(self, x: Tensor, *, wanted: int) -> Tensor:
+        """Tokens (batch, tokens, hidden) to the first `wanted` of the next layer's (batch, wanted, hidden)."""
+        x = x[:, :wanted] + self._attend(self.layernorm_before(x), wanted)
+        wide = F.gelu(self.intermediate["dense"](self.layernorm_after(x)))  # (batch, wanted, intermediate)
+        return x + self.output["dense"](wide)  # type: ignore[no-any-return]
+
+    def _attend(self, x: Tensor, wanted: int) -> Tensor:
+        """What the first `wanted` tokens gather from all (batch, tokens, hidden): (batch, wanted, hidden)."""
+        query = self._project("query", x[:, :wanted])  # (batch · heads, wanted, dim)
+        key, value = self._project("key", x), self._project("value", x)  # (batch · heads, tokens, dim)
+        # Scaled before the product: that is less work, and leaves float16 more room.
+        scores = (query * query.shape[2] ** -0.5) @ key.transpose(1, 2)  # (batch · heads, wanted, tokens)
+        gathered = (scores.softmax(2) @ value).transpose(0, 1)  # (wanted, batch · heads, dim)
+        x = gathered.reshape(wanted, *x.shape[::2]).transpose(0, 1)  # (batch, wanted, hidden)
+        return self.get_submodule("attention.output.dense")(x)  # type: ignore[no-any-return]
+
+    def _project(self, name: str, x: Tensor) -> Tensor:
+        """(batch, tokens, hidden) to (batch · heads, tokens, dim).
+
+        Of rank 3, matrix products need no reshapes; and where the batch is one the first transpose is no operator.
+        """
+        batch, tokens, hidden = x.shape
+        x = self.get_submodule(f"attention.attention.{name}")(x).transpose(0, 1)  # (tokens, batch, hidden)
+        return x.reshape(tokens, batch * self.heads, hidden // self.heads).transpose(0, 1)
+
+
+class Ast(LogmelTagger):
+    """AST-B/16 with overlapping patches. Log-mel as `AstFbank` makes it; float16's range is enough for it.
+
+    Args:
+        classes: number of classes, ≥ 1.
+        hidden: length of a token and of the embedding, a multiple of heads.
+        layers: number of layers, ≥ 1.
+        heads: attention heads of a layer, ≥ 1.
+        intermediate: hidden units of a layer's perceptron, ≥ 1.
+        frames: of the log-mel, ≥ 16; no other length fits, for every patch has a position of its own.
+        n_mels: mel bands of the log-mel, ≥ 16 and even. All as in the original by default (86.6 M parameters).
+
+    Raises:
+        ModelError: a size is outside its range.
+    """
+
+    def __init__(
+        self,
+        classes: int = 527,
+        *,
+        hidden: int = 768,
+        layers: int = 12,
+        heads: int = 12,
+        intermediate: int = 3072,
+        frames: int = 1024,
+        n_mels: int = 128,
+    ) -> None:
+        super().__init__()
+        counts_ok = min(hidden, layers, heads, intermediate, classes) >= 1
+        if not counts_ok or hidden % heads or n_mels % 2 or min(frames, n_mels) < PATCH:
+            raise ModelError(
+                f"AST with hidden = {hidden}, heads = {heads}, layers = {layers}, intermediate = {intermediate}, "
+                f"frames = {frames}, n_mels = {n_mels}, classes = {classes}; expected hidden a multiple of heads, "
+                f"n_mels even, frames and n_mels ≥ {PATCH}, the others ≥ 1"
+            )
+        blocks = (Layer(hidden=hidden, heads=heads, intermediate=intermediate) for _ in range(layers))
+        self.audio_spectrogram_transformer = nn.ModuleDict(
+            {
+                "embeddings": Embeddings(hidden=hidden, frames=frames, n_mels=n_mels),
+                "encoder": nn.ModuleDict({"layer": nn.ModuleList(blocks)}),
+                "layernorm": LayerNorm(hidden),
+            }
+        )
+        self.classifier = nn.ModuleDict({"layernorm": LayerNorm(hidden), "dense": nn.Linear(hidden, classes)})
+
+    def embed(self, logmel: Tensor) -> Tensor:
+        """Log-mel (batch, 1, frames, mels), normalised, to the embedding (batch, hidden)."""
+        body = self.audio_spectrogram_transformer
+        *before, last = body.get_submodule("encoder.layer").children()
+        x: Tensor = body["embeddings"](logmel)
+        for layer in before:
+            x = layer(x, wanted=x.shape[1])  # (batch, 2 + patches, hidden)
+        # Only two of the last layer's tokens are looked at.
+        x = body["layernorm"](last(x, wanted=TOKENS))  # (batch, 2, hidden)
+        return x.mean(1)
+
+    def logits(self, embedding: Tensor) -> Tensor:
+        """Embedding (batch, hidden) to logits (batch, classes)."""
+        return self.classifier["dense"](self.classifier["layernorm"](embedding))  # type: ignore[no-any-return]
+
+
+def _dense(inputs: int, outputs: int) -> nn.ModuleDict:
+    return nn.ModuleDict({"dense": nn.Linear(inputs, outputs)})
+
+
+FILES = ("model.safetensors", "pytorch_model.bin")
+"""What a checkpoint of the hub may be called, best first."""
+
+# Of a config.json: what sizes the network, and what the network has no choice of. Absent means as in the original.
+_SIZES = {
+    "hidden_size": "hidden",
+    "num_hidden_layers": "layers",
+    "num_attention_heads": "heads",
+    "intermediate_size": "intermediate",
+    "max_length": "frames",
+    "num_mel_bins": "n_mels",
+}
+_FIXED = {
+    "model_type": "audio-spectrogram-transformer",
+    "patch_size": PATCH,
+    "frequency_stride": STRIDE,
+    "time_stride": STRIDE,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+    "qkv_bias": True,
+}
+
+
+def load_ast(path: Path, *, classes: int = 527) -> Ast:
+    """AST with the weights of a local checkpoint, strictly: every tensor, and no other.
+
+    Args:
+        path: a folder with model.safetensors or pytorch_model.bin, or such a file. A config.json beside
+            it sizes the network and is checked; without one it has to be the original's size.
+        classes: how many it must have.
+
+    Returns:
+        The network, float32, in eval mode.
+
+    Raises:
+        CheckpointError: naming the file, and what is missing, unknown or of another shape.
+    """
+    file = next((path / name for name in FILES if (path / name).is_file()), path)
+    if not file.is_file():
+        raise CheckpointError(f"{path}: no checkpoint there; expected {' or '.join(FILES)} of the hub's AST")
+    tensors = _read(file)
+    try:
+        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
+            network = Ast(classes, **_sizes(file.with_name("config.json")))
+    except ModelError as error:
+        raise CheckpointError(f"{file.with_name('config.json')}: {error}") from error
+    expected = network.state_dict()
+    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    wrong = {
+        "missing": [key for key in expected if key not in tensors],
+        "unknown": [key for key in tensors if key not in expected],
+        "shapes": [
+            f"{key} {shapes[key]} instead of {tuple(tensor.shape)}"
+            for key, tensor in expected.items()
+            if key in tensors and shapes[key] != tuple(tensor.shape)
+        ],
+        "NaN or Inf": [key for key, tensor in tensors.items() if not tensor.isfinite().all()],
+    }
+    if parts := [f"{what}: {_some(names)}" for what, names in wrong.items() if names]:
+        raise CheckpointError(f"{file}: not the weights of this AST: {'; '.join(parts)}")
+    network.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=True, assign=True)
+    return network.eval()
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file; nothing in it is executed."""
+    try:
+        data = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file}: cannot be read ({error}); fetch it again") from error
+    except Exception as error:  # a damaged pickle can fail in any way
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise CheckpointError(f"{file}: not a checkpoint, or a damaged one ({reason}); fetch it again") from error
+    if not isinstance(data, dict) or not all(
+        isinstance(tensor, Tensor) and tensor.layout is torch.strided and tensor.is_floating_point()
+        for tensor in data.values()
+    ):
+        raise CheckpointError(f"{file}: holds no state dict; expected named tensors of floats and nothing else")
+    return {str(key): tensor for key, tensor in data.items()}
+
+
+def _sizes(file: Path) -> dict[str, int]:
+    """The network's options as a config.json has them; none if there is no such file."""
+    if not file.is_file():
+        return {}
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: cannot be read ({error}); fetch it again") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{file}: {type(config).__name__}; expected an object with named settings")
+    for name, only in _FIXED.items():
+        if config.get(name, only) != only:
+            raise CheckpointError(f"{file}: {name} = {config[name]!r}; expected {only!r}: the only one implemented")
+    sizes = {option: config[name] for name, option in _SIZES.items() if name in config}
+    for option, value in sizes.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise CheckpointError(f"{file}: {option} = {value!r}; expected a whole number ≥ 1")
+    return sizes
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,467 @@
+"""AST: the network and its loader against transformers' own, a graph that phones' GPUs take, and the fbank."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from transformers.audio_utils import mel_filter_bank
+from transformers.core_model_loading import revert_weight_conversion
+
+from panns_litert.ast_frontend import DEVIATION, MEAN, AstFbank, fbank_basis
+from panns_litert.engine import CpuEngine
+from panns_litert.errors import AudioError, CheckpointError, ModelError, SpecError
+from panns_litert.gpu import GpuReport, gpu_check
+from panns_litert.tagger import demo_audio
+from panns_litert_convert.export import cast_fp16, export_fp32
+from panns_litert_convert.networks import ast
+from panns_litert_convert.networks.ast import Ast, load_ast
+from panns_litert_convert.references import front_end_sounds
+
+CLASSES = 11
+SMALL = {"hidden": 64, "layers": 2, "heads": 4, "intermediate": 96, "frames": 96, "n_mels": 128}
+
+RELATIVE = 1e-5
+"""Largest error against transformers, as a share of the output's spread."""
+
+GATES = {"fp32": 1e-4, "fp16": 5e-3}
+"""Largest error of a probability, by the precision of the .tflite."""
+
+
+def randomise(network: nn.Module, *, outlier: float = 0.0) -> None:
+    """Random weights in which every parameter counts; optionally one huge value in every token."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if "token" in name or "position" in name or name.endswith("bias"):
+                weight.normal_(0, 0.2, generator=generator)
+            elif weight.dim() == 1:  # the scales of layer norms
+                weight.uniform_(0.8, 1.2, generator=generator)
+            else:
+                weight.normal_(0, weight[0].numel() ** -0.5, generator=generator)
+            if "position" in name:
+                weight[..., 3] += outlier
+
+
+def logmels(clips: int, *, frames: int = 96, seed: int = 1) -> Tensor:
+    """What the network gets from its front end: mean about 0, deviation 0.5 (clips, 1, frames, 128)."""
+    return 0.5 * torch.randn(clips, 1, frames, 128, generator=torch.Generator().manual_seed(seed))
+
+
+@dataclass(frozen=True)
+class Original:
+    """transformers' model with random weights, what it makes of two clips, and the folder that it wrote."""
+
+    folder: Path
+    logmel: Tensor
+    outputs: dict[str, Tensor]
+    in_memory: dict[str, Tensor]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
+    config = ASTConfig(
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=96,
+        max_length=96,
+        num_mel_bins=128,
+        num_labels=CLASSES,
+    )
+    model = ASTForAudioClassification(config).eval()
+    randomise(model)
+    folder = tmp_path_factory.mktemp("ast")
+    model.save_pretrained(folder)
+    logmel = logmels(2)
+    with torch.inference_mode():
+        outputs = {
+            "logits": model(logmel[:, 0]).logits,
+            "embedding": model.audio_spectrogram_transformer(logmel[:, 0]).pooler_output,
+        }
+    return Original(folder, logmel, outputs, model.state_dict())
+
+
+def shares(network: Ast, original: Original) -> dict[str, float]:
+    """Errors of a network against transformers, as shares of the outputs' spreads."""
+    with torch.inference_mode():
+        got = network.trace(original.logmel)
+    return {
+        name: float((got[name] - want).abs().max() / (want.max() - want.min()))
+        for name, want in original.outputs.items()
+    }
+
+
+def test_full_size_keys_and_shapes_are_those_of_the_hub() -> None:
+    with torch.device("meta"):
+        model, ours = ASTForAudioClassification(ASTConfig(num_labels=527)), Ast().state_dict()
+    theirs = revert_weight_conversion(model, model.state_dict())  # the names that save_pretrained writes
+    assert {key: t.shape for key, t in ours.items()} == {key: t.shape for key, t in theirs.items()}
+    assert sum(t.numel() for t in ours.values()) == 86_594_063
+    # As a published checkpoint has them, whatever transformers does with names in memory.
+    assert "audio_spectrogram_transformer.encoder.layer.11.attention.attention.query.weight" in ours
+
+
+@pytest.mark.parametrize("file", ast.FILES)
+def test_outputs_are_those_of_transformers(original: Original, file: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((original.folder / "config.json").read_bytes())
+    state = load_file(original.folder / "model.safetensors")
+    if file.endswith(".bin"):
+        torch.save(state, tmp_path / file)
+    else:
+        save_file(state, tmp_path / file)
+    for path in (tmp_path, tmp_path / file):
+        errors = shares(load_ast(path, classes=CLASSES), original)
+        print(file, errors)
+        assert max(errors.values()) <= RELATIVE
+
+
+def _tanh_gelu(network: Ast, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(F, "gelu", partial(F.gelu, approximate="tanh"))
+
+
+def _another_order_of_patches(network: Ast, patch: pytest.MonkeyPatch) -> None:
+    embeddings = network.audio_spectrogram_transformer["embeddings"]
+    embeddings.rows, embeddings.columns = embeddings.columns, embeddings.rows
+
+
+def _another_scale(network: Ast, patch: pytest.MonkeyPatch) -> None:
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if "query" in name:
+                weight *= 1.001
+
+
+def _tokens_swapped(network: Ast, patch: pytest.MonkeyPatch) -> None:
+    embeddings = network.audio_spectrogram_transformer["embeddings"]
+    embeddings.cls_token, embeddings.distillation_token = embeddings.distillation_token, embeddings.cls_token
+
+
+def _common_epsilon(network: Ast, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ast.LayerNorm, "forward", lambda self, x: F.layer_norm(x, x.shape[-1:], self.weight, self.bias, 1e-3))
+
+
+@pytest.mark.parametrize(
+    "alter", [_tanh_gelu, _another_order_of_patches, _another_scale, _tokens_swapped, _common_epsilon]
+)
+def test_another_network_is_told_apart(
+    original: Original, alter: Callable[[Ast, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = load_ast(original.folder, classes=CLASSES)
+    alter(network, monkeypatch)
+    errors = shares(network, original)
+    print(errors)
+    assert min(errors.values()) > 2 * RELATIVE
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_layer_norm_is_the_plain_one(scale: float) -> None:
+    norm, plain = ast.LayerNorm(64), nn.LayerNorm(64, 1e-12)
+    randomise(norm)
+    plain.load_state_dict(norm.state_dict())
+    x = scale * torch.randn(5, 7, 64, generator=torch.Generator().manual_seed(2))
+    assert torch.allclose(norm(x), plain(x), atol=3e-6, rtol=0)
+
+
+def test_sizes_that_cannot_be() -> None:
+    for options in ({"heads": 5}, {"heads": 0}, {"n_mels": 127}, {"frames": 15}, {"layers": 0}):
+        with pytest.raises(ModelError, match="expected hidden a multiple of heads, n_mels even"):
+            Ast(**(SMALL | options))
+
+
+# ---- loading
+
+
+def _edited(original: Original, folder: Path, edit: Callable[[dict[str, Tensor]], object]) -> Path:
+    state = load_file(original.folder / "model.safetensors")
+    edit(state)
+    save_file(state, folder / "model.safetensors")
+    (folder / "config.json").write_bytes((original.folder / "config.json").read_bytes())
+    return folder
+
+
+_QUERY = "audio_spectrogram_transformer.encoder.layer.1.attention.attention.query.weight"
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda state: state.pop(_QUERY), f"missing: {_QUERY}$"),
+        (lambda state: state.update(extra=torch.zeros(1)), "unknown: extra$"),
+        (lambda state: state.update({_QUERY: torch.zeros(64, 63)}), r"query.weight \(64, 63\) instead of \(64, 64\)$"),
+        (lambda state: state[_QUERY].fill_(float("nan")), f"NaN or Inf: {_QUERY}$"),
+        (lambda state: state.update({_QUERY: torch.zeros(64, 64, dtype=torch.int8)}), "holds no state dict"),
+    ],
+)
+def test_tensors_that_are_not_asts(
+    original: Original, tmp_path: Path, edit: Callable[[dict[str, Tensor]], object], message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        load_ast(_edited(original, tmp_path, edit), classes=CLASSES)
+
+
+def test_names_in_transformers_memory_are_refused_by_name(original: Original, tmp_path: Path) -> None:
+    torch.save(original.in_memory, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_bytes((original.folder / "config.json").read_bytes())
+    with pytest.raises(CheckpointError, match=r"missing: .*encoder\.layer\.0.*unknown: .*layers\.0\.attention\.q_proj"):
+        load_ast(tmp_path, classes=CLASSES)
+
+
+def test_another_number_of_classes(original: Original) -> None:
+    with pytest.raises(CheckpointError, match=r"classifier.dense.weight \(11, 64\) instead of \(527, 64\)"):
+        load_ast(original.folder)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"hidden_act": "gelu_new"}, "hidden_act = 'gelu_new'; expected 'gelu'"),
+        ({"layer_norm_eps": 1e-6}, "layer_norm_eps = 1e-06; expected 1e-12"),
+        ({"time_stride": 8}, "time_stride = 8; expected 10"),
+        ({"num_attention_heads": 3}, "expected hidden a multiple of heads"),
+        ({"max_length": "96"}, "frames = '96'; expected a whole number"),
+        ({"num_attention_heads": 0}, "heads = 0; expected a whole number"),
+    ],
+)
+def test_settings_that_the_network_has_not(
+    original: Original, tmp_path: Path, setting: dict[str, Any], message: str
+) -> None:
+    folder = _edited(original, tmp_path, lambda state: None)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | setting
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=rf"config\.json: .*{message}"):
+        load_ast(folder, classes=CLASSES)
+
+
+def test_files_that_cannot_be_read(original: Original, tmp_path: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"no checkpoint there; expected model\.safetensors or pytorch_model\.bin"
+    ):
+        load_ast(tmp_path)
+    for name in ast.FILES:
+        (tmp_path / name).write_bytes(b"no tensors")
+        with pytest.raises(CheckpointError, match=f"{name}: .*fetch it again"):
+            load_ast(tmp_path)
+        (tmp_path / name).unlink()
+    folder = _edited(original, tmp_path, lambda state: None)
+    for text in ("{", "[]"):
+        (folder / "config.json").write_text(text, encoding="utf-8")
+        with pytest.raises(CheckpointError, match=r"config\.json"):
+            load_ast(folder, classes=CLASSES)
+
+
+# ---- export
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An AST as .tflite, and what PyTorch makes of some clips."""
+
+    files: dict[str, Path]
+    inputs: list[dict[str, NDArray[np.float32]]]
+    outputs: list[dict[str, NDArray[np.float32]]]
+
+    def on_gpu(self, precision: str) -> GpuReport:
+        return gpu_check(self.files[precision], inputs=self.inputs, references=self.outputs, audit=False)
+
+
+def export(network: nn.Module, folder: Path, *, clips: int = 2, frames: int = 96) -> Exported:
+    inputs = logmels(clips, frames=frames).split(1)
+    with torch.inference_mode():
+        outputs = [{name: values.numpy() for name, values in network(x).items()} for x in inputs]
+    files = {"fp32": folder / "ast_fp32.tflite", "fp16": folder / "ast_fp16.tflite"}
+    export_fp32(network, {"logmel": inputs[0]}, files["fp32"], log=folder / "log")
+    cast_fp16(files["fp32"], files["fp16"], log=folder / "log")
+    return Exported(files, [{"logmel": x.numpy()} for x in inputs], outputs)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """With a value in every token whose square is no float16."""
+    network = Ast(CLASSES, **SMALL).eval()
+    randomise(network, outlier=300.0)
+    return export(network, tmp_path_factory.mktemp("exported"))
+
+
+def probs_error(exported: Exported, precision: str) -> float:
+    engine = CpuEngine(exported.files[precision], threads=1)
+    assert list(engine.outputs) == ["probs", "embedding"]
+    return max(
+        float(np.abs(engine.run(values)["probs"] - want["probs"]).max())
+        for values, want in zip(exported.inputs, exported.outputs, strict=True)
+    )
+
+
+@pytest.mark.parametrize("precision", GATES)
+def test_tflite_is_the_network(exported: Exported, precision: str) -> None:
+    error = probs_error(exported, precision)
+    print(f"{precision}: {error:.2e}")
+    assert error <= GATES[precision]
+
+
+def test_graph_is_clean_for_a_gpu(exported: Exported) -> None:
+    """Nothing gathered, broadcast or selected, rank ≤ 4; data is transposed for the heads alone."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = Interpreter(str(exported.files["fp32"]), experimental_op_resolver_type=plain)
+    interpreter.allocate_tensors()
+    operators = [operator["op_name"] for operator in interpreter._get_ops_details()]
+    assert set(operators) <= {
+        "ABS", "ADD", "BATCH_MATMUL", "CONCATENATION", "CONV_2D", "DIV", "FULLY_CONNECTED", "GELU", "LOGISTIC", "MEAN",
+        "MUL", "REDUCE_MAX", "RESHAPE", "RSQRT", "SLICE", "SOFTMAX", "SUB", "TRANSPOSE",
+    }  # fmt: skip
+    counts = {name: operators.count(name) for name in ("BATCH_MATMUL", "CONV_2D", "GELU", "TRANSPOSE")}
+    assert counts == {"BATCH_MATMUL": 4, "CONV_2D": 1, "GELU": 2, "TRANSPOSE": 8}
+    assert max(len(tensor["shape"]) for tensor in interpreter.get_tensor_details()) <= 4
+
+
+@pytest.mark.usefixtures("vulkan")
+@pytest.mark.parametrize("precision", GATES)
+def test_whole_on_the_gpu(exported: Exported, precision: str) -> None:
+    report = exported.on_gpu(precision)
+    for check in report.checks:
+        print(f"{precision} {check.output}: {check.max_abs:.2e}, corr {check.corr}")
+    assert report.passed, report.why
+    assert report.resident
+    assert not report.refused
+
+
+@pytest.mark.usefixtures("vulkan")
+def test_a_plain_layer_norm_is_caught_on_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its squares overflow; the CPU is none the wiser."""
+    monkeypatch.setattr(
+        ast.LayerNorm, "forward", lambda self, x: F.layer_norm(x, x.shape[-1:], self.weight, self.bias, 1e-12)
+    )
+    network = Ast(CLASSES, **SMALL).eval()
+    randomise(network, outlier=300.0)
+    plain = export(network, tmp_path)
+    assert probs_error(plain, "fp16") <= GATES["fp16"]
+    report = plain.on_gpu("fp16")
+    print(report.why)
+    assert report.resident
+    assert not report.passed
+
+
+@pytest.mark.full
+def test_full_size(tmp_path: Path) -> None:
+    network = Ast().eval()
+    randomise(network)
+    full = export(network, tmp_path, clips=1, frames=1024)
+    assert full.files["fp16"].stat().st_size < 180e6
+    for precision, gate in GATES.items():
+        error = probs_error(full, precision)
+        print(f"{precision}: {error:.2e}, {full.files[precision].stat().st_size / 1e6:.0f} MB")
+        assert error <= gate
+
+
+# ---- front end
+
+FBANK_ERROR = 1e-6
+"""Against transformers' float64; normalised units, of which one is 40 dB."""
+
+
+def sounds() -> dict[str, NDArray[np.float32]]:
+    found = front_end_sounds(16000) | {f"demo {i}": clip for i, clip in enumerate(demo_audio(16000, 160000))}
+    rng = np.random.default_rng(3)
+    found["one frame"] = rng.standard_normal(400).astype(np.float32)
+    found["not quite two"] = rng.standard_normal(559).astype(np.float32)
+    found["too long"] = rng.standard_normal(11 * 16000).astype(np.float32)
+    return found
+
+
+@pytest.fixture(scope="module")
+def extracted() -> dict[str, NDArray[np.float32]]:
+    """What transformers makes of the sounds."""
+    extractor = ASTFeatureExtractor()
+    return {
+        name: np.asarray(extractor(sound, sampling_rate=16000, return_tensors="np")["input_values"][0])
+        for name, sound in sounds().items()
+    }
+
+
+def fbank_errors(fbank: AstFbank, extracted: dict[str, NDArray[np.float32]]) -> dict[str, float]:
+    return {name: float(np.abs(fbank(sound) - extracted[name]).max()) for name, sound in sounds().items()}
+
+
+def test_fbank_is_that_of_transformers(extracted: dict[str, NDArray[np.float32]]) -> None:
+    errors = fbank_errors(AstFbank(), extracted)
+    for name, error in errors.items():
+        print(f"{name}: {error:.1e}")
+    assert max(errors.values()) <= FBANK_ERROR
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PRE_EMPHASIS", 0.95), ("FLOOR", 1e-7), ("MEAN", -4.2), ("HOP_LENGTH", 161), ("FMIN", 25.0), ("N_FFT", 400)],
+)
+def test_another_fbank_is_told_apart(
+    name: str, value: float, extracted: dict[str, NDArray[np.float32]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"panns_litert.ast_frontend.{name}", value)
+    assert max(fbank_errors(AstFbank(), extracted).values()) > 10 * FBANK_ERROR
+
+
+def test_another_window_is_told_apart(extracted: dict[str, NDArray[np.float32]]) -> None:
+    fbank = AstFbank()
+    fbank._window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)  # periodic
+    assert max(fbank_errors(fbank, extracted).values()) > 10 * FBANK_ERROR
+
+
+def test_basis_is_that_of_transformers() -> None:
+    want = mel_filter_bank(
+        num_frequency_bins=257,
+        num_mel_filters=128,
+        min_frequency=20,
+        max_frequency=8000,
+        sampling_rate=16000,
+        mel_scale="kaldi",
+        triangularize_in_mel_space=True,
+    )
+    assert np.abs(fbank_basis() - want.T).max() <= 1e-7
+
+
+def test_padding_is_not_silence() -> None:
+    """What is not there is zero before it is normalised; what is silent is at the floor."""
+    logmel = AstFbank()(np.zeros(160000, np.float32))
+    assert logmel.shape == (1024, 128)
+    assert logmel.dtype == np.float32
+    assert np.allclose(logmel[:998], (np.log(2.0**-23) - MEAN) / (2 * DEVIATION), atol=1e-6)
+    assert np.allclose(logmel[998:], 0.467031, atol=1e-6)
+
+
+def test_batch_offset_and_nan() -> None:
+    fbank, rng = AstFbank(frames=20), np.random.default_rng(4)
+    batch = 0.1 * rng.standard_normal((2, 4000))
+    assert np.array_equal(fbank(batch), np.stack([fbank(clip) for clip in batch]))
+    assert np.allclose(fbank(batch + 0.25), fbank(batch), atol=1e-6)  # every frame's mean is removed
+    batch[0, 2000] = np.nan
+    bad = np.isnan(fbank(batch)).any(axis=2)  # (batch, frames)
+    assert np.flatnonzero(bad[0]).tolist() == [11, 12]  # samples 1760 … 2159 and 1920 … 2319; 10 ends at 1999
+    assert not bad[1].any()
+
+
+def test_fbank_refuses() -> None:
+    for waveform, message in (
+        (np.zeros(399, np.float32), "399 samples; expected at least 400"),
+        (np.zeros(16000, np.int16), "dtype int16"),
+        (np.zeros((1, 1, 16000), np.float32), "expected .samples,. or .batch, samples."),
+    ):
+        with pytest.raises(AudioError, match=message):
+            AstFbank()(waveform)
+    with pytest.raises(SpecError, match="frames = 0"):
+        AstFbank(frames=0)
+    with pytest.raises(SpecError, match="mel basis"):
+        AstFbank(basis=np.zeros((64, 257), np.float32))

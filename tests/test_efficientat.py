@@ -1,0 +1,441 @@
+"""EfficientAT: its front end against float64 and the original's figures, its networks from torch to the GPU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from test_networks import operators_of
+from torch import Tensor, nn
+
+from panns_litert import frontend
+from panns_litert.audio import load_audio
+from panns_litert.engine import CpuEngine
+from panns_litert.errors import AudioError, SpecError
+from panns_litert.frontend import EFFICIENTAT_32K, PANNS_32K, FrontEndSpec, LogMel, mel_basis
+from panns_litert.gpu import gpu_check
+from panns_litert.parity import GATES
+from panns_litert_convert.export import cast_fp16, export_fp32
+from panns_litert_convert.networks import efficientat
+from panns_litert_convert.networks.efficientat import InvertedResidual, MobileNetV3, PointwiseLinear, channels
+from panns_litert_convert.references import (
+    EfficientatLogMel,
+    float64_logmel,
+    front_end_sounds,
+    kaldi_basis,
+    to_decibels,
+)
+from panns_litert_convert.stages import NEAR_DB
+from panns_litert_convert.zoo import asset, golden, golden_shapes
+from panns_litert_golden.recipe import waveform, weights
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+REAL_WEIGHTS = SHARED / "weights" / "mn04_as_mAP_432.pt"
+AUDIO = SHARED / "audio"
+needs_shared = pytest.mark.skipif(
+    not (REAL_WEIGHTS.is_file() and AUDIO.is_dir()), reason=f"no real weights and recordings in {SHARED}"
+)
+
+# Width and, from the table in EfficientAT's README, millions of parameters.
+NETWORKS = {
+    "mn04_as": (0.4, 0.983),
+    "mn05_as": (0.5, 1.43),
+    "mn10_as": (1.0, 4.88),
+    "mn20_as": (2.0, 17.91),
+    "mn30_as": (3.0, 39.09),
+    "mn40_as": (4.0, 68.43),
+}
+GOLDEN = ("mn04_as", "mn10_as")
+MEL_UNIT = 1e-3
+"""Bound on the log-mel in the network's unit, which is 22 dB."""
+
+
+# --- front end ---
+
+
+def test_mel_basis_is_kaldis() -> None:
+    """To float32's own precision; from torchaudio, which computes in float32, as far as that is wrong itself."""
+    ours, torchaudio = mel_basis(EFFICIENTAT_32K), EfficientatLogMel(EFFICIENTAT_32K).basis.numpy()
+    exact = kaldi_basis(EFFICIENTAT_32K)
+    print(f"float64 {np.abs(ours - exact).max():.1e}, torchaudio {np.abs(ours - torchaudio).max():.1e}, ", end="")
+    print(f"torchaudio from float64 {np.abs(torchaudio - exact).max():.1e}")
+    assert ours.shape == (128, 513)
+    assert np.abs(ours - exact).max() <= 1e-7
+    assert np.abs(ours - torchaudio).max() <= 2e-5
+    assert not ours[:, -1].any()  # the column that the original adds to torchaudio's
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"n_mels": 40}, {"fmin": 20.0, "fmax": 16000.0}, {"sample_rate": 44100}, {"n_fft": 2048}],
+    ids=lambda change: next(iter(change)),
+)
+def test_mel_basis_of_other_settings(change: dict[str, float]) -> None:
+    spec = replace(EFFICIENTAT_32K, **change)
+    assert np.abs(mel_basis(spec) - kaldi_basis(spec)).max() <= 1e-7
+
+
+def test_logmel_is_the_originals(original_mel: NDArray[np.float32]) -> None:
+    sound = waveform(32000, 10.0)
+    ours, exact = LogMel(EFFICIENTAT_32K)(sound), float64_logmel(sound, EFFICIENTAT_32K)
+    rebuilt = EfficientatLogMel(EFFICIENTAT_32K)(sound)
+    for name, values in (("ours", ours), ("float64", exact), ("the original's definition", rebuilt)):
+        print(f"{name} from the golden figures: {np.abs(values - original_mel).max():.1e}")
+    assert ours.shape == original_mel.shape == (1000, 128)
+    assert np.abs(ours - original_mel).max() <= MEL_UNIT
+    assert np.abs(exact - original_mel).max() <= MEL_UNIT
+    assert np.abs(rebuilt - original_mel).max() <= MEL_UNIT
+
+
+@pytest.mark.parametrize("name", front_end_sounds(32000))
+def test_logmel_is_within_the_gate_of_float64(name: str) -> None:
+    """The gate of the PANNs front ends, in decibels, for every value: nothing is far below the offset of -50 dB."""
+    sound = front_end_sounds(32000)[name]
+    exact = to_decibels(float64_logmel(sound, EFFICIENTAT_32K), EFFICIENTAT_32K)
+    error = np.abs(to_decibels(LogMel(EFFICIENTAT_32K)(sound), EFFICIENTAT_32K) - exact).max()
+    original = np.abs(to_decibels(EfficientatLogMel(EFFICIENTAT_32K)(sound), EFFICIENTAT_32K) - exact).max()
+    print(f"{name}: {error:.1e} dB; the original in float32: {original:.1e} dB")
+    assert error <= NEAR_DB
+    assert original <= 1e-2
+
+
+@pytest.mark.parametrize("level", [1.0, 1e-2, 1e-4])
+@pytest.mark.parametrize("seed", range(4))
+def test_random_tones_in_noise_hold_the_gate(seed: int, level: float) -> None:
+    rng = np.random.default_rng(seed)
+    tone = np.sin(2 * np.pi * rng.uniform(20, 16000) / 32000 * np.arange(16000))
+    sound = (level * (tone + 10 ** rng.uniform(-6, 0) * rng.standard_normal(16000))).astype(np.float32)
+    got, want = LogMel(EFFICIENTAT_32K)(sound), float64_logmel(sound, EFFICIENTAT_32K)
+    assert np.abs(to_decibels(got, EFFICIENTAT_32K) - to_decibels(want, EFFICIENTAT_32K)).max() <= NEAR_DB
+
+
+def test_float32_alone_would_fail_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why frames with a wide range are computed in float64, pre-emphasis included."""
+    monkeypatch.setattr(frontend, "_FLOAT32_RANGE", 0.0)
+    t = np.arange(16000) / 32000
+    sound = (np.sin(2 * np.pi * 10000 * t) + 1e-5 * np.random.default_rng(0).standard_normal(16000)).astype(np.float32)
+    got, want = LogMel(EFFICIENTAT_32K)(sound), float64_logmel(sound, EFFICIENTAT_32K)
+    error = np.abs(to_decibels(got, EFFICIENTAT_32K) - to_decibels(want, EFFICIENTAT_32K)).max()
+    print(f"float32 alone: {error:.1e} dB")
+    assert error > NEAR_DB
+    monkeypatch.undo()
+    again = LogMel(EFFICIENTAT_32K)(sound)
+    assert np.abs(to_decibels(again, EFFICIENTAT_32K) - to_decibels(want, EFFICIENTAT_32K)).max() <= NEAR_DB
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fmax": 14900.0},
+        {"fmin": 10.0},
+        {"win_length": 801},
+        {"log_offset": 1.1e-5},
+        {"pre_emphasis": 0.965},
+        {"affine": (4.5, 5.02)},
+        {"affine": (4.51, 5.0)},
+    ],
+    ids=str,
+)
+def test_another_definition_fails_against_the_original(
+    change: dict[str, float], original_mel: NDArray[np.float32]
+) -> None:
+    got = LogMel(replace(EFFICIENTAT_32K, **change))(waveform(32000, 10.0))
+    assert np.abs(got - original_mel).max() > MEL_UNIT
+
+
+@pytest.mark.parametrize("samples", [514, 640, 641, 320000, 320001])
+def test_pre_emphasis_loses_a_sample(samples: int) -> None:
+    logmel = LogMel(EFFICIENTAT_32K)(np.zeros(samples, np.float32))
+    assert len(logmel) == EFFICIENTAT_32K.frames(samples) == (samples - 1) // 320 + 1
+
+
+@pytest.mark.parametrize("samples", [0, 1, 513])
+def test_too_short_for_reflection(samples: int) -> None:
+    with pytest.raises(AudioError, match=r"expected at least 514; pad"):
+        LogMel(EFFICIENTAT_32K)(np.zeros(samples, np.float32))
+
+
+def test_silence_and_batches() -> None:
+    logmel = LogMel(EFFICIENTAT_32K)
+    batch = np.stack([np.zeros(16000, np.float32), waveform(32000, 0.5)])
+    assert np.abs(logmel(batch)[0] - (np.log(1e-5) + 4.5) / 5).max() <= 1e-6
+    assert np.array_equal(logmel(batch)[1], logmel(batch[1]))
+
+
+def test_spec_round_trips_through_json() -> None:
+    text = json.dumps(EFFICIENTAT_32K.to_dict())
+    assert json.loads(text) == EFFICIENTAT_32K.to_dict()
+    assert FrontEndSpec.from_dict(json.loads(text)) == EFFICIENTAT_32K
+
+
+def test_specs_of_panns_are_written_as_before() -> None:
+    assert json.dumps(PANNS_32K.to_dict()) == (
+        '{"sample_rate": 32000, "n_fft": 1024, "win_length": 1024, "hop_length": 320, "n_mels": 64, "fmin": 50.0, '
+        '"fmax": 14000.0, "window": "hann", "center": true, "pad_mode": "reflect", "power": 2.0, '
+        '"mel_scale": "slaney", "mel_norm": "slaney", "log": "10log10", "amin": 1e-10, "log_offset": null, '
+        '"pre_emphasis": 0.0, "affine": null}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("window", "hann"),
+        ("mel_scale", "slaney"),
+        ("mel_scale", ["kaldi"]),
+        ("mel_norm", "slaney"),
+        ("log", "10log10"),
+        ("amin", 1e-10),
+        ("log_offset", None),
+        ("log_offset", 0.0),
+        ("log_offset", float("nan")),
+        ("log_offset", "1e-5"),
+        ("log_offset", 10**400),
+        ("pre_emphasis", 0.0),
+        ("pre_emphasis", 1.0),
+        ("pre_emphasis", True),
+        ("affine", None),
+        ("affine", (4.5,)),
+        ("affine", (4.5, 0.0)),
+        ("affine", (4.5, -5.0)),
+        ("affine", (4.5, 1e-300)),
+        ("affine", (float("inf"), 5.0)),
+        ("affine", (4.5, "5")),
+        ("affine", "45"),
+        ("center", False),
+        ("fmax", 16001.0),
+    ],
+)
+def test_spec_refuses(field: str, value: object) -> None:
+    # Another mel scale is named by the first of the values that it does not go with.
+    named = "window" if (field, value) == ("mel_scale", "slaney") else field
+    with pytest.raises(SpecError, match=f"{named} = .*expected"):
+        FrontEndSpec.from_dict(EFFICIENTAT_32K.to_dict() | {field: value})
+
+
+# --- networks ---
+
+
+@pytest.fixture(scope="module")
+def original_mel() -> NDArray[np.float32]:
+    """The original's log-mel of the golden waveform, (frames, mels)."""
+    with np.load(golden("mn04_as.npz")) as figures:
+        return np.ascontiguousarray(figures["mel"].T)
+
+
+def load(network: MobileNetV3, state: dict[str, Tensor]) -> MobileNetV3:
+    """The network with that state; golden files have no counters."""
+    counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
+    network.load_state_dict(counters | state, strict=True)
+    return network.eval()
+
+
+def recipe_state(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    return {key: torch.from_numpy(value) for key, value in weights(shapes).items()}
+
+
+def golden_errors(network: MobileNetV3, name: str) -> dict[str, float]:
+    """Largest error of every golden array as a share of its spread."""
+    with np.load(golden(f"{name}.npz")) as figures, torch.inference_mode():
+        mel = torch.from_numpy(np.ascontiguousarray(figures["mel"].T))
+        found = network.trace(mel[None, None])
+        return {
+            key: float(np.abs(found[key][0].numpy() - figures[key]).max() / np.ptp(figures[key]))
+            for key in ("logits", "embedding")
+        }
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_keys_and_size_are_the_originals(name: str) -> None:
+    width, millions = NETWORKS[name]
+    with torch.device("meta"):
+        network = MobileNetV3(width=width)
+    parameters = sum(p.numel() for p in network.parameters())
+    print(f"{name}: {parameters} parameters")
+    assert parameters / 1e6 == pytest.approx(millions, abs=0.006)
+    if name in GOLDEN:
+        state = {key: tuple(t.shape) for key, t in network.state_dict().items()}
+        assert {k: s for k, s in state.items() if not k.endswith("num_batches_tracked")} == golden_shapes(name)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_outputs_are_the_originals(name: str) -> None:
+    network = load(MobileNetV3(width=NETWORKS[name][0]), recipe_state(golden_shapes(name)))
+    errors = golden_errors(network, name)
+    print(f"{name}: " + ", ".join(f"{key} {error:.1e} of its spread" for key, error in errors.items()))
+    assert max(errors.values()) <= 1e-4
+
+
+@needs_shared
+def test_outputs_are_the_originals_with_real_weights() -> None:
+    errors = golden_errors(real_network(), "mn04_as_real")
+    print(", ".join(f"{key} {error:.1e} of its spread" for key, error in errors.items()))
+    assert max(errors.values()) <= 1e-4
+
+
+def real_network() -> MobileNetV3:
+    return load(MobileNetV3(width=0.4), torch.load(REAL_WEIGHTS, weights_only=True))
+
+
+def _upright_kernels(network: MobileNetV3) -> None:
+    for module in network.modules():
+        if isinstance(module, efficientat.Conv):
+            module.__class__ = nn.Conv2d
+
+
+def _another_epsilon(network: MobileNetV3) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-5
+
+
+def _no_residual(network: MobileNetV3) -> None:
+    block = network.features[15]
+    assert isinstance(block, InvertedResidual)
+    block.residual = False
+
+
+def _no_squeeze(network: MobileNetV3) -> None:
+    last = [module for module in network.modules() if isinstance(module, PointwiseLinear)][-1]
+    nn.init.zeros_(last.weight)
+
+
+def _relu_head(network: MobileNetV3) -> None:
+    network.classifier[1] = nn.ReLU()
+
+
+@pytest.mark.parametrize("damage", [_upright_kernels, _another_epsilon, _no_residual, _no_squeeze, _relu_head])
+def test_another_network_fails(damage: Callable[[MobileNetV3], None]) -> None:
+    network = load(MobileNetV3(width=0.4), recipe_state(golden_shapes("mn04_as")))
+    damage(network)
+    errors = golden_errors(network, "mn04_as")
+    print(errors)
+    assert errors["logits"] > 1e-4
+
+
+@pytest.mark.parametrize(("asked", "given"), [(6.4, 8), (16, 16), (12, 16), (20, 24), (11, 16), (96, 96), (44.8, 48)])
+def test_channels_are_multiples_of_eight(asked: float, given: int) -> None:
+    assert channels(asked) == given
+
+
+def narrow_network() -> MobileNetV3:
+    """Every kind of layer, few channels.
+
+    With the recipe's weights as they are, sums grow to hundreds and float16 on the GPU is outside its gate, which no
+    trained network is: so blocks give less, and logits are a few units.
+    """
+    network = MobileNetV3(classes=20, width=0.2)
+    shapes = {k: tuple(t.shape) for k, t in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    state = recipe_state(shapes)
+    for i, block in enumerate(network.features[1:-1], start=1):
+        assert isinstance(block, InvertedResidual)
+        state[f"features.{i}.block.{len(block.block) - 1}.1.weight"] *= 0.7
+    state["classifier.5.weight"] *= 5.0
+    return load(network, state)
+
+
+def test_any_length_and_batch() -> None:
+    network = narrow_network()
+    logmel = torch.from_numpy(np.stack([LogMel(EFFICIENTAT_32K)(waveform(32000, 1.3, seed)) for seed in range(3)]))
+    with torch.inference_mode():
+        together = network(logmel[:, None])
+        alone = [network(clip[None, None])["probs"] for clip in logmel]
+    assert together["probs"].shape == (3, 20)
+    assert together["embedding"].shape == (3, channels(160 * 0.2) * 6)
+    assert torch.allclose(torch.cat(alone), together["probs"], atol=1e-5)
+
+
+def test_dropout_in_training_only() -> None:
+    network, embedding = narrow_network(), torch.ones(1, 192)
+    assert torch.equal(network.logits(embedding), network.logits(embedding))
+    network.train()
+    assert not torch.equal(network.logits(embedding), network.logits(embedding))
+
+
+@dataclass(frozen=True)
+class Export:
+    """The narrow network as a .tflite, what goes in, and what torch makes of it."""
+
+    path: Path
+    logmel: NDArray[np.float32]
+    wanted: dict[str, NDArray[np.float32]]
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    folder, network = tmp_path_factory.mktemp("efficientat"), narrow_network()
+    logmel = LogMel(EFFICIENTAT_32K)(waveform(32000, 1.3))[None, None]
+    with torch.inference_mode():
+        wanted = {name: value.numpy() for name, value in network(torch.from_numpy(logmel)).items()}
+    assert np.ptp(wanted["probs"]) > 0.5  # of a flat output, any network's would be right
+    path = folder / "narrow.tflite"
+    export_fp32(network, {"logmel": torch.from_numpy(logmel)}, path, log=folder / "log.txt")
+    return Export(path, logmel, wanted)
+
+
+def test_tflite_is_torch(narrow: Export) -> None:
+    found = CpuEngine(narrow.path).run(narrow.logmel)
+    assert list(found) == ["probs", "embedding"]
+    for name, wanted in narrow.wanted.items():
+        error = float(np.abs(found[name] - wanted).max())
+        print(f"{name}: {error:.1e}")
+        assert error <= 1e-4 * (1.0 if name == "probs" else np.ptp(wanted))
+
+
+def test_graph_is_clean_for_a_gpu(narrow: Export) -> None:
+    """No transpose, though the original takes (mels, frames); no reshape around a squeeze-and-excitation."""
+    operators, ranks = operators_of(narrow.path)
+    print({name: operators.count(name) for name in sorted(set(operators))})
+    assert set(operators) <= {
+        "ADD", "CONV_2D", "DELEGATE", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "HARD_SWISH", "LOGISTIC", "MEAN", "MUL",
+        "PAD", "RESHAPE",
+    }  # fmt: skip
+    assert operators.count("RESHAPE") == 1  # of the embedding, at the end
+    assert operators.count("MEAN") == operators.count("LOGISTIC") == 8 + 1
+    assert max(ranks) <= 4
+
+
+@pytest.mark.usefixtures("vulkan")
+def test_runs_whole_on_the_gpu(narrow: Export) -> None:
+    report = gpu_check(narrow.path, inputs=[{"logmel": narrow.logmel}], references=[narrow.wanted], audit=False)
+    print(f"{report.operators} operators, {[(check.output, check.max_abs, check.corr) for check in report.checks]}")
+    assert report.refused == ()
+    assert report.resident
+    assert report.passed, report.why
+
+
+# --- real weights and recordings ---
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["R9_ZSCveAHg_7s.wav", "metro_station-paris.wav"])
+def test_tags_of_real_recordings(name: str, tmp_path: Path) -> None:
+    """From the file to the tags, by way of this project's resampling, log-mel and fp16 .tflite.
+
+    The original takes a recording at its own length, so the graph is made for that.
+    """
+    published = json.loads((AUDIO / "expected_tags.json").read_text(encoding="utf-8"))
+    expected = next(tags for source, tags in published.items() if source.startswith("mn04_as"))[name]
+    logmel = LogMel(EFFICIENTAT_32K)(load_audio(AUDIO / name, sample_rate=32000).waveform)[None, None]
+    network, log = real_network(), tmp_path / "log.txt"
+    export_fp32(network, {"logmel": torch.from_numpy(logmel)}, tmp_path / "fp32.tflite", log=log)
+    cast_fp16(tmp_path / "fp32.tflite", tmp_path / "fp16.tflite", log=log)
+    probs = CpuEngine(tmp_path / "fp16.tflite").run(logmel)["probs"][0]
+    with torch.inference_mode():
+        wanted = network(torch.from_numpy(logmel))["probs"][0].numpy()
+    labels = asset("audioset_labels.txt").read_text(encoding="utf-8").splitlines()
+    found = {label: float(probs[labels.index(label)]) for label in expected}
+    worst = max(abs(found[label] - expected[label]) for label in expected)
+    print(f"{name}, {logmel.shape[2]} frames: {worst:.4f} from the original, ", end="")
+    print(f"{np.abs(probs - wanted).max():.1e} from torch: {found}")
+    assert worst <= 0.02
+    bound = GATES["fp16"].max_abs
+    assert bound is not None
+    assert np.abs(probs - wanted).max() <= bound
+    assert labels[int(probs.argmax())] == next(iter(expected))

@@ -1,0 +1,334 @@
+"""The PANNs networks that take samples: the original's keys and outputs, and graphs that phones' GPUs take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from test_networks import operators_of
+from torch import Tensor, nn
+
+from panns_litert.engine import CpuEngine
+from panns_litert.errors import SpecError
+from panns_litert.frontend import PANNS_32K
+from panns_litert.gpu import gpu_check
+from panns_litert.parity import GATES, Check, Gate, compare
+from panns_litert_convert.export import export_fp32
+from panns_litert_convert.frontend import GraphLogMel
+from panns_litert_convert.networks import wave1d, wavegram
+from panns_litert_convert.networks.tagger import WaveformTagger
+from panns_litert_convert.networks.wave1d import DaiNet19, LeeNet11, LeeNet24, Res1dNet31, Res1dNet51
+from panns_litert_convert.networks.wavegram import (
+    MEL128_32K,
+    DecibelLogMel,
+    WavegramCnn14,
+    WavegramLogmel128Cnn14,
+    WavegramLogmelCnn14,
+)
+from panns_litert_convert.references import float64_logmel
+from panns_litert_convert.zoo import golden, golden_shapes
+from panns_litert_golden.recipe import waveform, weight, weights
+
+SAMPLES = 32_000
+"""Length of the narrow networks' graphs: 1 s."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network by the original's name.
+
+    Attributes:
+        network: our class.
+        narrow: options that make it small.
+        transposes: of its graph; what the log-mel has is counted, too.
+    """
+
+    network: type[WaveformTagger]
+    narrow: Mapping[str, Any]
+    transposes: int = 0
+
+
+_LEE = {"channels": (4, 4, 6, 6, 8, 8, 8, 8, 12), "embedding": 16}
+_RES = {"channels": (4, 6, 8, 8, 12, 12, 16), "embedding": 16}
+_WAVE: dict[str, Any] = {"pre_channels": (4, 4, 8, 64), "channels": (4, 6, 8, 8, 12, 16)}
+CASES = {
+    "LeeNet11": Case(LeeNet11, _LEE),
+    "LeeNet24": Case(LeeNet24, _LEE),
+    "DaiNet19": Case(DaiNet19, {"channels": (4, 6, 8, 12), "embedding": 16}),
+    "Res1dNet31": Case(Res1dNet31, _RES),
+    "Res1dNet51": Case(Res1dNet51, _RES | {"depths": (1, 2, 1, 1, 1, 1, 1)}),
+    "Wavegram_Cnn14": Case(WavegramCnn14, _WAVE, transposes=1),
+    "Wavegram_Logmel_Cnn14": Case(WavegramLogmelCnn14, _WAVE, transposes=2),
+    "Wavegram_Logmel128_Cnn14": Case(WavegramLogmel128Cnn14, _WAVE | {"pre_channels": (4, 4, 8, 128)}, transposes=2),
+}
+LOGMEL = ("Wavegram_Logmel_Cnn14", "Wavegram_Logmel128_Cnn14")
+
+
+def narrow(name: str) -> WaveformTagger:
+    """A small version with weights like the recipe's.
+
+    The recipe keeps the golden figures of deep networks small. Under other names the same weights do not:
+    a narrow network must be heard. Only the batch norm of decibels keeps its name.
+    """
+    case = CASES[name]
+    network = case.network(classes=20, **case.narrow).eval()
+    state = network.state_dict()
+    for key, value in state.items():
+        if value.is_floating_point():
+            recipe_key = key if name in LOGMEL and key.startswith("bn0.") else f"narrow.{key}"
+            state[key] = torch.from_numpy(weight(recipe_key, tuple(value.shape)))
+    network.load_state_dict(state)
+    return network
+
+
+def clips() -> dict[str, Tensor]:
+    """Sounds of 1 s: loud and quiet, noise, silence, (1, samples)."""
+    rng = np.random.default_rng(5)
+    sounds = {
+        "recipe": waveform(32000, seconds=1.0),
+        "noise": 0.1 * rng.standard_normal(SAMPLES),
+        "quiet noise": 1e-3 * rng.standard_normal(SAMPLES),
+        "silence": np.zeros(SAMPLES),
+    }
+    return {name: torch.tensor(x, dtype=torch.float32)[None] for name, x in sounds.items()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_state_dict_keys_and_shapes_are_the_originals(name: str) -> None:
+    with torch.device("meta"):
+        state = CASES[name].network().state_dict()
+    ours = {key: tuple(t.shape) for key, t in state.items() if not key.endswith("num_batches_tracked")}
+    assert ours == golden_shapes(name)
+
+
+def golden_checks(name: str) -> list[Check]:
+    """Our network with the recipe's weights against the original's outputs, every array."""
+    network = CASES[name].network().eval()
+    state = {key: torch.from_numpy(w) for key, w in weights(golden_shapes(name)).items()}
+    counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
+    network.load_state_dict(state | counters, strict=True)
+    with torch.inference_mode():
+        got = network.trace(torch.from_numpy(waveform(32000))[None])
+    with np.load(golden(f"{name}.npz")) as figures:
+        wanted = {
+            ours: figures[theirs][None]
+            for ours, theirs in (("logits", "logits"), ("embedding", "embedding"), ("probs", "clipwise_output"))
+        }
+    return [
+        compare("network", output, got[output].numpy(), want, gate=GATES["network"]) for output, want in wanted.items()
+    ]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_outputs_are_the_originals(name: str) -> None:
+    checks = golden_checks(name)
+    for check in checks:
+        print(f"{name} {check.output}: {check.max_abs:.2e} (bound {check.threshold['max_abs']:.2e})")
+    assert all(check.passed for check in checks)
+
+
+def _unpadded_pooling(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(F, "pad", lambda x, _: x)
+    return "LeeNet11"
+
+
+def _pooling_after_the_last_block(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(CASES, "LeeNet24", Case(_PoolsLast, _LEE))
+    return "LeeNet24"
+
+
+class _PoolsLast(LeeNet24):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pools = range(2, 10)
+
+
+def _mean_for_maximum(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(wave1d, "max_pool", lambda x, size: F.avg_pool2d(x, (1, size)))
+    return "DaiNet19"
+
+
+def _undilated(monkeypatch: pytest.MonkeyPatch) -> str:
+    right = wave1d.TimeConv
+
+    def conv(inputs: int, outputs: int, kernel: int = 3, *, stride: int = 1, dilation: int = 1) -> nn.Module:
+        return right(inputs, outputs, kernel, stride=stride)
+
+    monkeypatch.setattr(wave1d, "TimeConv", conv)
+    return "Res1dNet31"
+
+
+def _bands_interleaved(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Channel i is band i / groups instead of band i modulo bands."""
+    block = wavegram.ConvBlock.forward
+
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        if x.shape[1] == 4:
+            batch, groups, frames, bands = x.shape
+            x = x.transpose(1, 2).reshape(batch, frames, bands, groups).permute(0, 3, 1, 2)
+        return block(self, x)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(wavegram.ConvBlock, "forward", forward)
+    return "Wavegram_Cnn14"
+
+
+def _wavegram_before_logmel(monkeypatch: pytest.MonkeyPatch) -> str:
+    right = torch.cat
+    monkeypatch.setattr(wavegram.torch, "cat", lambda parts, dim: right(parts[::-1], dim=dim))
+    return "Wavegram_Logmel_Cnn14"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _unpadded_pooling,
+        _pooling_after_the_last_block,
+        _mean_for_maximum,
+        _undilated,
+        _bands_interleaved,
+        _wavegram_before_logmel,
+    ],
+)
+def test_another_network_fails_the_gate(change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = change(monkeypatch)
+    assert not any(check.passed for check in golden_checks(name))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_any_length_and_batch(name: str) -> None:
+    network = narrow(name)
+    x = 0.1 * torch.randn(3, 32_640, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        together = network(x)
+        alone = [network(clip[None]) for clip in x]
+    assert list(together) == ["probs", "embedding"]
+    assert together["probs"].shape == (3, 20)
+    assert together["embedding"].shape == (3, 16)
+    for i, outputs in enumerate(alone):
+        assert torch.allclose(outputs["probs"], together["probs"][i : i + 1], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_training_drops_features(name: str) -> None:
+    """Two passes differ; without dropout they would be the same."""
+    network = narrow(name).train()
+    x = 0.1 * torch.randn(4, 32_000, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(network(x)["probs"], network(x)["probs"])
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    network(x)["probs"].sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.fc1.parameters())  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class Export:
+    """A narrow network and its graph."""
+
+    name: str
+    network: WaveformTagger
+    path: Path
+
+
+@pytest.fixture(scope="module", params=CASES)
+def export(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    name: str = request.param
+    folder = tmp_path_factory.mktemp(name)
+    network = narrow(name)
+    inputs = {"waveform": torch.zeros(1, SAMPLES)}
+    export_fp32(network.for_export(samples=SAMPLES), inputs, folder / "graph.tflite", log=folder / "log")
+    return Export(name, network, folder / "graph.tflite")
+
+
+def test_graph_is_right_in_float32(export: Export) -> None:
+    """The .tflite against PyTorch, whose log-mel is another one: float64 by the definition."""
+    engine = CpuEngine(export.path, threads=1)
+    assert list(engine.outputs) == ["probs", "embedding"]
+    sounds = clips()
+    with torch.inference_mode():
+        wanted = [export.network(x) for x in sounds.values()]
+    runs = [engine.run(x.numpy()) for x in sounds.values()]
+    share = Gate(max_abs=GATES["fp32"].max_abs, corr=GATES["fp32"].corr, relative=True)
+    for output, gate in (("probs", GATES["fp32"]), ("embedding", share)):
+        got = np.concatenate([run[output] for run in runs])
+        want = np.concatenate([outputs[output].numpy() for outputs in wanted])
+        assert np.ptp(want, axis=1).min() > 0.2  # between classes, and between clips: a network
+        assert np.ptp(want, axis=0).max() > 0.2  # that does not listen would agree with any other
+        check = compare("fp32", output, got, want, gate=gate)
+        print(f"{export.name} {output}: {check.max_abs:.1e}")
+        assert check.passed, check.why
+
+
+def test_graph_is_clean_for_a_gpu(export: Export) -> None:
+    """No gather, no broadcast, every tensor of rank ≤ 4, and no transpose that could be avoided."""
+    operators, ranks = operators_of(export.path)
+    print(export.name, operators)
+    logmel = {"SLICE", "CONCATENATION", "SUB", "MUL", "MAXIMUM", "MINIMUM", "LOG"}
+    assert set(operators) <= {
+        "ADD", "AVERAGE_POOL_2D", "CONV_2D", "DELEGATE", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "LOGISTIC",
+        "MAX_POOL_2D", "MEAN", "PAD", "RESHAPE", "SUM", "TRANSPOSE",
+    } | (logmel if export.name in LOGMEL else set())  # fmt: skip
+    assert operators.count("TRANSPOSE") == CASES[export.name].transposes
+    assert max(ranks) <= 4
+
+
+@pytest.mark.usefixtures("vulkan")
+def test_the_gpu_runs_all_of_it(export: Export) -> None:
+    report = gpu_check(export.path, audit=False)
+    for check in report.checks:
+        print(f"{export.name} {check.output}: {check.max_abs:.1e}, corr {check.corr:.6f}")
+    assert report.resident
+    assert report.passed, report.why
+
+
+@pytest.mark.usefixtures("vulkan")
+def test_a_logmel_as_pytorch_writes_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GraphLogMel, "_padded", lambda _, x: F.pad(x[:, None], (512, 512), mode="reflect")[:, 0])
+    path = tmp_path / "graph.tflite"
+    network = narrow("Wavegram_Logmel_Cnn14").for_export(samples=SAMPLES)
+    export_fp32(network, {"waveform": torch.zeros(1, SAMPLES)}, path, log=tmp_path / "log")
+    report = gpu_check(path, audit=False)
+    assert not report.resident
+    assert "GATHER_ND" in {refused.op for refused in report.refused}
+
+
+@pytest.mark.parametrize("name", LOGMEL)
+def test_the_copy_for_export_changes_units_and_nothing_else(name: str) -> None:
+    network = narrow(name)
+    assert isinstance(network, WavegramLogmelCnn14)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    copy = network.for_export(samples=SAMPLES)
+    assert type(copy) is type(network)
+    assert copy.fc1.weight is network.fc1.weight  # hundreds of megabytes are not copied
+    x = clips()["noise"]
+    with torch.inference_mode():
+        want, got = network(x), copy(x)
+        assert torch.allclose(got["probs"], want["probs"], atol=1e-5)
+        copy.bn0 = network.bn0  # decibels taken for nepers
+        assert not torch.allclose(copy(x)["probs"], want["probs"], atol=1e-3)
+    assert network.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("spec", [PANNS_32K, MEL128_32K], ids=["64", "128"])
+def test_the_networks_logmel_is_the_definition(spec: Any) -> None:
+    x = waveform(32000)
+    got = DecibelLogMel(spec)(torch.from_numpy(x)[None])
+    want = float64_logmel(x, spec)
+    assert got.dtype == torch.float32
+    assert got.shape == (1, 1, *want.shape)
+    # In bands that hold 100 dB less than the loudest, float64 itself has this much of its own.
+    assert np.abs(got[0, 0].numpy() - want).max() < 1e-3
+
+
+def test_lengths_whose_halves_do_not_fit() -> None:
+    """An odd number of hops: 102 frames of log-mel, 101 of wavegram, and half of them is 51 and 50."""
+    network = narrow("Wavegram_Logmel_Cnn14")
+    with pytest.raises(SpecError, match=r"32320 samples: 51 pairs .* 50 .* multiple of 640"):
+        network(torch.zeros(1, 101 * 320))

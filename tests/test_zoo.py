@@ -1,0 +1,169 @@
+"""The registry: every record is whole, bound to its own front end, and leads to the original's network."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from panns_litert import Tagger
+from panns_litert.cli import main, model_row
+from panns_litert.errors import CheckpointError, DownloadError
+from panns_litert.tagger import demo_clips
+from panns_litert_convert import sweep as sweep_module
+from panns_litert_convert.checkpoints import fetch, load_weights
+from panns_litert_convert.convert import convert
+from panns_litert_convert.sweep import insert, recipe_state, sweep
+from panns_litert_convert.zoo import MODELS, Model, asset, find, golden, golden_shapes, models_table, size_of
+
+NAMES = [model.name for model in MODELS]
+PANNS = [model for model in MODELS if model.checkpoint.attribution.startswith("Qiuqiang Kong")]
+
+
+def test_all_networks_of_panns_are_there() -> None:
+    goldens = {path.name.removesuffix(".keys.json") for path in golden("").glob("*.keys.json")}
+    assert len(PANNS) == 26
+    assert {model.golden for model in PANNS} <= goldens
+    assert len(set(NAMES)) == len(NAMES)
+    assert all(name == name.casefold() for name in NAMES)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=NAMES)
+def test_a_record(model: Model) -> None:
+    assert re.fullmatch(r"[a-z0-9_]+", model.name)
+    assert model.class_names()
+    checkpoint = model.checkpoint
+    assert checkpoint.licence
+    assert checkpoint.attribution
+    assert re.fullmatch(r"[0-9a-f]{64}", checkpoint.sha256 or "0" * 64)
+    assert re.fullmatch(r"[0-9a-f]{32}", checkpoint.md5 or "0" * 32)
+    assert (model.published_map is None) == ("_mAP" not in model.checkpoint.file)
+    if checkpoint.url:
+        assert checkpoint.url.startswith("https://")
+        assert "=" not in checkpoint.url.split("?")[0]
+    elif checkpoint.published:
+        assert asset(checkpoint.file).stat().st_size == checkpoint.bytes
+    with torch.device("meta"):
+        state = model.build().state_dict()
+    if model.golden_options is None:  # the original's own size
+        shapes = {key: tuple(tensor.shape) for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
+        assert shapes == {k: s for k, s in golden_shapes(model.golden).items() if not k.endswith("num_batches_tracked")}
+
+
+@pytest.mark.parametrize("model", PANNS, ids=lambda model: model.name)
+def test_the_front_end_is_the_original_s(model: Model) -> None:
+    with np.load(golden(f"{model.golden}.npz")) as figures:
+        config = json.loads(str(figures["config"]))
+    spec = model.front_end
+    assert (spec.sample_rate, spec.n_fft, spec.hop_length) == (
+        config["sample_rate"], config["window_size"], config["hop_size"]
+    )  # fmt: skip
+    assert (spec.n_mels, spec.fmin, spec.fmax) == (config["mel_bins"], config["fmin"], config["fmax"])
+
+
+def test_published_sizes() -> None:
+    """Table IV of the paper gives 81 million parameters for Cnn14, and design measured 20 GMAC per 10 s."""
+    size = size_of(find("cnn14"))
+    assert size.parameters == pytest.approx(80.75e6, rel=1e-3)
+    assert size.gmac == pytest.approx(20.0, rel=0.02)
+    assert size.outputs == ("probs", "embedding")
+    assert size_of(find("cnn14_decisionlevelmax")).outputs == ("probs", "embedding", "framewise")
+
+
+def test_weights_that_nobody_has_published(capsys: pytest.CaptureFixture) -> None:  # type: ignore[type-arg]
+    unpublished = [model for model in MODELS if not model.checkpoint.published]
+    assert {model.name for model in unpublished} >= {"cnn14_mel32", "cnn14_mel128", "cnn14_decisionlevelavg"}
+    for model in unpublished:
+        with pytest.raises(DownloadError, match="nobody has published weights"):
+            fetch(model)
+    assert main(["convert", unpublished[0].name]) == 2
+    assert "--checkpoint PATH" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_network_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(recipe_state(find("cnn10")), path)
+    model = find("cnn6")
+    with pytest.raises(CheckpointError, match="it looks like cnn10: convert that"):
+        load_weights(model.build(), path, model)
+
+
+def test_a_checkpoint_with_a_sampler_s_state(tmp_path: Path) -> None:
+    """As Cnn14_16k's published file: numpy arrays beside the weights, which are loaded without running its code."""
+    model = find("leenet11")
+    sampler = {"indexes": np.arange(5), "pointer": 3, "queue": [1, 2], "share": np.float64(0.5)}
+    torch.save({"iteration": 1, "model": recipe_state(model), "sampler": sampler}, tmp_path / "weights.pth")
+    network = model.build()
+    load_weights(network, tmp_path / "weights.pth", model)
+    assert torch.equal(network.state_dict()["fc1.bias"], recipe_state(model)["fc1.bias"])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["mobilenetv2", "leenet11", "cnn14_emb32"])
+def test_convert_and_tag(name: str, tmp_path: Path) -> None:
+    """The whole path for one network of every kind: log-mel, samples, another embedding."""
+    model = find(name)
+    torch.save({"model": recipe_state(model)}, tmp_path / "weights.pth")
+    bundle = convert(name, checkpoint=tmp_path / "weights.pth", out=tmp_path / "bundle")
+    assert bundle.manifest.graph == model.graphs[0]
+    assert bundle.manifest.front_end == model.front_end
+    card = bundle.file("model_card").read_text(encoding="utf-8")
+    assert ("has no log-mel" in card) == (bundle.manifest.log_mel == "none")
+    tagging = Tagger(bundle).tag(demo_clips()[0])
+    assert tagging.probs.shape == (527,)
+    assert np.ptp(tagging.probs) > 0
+
+
+def test_models_command(capsys: pytest.CaptureFixture) -> None:  # type: ignore[type-arg]
+    assert main(["models"]) == 0
+    printed = capsys.readouterr().out
+    for model in MODELS:
+        assert model.name in printed
+    assert main(["models", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["models"]
+    assert [row["name"] for row in rows] == NAMES
+    assert all(row["parameters"] > 0 and row["gmac_per_10_s"] > 0 for row in rows)
+
+
+def test_the_sweep_goes_on_and_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that fails is a row; what is measured stays; --fresh measures again."""
+    asked = []
+
+    def measured(name: str) -> dict[str, object]:
+        asked.append(name)
+        return {"name": name, "error": "it crashed" if name == "cnn6" else None}
+
+    monkeypatch.setattr(sweep_module, "in_process", measured)
+    out = tmp_path / "zoo.json"
+    rows = sweep(["cnn6", "cnn10"], out, fresh=False)
+    assert {row["name"]: row["error"] for row in rows} == {"cnn6": "it crashed", "cnn10": None}
+    sweep(["cnn6", "cnn10", "cnn14"], out, fresh=False)
+    assert asked == ["cnn6", "cnn10", "cnn6", "cnn14"]
+    sweep(["cnn10"], out, fresh=True)
+    assert asked[-1] == "cnn10"
+    assert {row["name"] for row in json.loads(out.read_text())["rows"]} == {"cnn6", "cnn10", "cnn14"}
+    table = {row["name"]: model_row(row) for row in models_table(rows)}
+    assert "it crashed" in table["cnn6"]["on the GPU"]
+
+
+def test_a_sweep_s_row_is_real(tmp_path: Path) -> None:
+    """In a process of its own, the demo model."""
+    (row,) = sweep(["demo"], tmp_path / "zoo.json", fresh=False)
+    assert row["error"] is None
+    assert row["fp16_bytes"] > 500_000
+    assert 0 < row["checks"]["fp16/probs"] < 5e-3
+    assert row["cpu_ms"] > 0
+
+
+def test_the_table_goes_between_the_markers(tmp_path: Path) -> None:
+    document = tmp_path / "zoo.md"
+    document.write_text("before\n<!-- zoo -->\nold\n<!-- /zoo -->\nafter\n")
+    insert(document, "| new |\n")
+    assert document.read_text() == "before\n<!-- zoo -->\n| new |\n<!-- /zoo -->\nafter\n"
+    document.write_text("none")
+    with pytest.raises(SystemExit, match="no <!-- zoo -->"):
+        insert(document, "| new |\n")

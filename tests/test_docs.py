@@ -35,7 +35,7 @@ def test_documents_have_what_is_tested_here() -> None:
     assert len(blocks("python")) >= 2
     assert len(blocks("bash")) >= 1
     assert len(blocks("bash gpu")) >= 2
-    assert len(blocks("bash download")) == 1
+    assert len(blocks("bash download")) == 2
     assert {info for info, _ in BLOCKS} == {"python", "bash", "bash gpu", "bash download", "console", "text"}
     for text in DOCUMENTS.values():
         assert re.findall(r"@[A-Z_]+@", text) == []
@@ -75,10 +75,10 @@ def run(script: str, folder: Path) -> str:
     return result.stdout
 
 
-def test_commands_that_download_are_valid_up_to_the_download() -> None:
+@pytest.mark.parametrize("script", blocks("bash download"))
+def test_commands_that_download_are_valid_up_to_the_download(script: str) -> None:
     from panns_litert.cli import build_parser
 
-    (script,) = blocks("bash download")
     for line in script.splitlines():
         words = line.split("#")[0].split()
         assert words[0] == "panns-litert"

@@ -133,7 +133,7 @@ def test_the_sweep_goes_on_and_hides_nothing(tmp_path: Path, monkeypatch: pytest
     """A model that fails is a row; what is measured stays; --fresh measures again."""
     asked = []
 
-    def measured(name: str) -> dict[str, object]:
+    def measured(name: str, *, timed: bool) -> dict[str, object]:
         asked.append(name)
         return {"name": name, "error": "it crashed" if name == "cnn6" else None}
 

@@ -37,8 +37,8 @@ TIMED_RUNS = 7
 TIMEOUT_SECONDS = 900
 
 
-def measure(model: Model, folder: Path) -> dict[str, Any]:
-    """One row: converts the model with recipe weights into the folder and takes every figure.
+def measure(model: Model, folder: Path, *, timed: bool = True) -> dict[str, Any]:
+    """One row: converts the model with recipe weights into the folder and takes every figure; its time if `timed`.
 
     A failure is a figure, too: `error` then says what happened, and what was measured before it stays.
     """
@@ -59,7 +59,7 @@ def measure(model: Model, folder: Path) -> dict[str, Any]:
         "graph": bundle.manifest.graph,
         "fp16_bytes": bundle.file("model").stat().st_size,
         "checks": worst(bundle.manifest.parity),
-        "cpu_ms": latency(bundle.file("model")),
+        "cpu_ms": latency(bundle.file("model")) if timed else None,
     }
     try:
         report = gpu_check(bundle, audit=False, timeout=TIMEOUT_SECONDS)
@@ -103,13 +103,14 @@ def latency(path: Path) -> float:
     return statistics.median(times[1:])
 
 
-def sweep(names: Sequence[str], out: Path, *, fresh: bool) -> list[dict[str, Any]]:
+def sweep(names: Sequence[str], out: Path, *, fresh: bool, timed: bool = True) -> list[dict[str, Any]]:
     """Measures models, each in a process of its own, and writes what is known after each of them.
 
     Args:
         names: of the models; those measured before are not measured again.
         out: JSON file of all rows.
         fresh: whether to forget the rows of those models first.
+        timed: whether to take times; not on a machine that does other work.
     """
     known: dict[str, dict[str, Any]] = {}
     if out.is_file():
@@ -121,18 +122,19 @@ def sweep(names: Sequence[str], out: Path, *, fresh: bool) -> list[dict[str, Any
             print(f"{name}: measured before")
             continue
         start = time.perf_counter()
-        known[name] = in_process(name)
+        known[name] = in_process(name, timed=timed)
         write(out, [known[model.name] for model in MODELS if model.name in known])
         verdict = known[name].get("error") or known[name].get("gpu_why") or "passed"
         print(f"{name}: {verdict}, {time.perf_counter() - start:.0f} s", flush=True)
     return [known[model.name] for model in MODELS if model.name in known]
 
 
-def in_process(name: str) -> dict[str, Any]:
+def in_process(name: str, *, timed: bool = True) -> dict[str, Any]:
     """`measure` in a process of its own, so that a crash or a lack of memory stays one row."""
     (cache_dir() / "work").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir() / "work") as folder:
         command = [sys.executable, "-m", "panns_litert_convert.sweep", "--one", name, "--folder", folder]
+        command += [] if timed else ["--untimed"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
@@ -178,16 +180,17 @@ def main() -> None:
     parser.add_argument("--document", type=Path, action="append", default=[], help="Markdown to put the table into")
     parser.add_argument("--only", action="append", help="measure these models alone")
     parser.add_argument("--fresh", action="store_true", help="measure again what was measured before")
+    parser.add_argument("--untimed", action="store_true", help="take no times: the machine does other work")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        row = measure(find(args.one), args.folder)
+        row = measure(find(args.one), args.folder, timed=not args.untimed)
         (args.folder / "row.json").write_text(json.dumps(row), encoding="utf-8")
         return
     if args.out is None:
         parser.error("--out is required")
-    rows = sweep(args.only or [model.name for model in MODELS], args.out, fresh=args.fresh)
+    rows = sweep(args.only or [model.name for model in MODELS], args.out, fresh=args.fresh, timed=not args.untimed)
     table = markdown([model_row(row) for row in models_table(rows)])
     for document in args.document:
         insert(document, table)

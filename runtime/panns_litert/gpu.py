@@ -387,8 +387,8 @@ def _run_child(folder: Path, timeout: float) -> str:
     if code < 0:
         return f"the process crashed with {signal.Signals(-code).name}"
     if code > 0:
-        printed = [line for line in _text(folder / "printed.log").splitlines() if line and not line.startswith("INFO")]
-        return f"the process failed: {printed[-1] if printed else 'no message'}"
+        lines = [line for line in _text(folder / "printed.log").splitlines() if line and not line.startswith("INFO")]
+        return f"the process failed: {lines[-1] if lines else 'no message'}"
     return ""
 
 

@@ -197,7 +197,8 @@ def test_tags_are_ordered_and_cut(tagger: Tagger) -> None:
 def test_equal_scores_keep_the_order_of_the_classes(tagger: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
     """float32 0.7 is a little less than 0.7: it is not above that threshold."""
     probs = np.full(len(tagger.labels), 0.7, np.float32)
-    monkeypatch.setattr(tagger, "_run", lambda _: (probs, np.zeros(96, np.float32), 1.0, 1.0))
+    outputs = {"probs": probs[None], "embedding": np.zeros((1, 96), np.float32)}
+    monkeypatch.setattr(tagger, "_run", lambda _: (outputs, 1.0, 1.0))
     tags = tagger.tag(sound(1.0), sample_rate=RATE, top=None).tags
     assert [tag.index for tag in tags] == list(range(len(tagger.labels)))
     assert tagger.tag(sound(1.0), sample_rate=RATE, threshold=0.7).tags == ()

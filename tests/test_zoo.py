@@ -135,7 +135,7 @@ def test_the_sweep_goes_on_and_hides_nothing(tmp_path: Path, monkeypatch: pytest
 
     def measured(name: str, *, timed: bool) -> dict[str, object]:
         asked.append(name)
-        return {"name": name, "error": "it crashed" if name == "cnn6" else None}
+        return {"name": name, "error": "it crashed" if name == "cnn6" else None, "cpu_ms": 1.0 if timed else None}
 
     monkeypatch.setattr(sweep_module, "in_process", measured)
     out = tmp_path / "zoo.json"

@@ -138,7 +138,8 @@ def sweep(names: Sequence[str], out: Path, *, fresh: bool, timed: bool = True) -
     if fresh:
         known = {name: row for name, row in known.items() if name not in names}
     for name in names:
-        if name in known and known[name].get("error") is None:
+        before = known.get(name, {"error": "not measured"})
+        if before.get("error") is None and (before.get("cpu_ms") or not timed):
             print(f"{name}: measured before")
             continue
         start = time.perf_counter()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from test_convert import make_consistent
+from test_networks import operators_of
 from torch import Tensor, nn
 
 from panns_litert import Tagger
@@ -26,6 +27,7 @@ from panns_litert.bundle import Bundle
 from panns_litert.engine import CpuEngine, GpuEngine
 from panns_litert.errors import AudioError, BundleError, ModelError, ParityError, SpecError
 from panns_litert.frontend import PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec, LogMel
+from panns_litert.graph import read_graph
 from panns_litert.tagger import demo_bundle, demo_clips
 from panns_litert_convert import frontend
 from panns_litert_convert.convert import convert, verify
@@ -76,28 +78,10 @@ def logmel_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "graph.tflite"
 
 
-def operations(path: Path) -> list[tuple[str, list[tuple[int, ...]]]]:
-    """Name and output shapes of every operation."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
-    model = schema.Model.GetRootAs(path.read_bytes(), 0)
-    graph = model.Subgraphs(0)
-    found = []
-    for i in range(graph.OperatorsLength()):
-        operator = graph.Operators(i)
-        code = model.OperatorCodes(operator.OpcodeIndex())
-        outputs = [graph.Tensors(operator.Outputs(j)) for j in range(operator.OutputsLength())]
-        shapes = [tuple(t.Shape(k) for k in range(t.ShapeLength())) for t in outputs]
-        found.append((names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())], shapes))
-    return found
-
-
 def test_the_graph_has_no_gather_and_no_padding(logmel_graph: Path) -> None:
-    found = operations(logmel_graph)
-    names = {name for name, _ in found}
-    assert not names & {"GATHER", "GATHER_ND", "MIRROR_PAD", "PAD", "PADV2", "REVERSE_V2"}
-    assert all(len(shape) <= 4 for _, shapes in found for shape in shapes)
+    found, ranks = operators_of(logmel_graph)
+    assert not set(found) & {"GATHER", "GATHER_ND", "MIRROR_PAD", "PAD", "PADV2", "REVERSE_V2"}
+    assert max(ranks) <= 4
     assert len(found) < 64
 
 
@@ -194,6 +178,42 @@ def test_a_plain_logmel_overflows_on_the_gpu(tmp_path: Path) -> None:
     engine = GpuEngine(path)
     assert np.isinf(engine.run_unchecked(loud)["power"]).any()
     engine.close()
+
+
+@pytest.mark.usefixtures("vulkan")
+def test_what_the_delegate_loses_in_a_sum(tmp_path: Path) -> None:
+    """Why the DFT is not one sum of 1024 terms: every product and every addition is rounded to float16."""
+    rng = np.random.default_rng(0)
+    rows = []
+    losses = {}
+    for terms in (4, 16, 64, 128, 1024):
+        values = rng.standard_normal((1, terms, 16, 16)).astype(np.float16).astype(np.float32)
+        layer = nn.Conv2d(terms, 32, 1, bias=False)
+        layer.weight.data = torch.from_numpy(rng.standard_normal((32, terms, 1, 1)).astype(np.float16)).float()
+        path = tmp_path / f"{terms}.tflite"
+        export_fp32(Named(layer), {"x": torch.from_numpy(values)}, path, log=tmp_path / "log")
+        engine = GpuEngine(path)
+        got = engine.run_unchecked(values)["y"].astype(np.float64)
+        engine.close()
+        want = layer.double()(torch.from_numpy(values).double()).detach().numpy()
+        rounded = want.astype(np.float16)
+        losses[terms] = float(np.sqrt(np.mean((got - want) ** 2) / np.mean(want**2)))
+        once = float(np.sqrt(np.mean((rounded - want) ** 2) / np.mean(want**2)))
+        rows.append((str(terms), f"{losses[terms]:.1e}", f"{once:.1e}"))
+        assert losses[terms] > 1.2 * once
+    show("root mean square error of a sum, as a share of it", ("terms", "delegate", "rounded once"), rows)
+    assert losses[16] < 1e-3 < losses[128] < losses[1024]
+
+
+class Named(nn.Module):
+    """A layer with a named input and output."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer.eval()
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"y": self.layer(x)}
 
 
 @pytest.mark.parametrize("spec", [PANNS_16K, PANNS_8K], ids=["16k", "8k"])
@@ -308,7 +328,7 @@ def test_convert_and_verify_with_the_gpu_stage(demo_waveform: Bundle, tmp_path: 
     assert record is not None
     assert record.passed
     assert record.reference == "pytorch"
-    assert record.operators == len(operations(bundle.file("model")))
+    assert record.operators == read_graph(bundle.file("model")).operators
     assert bundle.file("model").read_bytes() == demo_waveform.file("model").read_bytes()
     checks = verify(bundle.path, gpu=True)
     assert {check.stage for check in checks} >= {"gpu_fp16"}

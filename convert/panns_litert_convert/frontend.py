@@ -22,7 +22,7 @@ from panns_litert.frontend import FrontEndSpec, hann, mel_basis
 
 EMPHASIS = 0.875
 """Coefficient a of x[n] - a·x[n+1]. Music and speech fall with frequency; 0.875 lifts the highest band 23 dB
-above the lowest, which is about what they fall, and keeps white noise within 0.2 dB in the lowest."""
+above the lowest, which is about what they fall, and keeps white noise within 0.4 dB in the lowest."""
 CENTRE = 11.5
 """The graph's log-mel is ln(mel / amin) - CENTRE: the floor is -11.5, which float16 holds exactly, and usual
 levels lie around zero, where it is finest. In decibels its steps would be 0.06 at the quiet end."""

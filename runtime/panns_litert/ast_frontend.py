@@ -14,7 +14,8 @@ import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from panns_litert.errors import AudioError, SpecError
+from panns_litert.errors import SpecError
+from panns_litert.frontend import hann, kaldi_triangles, require_waveform
 
 SAMPLE_RATE, WIN_LENGTH, HOP_LENGTH, N_FFT = 16000, 400, 160, 512
 N_MELS, FMIN, FMAX = 128, 20.0, 8000.0
@@ -32,16 +33,8 @@ def fbank_basis() -> NDArray[np.float32]:
     >>> fbank_basis().shape
     (128, 257)
     """
-    low, high = _mel(np.array([FMIN, FMAX]))
-    edges = np.linspace(low, high, N_MELS + 2)  # (mels + 2,), mel
-    bins = _mel(np.arange(N_FFT // 2 + 1) * (SAMPLE_RATE / N_FFT))  # (bins,), mel
-    rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]  # (mels, bins)
-    falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
-    return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
-
-
-def _mel(hz: NDArray[np.floating]) -> NDArray[np.float64]:
-    return np.asarray(1127.0 * np.log1p(hz / 700.0))
+    hz = np.arange(N_FFT // 2 + 1, dtype=np.float64) * (SAMPLE_RATE / N_FFT)  # (bins,)
+    return kaldi_triangles(hz, n_mels=N_MELS, fmin=FMIN, fmax=FMAX).astype(np.float32)
 
 
 class AstFbank:
@@ -68,7 +61,7 @@ class AstFbank:
             raise SpecError(f"mel basis of shape {basis.shape}; expected {(N_MELS, N_FFT // 2 + 1)}, finite")
         self.frames = frames
         self._basis = basis.T.astype(np.float64)  # (bins, mels)
-        self._window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(WIN_LENGTH) / (WIN_LENGTH - 1))
+        self._window = hann(WIN_LENGTH, WIN_LENGTH, symmetric=True)
 
     def __call__(self, waveform: NDArray[np.floating]) -> NDArray[np.float32]:
         """The log-mel of one waveform or of a batch.
@@ -84,12 +77,7 @@ class AstFbank:
             AudioError: wrong rank or dtype, or too short.
         """
         waveform = np.asarray(waveform)
-        if not np.issubdtype(waveform.dtype, np.floating):
-            raise AudioError(f"waveform of dtype {waveform.dtype}; expected float samples in [-1, 1]")
-        if waveform.ndim not in (1, 2):
-            raise AudioError(f"waveform of shape {waveform.shape}; expected (samples,) or (batch, samples)")
-        if waveform.shape[-1] < WIN_LENGTH:
-            raise AudioError(f"waveform of {waveform.shape[-1]} samples; expected at least {WIN_LENGTH}")
+        require_waveform(waveform, least=WIN_LENGTH)
         out = np.zeros((*waveform.shape[:-1], self.frames, N_MELS))
         for signal, logmel in zip(
             waveform.reshape(-1, waveform.shape[-1]), out.reshape(-1, self.frames, N_MELS), strict=True

@@ -200,6 +200,8 @@ def run_convert(args: argparse.Namespace) -> int:
     if args.json:
         return _print_json({"bundle": str(bundle.path), "passed": True, "parity": [c.to_dict() for c in checks]})
     print_checks(checks)
+    if gpu := bundle.manifest.gpu:
+        print(f"GPU: all {gpu.operators} operators resident, {gpu.arithmetic}, on {gpu.adapter}; driver: {gpu.driver}")
     size = bundle.file("model").stat().st_size / 1e6
     print(f"{bundle.path}: {bundle.file('model').name}, {size:.1f} MB, every stage passed")
     return 0

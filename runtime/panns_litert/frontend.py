@@ -249,21 +249,26 @@ def mel_basis(spec: FrontEndSpec) -> NDArray[np.float32]:
     >>> mel_basis(PANNS_32K).shape
     (64, 513)
     """
-    at = np.arange(spec.bins, dtype=np.float64) * (spec.sample_rate / spec.n_fft)  # (bins,), Hz
-    limits = np.array([spec.fmin, spec.fmax])
+    hz = np.arange(spec.bins, dtype=np.float64) * (spec.sample_rate / spec.n_fft)  # (bins,)
     if spec.mel_scale == "kaldi":
-        low, high = _kaldi_mel(limits)
-        edges, at = np.linspace(low, high, spec.n_mels + 2), _kaldi_mel(at)  # (mels + 2,), mel
-    else:
-        low, high = _hz_to_mel(limits)
-        edges = _mel_to_hz(np.linspace(low, high, spec.n_mels + 2))  # (mels + 2,), Hz
+        return kaldi_triangles(hz, n_mels=spec.n_mels, fmin=spec.fmin, fmax=spec.fmax).astype(np.float32)
+    low, high = _hz_to_mel(np.array([spec.fmin, spec.fmax]))
+    edges = _mel_to_hz(np.linspace(low, high, spec.n_mels + 2))  # (mels + 2,), Hz
+    area = 2.0 / (edges[2:] - edges[:-2])
+    return (_triangles(hz, edges) * area[:, None]).astype(np.float32)
+
+
+def kaldi_triangles(hz: NDArray[np.float64], *, n_mels: int, fmin: float, fmax: float) -> NDArray[np.float64]:
+    """Kaldi's mel filters at frequencies (bins,), Hz: straight on its mel scale, peak 1, (n_mels, bins)."""
+    low, high = _kaldi_mel(np.array([fmin, fmax]))
+    return _triangles(_kaldi_mel(hz), np.linspace(low, high, n_mels + 2))
+
+
+def _triangles(at: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Filters with edges (mels + 2,) at points (bins,) of the same scale: peak 1, (mels, bins)."""
     rising = (at - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - at) / np.diff(edges)[1:, None]
-    triangles = np.maximum(0.0, np.minimum(rising, falling))  # (mels, bins), peak 1
-    if spec.mel_norm is None:
-        return triangles.astype(np.float32)
-    area = 2.0 / (edges[2:] - edges[:-2])
-    return (triangles * area[:, None]).astype(np.float32)
+    return np.maximum(0.0, np.minimum(rising, falling))
 
 
 def hann(length: int, padded_to: int, *, symmetric: bool = False) -> NDArray[np.float64]:
@@ -329,13 +334,8 @@ class LogMel:
             AudioError: wrong rank or dtype, or too short.
         """
         waveform = np.asarray(waveform)
-        if not np.issubdtype(waveform.dtype, np.floating):
-            raise AudioError(f"waveform of dtype {waveform.dtype}; expected float samples in [-1, 1]")
-        if waveform.ndim not in (1, 2):
-            raise AudioError(f"waveform of shape {waveform.shape}; expected (samples,) or (batch, samples)")
-        samples, least = waveform.shape[-1], self.spec.least_samples
-        if samples < least:
-            raise AudioError(f"waveform of {samples} samples; expected at least {least}; pad it with zeros")
+        require_waveform(waveform, least=self.spec.least_samples)
+        samples = waveform.shape[-1]
         shape = (*waveform.shape[:-1], self.spec.frames(samples), self.spec.n_mels)
         if out is None:
             out = np.empty(shape, np.float32)
@@ -415,6 +415,20 @@ class LogMel:
             for start in range(0, len(squares), step):
                 rows = slice(start, start + step)
                 np.matmul(squares[rows, columns], weights, out=out[rows, filters])
+
+
+def require_waveform(waveform: NDArray[Any], *, least: int) -> None:
+    """Raises unless it is (samples,) or (batch, samples), floating, of at least that many samples.
+
+    Raises:
+        AudioError: saying which.
+    """
+    if not np.issubdtype(waveform.dtype, np.floating):
+        raise AudioError(f"waveform of dtype {waveform.dtype}; expected float samples in [-1, 1]")
+    if waveform.ndim not in (1, 2):
+        raise AudioError(f"waveform of shape {waveform.shape}; expected (samples,) or (batch, samples)")
+    if waveform.shape[-1] < least:
+        raise AudioError(f"waveform of {waveform.shape[-1]} samples; expected at least {least}; pad it with zeros")
 
 
 def _filter_groups(basis: NDArray[np.float32]) -> list[tuple[slice, slice, NDArray[np.float32]]]:

@@ -21,6 +21,14 @@ class BundleError(PannsLitertError, ValueError):
     """A bundle is incomplete, altered or of an unknown format."""
 
 
+class LabelError(PannsLitertError, ValueError):
+    """A class name is unknown, or scores do not fit the classes."""
+
+
+class EventError(PannsLitertError, ValueError):
+    """Thresholds, steps or windows of event detection are not valid."""
+
+
 class ModelError(PannsLitertError, ValueError):
     """A model name is unknown, or a network cannot do what was asked."""
 

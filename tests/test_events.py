@@ -64,6 +64,7 @@ def test_the_detector_finds_the_events_of_the_vectors(case: dict[str, Any]) -> N
     assert found(detector, steps_of(case)) == case["events"], "a second recording begins anew"
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_steps_split_anywhere_give_the_same_events(data: st.DataObject) -> None:
     case = data.draw(st.sampled_from(VECTOR_CASES))
@@ -102,7 +103,7 @@ def series(draw: st.DrawFn) -> Case:
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(series())
 def test_the_detector_agrees_with_the_reference_on_any_series(case: Case) -> None:
     as_json = {
@@ -251,8 +252,10 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
         ("[0.3]", "expected a JSON object"),
         ('{"onset": 0.3}', "unknown 'onset'; expected any of on, off, min_duration, max_gap, classes"),
         ('{"classes": {"Dog": {}, "Dog": {}}}', "'Dog' twice"),
+        (f'{{"max_gap": 1{"0" * 400}}}', "max_gap = 10+; expected a number"),
+        (f'{{"max_gap": 1{"0" * 5000}}}', "not JSON"),
     ],
-    ids=["empty", "deep", "list", "unknown", "repeated"],
+    ids=["empty", "deep", "list", "unknown", "repeated", "huge", "endless"],
 )
 def test_a_bad_settings_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "thresholds.json"
@@ -278,17 +281,19 @@ def test_labels_must_differ(labels: tuple[str, ...]) -> None:
         EventDetector(labels)
 
 
+@settings(deadline=None)
 @given(
     window=st.floats(0.1, 20.0),
     overlap=st.floats(0.0, 0.95),
-    length=st.floats(0.01, 120.0),
+    hops=st.floats(0.01, 50.0),
 )
-def test_steps_of_windows_cover_the_recording_around_their_centres(
-    window: float, overlap: float, length: float
-) -> None:
+def test_steps_of_windows_cover_the_recording_around_their_centres(window: float, overlap: float, hops: float) -> None:
     hop = window * (1.0 - overlap)
-    count = 1 + max(0, int(np.ceil((length - window) / hop)))  # the first window that reaches the end is the last
+    length = hops * hop
     windows = WindowSteps(window=window, hop=hop)
+    count = windows.count(length)
+    assert (count - 1) * hop + window >= length - 1e-5
+    assert count == 1 or (count - 2) * hop + window < length
     steps: list[Step] = []
     for k in range(count):
         steps += windows.push([k / count])
@@ -301,6 +306,16 @@ def test_steps_of_windows_cover_the_recording_around_their_centres(
     detector = EventDetector(("a",), EventSettings(on=0.0, off=0.0))
     events = [event for step in steps for event in detector.push(*step)] + list(detector.finish())
     assert [(event.start, event.end) for event in events] == [(0.0, length)]
+
+
+def test_how_many_windows_a_recording_takes() -> None:
+    windows = WindowSteps(window=10.0, hop=5.0)
+    counts = [windows.count(seconds) for seconds in (0.1, 10.0, 10.1, 15.0, 15.1, 60.0)]
+    assert counts == [1, 1, 2, 2, 3, 11]
+    assert WindowSteps(window=0.1, hop=0.1).count(0.1 + 0.2) == 3  # 0.30000000000000004 s
+    for seconds in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(EventError, match="expected a length > 0"):
+            windows.count(seconds)
 
 
 def test_windows_begin_anew_and_keep_what_they_were_given() -> None:
@@ -351,6 +366,7 @@ def test_audacity_labels() -> None:
     assert audacity_labels([]) == ""
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_settings_or_one_error(text: str) -> None:
     try:

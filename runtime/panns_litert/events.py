@@ -12,6 +12,7 @@ import io
 import json
 import math
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,8 @@ class EventSettings:
     Raises:
         EventError: a value is out of range.
 
-    >>> EventSettings(on=0.5, off=0.3, classes={"Dog": {"on": 0.7}})
+    >>> EventSettings(on=0.5, off=0.3, classes={"Dog": {"on": 0.7}}).of("Dog")
+    {'on': 0.7, 'off': 0.3, 'min_duration': 0.0, 'max_gap': 0.0}
     """
 
     on: float = 0.3
@@ -89,7 +91,9 @@ class EventSettings:
         """
         try:
             data = json.loads(text, object_pairs_hook=_without_repetition)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except EventError:
+            raise
+        except (ValueError, RecursionError) as error:  # ValueError: JSONDecodeError, or thousands of digits
             raise EventError(f"not JSON: {error}") from error
         if not isinstance(data, dict):
             raise EventError(f"{data!r}; expected a JSON object")
@@ -120,13 +124,12 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return data
 
 
-def _require_thresholds(values: Mapping[str, object], where: str) -> None:
+def _require_thresholds(values: Mapping[str, Any], where: str) -> None:
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
-            raise EventError(f"{where}{name} = {value!r}; expected a number")
-        if value < 0:
+        # The upper end: JSON knows integers that no float holds.
+        if type(value) not in (int, float, np.float64) or not 0 <= value <= sys.float_info.max:
             raise EventError(f"{where}{name} = {value!r}; expected a number ≥ 0")
-    if not values["off"] <= values["on"] <= 1:  # type: ignore[operator]
+    if not values["off"] <= values["on"] <= 1:
         raise EventError(f"{where}on = {values['on']!r}, off = {values['off']!r}; expected off ≤ on ≤ 1")
 
 
@@ -192,7 +195,8 @@ class EventDetector:
         rising = values >= self._on
         if not self._held.any() and not rising.any():  # most steps of most recordings
             return ()
-        final = self._held & ~self._open & (start > self._end + self._max_gap + _TOLERANCE)
+        # Of closed events only: an open one ends where this step begins.
+        final = self._held & (start > self._end + self._max_gap + _TOLERANCE)
         events = self._take(final) if final.any() else ()
         self._open &= values >= self._off
         opening = rising & ~self._open
@@ -284,6 +288,19 @@ class WindowSteps:
         self._count = 0
         self._last: NDArray[np.float64] | None = None
 
+    def count(self, seconds: float) -> int:
+        """How many windows a recording takes: the first one that reaches its end is the last.
+
+        Args:
+            seconds: length of the recording, > 0.
+
+        Raises:
+            EventError: no length.
+        """
+        if not (math.isfinite(seconds) and seconds > 0.0):
+            raise EventError(f"a recording of {seconds} s; expected a length > 0")
+        return 1 + max(0, math.ceil((seconds - self.window - _TOLERANCE) / self.hop))
+
     def push(self, scores: ArrayLike) -> tuple[Step, ...]:
         """Takes the next window's scores (classes,) and gives the step of the window before, if there was one."""
         steps = (
@@ -300,16 +317,15 @@ class WindowSteps:
             seconds: length of the recording.
 
         Raises:
-            EventError: the recording ends before the last step begins: there were more windows than it takes to
-                reach the end.
+            EventError: the recording ends before the last step begins: there were more windows than `count` says.
         """
         steps: tuple[Step, ...] = ()
         if self._last is not None:
             start = self._start(self._count - 1)
             if not (math.isfinite(seconds) and seconds > start):
                 raise EventError(
-                    f"a recording of {seconds} s with {self._count} windows; expected more than {start} s, or no "
-                    "window after the one that reaches the end"
+                    f"a recording of {seconds} s with {self._count} windows; expected more than {start} s, or fewer "
+                    "windows: none after the one that reaches the end"
                 )
             steps = (Step(self._last, start, seconds),)
         self._restart()

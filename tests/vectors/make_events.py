@@ -110,6 +110,20 @@ CASES = (
     one("exactly min_duration", "0.9", "0.9", "0.1", "0.9", min_duration="2"),
     one("min_duration counts after merging", "0.9", "0.1", "0.8", "0.1", "0.1", "0.7", min_duration="3", max_gap="1"),
     Case(
+        "exactly min_duration, which floats miss: 0.7 - 0.4 < 0.3",
+        side_by_side("0.9", "0.9", "0.9", "0.1", length="0.1", start="0.4"),
+        ["0.5"],
+        ["0.3"],
+        min_duration="0.3",
+    ),
+    Case(
+        "exactly max_gap, which floats miss: 0.4 - 0.1 > 0.3",
+        side_by_side("0.9", "0.1", "0.1", "0.1", "0.9", length="0.1"),
+        ["0.5"],
+        ["0.3"],
+        max_gap="0.3",
+    ),
+    Case(
         "missing steps close an event",
         [("0", "1", ["0.9"]), ("1", "2", ["0.8"]), ("2.5", "3.5", ["0.4"]), ("3.5", "4.5", ["0.7"])],
         ["0.5"],

@@ -1,0 +1,48 @@
+"""How loud a waveform is, and whether that is silence, in which no model should be asked what it hears."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panns_litert.errors import AudioError
+
+
+def level_dbfs(waveform: NDArray[np.floating]) -> float:
+    """The level, dB: 10·log10 of the mean square, so that 0 is a constant 1 and a sine of amplitude 1 is at −3.01.
+
+    Args:
+        waveform: (samples,), full scale is 1.
+
+    Returns:
+        The level; −inf for digital silence.
+
+    Raises:
+        AudioError: no samples, another rank, or a sample that is NaN or Inf.
+    """
+    waveform = np.asarray(waveform)
+    if waveform.ndim != 1 or waveform.dtype.kind != "f" or not len(waveform):
+        raise AudioError(
+            f"{waveform.dtype} samples of shape {waveform.shape}; expected floats, (samples,), at least one"
+        )
+    power = float(np.mean(np.square(waveform, dtype=np.float64)))
+    if not math.isfinite(power):
+        raise AudioError("a sample is NaN, Inf or far too large; expected samples in [-1, 1]")
+    return 10.0 * math.log10(power) if power > 0.0 else -math.inf
+
+
+def is_silent(waveform: NDArray[np.floating], *, below_dbfs: float = -60.0) -> bool:
+    """Whether the level is below a gate: then there is nothing to tag.
+
+    Args:
+        waveform: (samples,), full scale is 1.
+        below_dbfs: the gate, dB; −inf lets everything pass.
+
+    Raises:
+        AudioError: the waveform is not valid, or the gate is not a number.
+    """
+    if isinstance(below_dbfs, bool) or not isinstance(below_dbfs, (int, float, np.number)) or math.isnan(below_dbfs):
+        raise AudioError(f"below_dbfs = {below_dbfs!r}; expected a number of dB, such as -60")
+    return level_dbfs(waveform) < below_dbfs

@@ -179,7 +179,7 @@ def test_specs_of_panns_are_written_as_before() -> None:
         '{"sample_rate": 32000, "n_fft": 1024, "win_length": 1024, "hop_length": 320, "n_mels": 64, "fmin": 50.0, '
         '"fmax": 14000.0, "window": "hann", "center": true, "pad_mode": "reflect", "power": 2.0, '
         '"mel_scale": "slaney", "mel_norm": "slaney", "log": "10log10", "amin": 1e-10, "log_offset": null, '
-        '"pre_emphasis": 0.0, "affine": null}'
+        '"pre_emphasis": 0.0, "affine": null, "remove_dc": false, "padded_frames": null}'
     )
 
 

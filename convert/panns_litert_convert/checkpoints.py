@@ -23,6 +23,7 @@ from panns_litert.bundle import file_sha256
 from panns_litert.cache import CACHE_VARIABLE, cache_dir
 from panns_litert.errors import CheckpointError, DownloadError
 from panns_litert.frontend import FrontEndSpec, hann, mel_basis
+from panns_litert_convert.networks.ast import Ast, require_config
 from panns_litert_convert.zoo import MODELS, Checkpoint, Model, asset
 
 _LOGGER = logging.getLogger(__name__)
@@ -178,6 +179,25 @@ def check_hash(path: Path, checkpoint: Checkpoint) -> None:
         raise CheckpointError(f"{path} was altered: its hash is {found}; expected {expected}; {remedy}")
 
 
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_HUB_CONFIG = "config.json"
+
+
+def weights_file(path: str | os.PathLike[str]) -> Path:
+    """The file of weights that a user means: itself, or the one in a folder as model hubs have them.
+
+    Raises:
+        CheckpointError: there is none in the folder.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for name in _HUB_FILES:
+        if (path / name).is_file():
+            return path / name
+    raise CheckpointError(f"{path}: no weights in this folder; expected {' or '.join(_HUB_FILES)}")
+
+
 def is_official(path: Path, checkpoint: Checkpoint) -> bool:
     """Whether a file is the registry's checkpoint, by its hash."""
     try:
@@ -195,15 +215,19 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], model: Model)
 
     Args:
         network: made by `model.build`; left unchanged if anything is wrong.
-        path: a .pth/.pt file (a state dict, or a dict with it under "model") or .safetensors.
+        path: a .pth/.pt/.bin file (a state dict, or a dict with it under "model") or .safetensors, or a folder of
+            a model hub; AST's config.json beside it is checked, too.
         model: the registry record.
 
     Raises:
         CheckpointError: missing, truncated, no checkpoint, of another network, of another front end, or
             with weights that are NaN or Inf.
     """
-    path = Path(path)
+    path = weights_file(path)
     tensors = _read(path, model.checkpoint)
+    config = path.with_name(_HUB_CONFIG)
+    if isinstance(network, Ast) and config.is_file():
+        require_config(config, network)
     front_end = {key: tensors.pop(key) for key in sorted(_FRONT_END_KEYS & set(tensors))}
     expected = network.state_dict()
     # A counter of training steps; inference has no use for it, and older checkpoints lack it.

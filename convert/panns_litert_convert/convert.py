@@ -39,7 +39,7 @@ from panns_litert.errors import BundleError, ConversionError, ModelError, Parity
 from panns_litert.frontend import mel_basis
 from panns_litert.model_card import model_card
 from panns_litert.parity import Check, require
-from panns_litert_convert.checkpoints import fetch, is_official, load_weights
+from panns_litert_convert.checkpoints import fetch, is_official, load_weights, weights_file
 from panns_litert_convert.export import cast_fp16, export_fp32
 from panns_litert_convert.frontend import GraphLogMel, WaveformNetwork
 from panns_litert_convert.networks.tagger import AudioTagger
@@ -97,7 +97,7 @@ def convert(
         GpuDriverError: `gpu`, and there is no driver.
     """
     model = find(name)
-    _require_length(seconds)
+    _require_length(seconds, model)
     graph = model.graphs[0] if graph is None else graph
     for what, value, choices in (("graph", graph, model.graphs), ("precision", precision, PRECISIONS)):
         if value not in choices:
@@ -176,7 +176,7 @@ def verify(
     opened = Bundle(bundle)
     manifest = opened.manifest
     model = find(manifest.model)
-    _require_length(manifest.clip_seconds)
+    _require_length(manifest.clip_seconds, model)
     network, source = _load(model, checkpoint, report=report, progress=progress)
     _require_manifest(opened, model, source)
     with _Workspace() as work:
@@ -257,7 +257,7 @@ def _load(
 ) -> tuple[AudioTagger, Source]:
     report("checkpoint")
     record = model.checkpoint
-    path = fetch(model, progress=progress) if checkpoint is None else Path(checkpoint)
+    path = fetch(model, progress=progress) if checkpoint is None else weights_file(checkpoint)
     network = model.build()
     load_weights(network, path, model)
     official = checkpoint is None or is_official(path, record)
@@ -301,10 +301,12 @@ def _require_figures(bundle: Bundle, checks: list[Check]) -> None:
         raise BundleError(f"{bundle.path}: the recorded parity is not that of these stages; convert it again")
 
 
-def _require_length(seconds: float) -> None:
+def _require_length(seconds: float, model: Model) -> None:
     low, high = CLIP_SECONDS
+    if (most := model.front_end.most_samples) is not None:
+        high = min(high, math.floor(10 * most / model.front_end.sample_rate) / 10)
     if not (math.isfinite(seconds) and low <= seconds <= high):
-        raise ModelError(f"clip of {seconds:g} s; expected {low:g} … {high:g} s")
+        raise ModelError(f"clip of {seconds:g} s; expected {low:g} … {high:g} s for {model.name}")
 
 
 def _require_gpu(record: GpuRecord | None) -> None:

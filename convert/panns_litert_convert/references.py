@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from typing import Any
 
 import librosa
 import numpy as np
@@ -25,17 +27,23 @@ def float64_logmel(waveform: NDArray[np.floating], spec: FrontEndSpec) -> NDArra
     no float32.
     """
     exact = np.asarray(waveform, np.float64)
-    if spec.pre_emphasis:
-        exact = scipy.signal.lfilter([1.0, -spec.pre_emphasis], [1.0], exact)[1:]
-    padded = np.pad(exact, spec.n_fft // 2, mode=spec.pad_mode)  # type: ignore[call-overload]
-    frames = sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
-    window = librosa.util.pad_center(
-        scipy.signal.get_window("hann", spec.win_length, fftbins=spec.window == "hann"), size=spec.n_fft
-    )
-    power = np.abs(np.fft.rfft(frames * window)) ** spec.power  # (frames, bins)
+    window = scipy.signal.get_window("hann", spec.win_length, fftbins=spec.window == "hann")
+    if spec.center:
+        if spec.pre_emphasis:
+            exact = scipy.signal.lfilter([1.0, -spec.pre_emphasis], [1.0], exact)[1:]
+        padded = np.pad(exact, spec.n_fft // 2, mode=spec.pad_mode)  # type: ignore[call-overload]
+        frames = sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
+        window = librosa.util.pad_center(window, size=spec.n_fft)
+    else:
+        frames = scipy.signal.detrend(sliding_window_view(exact, spec.win_length)[:: spec.hop_length], type="constant")
+        first = spec.pre_emphasis * frames[:, :1]  # what the filter remembers of a sample before the frame
+        frames, _ = scipy.signal.lfilter([1.0, -spec.pre_emphasis], [1.0], frames, zi=-first)
+    power = np.abs(np.fft.rfft(frames * window, spec.n_fft)) ** spec.power  # (frames, bins)
     mel = power @ reference_basis(spec).T  # (frames, mels)
     floored = np.maximum(mel, spec.amin) + (spec.log_offset or 0.0)
     logmel = np.log(floored) if spec.log == "ln" else 10.0 * np.log10(floored)
+    if spec.padded_frames is not None:
+        logmel = np.pad(logmel, ((0, spec.padded_frames), (0, 0)))[: spec.padded_frames]
     offset, scale = spec.affine or (0.0, 1.0)
     return np.asarray((logmel + offset) / scale, np.float64)
 
@@ -148,6 +156,25 @@ class EfficientatLogMel:
         offset, scale = spec.affine or (0.0, 1.0)
         logmel = ((self.basis @ power + (spec.log_offset or 0.0)).log() + offset) / scale
         return np.asarray(logmel[0].T.numpy())
+
+
+class AstLogMel:
+    """The log-mel that AST was trained with: transformers' ASTFeatureExtractor, which computes in float64."""
+
+    def __init__(self, spec: FrontEndSpec) -> None:
+        from transformers import ASTFeatureExtractor  # only here: it takes a second
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the lowest bands lie between two bins, as they did in training
+            self._extract: Any = ASTFeatureExtractor(  # type: ignore[no-untyped-call]
+                num_mel_bins=spec.n_mels, max_length=spec.padded_frames
+            )
+        self._sample_rate = spec.sample_rate
+
+    def __call__(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(samples,) to (frames, n_mels), in the network's unit."""
+        found = self._extract(waveform, sampling_rate=self._sample_rate, return_tensors="np")["input_values"]
+        return np.asarray(found[0], np.float32)
 
 
 BEYOND_TORCHLIBROSA = ("full-scale square wave", "offset")

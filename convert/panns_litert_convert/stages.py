@@ -7,7 +7,7 @@ artefact under test.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from panns_litert_convert.networks.tagger import AudioTagger
 from panns_litert_convert.references import (
     BEYOND_FLOAT32,
     BEYOND_TORCHLIBROSA,
+    AstLogMel,
     EfficientatLogMel,
     TorchlibrosaLogMel,
     float64_logmel,
@@ -44,6 +45,15 @@ NEAR_DB, ELSEWHERE_DB, TORCHLIBROSA_DB = 1e-3, 1e-2, 1e-2
 _NEAR_FLOOR_DB, _NEAR_RANGE_DB = -80.0, 80.0
 
 
+_Original = TorchlibrosaLogMel | EfficientatLogMel | AstLogMel
+_ORIGINALS: dict[tuple[str, bool], tuple[str, Callable[[FrontEndSpec], _Original]]] = {
+    ("slaney", True): ("torchlibrosa", TorchlibrosaLogMel),
+    ("kaldi", True): ("EfficientAT", EfficientatLogMel),
+    ("kaldi", False): ("transformers", AstLogMel),
+}
+"""By mel scale and centring: whose log-mel it is, and that code."""
+
+
 def front_end_stage(spec: FrontEndSpec, *, basis: NDArray[np.float32] | None = None) -> list[Check]:
     """The host log-mel against float64 and against the original's, and the mel basis against an independent one.
 
@@ -58,7 +68,8 @@ def front_end_stage(spec: FrontEndSpec, *, basis: NDArray[np.float32] | None = N
     """
     basis = mel_basis(spec) if basis is None else basis
     slaney = spec.mel_scale == "slaney"
-    ours, theirs = LogMel(spec, basis=basis), (TorchlibrosaLogMel if slaney else EfficientatLogMel)(spec)
+    names, original_of = _ORIGINALS[spec.mel_scale, spec.center]
+    ours, theirs = LogMel(spec, basis=basis), original_of(spec)
     got, exact, original = [], [], []
     for name, sound in front_end_sounds(spec.sample_rate).items():
         got.append(decibels(ours(sound), spec))
@@ -72,7 +83,7 @@ def front_end_stage(spec: FrontEndSpec, *, basis: NDArray[np.float32] | None = N
     def check(output: str, a: NDArray[np.float64], b: NDArray[np.float64], bound: float) -> Check:
         return compare("front_end", output, a[None], b[None], gate=Gate(max_abs=bound))
 
-    maker, names = ("librosa", "torchlibrosa") if slaney else ("Kaldi", "EfficientAT")
+    maker = "librosa" if slaney else "Kaldi"
     # Kaldi's triangles reach 1, librosa's 0.03: both bounds are float32's rounding.
     return [
         check(f"mel basis, {maker}", basis.astype(np.float64), reference_basis(spec), 1e-7 if slaney else 1e-6),
@@ -97,8 +108,13 @@ def network_stage(model: Model) -> list[Check]:
         figures = {name: file[name] for name in file.files if name != "config"}
     if network.graph == "waveform":
         inputs = waveform(model.front_end.sample_rate)[None]
-    else:  # EfficientAT's is (mels, frames)
-        inputs = (figures["logmel"] if "logmel" in figures else figures["mel"].T)[None, None]
+    elif "logmel" in figures:
+        inputs = figures["logmel"][None, None]
+    elif "mel" in figures:  # EfficientAT's is (mels, frames)
+        inputs = figures["mel"].T[None, None]
+    else:  # AST's is 0.5 MB; the original's front end is compared with float64's in its own stage
+        sound = waveform(model.front_end.sample_rate, 10.0)
+        inputs = float64_logmel(sound, model.front_end).astype(np.float32)[None, None]
     with torch.inference_mode():
         found = {name: value.numpy() for name, value in network.trace(torch.from_numpy(inputs)).items()}
     checks = []

@@ -18,7 +18,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from panns_litert.errors import ModelError
-from panns_litert.frontend import EFFICIENTAT_32K, PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec
+from panns_litert.frontend import AST_16K, EFFICIENTAT_32K, PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec
+from panns_litert_convert.networks.ast import Ast
 from panns_litert_convert.networks.cnn14 import Cnn6, Cnn10, Cnn14
 from panns_litert_convert.networks.decision_level import (
     Cnn14DecisionLevelAtt,
@@ -251,6 +252,8 @@ _CNN14_16K_SHA256 = "e2ee543a27919542c2ea03eabaa70b24dcd4e6c8e05621de6b67a94e4c5
 _CNN14_MAX_SHA256 = "dd3b4043a87d4ec13df8082c0fcfee3fb5084151808e47e060987a95eabdd142"
 _MEL32, _MEL128 = replace(PANNS_32K, n_mels=32), replace(PANNS_32K, n_mels=128)
 
+_AST_HUB = "https://huggingface.co/MIT/ast-finetuned-audioset-10-10-0.4593"
+
 DEMO_CHANNELS = (8, 16, 32, 64, 80, 96)
 """Widths of the demo network's six blocks; Cnn14 has 64 … 2048."""
 
@@ -330,6 +333,43 @@ MODELS: tuple[Model, ...] = (
     _efficientat("mn20", 2.0, 478),
     _efficientat("mn30", 3.0, 482),
     _efficientat("mn40", 4.0, 484),
+    Model(
+        name="epanns",
+        network="E-PANNs",
+        description="E-PANNs (Cnn14 with half the filters of blocks 4 to 6), 32 kHz, 527 AudioSet classes",
+        architecture=Cnn14,
+        # Singh, Liu, Plumbley 2023, https://arxiv.org/abs/2305.18665: filters pruned from the seventh convolution on.
+        options={"channels": (64, 128, 256, 256, 512, 1024), "embedding": 2048},
+        golden_options={},
+        front_end=PANNS_32K,
+        labels="audioset_labels.txt",
+        dataset="audioset",
+        checkpoint=Checkpoint(
+            file="checkpoint_closeto_.44.pt",
+            url="https://zenodo.org/records/7939403/files/checkpoint_closeto_.44.pt?download=1",
+            licence="see its page",
+            attribution="Arshdeep Singh, Haohe Liu, Mark D. Plumbley, E-PANNs, https://zenodo.org/records/7939403",
+        ),
+        published_map=None,
+        golden="Cnn14",
+    ),
+    Model(
+        name="ast",
+        network="AST",
+        description="AST-B/16 (audio spectrogram transformer), 16 kHz, 527 AudioSet classes",
+        architecture=Ast,
+        front_end=AST_16K,
+        labels="audioset_labels.txt",
+        dataset="audioset",
+        checkpoint=Checkpoint(
+            file="ast-finetuned-audioset-10-10-0.4593.safetensors",
+            url=f"{_AST_HUB}/resolve/f826b80d28226b62986cc218e5cec390b1096902/model.safetensors",
+            licence="BSD-3-Clause",
+            attribution=f"Yuan Gong, Yu-An Chung, James Glass, AST, {_AST_HUB}",
+        ),
+        published_map=0.4593,
+        golden="AST",
+    ),
 )
 
 

@@ -170,6 +170,9 @@ class Manifest:
             raise BundleError(f"precision {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
         if not (math.isfinite(self.clip_seconds) and self.clip_seconds > 0):
             raise BundleError(f"clip_seconds {self.clip_seconds!r}; expected a number > 0")
+        most = self.front_end.most_samples
+        if most is not None and self.clip_samples > most:
+            raise BundleError(f"clip_seconds {self.clip_seconds:g}; the front end has room for {most} samples")
         shapes = {"logmel": (1, 1, self.frames, self.front_end.n_mels), "waveform": (1, self.clip_samples)}
         expected = TensorSpec(name=self.graph, shape=shapes[self.graph])
         if self.inputs != (expected,):

@@ -1,12 +1,17 @@
 """Front end: waveform to log-mel, as the network was trained on it.
 
 `FrontEndSpec` says everything that defines a log-mel; `LogMel` computes it in numpy, in float32.
-Two definitions are implemented. Both take centred frames of the reflect-padded waveform and the power spectrum.
+Three definitions are implemented, all of the power spectrum. The first two take centred frames of the
+reflect-padded waveform, the third frames that lie whole within it.
 
 - torchlibrosa 0.1.0 (Spectrogram, LogmelFilterBank), which PANNs uses: periodic Hann window, Slaney mel bands
   (M. Slaney, Auditory Toolbox, 1998; area-normalised), 10·log10(max(mel, amin)).
 - EfficientAT (models/preprocess.py, AugmentMelSTFT, outside training): pre-emphasis, symmetric Hann window, Kaldi's
   mel bands (torchaudio.compliance.kaldi.get_mel_banks), (ln(mel + log_offset) + offset) / scale.
+- AST (the dataloader of Gong, Chung, Glass: AST: Audio Spectrogram Transformer, Interspeech 2021), which is Kaldi's
+  compute-fbank-feats as torchaudio.compliance.kaldi.fbank has it, for samples within [-1, 1]: every frame without its
+  mean and with a pre-emphasis of its own, symmetric Hann window, Kaldi's mel bands, ln(max(mel, amin)), zeros up to a
+  fixed number of frames, (x + offset) / scale.
 """
 
 from __future__ import annotations
@@ -48,29 +53,31 @@ _BELOW_OFFSET = 1e-3
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 _CHOICES: dict[str, tuple[object, ...]] = {
-    "center": (True,),
     "pad_mode": ("reflect",),
     "power": (2.0,),
     "mel_scale": ("slaney", "kaldi"),
 }
-"""What is implemented whatever the mel scale."""
-_CHOICES_WITH: dict[str, dict[str, tuple[object, ...]]] = {
-    "slaney": {
-        "window": ("hann",),
-        "mel_norm": ("slaney",),
-        "log": ("10log10",),
-        "log_offset": (None,),
-        "pre_emphasis": (0.0,),
-        "affine": (None,),
-    },
-    "kaldi": {
-        "window": ("hann_symmetric",),
-        "mel_norm": (None,),
-        "log": ("ln",),
-        "amin": (0.0,),
-    },
+"""What is implemented in all definitions."""
+_SLANEY: dict[str, tuple[object, ...]] = {
+    "center": (True,),
+    "window": ("hann",),
+    "mel_norm": ("slaney",),
+    "log": ("10log10",),
+    "log_offset": (None,),
+    "pre_emphasis": (0.0,),
+    "affine": (None,),
+    "remove_dc": (False,),
+    "padded_frames": (None,),
 }
-"""What is implemented with one mel scale: a definition is tested as a whole, and a mixture of two by nobody."""
+_KALDI: dict[str, tuple[object, ...]] = {
+    "center": (True, False),
+    "window": ("hann_symmetric",),
+    "mel_norm": (None,),
+    "log": ("ln",),
+}
+_KALDI_CENTRED: dict[str, tuple[object, ...]] = {"amin": (0.0,), "remove_dc": (False,), "padded_frames": (None,)}
+_KALDI_WHOLE: dict[str, tuple[object, ...]] = {"log_offset": (None,), "remove_dc": (True,)}
+"""What is implemented in one of them: a definition is tested as a whole, and a mixture of two by nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,18 +92,23 @@ class FrontEndSpec:
         n_mels: number of mel bands, ≥ 1.
         fmin, fmax: lowest and highest band edge, Hz, 0 ≤ fmin < fmax ≤ sample_rate / 2.
         window: "hann", the periodic Hann window; "hann_symmetric", the symmetric one.
-        center: True: frame t is centred on sample t · hop_length of the waveform after pre-emphasis.
-        pad_mode: "reflect", how the ends are padded by n_fft / 2 for that.
+        center: True: frame t is centred on sample t · hop_length of the waveform after pre-emphasis. False: it begins
+            there, and there is none that the waveform does not fill.
+        pad_mode: "reflect", how the ends are padded by n_fft / 2 if centred.
         power: 2.0, exponent of the magnitude.
         mel_scale, mel_norm: "slaney" and "slaney", as librosa.filters.mel(htk=False, norm="slaney"); "kaldi" and
             None, triangles of height 1 on the scale 1127·ln(1 + f / 700).
         log: "10log10", decibels; "ln", nepers.
-        amin: smallest mel power that counts, > 0: log-mel ≥ 10·log10(amin). 0.0, no floor, with a log_offset.
+        amin: smallest mel power that counts, > 0: log-mel ≥ its logarithm. 0.0, no floor, with a log_offset.
         log_offset: added to the mel power under the logarithm, > 0, or None.
-        pre_emphasis: a of x[t + 1] - a·x[t], 0 < a < 1, which is one sample shorter than x; 0.0 for none.
+        pre_emphasis: a of x[t + 1] - a·x[t], 0 < a < 1, which is one sample shorter than x; 0.0 for none. If not
+            centred it is taken inside the frame, before which its first sample is thought once more.
         affine: (offset, scale > 0) of (log-mel + offset) / scale, or None.
+        remove_dc: True: each frame without its mean.
+        padded_frames: ≥ 1, how many frames there are whatever the waveform's length: more are cut off, and those that
+            it does not fill are zeros before the affine step, which is not what silence gives. None: as many as fit.
 
-    `mel_scale` says which of the definitions above it is; a value from the other one is refused.
+    `mel_scale` and `center` say which of the definitions above it is; a value from another one is refused.
 
     Raises:
         SpecError: a value is outside its range, or not implemented with that mel scale.
@@ -120,11 +132,12 @@ class FrontEndSpec:
     log_offset: float | None = None
     pre_emphasis: float = 0.0
     affine: tuple[float, float] | None = None
+    remove_dc: bool = False
+    padded_frames: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("sample_rate", "n_fft", "win_length", "hop_length", "n_mels"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not _is_count(value := getattr(self, name)):
                 raise SpecError(f"front end: {name} = {value!r}; expected a whole number ≥ 1")
         for name in ("fmin", "fmax", "amin"):
             value = getattr(self, name)
@@ -141,9 +154,10 @@ class FrontEndSpec:
                 f"expected 0 ≤ fmin < fmax ≤ {self.sample_rate / 2} (half the sample rate)"
             )
         self._require(_CHOICES)
-        self._require(_CHOICES_WITH[self.mel_scale], f" with mel_scale = {self.mel_scale!r}")
+        self._require(_SLANEY if self.mel_scale == "slaney" else _KALDI, f" with mel_scale = {self.mel_scale!r}")
         if self.mel_scale == "kaldi":
-            self._require_offsets()
+            self._require(_KALDI_CENTRED if self.center else _KALDI_WHOLE, f" with center = {self.center!r}")
+            self._require_kaldi_values()
         name, least = ("amin", self.amin) if self.log_offset is None else ("log_offset", self.log_offset)
         if not least >= _SMALLEST:
             raise SpecError(f"front end: {name} = {least}; expected ≥ {_SMALLEST:.3g}")
@@ -151,14 +165,18 @@ class FrontEndSpec:
     def _require(self, allowed: Mapping[str, tuple[object, ...]], where: str = "") -> None:
         for name, choices in allowed.items():
             value = getattr(self, name)
-            if value not in choices:
+            if value not in choices or (isinstance(value, bool) != isinstance(choices[0], bool)):  # 1 == True
                 options = ", ".join(repr(c) for c in choices)
                 raise SpecError(f"front end: {name} = {value!r} is not implemented{where}; expected {options}")
 
-    def _require_offsets(self) -> None:
-        """The values that only EfficientAT's definition has: their types and ranges."""
-        if not _is_finite(self.log_offset):
-            raise SpecError(f"front end: log_offset = {self.log_offset!r}; expected a number > 0")
+    def _require_kaldi_values(self) -> None:
+        """The values that only the definitions with Kaldi's mels have: their types and ranges."""
+        if self.center:
+            if not _is_finite(self.log_offset):
+                raise SpecError(f"front end: log_offset = {self.log_offset!r}; expected a number > 0")
+            object.__setattr__(self, "log_offset", float(self.log_offset))
+        if self.padded_frames is not None and not _is_count(self.padded_frames):
+            raise SpecError(f"front end: padded_frames = {self.padded_frames!r}; expected a whole number ≥ 1, or none")
         if not _is_finite(self.pre_emphasis) or not 0 < self.pre_emphasis < 1:
             raise SpecError(f"front end: pre_emphasis = {self.pre_emphasis!r}; expected a number between 0 and 1")
         pair = self.affine
@@ -170,7 +188,6 @@ class FrontEndSpec:
         ):
             raise SpecError(f"front end: affine = {pair!r}; expected (offset, scale), two numbers, scale > 0")
         object.__setattr__(self, "affine", (float(pair[0]), float(pair[1])))  # JSON has no tuples
-        object.__setattr__(self, "log_offset", float(self.log_offset))
 
     @property
     def bins(self) -> int:
@@ -180,15 +197,27 @@ class FrontEndSpec:
     @property
     def least_samples(self) -> int:
         """Samples of the shortest waveform: reflection by n_fft / 2 needs one more, pre-emphasis yet another."""
-        return self.n_fft // 2 + 1 + self._lost_samples
+        return self.n_fft // 2 + 1 + self._lost_samples if self.center else self.win_length
+
+    @property
+    def most_samples(self) -> int | None:
+        """Samples of the longest waveform of which nothing is cut off; None if there is no such limit."""
+        return None if self.padded_frames is None else self.win_length + self.padded_frames * self.hop_length - 1
 
     @property
     def _lost_samples(self) -> int:
         return 1 if self.pre_emphasis else 0
 
     def frames(self, samples: int) -> int:
-        """Frames of a waveform of that many samples."""
-        return (samples - self._lost_samples) // self.hop_length + 1
+        """Frames of a waveform of that many samples, ≥ least_samples."""
+        return self.filled_frames(samples) if self.padded_frames is None else self.padded_frames
+
+    def filled_frames(self, samples: int) -> int:
+        """Frames that the waveform fills, of a waveform of that many samples, ≥ least_samples."""
+        if self.center:
+            return (samples - self._lost_samples) // self.hop_length + 1
+        whole = (samples - self.win_length) // self.hop_length + 1
+        return whole if self.padded_frames is None else min(whole, self.padded_frames)
 
     def samples(self, seconds: float) -> int:
         """Samples in that many seconds."""
@@ -214,6 +243,10 @@ class FrontEndSpec:
         if unknown := sorted(map(str, set(data) - names)):
             raise SpecError(f"front end: unknown {', '.join(unknown)}; expected only {', '.join(sorted(names))}")
         return cls(**data)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _is_finite(value: object) -> TypeGuard[float]:
@@ -251,17 +284,12 @@ def mel_basis(spec: FrontEndSpec) -> NDArray[np.float32]:
     """
     hz = np.arange(spec.bins, dtype=np.float64) * (spec.sample_rate / spec.n_fft)  # (bins,)
     if spec.mel_scale == "kaldi":
-        return kaldi_triangles(hz, n_mels=spec.n_mels, fmin=spec.fmin, fmax=spec.fmax).astype(np.float32)
+        low, high = _kaldi_mel(np.array([spec.fmin, spec.fmax]))
+        return _triangles(_kaldi_mel(hz), np.linspace(low, high, spec.n_mels + 2)).astype(np.float32)
     low, high = _hz_to_mel(np.array([spec.fmin, spec.fmax]))
     edges = _mel_to_hz(np.linspace(low, high, spec.n_mels + 2))  # (mels + 2,), Hz
     area = 2.0 / (edges[2:] - edges[:-2])
     return (_triangles(hz, edges) * area[:, None]).astype(np.float32)
-
-
-def kaldi_triangles(hz: NDArray[np.float64], *, n_mels: int, fmin: float, fmax: float) -> NDArray[np.float64]:
-    """Kaldi's mel filters at frequencies (bins,), Hz: straight on its mel scale, peak 1, (n_mels, bins)."""
-    low, high = _kaldi_mel(np.array([fmin, fmax]))
-    return _triangles(_kaldi_mel(hz), np.linspace(low, high, n_mels + 2))
 
 
 def _triangles(at: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -282,7 +310,8 @@ def hann(length: int, padded_to: int, *, symmetric: bool = False) -> NDArray[np.
 class LogMel:
     """Log-mel of a waveform, numpy only; float32, and float64 for frames that float32 cannot resolve.
 
-    One thread: 10 s take about 2 ms, and waking a second core for that gains nothing that can be relied on.
+    One thread: 10 s take about 2 ms, and waking a second core for that gains nothing that can be relied on. Frames
+    that are not centred are all computed in float64, which takes about 10 ms.
     Built once per spec, called per clip. One instance holds scratch memory: use one per thread.
 
     Args:
@@ -309,7 +338,9 @@ class LogMel:
         if not np.isfinite(basis).all():
             raise SpecError("mel basis holds NaN or Inf; expected finite weights")
         self.spec = spec
-        self._window64 = hann(spec.win_length, spec.n_fft, symmetric=spec.window == "hann_symmetric")
+        # In frames that are not centred the window begins where the frame does.
+        length = spec.n_fft if spec.center else spec.win_length
+        self._window64 = hann(spec.win_length, length, symmetric=spec.window == "hann_symmetric")
         self._window = self._window64.astype(np.float32)
         self._windowed = np.empty((0, spec.n_fft), np.float32)
         self._groups = _filter_groups(basis)
@@ -348,6 +379,25 @@ class LogMel:
 
     def _one(self, signal: NDArray[np.float32], out: NDArray[np.float32]) -> None:
         spec = self.spec
+        filled = out[: spec.filled_frames(len(signal))]
+        if spec.center:
+            self._centred(signal, filled)
+        else:
+            self._whole(signal, filled)
+        if spec.log_offset is None:
+            self._floored_log(filled)
+        else:
+            np.add(filled, np.float32(spec.log_offset), out=filled)
+            np.log(filled, out=filled)
+        out[len(filled) :] = 0.0
+        if spec.affine is not None:
+            offset, scale = spec.affine
+            np.add(out, np.float32(offset), out=out)
+            np.divide(out, np.float32(scale), out=out)
+
+    def _centred(self, signal: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """The power mel of centred frames (frames, mels)."""
+        spec = self.spec
         exact = frames = self._frames(signal)  # (frames, n_fft), a view
         if spec.pre_emphasis:
             # In float64: the rounding of float32 alone is 2e-3 dB in the quiet bands beside a full-scale tone.
@@ -360,25 +410,32 @@ class LogMel:
         for start in range(0, len(frames), block):
             stop = start + block
             self._power_mel(frames[start:stop], out[start:stop], exact[start:stop])
-        if spec.log_offset is None:
-            self._decibels(out)
-        else:
-            np.add(out, np.float32(spec.log_offset), out=out)
-            np.log(out, out=out)
-        if spec.affine is not None:
-            offset, scale = spec.affine
-            np.add(out, np.float32(offset), out=out)
-            np.divide(out, np.float32(scale), out=out)
 
-    def _decibels(self, out: NDArray[np.float32]) -> None:
-        """Power mel to decibels, in place."""
+    def _whole(self, signal: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """The power mel of frames that lie within the signal (frames, mels), each prepared by itself."""
+        spec = self.spec
+        frames = sliding_window_view(signal, spec.win_length)[:: spec.hop_length]  # (frames, win_length), a view
+        for start in range(0, len(out), _EXACT_BLOCK_FRAMES):
+            block = out[start : start + _EXACT_BLOCK_FRAMES]
+            part = frames[start : start + len(block)].astype(np.float64)
+            part -= part.mean(axis=1, keepdims=True)
+            before = np.concatenate((part[:, :1], part[:, :-1]), axis=1)
+            self._exact_mel((part - spec.pre_emphasis * before) * self._window64, block)
+
+    def _floored_log(self, out: NDArray[np.float32]) -> None:
+        """Power mel to its logarithm, decibels or nepers, in place."""
         spec = self.spec
         at_floor = out <= np.float32(spec.amin)
         np.maximum(out, np.float32(spec.amin), out=out)
-        np.log10(out, out=out)
-        np.multiply(out, np.float32(10.0), out=out)
-        # A float32 log10 may round the floor itself by one unit; silence is exactly the floor.
-        np.copyto(out, np.float32(10.0 * math.log10(spec.amin)), where=at_floor)
+        if spec.log == "ln":
+            np.log(out, out=out)
+            floor = math.log(spec.amin)
+        else:
+            np.log10(out, out=out)
+            np.multiply(out, np.float32(10.0), out=out)
+            floor = 10.0 * math.log10(spec.amin)
+        # A float32 logarithm may round the floor itself by one unit; silence is exactly the floor.
+        np.copyto(out, np.float32(floor), where=at_floor)
 
     def _frames(self, signal: NDArray[np.floating]) -> NDArray[Any]:
         """The frames of the padded signal, (frames, n_fft), a view, in the signal's own precision."""
@@ -403,11 +460,14 @@ class LogMel:
         mel = np.empty((len(rows), self.spec.n_mels), np.float32)
         for start in range(0, len(rows), _EXACT_BLOCK_FRAMES):
             part = rows[start : start + _EXACT_BLOCK_FRAMES]
-            spectrum = scipy.fft.rfft(frames[part] * self._window64, overwrite_x=True)
-            squares = spectrum.view(np.float64).astype(np.float32)
-            np.square(squares, out=squares)
-            self._apply_basis(squares, mel[start : start + _EXACT_BLOCK_FRAMES])
+            self._exact_mel(frames[part] * self._window64, mel[start : start + _EXACT_BLOCK_FRAMES])
         return mel
+
+    def _exact_mel(self, windowed: NDArray[np.float64], out: NDArray[np.float32]) -> None:
+        """The power mel of windowed frames by way of a float64 FFT."""
+        squares = scipy.fft.rfft(windowed, self.spec.n_fft).view(np.float64).astype(np.float32)
+        np.square(squares, out=squares)
+        self._apply_basis(squares, out)
 
     def _apply_basis(self, squares: NDArray[np.float32], out: NDArray[np.float32]) -> None:
         for filters, columns, weights in self._groups:
@@ -474,3 +534,23 @@ EFFICIENTAT_32K = FrontEndSpec(
 
 Pre-emphasis loses a sample: 10 s are 1000 frames, where PANNs have 1001.
 """
+AST_16K = FrontEndSpec(
+    sample_rate=16000,
+    n_fft=512,
+    win_length=400,
+    hop_length=160,
+    n_mels=128,
+    fmin=20.0,
+    fmax=8000.0,
+    window="hann_symmetric",
+    center=False,
+    mel_scale="kaldi",
+    mel_norm=None,
+    log="ln",
+    amin=2.0**-23,
+    pre_emphasis=0.97,
+    affine=(4.2677393, 2 * 4.5689974),
+    remove_dc=True,
+    padded_frames=1024,
+)
+"""Front end of AST (Gong, Chung, Glass 2021, https://arxiv.org/abs/2104.01778): mean and deviation are AudioSet's."""

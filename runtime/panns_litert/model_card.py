@@ -83,14 +83,19 @@ def _front_end(manifest: Manifest) -> str:
         return f"""The network takes samples, {spec.sample_rate} Hz mono, and has no log-mel: `{unused}` is not used.
 A clip of {manifest.clip_seconds:g} s is {manifest.clip_samples} samples."""
     by = "The host computes the log-mel" if manifest.graph == "logmel" else "The graph takes samples and computes"
-    if spec.log == "ln":
-        offset, scale = spec.affine or (0.0, 1.0)
-        log = f"(ln(mel + {spec.log_offset or 0.0:g}) + {offset:g}) / {scale:g}"
-    else:
-        log = f"10·log10(max(mel, {spec.amin:g}))"
-    emphasis = f"pre-emphasis {spec.pre_emphasis:g}, " if spec.pre_emphasis else ""
-    return f"""{by}: {spec.sample_rate} Hz mono, {emphasis}{spec.window} window of {spec.win_length} samples in an
-FFT of {spec.n_fft}, hop {spec.hop_length}, centred with {spec.pad_mode} padding, power {spec.power:g},
+    mel = f"mel + {spec.log_offset:g}" if spec.log_offset is not None else f"max(mel, {spec.amin:g})"
+    log = f"{'ln' if spec.log == 'ln' else '10·log10'}({mel})"
+    if spec.padded_frames is not None:
+        log += f", zeros up to {spec.padded_frames} frames"
+    if spec.affine is not None:
+        log += ", (x + {:g}) / {:g}".format(*spec.affine)
+    emphasis = f"pre-emphasis {spec.pre_emphasis:g}" if spec.pre_emphasis else ""
+    before = f"{emphasis}, " if emphasis and spec.center else ""
+    frames = f"centred with {spec.pad_mode} padding"
+    if not spec.center:
+        frames = f"frames that lie whole within the clip, each without its mean and with {emphasis}"
+    return f"""{by}: {spec.sample_rate} Hz mono, {before}{spec.window} window of {spec.win_length} samples in an
+FFT of {spec.n_fft}, hop {spec.hop_length}, {frames}, power {spec.power:g},
 {spec.n_mels} {spec.mel_scale} mels {spec.fmin:g}–{spec.fmax:g} Hz (`{manifest.file("mel_basis")}`, float32
 little-endian, [{spec.n_mels}, {spec.bins}]), {log}.
 A clip of {manifest.clip_seconds:g} s is {manifest.clip_samples} samples, {manifest.frames} frames."""

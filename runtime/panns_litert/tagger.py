@@ -198,8 +198,8 @@ class Tagger:
     ) -> Tagging:
         """Tags the first clip of a recording.
 
-        A shorter recording is padded with zeros; of a longer one only the start is used, with a
-        `TruncationWarning`.
+        A shorter recording is padded with zeros, of samples or as the front end has it; of a longer one only the
+        start is used, with a `TruncationWarning`.
 
         Args:
             audio: a file that libsndfile reads, or float samples of shape (samples,) or
@@ -258,8 +258,11 @@ class Tagger:
         self._clip[: len(waveform)] = waveform
         self._clip[len(waveform) :] = 0.0
         if self._logmel is not None:
+            spec, clip = self._logmel.spec, self._clip
+            if spec.padded_frames is not None:  # its padding is no silence
+                clip = clip[: max(len(waveform), spec.least_samples)]
             with np.errstate(over="ignore", invalid="ignore"):  # reported below
-                self._logmel(self._clip, out=self._input[0, 0])
+                self._logmel(clip, out=self._input[0, 0])
         if not (np.abs(self._input) <= _LARGEST_INPUT).all():
             raise AudioError(f"samples of up to {np.abs(waveform).max():.3g}; expected samples in [-1, 1]")
         middle = time.perf_counter()

@@ -13,8 +13,6 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from panns_litert.errors import CheckpointError, ModelError
@@ -108,7 +106,7 @@ class Layer(nn.Module):
 
 
 class Ast(LogmelTagger):
-    """AST-B/16 with overlapping patches. Log-mel as `AstFbank` makes it; float16's range is enough for it.
+    """AST-B/16 with overlapping patches. Log-mel of `AST_16K`; float16's range is enough for it.
 
     Args:
         classes: number of classes, ≥ 1.
@@ -142,6 +140,7 @@ class Ast(LogmelTagger):
                 f"frames = {frames}, n_mels = {n_mels}, classes = {classes}; expected hidden a multiple of heads, "
                 f"n_mels even, frames and n_mels ≥ {PATCH}, the others ≥ 1"
             )
+        self.heads = heads
         blocks = (Layer(hidden=hidden, heads=heads, intermediate=intermediate) for _ in range(layers))
         self.audio_spectrogram_transformer = nn.ModuleDict(
             {
@@ -172,18 +171,6 @@ def _dense(inputs: int, outputs: int) -> nn.ModuleDict:
     return nn.ModuleDict({"dense": nn.Linear(inputs, outputs)})
 
 
-FILES = ("model.safetensors", "pytorch_model.bin")
-"""What a checkpoint of the hub may be called, best first."""
-
-# Of a config.json: what sizes the network, and what the network has no choice of. Absent means as in the original.
-_SIZES = {
-    "hidden_size": "hidden",
-    "num_hidden_layers": "layers",
-    "num_attention_heads": "heads",
-    "intermediate_size": "intermediate",
-    "max_length": "frames",
-    "num_mel_bins": "n_mels",
-}
 _FIXED = {
     "model_type": "audio-spectrogram-transformer",
     "patch_size": PATCH,
@@ -195,83 +182,22 @@ _FIXED = {
 }
 
 
-def load_ast(path: Path, *, classes: int = 527) -> Ast:
-    """AST with the weights of a local checkpoint, strictly: every tensor, and no other.
+def require_config(file: Path, network: Ast) -> None:
+    """Checks a config.json of the hub: a network of other settings may have the same keys and shapes.
 
     Args:
-        path: a folder with model.safetensors or pytorch_model.bin, or such a file. A config.json beside
-            it sizes the network and is checked; without one it has to be the original's size.
-        classes: how many it must have.
-
-    Returns:
-        The network, float32, in eval mode.
+        file: the config.json; what it does not name is as in the original.
+        network: what its weights are to be loaded into.
 
     Raises:
-        CheckpointError: naming the file, and what is missing, unknown or of another shape.
+        CheckpointError: it cannot be read, or describes another network.
     """
-    file = next((path / name for name in FILES if (path / name).is_file()), path)
-    if not file.is_file():
-        raise CheckpointError(f"{path}: no checkpoint there; expected {' or '.join(FILES)} of the hub's AST")
-    tensors = _read(file)
-    try:
-        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
-            network = Ast(classes, **_sizes(file.with_name("config.json")))
-    except ModelError as error:
-        raise CheckpointError(f"{file.with_name('config.json')}: {error}") from error
-    expected = network.state_dict()
-    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    wrong = {
-        "missing": [key for key in expected if key not in tensors],
-        "unknown": [key for key in tensors if key not in expected],
-        "shapes": [
-            f"{key} {shapes[key]} instead of {tuple(tensor.shape)}"
-            for key, tensor in expected.items()
-            if key in tensors and shapes[key] != tuple(tensor.shape)
-        ],
-        "NaN or Inf": [key for key, tensor in tensors.items() if not tensor.isfinite().all()],
-    }
-    if parts := [f"{what}: {_some(names)}" for what, names in wrong.items() if names]:
-        raise CheckpointError(f"{file}: not the weights of this AST: {'; '.join(parts)}")
-    network.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=True, assign=True)
-    return network.eval()
-
-
-def _read(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file; nothing in it is executed."""
-    try:
-        data = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({error}); fetch it again") from error
-    except Exception as error:  # a damaged pickle can fail in any way
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise CheckpointError(f"{file}: not a checkpoint, or a damaged one ({reason}); fetch it again") from error
-    if not isinstance(data, dict) or not all(
-        isinstance(tensor, Tensor) and tensor.layout is torch.strided and tensor.is_floating_point()
-        for tensor in data.values()
-    ):
-        raise CheckpointError(f"{file}: holds no state dict; expected named tensors of floats and nothing else")
-    return {str(key): tensor for key, tensor in data.items()}
-
-
-def _sizes(file: Path) -> dict[str, int]:
-    """The network's options as a config.json has them; none if there is no such file."""
-    if not file.is_file():
-        return {}
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file}: cannot be read ({error}); fetch it again") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{file}: {type(config).__name__}; expected an object with named settings")
-    for name, only in _FIXED.items():
+    for name, only in (_FIXED | {"num_attention_heads": network.heads}).items():
         if config.get(name, only) != only:
             raise CheckpointError(f"{file}: {name} = {config[name]!r}; expected {only!r}: the only one implemented")
-    sizes = {option: config[name] for name, option in _SIZES.items() if name in config}
-    for option, value in sizes.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise CheckpointError(f"{file}: {option} = {value!r}; expected a whole number ≥ 1")
-    return sizes
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +14,15 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from panns_litert.errors import AudioError
+from panns_litert.errors import AudioError, PannsLitertError
 
 # The resampler looks this far beyond the last sample that is kept, so that a long recording's first
 # clip is the same whether or not the rest was read.
 _MARGIN_SECONDS = 0.1
 # Samples per read, of all channels together: 4 MB.
 _BLOCK_SAMPLES = 1 << 20
+# The same for a recording that is heard as it is read: 256 kB, some seconds, so that results come soon.
+_STREAMED_SAMPLES = 1 << 16
 # What a streamed FLAC says of its length.
 _UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX
 # libsndfile's highest; far beyond it the resampler does not come back.
@@ -57,26 +60,12 @@ def load_audio(path: str | os.PathLike[str], *, sample_rate: int, max_seconds: f
         AudioError: missing, unreadable or empty file, or samples that are NaN or Inf.
     """
     _require_wanted(sample_rate, max_seconds)
-    path = Path(path)
-    try:
-        is_file, size = path.is_file(), path.stat().st_size if path.exists() else 0
-    except OSError as error:  # a name too long, a folder that must not be read
-        raise AudioError(f"{path}: {error.strerror}; expected an audio file") from error
-    if not is_file:
-        raise AudioError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; expected an audio file")
-    if size == 0:
-        raise AudioError(f"{path}: the file is empty; expected audio")
-    try:
-        with _Stream(path) as file:
-            rate, total = file.samplerate, file.frames
-            wanted = _UNKNOWN_FRAMES if max_seconds is None else math.ceil((max_seconds + _MARGIN_SECONDS) * rate)
-            data = np.concatenate([np.empty((0, file.channels), np.float32), *file.blocks_of(wanted)])
-            if total == _UNKNOWN_FRAMES:
-                total = len(data) + sum(map(len, file.blocks_of(_UNKNOWN_FRAMES)))
-    # TypeError: a .raw file, of which soundfile asks what no header says.
-    except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, OSError) as error:
-        formats = ", ".join(sorted(set(soundfile.available_formats()) - {"RAW"}))
-        raise AudioError(f"{path}: not readable as audio ({error}); expected one of {formats}") from error
+    with _opened(path) as file:
+        rate, total = file.samplerate, file.frames
+        wanted = _UNKNOWN_FRAMES if max_seconds is None else math.ceil((max_seconds + _MARGIN_SECONDS) * rate)
+        data = np.concatenate([np.empty((0, file.channels), np.float32), *file.blocks_of(wanted)])
+        if total == _UNKNOWN_FRAMES:
+            total = len(data) + sum(map(len, file.blocks_of(_UNKNOWN_FRAMES)))
     try:
         audio = from_array(data, rate, sample_rate=sample_rate, max_seconds=max_seconds)
     except AudioError as error:
@@ -143,6 +132,132 @@ def from_array(
     return Audio(waveform=np.ascontiguousarray(mono, np.float32), sample_rate=sample_rate, seconds=seconds)
 
 
+class AudioBlocks:
+    """A file that is read in blocks: mono float32 at the wanted rate, in memory that does not grow with its length.
+
+    A context manager and an iterator of blocks (n,), whose samples one after another are those of `load_audio`.
+
+    Args:
+        path: the file.
+        sample_rate: wanted rate, Hz.
+
+    Attributes:
+        seconds: length of the recording as its header has it, or None if it does not say.
+
+    Raises:
+        AudioError: as `load_audio`; samples that are NaN or Inf when their block is read.
+
+    >>> from panns_litert.tagger import demo_clips
+    >>> with AudioBlocks(demo_clips()[0], sample_rate=32000) as blocks:
+    ...     sum(map(len, blocks)) == round(32000 * blocks.seconds)
+    True
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, sample_rate: int) -> None:
+        _require_wanted(sample_rate, None)
+        self._path, self._stack = Path(path), contextlib.ExitStack()
+        self._file = self._stack.enter_context(_opened(path))
+        self._mono = MonoResampler(self._file.samplerate, sample_rate=sample_rate)
+        total = self._file.frames
+        self.seconds = None if total == _UNKNOWN_FRAMES else total / self._file.samplerate
+
+    def __enter__(self) -> AudioBlocks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        with _readable(self._path):
+            for block in self._file.blocks_of(_UNKNOWN_FRAMES, most=_STREAMED_SAMPLES):
+                yield from self._checked(self._mono.push, block)
+        yield from self._checked(self._mono.finish)
+
+    def _checked(self, step: Callable[..., NDArray[np.float32]], *block: object) -> Iterator[NDArray[np.float32]]:
+        try:
+            samples = step(*block)
+        except AudioError as error:
+            raise AudioError(f"{self._path}: {error}") from error
+        if len(samples):
+            yield samples
+
+
+class MonoResampler:
+    """A stream of samples to mono float32 at the wanted rate; chunks of any size give what one array would.
+
+    Args:
+        rate: of the samples, Hz.
+        sample_rate: wanted rate, Hz.
+
+    Raises:
+        AudioError: a rate is out of range.
+    """
+
+    def __init__(self, rate: int, *, sample_rate: int) -> None:
+        for value in (rate, sample_rate):
+            _require_rate(value)
+        self.rate, self.sample_rate = int(rate), int(sample_rate)
+        self._restart()
+
+    def _restart(self) -> None:
+        self._count = 0
+        self._soxr = None
+        if self.rate != self.sample_rate:
+            self._soxr = soxr.ResampleStream(self.rate, self.sample_rate, 1, dtype="float32", quality="HQ")
+
+    def push(self, samples: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Takes the next samples, (n,) or (n, channels), and gives those (m,) that follow from them.
+
+        Raises:
+            AudioError: wrong dtype or rank, NaN or Inf; the stream is as it was, without them.
+        """
+        samples = np.asarray(samples)
+        if samples.ndim in (1, 2) and len(samples) == 0:
+            return np.empty(0, np.float32)
+        try:
+            mono = from_array(samples, self.rate, sample_rate=self.rate).waveform
+        except AudioError as error:
+            raise AudioError(f"after {self._count / self.rate:.3f} s: {error}") from error
+        self._count += len(mono)
+        return mono if self._soxr is None else self._soxr.resample_chunk(mono)
+
+    def finish(self) -> NDArray[np.float32]:
+        """Ends the stream: gives the samples that were still on their way, and begins anew."""
+        last = np.empty(0, np.float32)
+        if self._soxr is not None and self._count:
+            last = self._soxr.resample_chunk(last, last=True)
+        self._restart()
+        return last
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[_Stream]:
+    """An audio file, or one error that says why it is none."""
+    path = Path(path)
+    try:
+        is_file, size = path.is_file(), path.stat().st_size if path.exists() else 0
+    except OSError as error:  # a name too long, a folder that must not be read
+        raise AudioError(f"{path}: {error.strerror}; expected an audio file") from error
+    if not is_file:
+        raise AudioError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; expected an audio file")
+    if size == 0:
+        raise AudioError(f"{path}: the file is empty; expected audio")
+    with _readable(path), _Stream(path) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    # TypeError: a .raw file, of which soundfile asks what no header says.
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, OSError) as error:
+        if isinstance(error, PannsLitertError):
+            raise
+        formats = ", ".join(sorted(set(soundfile.available_formats()) - {"RAW"}))
+        raise AudioError(f"{path}: not readable as audio ({error}); expected one of {formats}") from error
+
+
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]
     """A file that is read from its start to its end and never sought.
 
@@ -153,9 +268,9 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]
     def seekable(self) -> bool:
         return False
 
-    def blocks_of(self, frames: int) -> Iterator[NDArray[np.float32]]:
-        """The next frames, at most that many, each block (frames, channels)."""
-        most = max(1, _BLOCK_SAMPLES // self.channels)
+    def blocks_of(self, frames: int, *, most: int = _BLOCK_SAMPLES) -> Iterator[NDArray[np.float32]]:
+        """The next frames, at most that many, each block (frames, channels) of at most `most` samples."""
+        most = max(1, most // self.channels)
         while frames > 0 and len(block := self.read(min(frames, most), dtype="float32", always_2d=True)):
             yield block
             frames -= len(block)

@@ -29,6 +29,10 @@ class EventError(PannsLitertError, ValueError):
     """Thresholds, steps or windows of event detection are not valid."""
 
 
+class WindowError(PannsLitertError, ValueError):
+    """A window, its hop, or how windows are to be joined is not valid."""
+
+
 class ModelError(PannsLitertError, ValueError):
     """A model name is unknown, or a network cannot do what was asked."""
 

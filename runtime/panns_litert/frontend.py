@@ -378,43 +378,68 @@ class LogMel:
         return out
 
     def _one(self, signal: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        filled = out[: self.spec.filled_frames(len(signal))]
+        prepared = self.emphasised(signal)
+        if self.spec.center:
+            prepared = np.pad(prepared, self.spec.n_fft // 2, mode="reflect")
+        self.frames_of(prepared, filled)
+        self.fill(out[len(filled) :])
+
+    def emphasised(self, signal: NDArray[np.float32]) -> NDArray[Any]:
+        """The signal as frames are cut from it: after the pre-emphasis of a whole waveform, if there is one."""
+        if not self.spec.center or not self.spec.pre_emphasis:
+            return signal
+        # In float64: the rounding of float32 alone is 2e-3 dB in the quiet bands beside a full-scale tone.
+        samples = signal.astype(np.float64)
+        return samples[1:] - self.spec.pre_emphasis * samples[:-1]
+
+    def fill(self, out: NDArray[np.float32]) -> None:
+        """Writes frames (frames, mels) that no waveform fills: zeros before the affine step."""
+        out[...] = 0.0
+        self._affine(out)
+
+    def frames_of(self, prepared: NDArray[Any], out: NDArray[np.float32]) -> None:
+        """The log-mel of the first frames (frames, mels) of a stretch of samples after `emphasised`, without padding.
+
+        Frame t is cut from sample t · hop_length on, of n_fft samples if centred and of win_length otherwise.
+        """
         spec = self.spec
-        filled = out[: spec.filled_frames(len(signal))]
         if spec.center:
-            self._centred(signal, filled)
+            self._centred(prepared, out)
         else:
-            self._whole(signal, filled)
+            self._whole(prepared, out)
         if spec.log_offset is None:
-            self._floored_log(filled)
+            self._floored_log(out)
         else:
-            np.add(filled, np.float32(spec.log_offset), out=filled)
-            np.log(filled, out=filled)
-        out[len(filled) :] = 0.0
-        if spec.affine is not None:
-            offset, scale = spec.affine
+            np.add(out, np.float32(spec.log_offset), out=out)
+            np.log(out, out=out)
+        self._affine(out)
+
+    def _affine(self, out: NDArray[np.float32]) -> None:
+        if self.spec.affine is not None:
+            offset, scale = self.spec.affine
             np.add(out, np.float32(offset), out=out)
             np.divide(out, np.float32(scale), out=out)
 
-    def _centred(self, signal: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-        """The power mel of centred frames (frames, mels)."""
+    def _centred(self, prepared: NDArray[Any], out: NDArray[np.float32]) -> None:
+        """The power mel of frames of n_fft samples (frames, mels)."""
         spec = self.spec
-        exact = frames = self._frames(signal)  # (frames, n_fft), a view
-        if spec.pre_emphasis:
-            # In float64: the rounding of float32 alone is 2e-3 dB in the quiet bands beside a full-scale tone.
-            samples = signal.astype(np.float64)
-            emphasised = samples[1:] - spec.pre_emphasis * samples[:-1]
-            exact, frames = self._frames(emphasised), self._frames(emphasised.astype(np.float32))
+
+        def cut(signal: NDArray[Any]) -> NDArray[Any]:
+            return sliding_window_view(signal, spec.n_fft)[:: spec.hop_length][: len(out)]  # a view
+
+        exact, frames = cut(prepared), cut(prepared.astype(np.float32, copy=False))  # (frames, n_fft)
         block = min(_BLOCK_FRAMES, len(frames))
         if len(self._windowed) < block:
             self._windowed = np.empty((block, spec.n_fft), np.float32)
-        for start in range(0, len(frames), block):
+        for start in range(0, len(frames), block or 1):
             stop = start + block
             self._power_mel(frames[start:stop], out[start:stop], exact[start:stop])
 
     def _whole(self, signal: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-        """The power mel of frames that lie within the signal (frames, mels), each prepared by itself."""
+        """The power mel of frames of win_length samples (frames, mels), each prepared by itself."""
         spec = self.spec
-        frames = sliding_window_view(signal, spec.win_length)[:: spec.hop_length]  # (frames, win_length), a view
+        frames = sliding_window_view(signal, spec.win_length)[:: spec.hop_length]  # a view
         for start in range(0, len(out), _EXACT_BLOCK_FRAMES):
             block = out[start : start + _EXACT_BLOCK_FRAMES]
             part = frames[start : start + len(block)].astype(np.float64)
@@ -436,11 +461,6 @@ class LogMel:
             floor = 10.0 * math.log10(spec.amin)
         # A float32 logarithm may round the floor itself by one unit; silence is exactly the floor.
         np.copyto(out, np.float32(floor), where=at_floor)
-
-    def _frames(self, signal: NDArray[np.floating]) -> NDArray[Any]:
-        """The frames of the padded signal, (frames, n_fft), a view, in the signal's own precision."""
-        padded = np.pad(signal, self.spec.n_fft // 2, mode="reflect")
-        return sliding_window_view(padded, self.spec.n_fft)[:: self.spec.hop_length]
 
     def _power_mel(self, frames: NDArray[np.float32], out: NDArray[np.float32], exact: NDArray[np.floating]) -> None:
         """The power mel of frames (frames, n_fft), which `exact` has in the best precision there is."""
@@ -475,6 +495,98 @@ class LogMel:
             for start in range(0, len(squares), step):
                 rows = slice(start, start + step)
                 np.matmul(squares[rows, columns], weights, out=out[rows, filters])
+
+
+class StreamingLogMel:
+    """The log-mel of a stream, every frame computed once, as soon as its samples are there.
+
+    Chunks of any size give the same frames, those of `LogMel` for the whole stream. One stream at a time; not safe
+    for use by several threads at once.
+
+    Args:
+        spec: what to compute; `padded_frames` does not count here, for a stream has no fixed length.
+        basis: as for `LogMel`.
+
+    >>> stream = StreamingLogMel(PANNS_32K)
+    >>> [len(stream.push(np.zeros(16000, np.float32))), len(stream.push(np.zeros(16000, np.float32)))]
+    [49, 50]
+    >>> len(stream.finish())
+    2
+    """
+
+    def __init__(self, spec: FrontEndSpec, *, basis: NDArray[np.float32] | None = None) -> None:
+        self.spec = spec
+        self._logmel = LogMel(spec, basis=basis)
+        self._length = spec.n_fft if spec.center else spec.win_length  # of a frame
+        self._restart()
+
+    def _restart(self) -> None:
+        self._raw = np.empty(0, np.float32)  # samples that wait for the next one: pre-emphasis looks one back
+        self._signal = np.empty(0, np.float32)  # from the next frame's first sample on
+        self._tail = np.empty(0, np.float32)  # the newest samples, which the end reflects
+        self._pending = 0  # samples to leave out before the next frame begins
+        self._begun = False
+
+    def push(self, samples: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Takes the next samples (n,) and gives the frames (frames, n_mels) that they complete, float32.
+
+        Raises:
+            AudioError: wrong rank or dtype; the stream is as it was.
+        """
+        samples = np.asarray(samples)
+        if samples.ndim != 1:
+            raise AudioError(f"samples of shape {samples.shape}; expected (samples,)")
+        require_waveform(samples, least=0)
+        raw = np.concatenate((self._raw, samples.astype(np.float32, copy=False)))
+        lost = self.spec.center and self.spec.pre_emphasis
+        self._raw = raw[-1:] if lost else raw[:0]
+        return self._take(self._logmel.emphasised(raw) if len(raw) > 1 or not lost else raw[:0])
+
+    def finish(self) -> NDArray[np.float32]:
+        """Ends the stream: gives the frames (frames, n_mels) at its end and begins anew.
+
+        Raises:
+            AudioError: the stream was shorter than `spec.least_samples`.
+        """
+        half = self.spec.n_fft // 2
+        try:
+            if not self.spec.center:
+                return np.empty((0, self.spec.n_mels), np.float32)
+            if not self._begun:
+                require_waveform(self._signal, least=half + 1)
+            return self._frames(self._tail[-half - 1 : -1][::-1])
+        finally:
+            self._restart()
+
+    def fill(self, out: NDArray[np.float32]) -> None:
+        """Writes frames (frames, n_mels) that no samples fill, as `spec.padded_frames` wants them."""
+        self._logmel.fill(out)
+
+    def _take(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
+        half = self.spec.n_fft // 2
+        self._tail = np.concatenate((self._tail, prepared))[-half - 1 :]
+        if self._begun or not self.spec.center:
+            return self._frames(prepared)
+        self._signal = np.concatenate((self._signal, prepared))
+        if len(self._signal) <= half:
+            return np.empty((0, self.spec.n_mels), np.float32)
+        self._begun = True
+        begin, self._signal = self._signal, self._signal[:0]
+        return self._frames(np.concatenate((begin[half:0:-1], begin)))
+
+    def _frames(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
+        hop = self.spec.hop_length
+        signal = np.concatenate((self._signal, prepared))
+        skipped = min(self._pending, len(signal))
+        self._pending -= skipped
+        signal = signal[skipped:]
+        count = max(0, (len(signal) - self._length) // hop + 1)
+        out = np.empty((count, self.spec.n_mels), np.float32)
+        if count:
+            self._logmel.frames_of(signal, out)
+        self._pending += max(0, count * hop - len(signal))
+        self._signal = signal[count * hop :].copy()
+        return out
 
 
 def require_waveform(waveform: NDArray[Any], *, least: int) -> None:

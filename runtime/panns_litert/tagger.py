@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -96,6 +97,33 @@ class Tagging:
 
 def _is_truncated(seconds: float, used: float) -> bool:
     return seconds - used >= _CODEC_PADDING_SECONDS
+
+
+def require_choice(top: object, threshold: object) -> None:
+    """Raises unless `top` is a whole number ≥ 1 or None, and `threshold` a number, 0 … 1.
+
+    Raises:
+        AudioError: saying which.
+    """
+    if top is not None and (not isinstance(top, (int, np.integer)) or isinstance(top, bool) or top < 1):
+        raise AudioError(f"top = {top!r}; expected a whole number ≥ 1, or None for all")
+    if not isinstance(threshold, (int, float, np.number)) or not 0.0 <= threshold <= 1.0:
+        raise AudioError(f"threshold = {threshold!r}; expected a number, 0 … 1")
+
+
+def top_tags(
+    labels: Sequence[str], probs: NDArray[np.floating], *, top: int | None = 10, threshold: float = 0.0
+) -> tuple[Tag, ...]:
+    """The classes with the highest probabilities (classes,), highest first: at most `top`, none below `threshold`.
+
+    Raises:
+        AudioError: `top` or `threshold` is out of range.
+    """
+    require_choice(top, threshold)
+    order = np.argsort(-probs, kind="stable")[:top]
+    # As Python floats, as the caller sees them: in float32, 0.7 is a little less than the threshold 0.7.
+    scores = probs.tolist()
+    return tuple(Tag(label=labels[i], index=int(i), score=scores[i]) for i in order if scores[i] >= threshold)
 
 
 def demo_bundle() -> Path:
@@ -211,10 +239,7 @@ class Tagger:
         Raises:
             AudioError: the audio cannot be used.
         """
-        if top is not None and (not isinstance(top, (int, np.integer)) or isinstance(top, bool) or top < 1):
-            raise AudioError(f"top = {top!r}; expected a whole number ≥ 1, or None for all")
-        if not isinstance(threshold, (int, float, np.number)) or not 0.0 <= threshold <= 1.0:
-            raise AudioError(f"threshold = {threshold!r}; expected a number, 0 … 1")
+        require_choice(top, threshold)
         clip, source = self._read(audio, sample_rate)
         outputs, front_end_ms, model_ms = self._run(clip.waveform)
         probs = outputs["probs"][0]
@@ -225,13 +250,9 @@ class Tagger:
                 TruncationWarning,
                 stacklevel=2,
             )
-        order = np.argsort(-probs, kind="stable")[:top]
-        # As Python floats, as the caller sees them: in float32, 0.7 is a little less than the threshold 0.7.
-        scores = probs.tolist()
-        tags = tuple(Tag(label=self.labels[i], index=int(i), score=scores[i]) for i in order if scores[i] >= threshold)
         return Tagging(
             source=source,
-            tags=tags,
+            tags=top_tags(self.labels, probs, top=top, threshold=threshold),
             probs=probs,
             embedding=outputs["embedding"][0],
             framewise=outputs["framewise"][0] if "framewise" in outputs else None,
@@ -261,21 +282,29 @@ class Tagger:
             spec, clip = self._logmel.spec, self._clip
             if spec.padded_frames is not None:  # its padding is no silence
                 clip = clip[: max(len(waveform), spec.least_samples)]
-            with np.errstate(over="ignore", invalid="ignore"):  # reported below
+            with np.errstate(over="ignore", invalid="ignore"):  # `run` reports it
                 self._logmel(clip, out=self._input[0, 0])
-        if not (np.abs(self._input) <= _LARGEST_INPUT).all():
-            raise AudioError(f"samples of up to {np.abs(waveform).max():.3g}; expected samples in [-1, 1]")
         middle = time.perf_counter()
-        outputs = self._run_engine()
+        outputs = self.run(self._input)
         end = time.perf_counter()
         return outputs, 1e3 * (middle - start), 1e3 * (end - middle)
 
-    def _run_engine(self) -> Outputs:
+    def run(self, values: NDArray[np.float32]) -> Outputs:
+        """Runs the graph once on what it takes: log-mel (1, 1, frames, mels) or samples (1, samples), float32.
+
+        Returns:
+            The bundle's outputs by name, each with a first axis of 1.
+
+        Raises:
+            AudioError: values that float16 does not hold: samples far beyond [-1, 1].
+        """
+        if not (np.abs(values) <= _LARGEST_INPUT).all():
+            raise AudioError("samples are far too large for the model; expected samples in [-1, 1]")
         try:
-            return self._engine.run(self._input)
+            return self._engine.run(values)
         except GpuError as error:
             if not self._auto:
                 raise
             self.fallback = str(error)
             self._engine = CpuEngine(self.bundle.file("model"), threads=self._threads)
-            return self._engine.run(self._input)
+            return self._engine.run(values)

@@ -1,0 +1,100 @@
+"""Sense: what is made of a model's probabilities before anybody acts on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panns_litert.errors import LabelError
+from panns_litert.labels import unknown_label
+from panns_litert.ontology import Ontology
+
+
+class Sense:
+    """Probabilities to scores: temperature, silence, roll-up, choice, groups, in this order.
+
+    Args:
+        labels: the model's class names, such as `Tagger.labels`.
+        temperature: logits are divided by it, > 0: above 1 for a model that is too sure. One for all, or by class
+            name; 1 where not given.
+        silence_dbfs: in a window whose level is below that, nothing is heard; None for no such gate.
+        roll_up: whether a dog is also an animal, as AudioSet's ontology has it.
+        allow, deny: "Dog" for a class, "Animal/" for it and everything below it; what is not allowed scores 0.
+        groups: by name, what each holds; then the groups take the place of the classes.
+
+    Attributes:
+        labels: names of what is scored: the classes, or the groups.
+
+    Raises:
+        LabelError: a name is unknown, and the message suggests the nearest; a temperature that is not > 0.
+
+    >>> sense = Sense(("Animal", "Dog", "Bark", "Music"), roll_up=True, deny=["Music"])
+    >>> sense(np.array([0.1, 0.2, 0.9, 0.8]))
+    array([0.9, 0.9, 0.9, 0. ])
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        *,
+        temperature: float | Mapping[str, float] = 1.0,
+        silence_dbfs: float | None = None,
+        roll_up: bool = False,
+        allow: Sequence[str] | None = None,
+        deny: Sequence[str] = (),
+        groups: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self._classes, self._groups = tuple(labels), groups
+        self.labels = self._classes if groups is None else tuple(groups)
+        self._temperature = _temperatures(self._classes, temperature)
+        self._silence_dbfs, self._roll_up = silence_dbfs, roll_up
+        chosen = allow is not None or len(deny) > 0
+        # The ontology takes 8 ms to read, and most runs do not need it.
+        self._ontology = Ontology.load(labels) if roll_up or chosen or groups is not None else None
+        self._kept = self._ontology.select(allow=allow, deny=deny) if self._ontology and chosen else None
+        self(np.zeros(len(self._classes)))  # so that a group's unknown class is told now
+
+    def __call__(self, probs: NDArray[np.floating], *, level_dbfs: float | None = None) -> NDArray[np.floating]:
+        """Probabilities (…, classes) to scores (…, labels), 0 … 1.
+
+        Args:
+            probs: of one window, or of its frames.
+            level_dbfs: of the window's samples; None where it is not known, then nothing is silent.
+        """
+        scores = np.asarray(probs)
+        if scores.shape[-1:] != (len(self._classes),):
+            raise LabelError(f"scores of shape {scores.shape}; expected (…, {len(self._classes)}), one per class")
+        if self._temperature is not None:
+            with np.errstate(divide="ignore"):
+                logits = np.log(scores) - np.log1p(-scores)
+                scores = (1.0 / (1.0 + np.exp(-logits / self._temperature))).astype(scores.dtype)
+        if level_dbfs is not None and self._silence_dbfs is not None and level_dbfs < self._silence_dbfs:
+            scores = np.zeros_like(scores)
+        if self._ontology is not None and self._roll_up:
+            scores = self._ontology.roll_up(scores)
+        if self._kept is not None:
+            scores = np.where(self._kept, scores, scores.dtype.type(0))
+        if self._ontology is not None and self._groups is not None:
+            scores = self._ontology.group(scores, self._groups)
+        return scores
+
+
+def _temperatures(labels: Sequence[str], given: float | Mapping[str, float]) -> NDArray[np.float64] | None:
+    """(classes,), or None where all are 1."""
+    found = np.ones(len(labels))
+    if isinstance(given, Mapping):
+        for name, value in given.items():
+            if name not in labels:
+                raise LabelError(unknown_label(name, labels))
+            found[list(labels).index(name)] = _positive(value)
+    else:
+        found[:] = _positive(given)
+    return None if (found == 1.0).all() else found
+
+
+def _positive(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value < float("inf"):
+        raise LabelError(f"temperature {value!r}; expected a number > 0")
+    return float(value)

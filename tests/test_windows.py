@@ -1,0 +1,383 @@
+"""Long recordings and streams: every frame once, no sample lost, and the same results whatever the chunks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from panns_litert import Tagger
+from panns_litert.audio import AudioBlocks, MonoResampler, load_audio
+from panns_litert.engine import Outputs
+from panns_litert.errors import AudioError, LabelError, WindowError
+from panns_litert.events import EventSettings
+from panns_litert.frontend import AST_16K, EFFICIENTAT_32K, PANNS_8K, PANNS_32K, LogMel, StreamingLogMel
+from panns_litert.sense import Sense
+from panns_litert.tagger import demo_clips
+from panns_litert.windows import Aggregate, EventStream, StreamTagger, Window, find_events, tag_long, windows
+
+SPECS = {
+    "panns": PANNS_8K,
+    "efficientat": EFFICIENTAT_32K,
+    "ast": AST_16K,
+    "hop over half": replace(PANNS_8K, hop_length=200),
+}
+
+DB = {"panns": 1.0, "efficientat": 5.0 * 10 / np.log(10), "ast": 9.1379948 * 10 / np.log(10), "hop over half": 1.0}
+"""Decibels in a unit of the front end."""
+
+
+@pytest.fixture(scope="module")
+def tagger() -> Tagger:
+    return Tagger(threads=1)
+
+
+@pytest.fixture(scope="module")
+def recording() -> NDArray[np.float32]:
+    """All demo clips one after another, 32 kHz."""
+    return np.concatenate([load_audio(path, sample_rate=32000).waveform for path in demo_clips()])
+
+
+def pieces(x: NDArray[np.float32], cuts: list[int]) -> list[NDArray[np.float32]]:
+    return np.split(x, sorted(cut % (len(x) + 1) for cut in cuts))
+
+
+# ---- frames
+
+
+@pytest.mark.parametrize("name", SPECS)
+@settings(max_examples=25, deadline=None)
+@given(samples=st.integers(700, 9000), cuts=st.lists(st.integers(0, 10**6), max_size=12), seed=st.integers(0, 99))
+def test_frames_are_those_of_the_whole(name: str, samples: int, cuts: list[int], seed: int) -> None:
+    spec = SPECS[name]
+    sound = (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
+    want = LogMel(replace(spec, padded_frames=None))(sound) if name == "ast" else LogMel(spec)(sound)
+    stream = StreamingLogMel(spec)
+    for _ in range(2):  # the second time: finish() has begun anew
+        got = np.concatenate([*map(stream.push, pieces(sound, cuts)), stream.finish()])
+        assert got.shape == want.shape
+        assert np.abs(got - want).max() * DB[name] <= 1e-5
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_frames_come_as_soon_as_they_can(name: str) -> None:
+    """A frame is given with the push that completes it, and no frame is computed twice."""
+    spec = SPECS[name]
+    stream = StreamingLogMel(spec)
+    given_so_far, pushed = 0, 0
+    half, lost = (spec.n_fft // 2, 1 if spec.pre_emphasis else 0) if spec.center else (spec.win_length, 0)
+    for _ in range(60):
+        given_so_far += len(stream.push(np.zeros(100, np.float32)))
+        pushed += 100
+        begun = pushed - lost >= (half + 1 if spec.center else half)
+        assert given_so_far == (max(0, (pushed - lost - half) // spec.hop_length + 1) if begun else 0)
+
+
+def test_a_refused_chunk_changes_nothing() -> None:
+    sound = np.random.default_rng(1).standard_normal(5000).astype(np.float32)
+    stream = StreamingLogMel(PANNS_8K)
+    first = stream.push(sound[:2000])
+    for bad in (np.zeros((2, 3), np.float32), np.zeros(5, np.int16)):
+        with pytest.raises(AudioError):
+            stream.push(bad)
+    got = np.concatenate([first, stream.push(sound[2000:]), stream.finish()])
+    assert np.abs(got - LogMel(PANNS_8K)(sound)).max() <= 1e-5
+
+
+def test_a_stream_that_is_too_short() -> None:
+    stream = StreamingLogMel(PANNS_32K)
+    stream.push(np.zeros(512, np.float32))
+    with pytest.raises(AudioError, match="expected at least 513"):
+        stream.finish()
+    assert len(stream.push(np.zeros(513, np.float32))) == 1  # it begins anew
+
+
+# ---- samples
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    rate=st.sampled_from([8000, 11025, 16000, 32000, 44100, 48000]),
+    samples=st.integers(1, 30000),
+    cuts=st.lists(st.integers(0, 10**6), max_size=8),
+)
+def test_resampling_in_chunks_is_that_of_the_whole(rate: int, samples: int, cuts: list[int]) -> None:
+    import soxr
+
+    sound = (0.1 * np.random.default_rng(samples).standard_normal(samples)).astype(np.float32)
+    want = sound if rate == 32000 else soxr.resample(sound, rate, 32000, quality="HQ")
+    mono = MonoResampler(rate, sample_rate=32000)
+    for _ in range(2):
+        got = np.concatenate([*map(mono.push, pieces(sound, cuts)), mono.finish()])
+        assert abs(len(got) - len(want)) <= 1
+        n = min(len(got), len(want))
+        assert np.abs(got[:n] - want[:n]).max(initial=0.0) <= 1e-5
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize("rate", [32000, 44100])
+def test_a_file_in_blocks_is_the_file(suffix: str, rate: int, tmp_path: Path) -> None:
+    path = tmp_path / f"sound.{suffix}"
+    sound = 0.1 * np.random.default_rng(2).standard_normal((3 * rate + 17, 2))
+    soundfile.write(path, sound, rate)
+    want = load_audio(path, sample_rate=32000)
+    with AudioBlocks(path, sample_rate=32000) as blocks:
+        got = np.concatenate(list(blocks))
+    assert len(got) == pytest.approx(len(want.waveform), abs=1)
+    assert np.abs(got[: len(want.waveform)] - want.waveform[: len(got)]).max() <= 1e-5
+    assert blocks.seconds == pytest.approx(want.seconds, abs=0.1)
+
+
+def test_nan_in_the_middle_of_a_stream(tagger: Tagger, recording: NDArray[np.float32]) -> None:
+    stream, clean = StreamTagger(tagger, hop=5.0), StreamTagger(tagger, hop=5.0)
+    bad = recording[:4000].copy()
+    bad[1000] = np.nan
+    heard, want = stream.push(recording[:400000]), clean.push(recording[:400000])
+    with pytest.raises(AudioError, match=r"after 12\.500 s: sample 1000 is NaN or Inf"):
+        stream.push(bad)
+    heard += stream.push(recording[400000:]) + stream.finish()
+    want += clean.push(recording[400000:]) + clean.finish()
+    assert len(heard) == len(want) > 2
+    assert all(np.array_equal(a.probs, b.probs) for a, b in zip(heard, want, strict=True))
+
+
+# ---- windows
+
+
+def test_one_window_is_one_clip(tagger: Tagger, recording: NDArray[np.float32]) -> None:
+    """A recording of at most a clip gives what `Tagger.tag` gives."""
+    for samples in (320000, 319999, 100000, 1, 600):
+        (window,) = windows(tagger, recording[:samples], sample_rate=32000)
+        clip = tagger.tag(recording[:samples], sample_rate=32000)
+        assert np.abs(window.probs - clip.probs).max() <= 1e-5
+        assert np.abs(window.embedding - clip.embedding).max() <= 1e-4
+        assert (window.index, window.start, window.end) == (0, 0.0, samples / 32000)
+
+
+class Recorder(Tagger):
+    """A tagger that keeps what its graph was given."""
+
+    given: list[NDArray[np.float32]]
+
+    def run(self, values: NDArray[np.float32]) -> Outputs:
+        self.given = [*getattr(self, "given", []), values.copy()]
+        return super().run(values)
+
+
+def test_windows_are_the_recording_s_own_frames(recording: NDArray[np.float32]) -> None:
+    """Away from a window's edges: the log-mel of the samples; everywhere: that of the whole recording."""
+    recorder = Recorder(threads=1)
+    heard = list(windows(recorder, recording, sample_rate=32000, hop=4.0))
+    whole = LogMel(PANNS_32K)(np.concatenate((recording, np.zeros(320000, np.float32))))
+    for window, values in zip(heard, recorder.given, strict=True):
+        first = round(window.start * 100)
+        inside = values[0, 0, 2:-2]
+        assert np.abs(inside - whole[first + 2 : first + 999]).max() <= 1e-5
+        clip = np.zeros(320000, np.float32)
+        samples = recording[round(window.start * 32000) :][:320000]
+        clip[: len(samples)] = samples
+        assert np.abs(inside - LogMel(PANNS_32K)(clip)[2:-2]).max() <= 1e-5
+
+
+@pytest.mark.parametrize("hop", [10.0, 5.0, 3.0, 1.0])
+@pytest.mark.parametrize("seconds", [0.5, 10.0, 10.001, 10.02, 13.0, 19.99, 20.005])
+def test_windows_cover_the_recording(tagger: Tagger, hop: float, seconds: float) -> None:
+    samples = round(seconds * 32000)
+    heard = list(windows(tagger, np.zeros(samples, np.float32), sample_rate=32000, hop=hop))
+    assert [w.start for w in heard] == [pytest.approx(k * hop) for k in range(len(heard))]
+    assert heard[-1].end == pytest.approx(samples / 32000)
+    assert all(w.end == pytest.approx(w.start + 10.0) for w in heard[:-1])
+    assert len(heard) == 1 or heard[-2].end < samples / 32000  # no window after the one that reaches the end
+
+
+@settings(max_examples=8, deadline=None)
+@given(cuts=st.lists(st.integers(0, 10**7), max_size=10), hop=st.sampled_from([2.0, 5.0, 10.0]))
+def test_chunks_do_not_matter(cuts: list[int], hop: float) -> None:
+    tagger = Tagger(threads=1)
+    sound = np.concatenate([load_audio(path, sample_rate=32000).waveform for path in demo_clips()])[:600001]
+    want = list(windows(tagger, sound, sample_rate=32000, hop=hop))
+    stream = StreamTagger(tagger, hop=hop)
+    got = [*(window for part in pieces(sound, cuts) for window in stream.push(part)), *stream.finish()]
+    assert [(w.start, w.end) for w in got] == [(w.start, w.end) for w in want]
+    assert max(float(np.abs(a.probs - b.probs).max()) for a, b in zip(got, want, strict=True)) <= 1e-5
+
+
+def test_a_window_comes_with_its_last_sample(tagger: Tagger) -> None:
+    """And at most half a frame later, which the centred frames at its end need."""
+    stream = StreamTagger(tagger, hop=1.0)
+    assert not stream.push(np.zeros(320000, np.float32))
+    assert len(stream.push(np.zeros(512, np.float32))) == 1
+    assert not stream.push(np.zeros(31999, np.float32))
+    assert len(stream.push(np.zeros(1, np.float32))) == 1
+
+
+def test_another_rate_and_channels(tagger: Tagger, tmp_path: Path, recording: NDArray[np.float32]) -> None:
+    path = tmp_path / "stereo.wav"
+    soundfile.write(path, np.stack([recording, recording], axis=1), 32000, subtype="FLOAT")
+    for a, b in zip(windows(tagger, path), windows(tagger, recording, sample_rate=32000), strict=True):
+        assert np.abs(a.probs - b.probs).max() <= 1e-5
+
+
+@pytest.mark.parametrize("hop", [0.0, -1.0, 10.5, float("nan"), "1"])
+def test_hops_that_cannot_be(tagger: Tagger, hop: float) -> None:
+    with pytest.raises(WindowError, match="expected seconds, more than 0 and at most a window of 10"):
+        StreamTagger(tagger, hop=hop)
+
+
+def test_nothing_to_hear(tagger: Tagger) -> None:
+    assert StreamTagger(tagger).finish() == []
+    with pytest.raises(AudioError, match="no samples"):
+        tag_long(tagger, np.zeros(0, np.float32), sample_rate=32000)
+    with pytest.raises(AudioError, match="sample_rate"):
+        tag_long(tagger, np.zeros(10, np.float32))
+
+
+# ---- aggregates
+
+
+def test_mean_and_max(tagger: Tagger, recording: NDArray[np.float32]) -> None:
+    heard = list(windows(tagger, recording, sample_rate=32000))
+    weights = np.array([w.end - w.start for w in heard])
+    probs = np.stack([w.probs for w in heard]).astype(np.float64)
+    mean = tag_long(tagger, recording, sample_rate=32000)
+    assert np.abs(mean.probs - weights @ probs / weights.sum()).max() <= 1e-6
+    most = tag_long(tagger, recording, sample_rate=32000, aggregate="max")
+    assert np.abs(most.probs - probs.max(axis=0)).max() <= 1e-6
+    assert mean.windows == most.windows == len(heard)
+    assert mean.seconds == pytest.approx(len(recording) / 32000)
+    with pytest.raises(WindowError, match="expected one of mean, max"):
+        Aggregate(tagger, aggregate="median")
+
+
+def test_memory_does_not_grow(tmp_path: Path) -> None:
+    """A quarter of an hour of 48 kHz stereo takes no more memory than its first window."""
+    path = tmp_path / "long.flac"
+    noise = 0.1 * np.random.default_rng(3).standard_normal((48000, 2))
+    with soundfile.SoundFile(path, "w", 48000, 2) as file:
+        for _ in range(900):  # a quarter of an hour: 345 MB as float32
+            file.write(noise)
+    script = (
+        "import resource, sys; from panns_litert import Tagger; from panns_litert.windows import tag_long, windows\n"
+        "tagger = Tagger(threads=1); next(windows(tagger, sys.argv[1]))\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "found = tag_long(tagger, sys.argv[1])\n"
+        "print(found.windows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    count, kilobytes = map(int, done.stdout.split())
+    print(f"{count} windows, {kilobytes / 1000:.1f} MB more than after the first")
+    assert count == 90
+    assert kilobytes < 50_000
+
+
+# ---- events
+
+
+def test_events_of_the_demo_recordings(tagger: Tagger, recording: NDArray[np.float32]) -> None:
+    found = list(find_events(tagger, recording, sample_rate=32000, settings=EventSettings(on=0.5, off=0.3)))
+    assert found
+    assert all(0.0 <= e.start < e.end <= len(recording) / 32000 + 1e-9 for e in found)
+    labels = {event.label for event in found}
+    best = {tagger.tag(path, top=1).tags[0].label for path in demo_clips()}
+    assert labels & best
+
+
+def fake_windows(scores: NDArray[np.float64], *, hop: int, length: int) -> list[Window]:
+    """Windows of frame-wise scores (frames, classes), 100 frames a second."""
+    found = []
+    start = 0
+    while True:
+        part = np.zeros((length + 1, scores.shape[1]), np.float32)
+        here = scores[start : start + length]
+        part[: len(here)] = here
+        end = min(start + length, len(scores))
+        found.append(
+            Window(
+                index=len(found), start=start / 100, end=end / 100, probs=part.max(axis=0), embedding=np.zeros(4),
+                framewise=part, level_dbfs=0.0, front_end_ms=0.0, model_ms=0.0,
+            )
+        )  # fmt: skip
+        if end == len(scores):
+            return found
+        start += hop
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    frames=st.integers(1, 3000),
+    hop=st.sampled_from([1, 250, 500, 999, 1000]).filter(lambda h: h > 1),
+    seed=st.integers(0, 50),
+)
+def test_frame_wise_events_do_not_depend_on_windows(frames: int, hop: int, seed: int) -> None:
+    """Windows that overlap, but say the same, give the events of one long window."""
+    from panns_litert.events import EventDetector
+
+    tagger = Tagger(threads=1)
+    rng = np.random.default_rng(seed)
+    scores = np.zeros((frames, len(tagger.labels)))
+    scores[:, :3] = np.repeat(rng.random((frames // 40 + 1, 3)), 40, axis=0)[:frames].astype(np.float32)
+    stream = EventStream(StreamTagger(tagger, hop=hop / 100), settings=EventSettings(on=0.6, off=0.4))
+    heard = fake_windows(scores, hop=hop, length=1000)
+    got = [*(event for window in heard for event in stream.push(window)), *stream.finish()]
+    detector = EventDetector(tagger.labels, EventSettings(on=0.6, off=0.4))
+    want = [e for i, row in enumerate(scores) for e in detector.push(row, i / 100, (i + 1) / 100)]
+    want += detector.finish()
+    key = [(e.index, round(e.start, 6), round(e.end, 6), round(e.score, 6)) for e in want]
+    assert [(e.index, round(e.start, 6), round(e.end, 6), round(e.score, 6)) for e in got] == key
+
+
+# ---- sense
+
+
+def test_sense() -> None:
+    labels = ("Animal", "Dog", "Bark", "Music", "Speech")
+    probs = np.array([0.1, 0.2, 0.9, 0.8, 0.5])
+    assert np.array_equal(Sense(labels)(probs), probs)
+    assert np.array_equal(Sense(labels, roll_up=True)(probs), [0.9, 0.9, 0.9, 0.8, 0.5])
+    assert np.array_equal(Sense(labels, allow=["Animal/"])(probs), [0.1, 0.2, 0.9, 0.0, 0.0])
+    assert np.array_equal(Sense(labels, deny=["Dog/"])(probs), [0.1, 0.0, 0.0, 0.8, 0.5])
+    grouped = Sense(labels, groups={"pets": ["Dog", "Bark"], "rest": ["Music"]})
+    assert grouped.labels == ("pets", "rest")
+    assert np.array_equal(grouped(probs), [0.9, 0.8])
+    gate = Sense(labels, silence_dbfs=-60.0)
+    assert not gate(probs, level_dbfs=-60.1).any()
+    assert np.array_equal(gate(probs, level_dbfs=-60.0), probs)
+    assert np.array_equal(gate(probs), probs)
+    mild = Sense(labels, temperature={"Bark": 2.0})(probs)
+    assert mild[2] == pytest.approx(0.75)  # sqrt(9) to 1
+    assert np.allclose(np.delete(mild, 2), np.delete(probs, 2))
+    framewise = np.stack([probs, probs])
+    assert Sense(labels, roll_up=True)(framewise).shape == (2, 5)
+    assert np.array_equal(Sense(labels, temperature=3.0)(np.array([0.0, 1.0, 0.5, 0, 1])), [0, 1, 0.5, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"deny": ["Dgo"]}, "did you mean 'Dog'"),
+        ({"groups": {"pets": ["Cta"]}}, "no class 'Cta'"),
+        ({"temperature": 0.0}, "temperature 0.0; expected a number > 0"),
+        ({"temperature": {"Dgo": 2.0}}, "did you mean 'Dog'"),
+    ],
+)
+def test_sense_refuses(options: dict[str, object], message: str) -> None:
+    with pytest.raises(LabelError, match=message):
+        Sense(("Animal", "Dog"), **options)  # type: ignore[arg-type]
+    with pytest.raises(LabelError, match="expected"):
+        Sense(("Animal", "Dog"))(np.zeros(3))
+
+
+def test_results_are_json(tagger: Tagger, recording: NDArray[np.float32]) -> None:
+    data = json.loads(json.dumps(tag_long(tagger, recording, sample_rate=32000, top=2).to_dict(embedding=True)))
+    assert len(data["tags"]) == 2
+    assert data["windows"] == 3
+    assert len(data["embedding"]) == tagger.bundle.manifest.outputs[1].shape[1]

@@ -304,7 +304,7 @@ class TestRealDelegate:
         self, demo: Bundle, copy_of: Callable[[Bundle], Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         folder = copy_of(demo)
-        _take_for_hardware(monkeypatch, errors=("Validation error: something",), where="panns_litert.cli.gpu_check")
+        _take_for_hardware(monkeypatch, errors=("Validation error: something",), where="panns_litert.cli.gpu.gpu_check")
         assert main(["gpu-check", str(folder)]) == 1
         record = Bundle(folder).manifest.gpu
         assert record is not None

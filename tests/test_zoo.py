@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from panns_litert import Tagger
-from panns_litert.cli import main, model_row
+from panns_litert.cli import main
+from panns_litert.cli.convert import model_row
 from panns_litert.errors import CheckpointError, DownloadError
 from panns_litert.tagger import demo_clips
 from panns_litert_convert import sweep as sweep_module

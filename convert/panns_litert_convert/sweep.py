@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import save_file
 
 from panns_litert.cache import cache_dir
-from panns_litert.cli import model_row
+from panns_litert.cli.convert import model_row
 from panns_litert.engine import CpuEngine, available_cores
 from panns_litert.errors import GpuDriverError, PannsLitertError, ParityError
 from panns_litert.frontend import LogMel

@@ -1,0 +1,111 @@
+"""The command gpu-check."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panns_litert.audio import load_audio
+from panns_litert.bundle import Bundle
+from panns_litert.cli.convert import print_checks
+from panns_litert.cli.output import AddCommand, note, one_line, print_json, print_table, steps
+from panns_litert.errors import BundleError
+from panns_litert.gpu import TIMEOUT_SECONDS, Clips, GpuReport, gpu_check, graph_input, record_gpu
+
+
+def add_commands(command: AddCommand) -> None:
+    """Adds gpu-check."""
+    sub = command("gpu-check", run_gpu_check, "Run a model on the GPU delegate, whole and in float16, and compare.")
+    sub.add_argument("target", metavar="BUNDLE|FILE.tflite", type=Path)
+    sub.add_argument("--audio", nargs="+", default=[], metavar="FILE", help="of a bundle: recordings to run")
+    sub.add_argument("--inputs", nargs="+", default=[], type=Path, metavar="NPZ", help="arrays by input name, to run")
+    sub.add_argument("--timeout", type=float, default=TIMEOUT_SECONDS, help="seconds (default %(default)g)")
+    sub.add_argument("--rows", type=int, default=10, help="of the float16 range table (default 10)")
+    sub.add_argument("--no-record", action="store_true", help="leave the bundle's manifest as it is")
+
+
+def run_gpu_check(args: argparse.Namespace) -> int:
+    """`gpu-check`: residency, float16 accuracy and range of a bundle or a .tflite."""
+    bundle = Bundle(args.target) if args.target.is_dir() else None
+    with steps(args) as step:
+        step("gpu-check")
+        report = gpu_check(bundle or args.target, inputs=_gpu_inputs(args, bundle), timeout=args.timeout)
+    data = report.to_dict() | {"bundle": str(bundle.path) if bundle else None, "recorded": False}
+    if bundle is not None and not args.no_record:
+        try:
+            record_gpu(bundle, report)
+            data["recorded"] = True
+        except BundleError as error:  # a bundle that is not the user's to write is still worth checking
+            note(one_line(error))
+    if args.json:
+        print_json(data)
+    else:
+        print_gpu_report(report, rows=args.rows)
+    return 0 if report.passed else 1
+
+
+def _gpu_inputs(args: argparse.Namespace, bundle: Bundle | None) -> Clips | None:
+    """What --audio and --inputs name; None for the demo recordings or generated numbers."""
+    if args.audio and bundle is None:
+        raise BundleError("--audio with a bare file; expected a bundle, whose manifest has the front end; use --inputs")
+    runs: list[dict[str, NDArray[np.float32]]] = []
+    for name in args.audio:
+        assert bundle is not None
+        manifest = bundle.manifest
+        clip = np.zeros(manifest.clip_samples, np.float32)
+        samples = load_audio(name, sample_rate=manifest.front_end.sample_rate, max_seconds=manifest.clip_seconds)
+        used = samples.waveform[: len(clip)]
+        clip[: len(used)] = used
+        runs.append(graph_input(bundle, clip))
+    for path in args.inputs:
+        try:
+            with np.load(path) as file:
+                runs.append({name: file[name] for name in file.files})
+        except (OSError, ValueError, AttributeError) as error:
+            raise BundleError(f"{path}: {error}; expected an .npz file of arrays by input name") from error
+    return runs or None
+
+
+def print_gpu_report(report: GpuReport, *, rows: int = 10) -> None:
+    """A GPU check for people: the verdict, the comparison, and the worst of the float16 ranges."""
+    print(residency(report))
+    for refused in report.refused:
+        print(f"  refused {refused.op}: {refused.reason}")
+    for error in report.errors:
+        print(f"  {error}")
+    if report.checks:
+        print_checks(report.checks)
+        runs = ", ".join(f"{seconds:.2f}" for seconds in report.run_seconds)
+        print(f"compiled in {report.compile_seconds or 0.0:.2f} s; runs: {runs} s; compared with {report.reference}")
+    if report.ranges and rows > 0:
+        print(
+            f"\nfloat16 range (largest 65504, smallest normal 6.1e-05), worst {rows} of {len(report.ranges)} tensors:"
+        )
+        print_table(
+            [
+                {
+                    "verdict": entry.verdict,
+                    "op": entry.op,
+                    "max abs": f"{entry.max_abs:.3g}",
+                    "running total": "–" if entry.running_total is None else f"{entry.running_total:.3g}",
+                    "headroom": f"{entry.headroom:.3g} ×",
+                    "below normal": f"{100 * entry.tiny_share:.1f} %",
+                    "shape": "×".join(map(str, entry.shape)),
+                    "tensor": entry.tensor if len(entry.tensor) <= 60 else f"…{entry.tensor[-59:]}",
+                }
+                for entry in report.ranges[:rows]
+            ],
+            optional=("tensor", "shape"),
+        )
+    print(f"{report.file}: {'passed' if report.passed else f'FAILED: {report.why}'}")
+
+
+def residency(report: GpuReport) -> str:
+    """Whether all operators are on the GPU, and on which, in one line."""
+    where = f"{report.adapter or 'no adapter'}; driver: {report.driver or 'unknown'}"
+    if report.resident:
+        return f"GPU: all {report.operators} operators resident, {report.arithmetic or 'nothing run'}, on {where}"
+    return f"GPU: NOT resident, {report.operators} operators, on {where}"

@@ -1,0 +1,90 @@
+"""What all commands share: tables, JSON, notes and progress."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+"""Adds a command by its name, the function that runs it and a line of help; gives the parser for its options."""
+
+
+def print_table(rows: Sequence[dict[str, str]], *, optional: Sequence[str]) -> None:
+    """Prints rows as a table; on a narrow terminal without the optional columns, the last ones first."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    # A pipe has no width; a table must not be cut there.
+    console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
+    columns = list(rows[0])
+    width = {column: max(len(column), *(len(row[column]) for row in rows)) + 3 for column in columns}
+    for column in reversed(optional):
+        if sum(width[c] for c in columns if c != "gate") + 10 > console.width:
+            columns.remove(column)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(row[column] for column in columns))
+    console.print(table)
+
+
+def print_json(data: dict[str, Any]) -> int:
+    """Prints an object on stdout. Returns exit code 0."""
+    print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+    return 0
+
+
+def note(text: str) -> None:
+    """A line on stderr that is no error."""
+    print(f"note: {text}", file=sys.stderr)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def progress_wanted(args: argparse.Namespace) -> bool:
+    """Whether there is a terminal to draw a progress bar on."""
+    return not args.json and sys.stderr.isatty()
+
+
+@contextlib.contextmanager
+def steps(args: argparse.Namespace) -> Iterator[Callable[[str], None]]:
+    """Shows the running step and its time on stderr, on a terminal as a spinner."""
+    if args.json:
+        yield lambda _: None
+        return
+    from rich.console import Console
+
+    # The converter's own output is kept from stderr; the progress must still get there.
+    with os.fdopen(os.dup(2), "w", encoding="utf-8") as stream:
+        console = Console(file=stream)
+        start = time.perf_counter()
+        if not console.is_terminal:
+            yield lambda step: console.print(f"[{time.perf_counter() - start:5.1f} s] {step}", markup=False)
+            return
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        with Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console,
+            redirect_stdout=False, redirect_stderr=False,
+        ) as progress:  # fmt: skip
+            running: list[Any] = []
+
+            def report(step: str) -> None:
+                if running:
+                    progress.update(running[-1], total=1, completed=1)
+                running.append(progress.add_task(step, total=None))
+
+            yield report
+            if running:
+                progress.update(running[-1], total=1, completed=1)

@@ -107,7 +107,7 @@ def _digest(paths: list[Path]) -> str:
 
 
 def _run(*command: str, cwd: Path | None = None) -> str:
-    result = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, cwd=cwd or ROOT, check=False)
     if result.returncode:
         raise KotlinError(f"{Path(command[0]).name} failed:\n{(result.stdout + result.stderr)[-8000:]}")
     return result.stdout

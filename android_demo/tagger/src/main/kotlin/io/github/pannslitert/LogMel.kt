@@ -71,7 +71,7 @@ class LogMel(val spec: FrontEndSpec, basis: FloatArray) {
      * Frames [first] … [first] + [count] − 1 of a stream of which a part is at hand.
      *
      * @param part samples of the stream from sample [partStart] on; what the frames take must be there
-     * @param length samples of the whole stream; Long.MAX_VALUE while its end is not known
+     * @param length samples of the whole stream; [END_UNKNOWN] before its end
      * @param at frame of [out] at which the first goes
      */
     internal fun frames(part: FloatArray, partStart: Long, length: Long, first: Long, count: Int, out: FloatArray, at: Int) {
@@ -161,6 +161,9 @@ class LogMel(val spec: FrontEndSpec, basis: FloatArray) {
     companion object {
         /** Frames side by side. */
         internal const val LANES = 64
+
+        /** Length of a stream that goes on; sums with it do not overflow. */
+        internal const val END_UNKNOWN = Long.MAX_VALUE / 2
 
         private fun filtersOf(spec: FrontEndSpec, basis: FloatArray): Array<Filter> {
             if (basis.size != spec.nMels * spec.bins) {

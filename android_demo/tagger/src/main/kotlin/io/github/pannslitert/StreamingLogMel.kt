@@ -53,7 +53,7 @@ class StreamingLogMel(
             samples.copyInto(recent, used, from + taken, from + taken + piece)
             received += piece
             taken += piece
-            compute(Long.MAX_VALUE, listener)
+            compute(LogMel.END_UNKNOWN, listener)
         }
     }
 
@@ -76,7 +76,7 @@ class StreamingLogMel(
             val count = (ready - nextFrame).toInt()
             val complete = ready == windowStart + frames
             // A few frames cost as much as LANES: they wait for more, or for their window's last.
-            if (count <= 0 || (count < LogMel.LANES && !complete && length == Long.MAX_VALUE)) return
+            if (count <= 0 || (count < LogMel.LANES && !complete && length == LogMel.END_UNKNOWN)) return
             logMel.frames(recent, recentStart, length, nextFrame, count, window, (nextFrame - windowStart).toInt())
             nextFrame = ready
             if (!complete) return
@@ -89,7 +89,7 @@ class StreamingLogMel(
     private fun framesReady(length: Long): Long {
         val needed = when {
             !spec.center -> spec.winLength
-            length == Long.MAX_VALUE -> margin + 1 + spec.lostSamples
+            length == LogMel.END_UNKNOWN -> margin + 1 + spec.lostSamples
             else -> spec.lostSamples
         }
         return if (received < needed) 0 else (received - needed) / spec.hopLength + 1

@@ -16,8 +16,8 @@ internal class LanePower(private val size: Int, lanes: Int) {
     private val half = size / 2
     private val fft = LaneFft(half, lanes)
     private val nyquist = DoubleArray(lanes)
-    private val cosine = DoubleArray(half / 2 + 1) { cos(2.0 * PI * it / size) }
-    private val minusSine = DoubleArray(half / 2 + 1) { -sin(2.0 * PI * it / size) }
+    private val cosine = DoubleArray(half / 2) { cos(2.0 * PI * it / size) }
+    private val minusSine = DoubleArray(half / 2) { -sin(2.0 * PI * it / size) }
 
     /** Sample i of every frame, to be filled before [transform]. */
     fun sample(i: Int): DoubleArray = if (i % 2 == 0) fft.re[i / 2] else fft.im[i / 2]
@@ -29,7 +29,9 @@ internal class LanePower(private val size: Int, lanes: Int) {
     fun transform() {
         fft.transform()
         ends(fft.re[0], fft.im[0], nyquist)
-        for (k in 1..half / 2) {
+        val middle = fft.order[half / 2] // its own partner
+        middle(fft.re[middle], fft.im[middle])
+        for (k in 1 until half / 2) {
             val a = fft.order[k]
             val b = fft.order[half - k]
             unpack(fft.re[a], fft.im[a], fft.re[b], fft.im[b], cosine[k], minusSine[k])
@@ -43,6 +45,10 @@ internal class LanePower(private val size: Int, lanes: Int) {
             re[l] = (even + odd) * (even + odd)
             nyquist[l] = (even - odd) * (even - odd)
         }
+    }
+
+    private fun middle(re: DoubleArray, im: DoubleArray) {
+        for (l in re.indices) re[l] = re[l] * re[l] + im[l] * im[l]
     }
 
     /** Z[k] = a and Z[half − k] = b to |X[k]|² in [ar] and |X[half − k]|² in [br]. */

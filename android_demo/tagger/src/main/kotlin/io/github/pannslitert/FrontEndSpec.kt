@@ -11,7 +11,7 @@ import kotlin.math.round
  * - PANNs: [melScale] "slaney", centred frames of the reflect-padded waveform, decibels.
  * - EfficientAT: "kaldi" with [center]; pre-emphasis over the whole waveform, which is then one sample shorter.
  * - AST: "kaldi" without [center]; frames that lie whole within the waveform, each without its mean and with
- *   pre-emphasis, as Kaldi's compute-fbank-feats; [paddedFrames] of them.
+ *   pre-emphasis, as Kaldi's compute-fbank-feats; filled up to [paddedFrames].
  *
  * @property sampleRate Hz, > 0
  * @property nFft samples, a power of two, ≥ 4
@@ -111,7 +111,6 @@ data class FrontEndSpec(
             require(logOffset != null) { "log_offset = null; expected a number > 0" }
         } else {
             choice("log_offset", logOffset, null, where = where)
-            require(paddedFrames != null) { "padded_frames = null; expected a whole number ≥ 1$where" }
         }
     }
 
@@ -130,6 +129,9 @@ data class FrontEndSpec(
 
     /** Samples of the shortest waveform: one frame, or what reflection by [nFft] / 2 needs. */
     val leastSamples: Int get() = if (center) nFft / 2 + 1 + lostSamples else winLength
+
+    /** Samples of the longest waveform of which nothing is cut off; null if there is no such limit. */
+    internal val mostSamples: Long? get() = paddedFrames?.let { winLength + it.toLong() * hopLength - 1 }
 
     /** Frames of a waveform of that many samples, ≥ [leastSamples]. */
     fun frames(samples: Int): Int = paddedFrames ?: filledFrames(samples)

@@ -90,6 +90,9 @@ data class Manifest(
         require(logMel == "none" || clipSamples >= frontEnd.leastSamples) {
             "clip_seconds $clipSeconds; the front end takes at least ${frontEnd.leastSamples} samples"
         }
+        frontEnd.mostSamples?.let { most ->
+            require(clipSamples <= most) { "clip_seconds $clipSeconds; the front end has room for $most samples" }
+        }
         val shape = if (graph == "logmel") listOf(1, 1, frontEnd.frames(clipSamples), frontEnd.nMels) else listOf(1, clipSamples)
         require(inputs == listOf(TensorSpec(graph, shape))) {
             "inputs $inputs; the front end and clip_seconds give ${TensorSpec(graph, shape)}"

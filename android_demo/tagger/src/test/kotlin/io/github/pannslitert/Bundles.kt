@@ -1,7 +1,6 @@
 package io.github.pannslitert
 
 import com.google.gson.JsonArray
-import com.google.gson.JsonNull
 import com.google.gson.JsonObject
 import com.google.gson.JsonParser
 import java.io.File
@@ -12,11 +11,7 @@ import kotlin.io.path.createTempDirectory
 internal fun bundleCopy(change: (JsonObject) -> Unit = {}): File {
     val folder = createTempDirectory("bundle").toFile()
     File("assets/demo_bundle").copyRecursively(folder)
-    editManifest(folder) { manifest ->
-        manifest["front_end"].asJsonObject.addProperty("remove_dc", false)
-        manifest["front_end"].asJsonObject.add("padded_frames", JsonNull.INSTANCE)
-        change(manifest)
-    }
+    editManifest(folder, change)
     Runtime.getRuntime().addShutdownHook(Thread { folder.deleteRecursively() })
     return folder
 }

@@ -57,17 +57,9 @@ class StreamingLogMel(
         }
     }
 
-    /** As [Windows.finish]: the stream's end is reflected as a clip's. */
+    /** As [Windows.finish]: the stream's end is reflected as a clip's. Nothing may follow. */
     override fun finish(listener: Windows.Listener) {
         if (received >= spec.leastSamples) compute(received, listener)
-    }
-
-    /** Forgets the stream; the next sample is the first of another. */
-    fun reset() {
-        recentStart = 0
-        received = 0
-        nextFrame = 0
-        windowStart = 0
     }
 
     private fun compute(length: Long, listener: Windows.Listener) {

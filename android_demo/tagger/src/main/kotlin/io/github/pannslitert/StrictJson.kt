@@ -1,11 +1,15 @@
 package io.github.pannslitert
 
+import com.google.gson.Gson
 import com.google.gson.JsonArray
 import com.google.gson.JsonElement
 import com.google.gson.JsonObject
 import com.google.gson.JsonParseException
-import com.google.gson.JsonParser
 import com.google.gson.JsonPrimitive
+import com.google.gson.stream.JsonReader
+import com.google.gson.stream.JsonToken
+import java.io.IOException
+import java.io.StringReader
 
 /**
  * A JSON object that is read strictly: every field that is asked for must be there and of that type, and
@@ -88,16 +92,21 @@ internal class StrictJson private constructor(private val data: JsonObject, priv
         if (value.isFinite()) value else fail("$name $value; expected a finite number")
 
     companion object {
+        private val ADAPTER = Gson().getAdapter(JsonElement::class.java)
         private val WHOLE = Regex("-?[0-9]{1,18}")
 
         /** The object in a text. */
         fun parse(text: String, path: String): StrictJson {
-            val element = try {
-                JsonParser.parseString(text)
+            try {
+                val reader = JsonReader(StringReader(text)) // strict, unlike JsonParser's
+                val element = ADAPTER.read(reader)
+                if (reader.peek() != JsonToken.END_DOCUMENT) throw BundleException("$path: not JSON: text after its end")
+                return of(element, path)
+            } catch (error: IOException) {
+                throw BundleException("$path: not JSON: ${error.message}", error)
             } catch (error: JsonParseException) {
                 throw BundleException("$path: not JSON: ${error.message}", error)
             }
-            return of(element, path)
         }
 
         private fun of(element: JsonElement, path: String) = StrictJson(

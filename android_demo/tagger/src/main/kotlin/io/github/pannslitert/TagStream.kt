@@ -21,7 +21,7 @@ class TagStream internal constructor(
     fun push(samples: FloatArray, from: Int = 0, count: Int = samples.size - from): List<Tagging> =
         collect { listener -> windows.push(samples, from, count, listener) }
 
-    /** The stream is over: a result for the window that ends with it, if one does. */
+    /** The stream is over: a result for the window that ends with it, if one does. Nothing may follow. */
     fun finish(): List<Tagging> = collect(windows::finish)
 
     private fun collect(feed: (Windows.Listener) -> Unit): List<Tagging> {

@@ -12,7 +12,7 @@ interface Windows {
     /** Takes samples [from] … [from] + [count] − 1 and gives [listener] every window that they complete. */
     fun push(samples: FloatArray, from: Int = 0, count: Int = samples.size - from, listener: Listener)
 
-    /** The stream is over: gives [listener] the windows that its end completes. */
+    /** The stream is over: gives [listener] the windows that its end completes. Nothing may follow. */
     fun finish(listener: Listener)
 }
 

@@ -74,8 +74,16 @@ class BundleTest {
             "its figures say otherwise" to { it.add("gpu", gpuRecord(passed = true)) },
         )
         for ((message, change) in changes) assertRefused<BundleException>(message) { Bundle.open(bundleCopy(change)) }
-        val notJson = bundleCopy().also { File(it, "manifest.json").writeText("{") }
-        assertRefused<BundleException>("not JSON") { Bundle.open(notJson) }
+    }
+
+    @Test
+    fun `what is not JSON is refused`() {
+        val text = File("assets/demo_bundle/manifest.json").readText()
+        val texts = listOf("", "{", "{a: 1}", "$text {}", text.replaceFirst("1", "NaN"), "// note\n$text", "[]", "null")
+        for (bad in texts) {
+            val folder = bundleCopy().also { File(it, "manifest.json").writeText(bad) }
+            assertRefused<BundleException>("manifest: ") { Bundle.open(folder) }
+        }
     }
 
     private fun gpuRecord(passed: Boolean) = JsonObject().apply {

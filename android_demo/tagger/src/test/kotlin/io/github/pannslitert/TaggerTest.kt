@@ -1,5 +1,8 @@
 package io.github.pannslitert
 
+import com.google.gson.JsonParser
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertNull
@@ -70,6 +73,25 @@ class TaggerTest {
     }
 
     @Test
+    fun `with padded frames what lies beyond a short recording is no silence`() {
+        val folder = bundleCopy { manifest ->
+            manifest.add("front_end", JsonParser.parseString(AST_JSON))
+            manifest["inputs"].asJsonArray[0].asJsonObject.add("shape", JsonParser.parseString("[1, 1, 1024, 128]"))
+        }
+        val basis = triangles(AST_16K)
+        val bytes = ByteBuffer.allocate(4 * basis.size).order(ByteOrder.LITTLE_ENDIAN)
+        replaceFile(folder, "mel_basis.bin", bytes.also { it.asFloatBuffer().put(basis) }.array())
+        val engine = LevelEngine()
+        val tagger = Tagger(Bundle.open(folder), engine)
+        val logMel = LogMel(AST_16K, basis)
+        for (samples in listOf(16000, 160000, 200)) {
+            tagger.tag(sound(samples, 16000))
+            val heard = sound(samples, 16000).copyOf(maxOf(samples, 400))
+            assertArrayEquals(logMel.compute(heard), engine.inputs.last(), 0f)
+        }
+    }
+
+    @Test
     fun `only tags from the threshold on`() {
         val all = Tagger(bundle, LevelEngine(), top = 22).tag(sound(32000, 32000))
         val threshold = all.tags[4].score
@@ -120,5 +142,13 @@ class TaggerTest {
         }
         assertRefused<EngineException>("top") { Tagger(bundle, LevelEngine(), top = 0) }
         assertRefused<EngineException>("threshold") { Tagger(bundle, LevelEngine(), threshold = 1.5f) }
+    }
+
+    private companion object {
+        const val AST_JSON = """
+            {"sample_rate": 16000, "n_fft": 512, "win_length": 400, "hop_length": 160, "n_mels": 128, "fmin": 20,
+             "fmax": 8000, "window": "hann_symmetric", "center": false, "pad_mode": "reflect", "power": 2,
+             "mel_scale": "kaldi", "mel_norm": null, "log": "ln", "amin": 1.1920928955078125e-7, "log_offset": null,
+             "pre_emphasis": 0.97, "affine": [4.2677393, 9.1379948], "remove_dc": true, "padded_frames": 1024}"""
     }
 }

@@ -33,7 +33,9 @@ class Bundle private constructor(
          */
         fun open(folder: File): Bundle {
             val manifestFile = File(folder, MANIFEST)
-            if (!manifestFile.isFile) throw BundleException("$folder has no $MANIFEST; expected a bundle that `panns-litert convert` wrote")
+            if (!manifestFile.isFile) {
+                throw BundleException("$folder has no $MANIFEST; expected a bundle that `panns-litert convert` wrote")
+            }
             try {
                 val manifest = Manifest.parse(manifestFile.readText())
                 for ((name, record) in manifest.files) requireUnaltered(File(folder, name), record)
@@ -48,7 +50,9 @@ class Bundle private constructor(
         private fun requireUnaltered(file: File, record: FileRecord) {
             if (!file.isFile) throw BundleException("no ${file.name}; $REMEDY")
             if (file.length() != record.bytes) {
-                throw BundleException("${file.name} has ${file.length()} bytes; the manifest says ${record.bytes}; $REMEDY")
+                throw BundleException(
+                    "${file.name} has ${file.length()} bytes; the manifest says ${record.bytes}; $REMEDY",
+                )
             }
             if (sha256(file) != record.sha256) {
                 throw BundleException("${file.name} was altered: its sha256 is not the manifest's; $REMEDY")
@@ -72,7 +76,9 @@ class Bundle private constructor(
             val name = manifest.file("labels")
             val labels = File(folder, name).readLines()
             if (labels.size != manifest.classes || labels.toSet().size != labels.size || "" in labels) {
-                throw BundleException("$name has ${labels.size} lines; expected ${manifest.classes} different names, one a line")
+                throw BundleException(
+                    "$name has ${labels.size} lines; expected ${manifest.classes} different names, one a line",
+                )
             }
             return labels
         }
@@ -81,8 +87,9 @@ class Bundle private constructor(
             val name = manifest.file("mel_basis")
             val values = ByteBuffer.wrap(File(folder, name).readBytes()).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer()
             val expected = manifest.frontEnd.nMels * manifest.frontEnd.bins
-            if (values.remaining() != expected || manifest.files.getValue(name).bytes != 4L * expected) {
-                throw BundleException("$name has ${manifest.files.getValue(name).bytes} bytes; the front end needs ${4 * expected}; $REMEDY")
+            val bytes = manifest.files.getValue(name).bytes
+            if (bytes != 4L * expected) {
+                throw BundleException("$name has $bytes bytes; the front end needs ${4 * expected}; $REMEDY")
             }
             return FloatArray(expected).also(values::get)
         }

@@ -1,6 +1,6 @@
 package io.github.pannslitert
 
-/** Root of every error that this library raises on purpose; its message says what was wrong, what was expected, what to do. */
+/** Root of every error that is raised on purpose; its message says what was wrong, what was expected and what to do. */
 sealed class PannsLitertException(message: String, cause: Throwable? = null) : RuntimeException(message, cause)
 
 /** A front-end specification or a mel basis is not valid, or not one that is implemented. */

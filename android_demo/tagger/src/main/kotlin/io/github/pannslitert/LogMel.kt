@@ -3,6 +3,7 @@ package io.github.pannslitert
 import kotlin.math.PI
 import kotlin.math.cos
 import kotlin.math.ln
+import kotlin.math.log10
 import kotlin.math.max
 import kotlin.math.min
 
@@ -33,7 +34,7 @@ class LogMel(val spec: FrontEndSpec, basis: FloatArray) {
     private val shift = spec.affine?.offset ?: 0.0
     private val factor = 1.0 / (spec.affine?.scale ?: 1.0)
     // Silence is exactly the floor, and no rounding of the logarithm may show.
-    private val atFloor = finished(if (spec.log == "ln") ln(floor) else 10.0 * kotlin.math.log10(floor))
+    private val atFloor = finished(if (spec.log == "ln") ln(floor) else 10.0 * log10(floor))
     private val filler = finished(0.0)
 
     /**
@@ -46,7 +47,9 @@ class LogMel(val spec: FrontEndSpec, basis: FloatArray) {
      */
     fun compute(waveform: FloatArray, out: FloatArray, samples: Int = waveform.size) {
         if (samples > waveform.size || samples < spec.leastSamples) {
-            throw AudioException("waveform of $samples samples; expected ${spec.leastSamples} … ${waveform.size}; pad it with zeros")
+            throw AudioException(
+                "waveform of $samples samples; expected ${spec.leastSamples} … ${waveform.size}; pad it with zeros",
+            )
         }
         val frames = spec.frames(samples)
         if (out.size < frames * spec.nMels) {
@@ -74,7 +77,15 @@ class LogMel(val spec: FrontEndSpec, basis: FloatArray) {
      * @param length samples of the whole stream; [END_UNKNOWN] before its end
      * @param at frame of [out] at which the first goes
      */
-    internal fun frames(part: FloatArray, partStart: Long, length: Long, first: Long, count: Int, out: FloatArray, at: Int) {
+    internal fun frames(
+        part: FloatArray,
+        partStart: Long,
+        length: Long,
+        first: Long,
+        count: Int,
+        out: FloatArray,
+        at: Int,
+    ) {
         var done = 0
         while (done < count) {
             val lanes = min(LANES, count - done)
@@ -101,14 +112,14 @@ class LogMel(val spec: FrontEndSpec, basis: FloatArray) {
             // Without `lost`, the first sample has none before it; the symmetric window makes it 0.
             val skip = if (from + offset == 0) 1 else 0
             if (skip == 1) stretch[from] = 0.0
-            for (j in from + skip until to) stretch[j] = part[j + offset].toDouble() - a * part[j + offset - 1].toDouble()
+            for (j in from + skip until to) stretch[j] = part[j + offset] - a * part[j + offset - 1]
         }
         for (j in 0 until from) stretch[j] = stretch[2 * from - j]
         for (j in to until size) stretch[j] = stretch[2 * (to - 1) - j]
         if (spec.removeDc) takeMeans(part, offset, lanes)
     }
 
-    /** What pre-emphasis leaves of each frame's mean. The frame's own first sample needs no care: the window is 0 there. */
+    /** What pre-emphasis leaves of each frame's mean; but for a frame's first sample, where the window is 0. */
     private fun takeMeans(part: FloatArray, offset: Int, lanes: Int) {
         for (l in 0 until lanes) {
             var sum = 0.0

@@ -93,7 +93,8 @@ data class Manifest(
         frontEnd.mostSamples?.let { most ->
             require(clipSamples <= most) { "clip_seconds $clipSeconds; the front end has room for $most samples" }
         }
-        val shape = if (graph == "logmel") listOf(1, 1, frontEnd.frames(clipSamples), frontEnd.nMels) else listOf(1, clipSamples)
+        val logMelShape = listOf(1, 1, frontEnd.frames(clipSamples), frontEnd.nMels)
+        val shape = if (graph == "logmel") logMelShape else listOf(1, clipSamples)
         require(inputs == listOf(TensorSpec(graph, shape))) {
             "inputs $inputs; the front end and clip_seconds give ${TensorSpec(graph, shape)}"
         }
@@ -106,7 +107,8 @@ data class Manifest(
         val names = outputs.map { it.name }
         require(names.take(2) == listOf("probs", "embedding")) { "outputs $names; expected probs, embedding" }
         for (output in outputs) {
-            require(output.dtype == "float32" && output.shape.size >= 2 && output.shape[0] == 1 && output.shape.all { it >= 1 }) {
+            val fits = output.shape.size >= 2 && output.shape[0] == 1 && output.shape.all { it >= 1 }
+            require(output.dtype == "float32" && fits) {
                 "output $output; expected float32 of shape (1, …)"
             }
         }
@@ -131,8 +133,8 @@ data class Manifest(
         val unproven = parity.filter { !it.passed || "max_abs" !in it.threshold }.map { "${it.stage}/${it.output}" }
         require(unproven.isEmpty()) { "no proof of ${unproven.joinToString()}; convert it again" }
         if (gpu == null) return
-        val proven = gpu.resident && gpu.arithmetic == "float16" && gpu.checks.isNotEmpty() && gpu.checks.all { it.passed } &&
-            gpu.refused.isEmpty() && gpu.errors.isEmpty()
+        val whole = gpu.resident && gpu.refused.isEmpty() && gpu.errors.isEmpty()
+        val proven = whole && gpu.arithmetic == "float16" && gpu.checks.isNotEmpty() && gpu.checks.all { it.passed }
         require(!gpu.passed || proven) { "gpu: passed, but its figures say otherwise; run gpu-check again" }
         require(gpu.modelSha256 == files.getValue(file("model")).sha256) {
             "the GPU's result is of another .tflite; run gpu-check again"
@@ -165,7 +167,10 @@ data class Manifest(
             val json = StrictJson.parse(text, "manifest")
             val version = json.int("format_version") // before anything else: other fields may differ too
             if (version != FORMAT_VERSION) {
-                json.fail("format_version $version; this version reads $FORMAT_VERSION; update the library or convert the model again")
+                json.fail(
+                    "format_version $version; this version reads $FORMAT_VERSION; " +
+                        "update the library or convert the model again",
+                )
             }
             val manifest = try {
                 read(json)
@@ -197,7 +202,7 @@ data class Manifest(
             inputs = json.children("inputs").map(::tensor),
             outputs = json.children("outputs").map(::tensor),
             files = json.map("files") { name ->
-                child(name).whole { FileRecord(role = string("role"), sha256 = string("sha256"), bytes = long("bytes")) }
+                child(name).whole { FileRecord(string("role"), sha256 = string("sha256"), bytes = long("bytes")) }
             },
             precision = json.string("precision"),
             parity = json.children("parity").map(::check),

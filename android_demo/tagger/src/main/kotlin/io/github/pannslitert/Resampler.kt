@@ -10,9 +10,9 @@ import kotlin.math.sqrt
 /**
  * Changes the sample rate of a mono stream; any chunking gives the same samples bit by bit.
  *
- * Polyphase sinc with a Kaiser window (Smith, Digital Audio Resampling; Kaiser 1974), linear phase without delay: output
- * n is at n / [toRate] seconds of the input. Within 0.01 dB up to 0.9 of the lower Nyquist frequency; whatever lies
- * above that Nyquist frequency before, or would after, is below −85 dB.
+ * Polyphase sinc with a Kaiser window (J. O. Smith, Digital Audio Resampling; Kaiser 1974), linear phase without delay:
+ * output n is at n / [toRate] seconds of the input. Within 0.01 dB up to 0.9 of the lower Nyquist frequency; what lies
+ * above that frequency in the input, or would in the output, is below −85 dB.
  *
  * @param fromRate Hz, 1000 … 768000
  * @param toRate Hz, in the same range; over the greatest common divisor of both at most 2560
@@ -30,7 +30,9 @@ class Resampler(val fromRate: Int, val toRate: Int) {
         up = toRate / divisor
         down = fromRate / divisor
         if (up > MAX_PHASES) {
-            throw AudioException("from $fromRate Hz to $toRate Hz takes $up phases; expected at most $MAX_PHASES: use a common rate")
+            throw AudioException(
+                "from $fromRate Hz to $toRate Hz takes $up phases; expected at most $MAX_PHASES: use a common rate",
+            )
         }
     }
 

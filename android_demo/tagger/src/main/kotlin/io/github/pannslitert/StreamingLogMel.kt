@@ -37,8 +37,12 @@ class StreamingLogMel(
     val framesComputed: Long get() = nextFrame
 
     init {
-        if (frames == 0) throw AudioException("window of $windowSamples samples; expected at least ${spec.leastSamples}")
-        if (hopFrames !in 1..frames) throw AudioException("a hop of $hopFrames frames; expected 1 … $frames, a window's")
+        if (frames == 0) {
+            throw AudioException("window of $windowSamples samples; expected at least ${spec.leastSamples}")
+        }
+        if (hopFrames !in 1..frames) {
+            throw AudioException("a hop of $hopFrames frames; expected 1 … $frames, a window's")
+        }
         logMel.fill(window, frames, window.size / spec.nMels)
     }
 

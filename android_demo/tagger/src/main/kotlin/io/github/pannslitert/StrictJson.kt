@@ -71,7 +71,9 @@ internal class StrictJson private constructor(private val data: JsonObject, priv
     /** Refuses fields that were not asked for. */
     fun requireNoOther() {
         val unknown = data.keySet() - asked
-        if (unknown.isNotEmpty()) fail("unknown ${unknown.sorted().joinToString()}; expected only ${asked.sorted().joinToString()}")
+        if (unknown.isNotEmpty()) {
+            fail("unknown ${unknown.sorted().joinToString()}; expected only ${asked.sorted().joinToString()}")
+        }
     }
 
     fun fail(message: String): Nothing = throw BundleException("$path: $message")
@@ -86,7 +88,8 @@ internal class StrictJson private constructor(private val data: JsonObject, priv
         return (value as? JsonPrimitive)?.takeIf(fits) ?: fail("$name $value; expected $expected")
     }
 
-    private fun elements(name: String): JsonArray = field(name).let { it as? JsonArray ?: fail("$name $it; expected a list") }
+    private fun elements(name: String): JsonArray =
+        field(name).let { it as? JsonArray ?: fail("$name $it; expected a list") }
 
     private fun finite(value: Double, name: String): Double =
         if (value.isFinite()) value else fail("$name $value; expected a finite number")
@@ -100,7 +103,9 @@ internal class StrictJson private constructor(private val data: JsonObject, priv
             try {
                 val reader = JsonReader(StringReader(text)) // strict, unlike JsonParser's
                 val element = ADAPTER.read(reader)
-                if (reader.peek() != JsonToken.END_DOCUMENT) throw BundleException("$path: not JSON: text after its end")
+                if (reader.peek() != JsonToken.END_DOCUMENT) {
+                    throw BundleException("$path: not JSON: text after its end")
+                }
                 return of(element, path)
             } catch (error: IOException) {
                 throw BundleException("$path: not JSON: ${error.message}", error)

@@ -35,13 +35,18 @@ class Tagging internal constructor(
 )
 
 /**
- * Tags audio with a bundle on any engine. One instance belongs to one thread, the engine's; it does not close the engine.
+ * Tags audio with a bundle on any engine. One instance belongs to one thread, the engine's, which it does not close.
  *
  * @param top at most that many tags, ≥ 1
  * @param threshold no tag below that probability, 0 … 1
  * @throws EngineException [top] or [threshold] is out of range
  */
-class Tagger(val bundle: Bundle, private val engine: Engine, private val top: Int = 10, private val threshold: Float = 0f) {
+class Tagger(
+    val bundle: Bundle,
+    private val engine: Engine,
+    private val top: Int = 10,
+    private val threshold: Float = 0f,
+) {
     private val manifest = bundle.manifest
     private val spec = manifest.frontEnd
     private val takesLogMel = manifest.graph == "logmel"
@@ -103,13 +108,17 @@ class Tagger(val bundle: Bundle, private val engine: Engine, private val top: In
 
     private fun run(input: FloatArray, startSeconds: Double, seconds: Double, frontEndMs: Double): Tagging {
         for (value in input) {
-            if (!(abs(value) <= LARGEST_INPUT)) throw AudioException("samples that are NaN or far beyond ±1; expected samples in [-1, 1]")
+            if (!(abs(value) <= LARGEST_INPUT)) {
+                throw AudioException("samples that are NaN or far beyond ±1; expected samples in [-1, 1]")
+            }
         }
         val start = System.nanoTime()
         val outputs = engine.run(input)
         val modelMs = millisecondsSince(start)
         val probs = output(outputs, "probs")
-        if (!probs.all { it in 0f..1f }) throw EngineException("${engine.backend}: probabilities outside 0 … 1; use another backend")
+        if (!probs.all { it in 0f..1f }) {
+            throw EngineException("${engine.backend}: probabilities outside 0 … 1; use another backend")
+        }
         return Tagging(
             tags = tags(probs),
             probs = probs,
@@ -127,8 +136,11 @@ class Tagger(val bundle: Bundle, private val engine: Engine, private val top: In
 
     private fun output(outputs: Map<String, FloatArray>, name: String): FloatArray {
         val expected = manifest.outputs.first { it.name == name }.shape.fold(1, Int::times)
-        val values = outputs[name] ?: throw EngineException("${engine.backend}: no output $name; got ${outputs.keys.joinToString()}")
-        if (values.size != expected) throw EngineException("${engine.backend}: $name of ${values.size} values; expected $expected")
+        val values = outputs[name]
+            ?: throw EngineException("${engine.backend}: no output $name; got ${outputs.keys.joinToString()}")
+        if (values.size != expected) {
+            throw EngineException("${engine.backend}: $name of ${values.size} values; expected $expected")
+        }
         return values.copyOf()
     }
 

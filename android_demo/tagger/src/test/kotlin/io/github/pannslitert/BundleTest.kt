@@ -3,7 +3,6 @@ package io.github.pannslitert
 import com.google.gson.JsonArray
 import com.google.gson.JsonNull
 import com.google.gson.JsonObject
-import com.google.gson.JsonPrimitive
 import java.io.File
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
@@ -98,8 +97,8 @@ class BundleTest {
     @Test
     fun `a GPU record of this model is read`() {
         val folder = bundleCopy { manifest ->
-            val model = manifest["files"].asJsonObject.entrySet().first { it.key.endsWith(".tflite") }.value.asJsonObject
-            manifest.add("gpu", gpuRecord(passed = false).apply { add("model_sha256", JsonPrimitive(model["sha256"].asString)) })
+            val model = manifest["files"].asJsonObject["demo_synthetic_fp16.tflite"].asJsonObject
+            manifest.add("gpu", gpuRecord(passed = false).apply { add("model_sha256", model["sha256"]) })
         }
         assertEquals(7, Bundle.open(folder).manifest.gpu?.operators)
     }
@@ -109,7 +108,9 @@ class BundleTest {
         for (name in listOf("demo_synthetic_fp16.tflite", "mel_basis.bin", "demo_labels.txt", "README.md")) {
             val missing = bundleCopy().also { File(it, name).delete() }
             assertRefused<BundleException>("no $name") { Bundle.open(missing) }
-            val cut = bundleCopy().also { File(it, name).writeBytes(File(it, name).readBytes().dropLast(1).toByteArray()) }
+            val cut = bundleCopy().also { folder ->
+                File(folder, name).writeBytes(File(folder, name).readBytes().dropLast(1).toByteArray())
+            }
             assertRefused<BundleException>("the manifest says") { Bundle.open(cut) }
             val altered = bundleCopy().also { folder ->
                 File(folder, name).writeBytes(File(folder, name).readBytes().also { it[7] = (it[7] + 1).toByte() })

@@ -29,7 +29,8 @@ internal fun replaceFile(folder: File, name: String, content: ByteArray) {
     editManifest(folder) { manifest ->
         val record = manifest["files"].asJsonObject[name].asJsonObject
         record.addProperty("bytes", content.size)
-        record.addProperty("sha256", MessageDigest.getInstance("SHA-256").digest(content).joinToString("") { "%02x".format(it) })
+        val digest = MessageDigest.getInstance("SHA-256").digest(content)
+        record.addProperty("sha256", digest.joinToString("") { "%02x".format(it) })
     }
 }
 

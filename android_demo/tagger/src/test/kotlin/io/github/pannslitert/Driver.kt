@@ -36,7 +36,9 @@ private fun streaming(case: JsonObject): FloatArray {
     val windows = mutableListOf<FloatArray>()
     val front = StreamingLogMel(spec(case), floats(case, "basis"), case["window"].asInt, case["hop"].asInt)
     val listener = Windows.Listener { input, _ -> windows += input.copyOf() }
-    forEachChunk(floats(case, "input"), case["chunks"].asJsonArray) { samples, from, count -> front.push(samples, from, count, listener) }
+    forEachChunk(floats(case, "input"), case["chunks"].asJsonArray) { samples, from, count ->
+        front.push(samples, from, count, listener)
+    }
     front.finish(listener)
     return concatenated(windows)
 }
@@ -44,7 +46,9 @@ private fun streaming(case: JsonObject): FloatArray {
 private fun resampled(case: JsonObject): FloatArray {
     val parts = mutableListOf<FloatArray>()
     val resampler = Resampler(case["from"].asInt, case["to"].asInt)
-    forEachChunk(floats(case, "input"), case["chunks"].asJsonArray) { samples, from, count -> parts += resampler.push(samples, from, count) }
+    forEachChunk(floats(case, "input"), case["chunks"].asJsonArray) { samples, from, count ->
+        parts += resampler.push(samples, from, count)
+    }
     parts += resampler.finish()
     return concatenated(parts)
 }

@@ -10,7 +10,8 @@ class EventDetectorTest {
     /** The cases that define the algorithm for every implementation. */
     @Test
     fun `the shared vectors`() {
-        val cases = JsonParser.parseString(File("tests/vectors/events.json").readText()).asJsonObject["cases"].asJsonArray
+        val vectors = JsonParser.parseString(File("tests/vectors/events.json").readText()).asJsonObject
+        val cases = vectors["cases"].asJsonArray
         assertTrue(cases.size() >= 20)
         for (case in cases.map { it.asJsonObject }) {
             val name = case["name"].asString

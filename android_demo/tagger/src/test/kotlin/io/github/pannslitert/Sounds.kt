@@ -12,7 +12,8 @@ import kotlin.math.sin
 internal fun sound(samples: Int, rate: Int, seed: Long = 0): FloatArray {
     val random = Random(seed)
     return FloatArray(samples) { i ->
-        (0.5 * sin(2.0 * PI * 440.0 * i / rate) * sin(2.0 * PI * 1.5 * i / rate) + 1e-3 * random.nextGaussian()).toFloat()
+        val tone = 0.5 * sin(2.0 * PI * 440.0 * i / rate) * sin(2.0 * PI * 1.5 * i / rate)
+        (tone + 1e-3 * random.nextGaussian()).toFloat()
     }
 }
 

@@ -101,7 +101,9 @@ class StreamingLogMelTest {
     @Test
     fun `settings out of range are refused`() {
         assertRefused<AudioException>("expected at least 513") { Stream(PANNS_32K, 512, 1) }
-        for (hop in listOf(0, -1, 102)) assertRefused<AudioException>("expected 1 … 101") { Stream(PANNS_32K, 32000, hop) }
+        for (hop in listOf(0, -1, 102)) {
+            assertRefused<AudioException>("expected 1 … 101") { Stream(PANNS_32K, 32000, hop) }
+        }
         val stream = Stream(PANNS_32K, 32000, 100)
         assertRefused<AudioException>("within") { stream.front.push(FloatArray(10), 5, 6, stream.listener) }
     }

@@ -9,7 +9,7 @@ import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
-/** What stands around an engine; the model itself cannot run on a JVM without Android (tests/test_kotlin.py runs it). */
+/** What stands around an engine. The model itself runs in tests/test_kotlin.py: there is no LiteRT for a JVM. */
 class TaggerTest {
     /** Makes its outputs of its input in a way that shows which input it was. */
     private class LevelEngine(val classes: Int = 22, val highest: Float = 1f) : Engine {
@@ -95,7 +95,8 @@ class TaggerTest {
     fun `only tags from the threshold on`() {
         val all = Tagger(bundle, LevelEngine(), top = 22).tag(sound(32000, 32000))
         val threshold = all.tags[4].score
-        assertEquals(all.tags.take(5), Tagger(bundle, LevelEngine(), top = 22, threshold = threshold).tag(sound(32000, 32000)).tags)
+        val some = Tagger(bundle, LevelEngine(), top = 22, threshold = threshold).tag(sound(32000, 32000))
+        assertEquals(all.tags.take(5), some.tags)
     }
 
     @Test
@@ -120,9 +121,13 @@ class TaggerTest {
 
     @Test
     fun `an engine that breaks its promise is refused`() {
-        assertRefused<EngineException>("expected 22") { Tagger(bundle, LevelEngine(classes = 21)).tag(sound(32000, 32000)) }
+        assertRefused<EngineException>("expected 22") {
+            Tagger(bundle, LevelEngine(classes = 21)).tag(sound(32000, 32000))
+        }
         for (score in listOf(Float.NaN, 1e6f, -1f)) {
-            assertRefused<EngineException>("outside 0 … 1") { Tagger(bundle, LevelEngine(highest = score)).tag(sound(32000, 32000)) }
+            assertRefused<EngineException>("outside 0 … 1") {
+                Tagger(bundle, LevelEngine(highest = score)).tag(sound(32000, 32000))
+            }
         }
         val mute = object : Engine by LevelEngine() {
             override fun run(input: FloatArray) = mapOf("embedding" to FloatArray(96))

@@ -150,6 +150,31 @@ def librosa_logmel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(librosa.power_to_db(mel, amin=spec.amin, top_db=None))
 
 
+def kotlin(_: int) -> list[dict[str, Any]]:
+    """10 s of 32 kHz audio to a log-mel by the Kotlin library, against a textbook version in the same JVM."""
+    clip = demo_clips()[0]
+    samples = PANNS_32K.samples(SECONDS)
+    sounds = {
+        "white noise": 0.1 * np.random.default_rng(0).standard_normal(samples),
+        f"clip {clip.name}, repeated": np.resize(load_audio(clip, sample_rate=32000).waveform, samples),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("basis", *sounds)]
+        for path, values in zip(paths, (mel_basis(PANNS_32K), *sounds.values()), strict=True):
+            values.astype("<f4").tofile(path)
+        # A process of its own, as for anybody who wants one class of the library run.
+        runner = Path(__file__).resolve().parent.parent / "kotlin.py"
+        command = [sys.executable, str(runner), "io.github.pannslitert.BenchKt", *map(str, paths)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        return [{"sound": "none", "what": f"not measured: {result.stderr.splitlines()[-1]}"}]
+    return [
+        {"sound": sound, "what": name, "ms": ms, "ratio": ms / times["tagger"]}
+        for sound, times in json.loads(result.stdout).items()
+        for name, ms in times.items()
+    ]
+
+
 def body(rounds: int) -> list[dict[str, Any]]:
     """The CNN body of full-size Cnn14 on one 10 s clip; recipe weights, made and converted here."""
     with tempfile.TemporaryDirectory() as folder:
@@ -268,6 +293,7 @@ def show(console: Console, name: str, rows: list[dict[str, Any]]) -> None:
 
 BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "front_end": front_end,
+    "kotlin": kotlin,
     "first_result": first_result,
     "conversion": conversion,
     "body": body,

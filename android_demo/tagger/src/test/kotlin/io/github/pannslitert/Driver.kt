@@ -1,0 +1,91 @@
+package io.github.pannslitert
+
+import com.google.gson.Gson
+import com.google.gson.JsonArray
+import com.google.gson.JsonObject
+import com.google.gson.JsonParser
+import java.io.File
+
+/**
+ * Runs cases that another program made and compares: tests/test_kotlin.py.
+ *
+ * Argument: a JSON file with a list of cases. Each names what to run in `run`, its input and output files (float32,
+ * little-endian; JSON for events), and the arguments.
+ */
+fun main(args: Array<String>) {
+    for (case in JsonParser.parseString(File(args[0]).readText()).asJsonArray.map { it.asJsonObject }) {
+        when (val run = case["run"].asString) {
+            "logmel" -> write(case, LogMel(spec(case), floats(case, "basis")).compute(floats(case, "input")))
+            "streaming" -> write(case, streaming(case))
+            "resample" -> write(case, resampled(case))
+            "events" -> File(case["output"].asString).writeText(Gson().toJson(events(case)))
+            else -> error("unknown case $run")
+        }
+    }
+}
+
+private fun spec(case: JsonObject): FrontEndSpec =
+    StrictJson.parse(case["spec"].toString(), "front_end").whole(FrontEndSpec::from)
+
+private fun floats(case: JsonObject, name: String): FloatArray = readFloats(File(case[name].asString))
+
+private fun write(case: JsonObject, values: FloatArray) = writeFloats(File(case["output"].asString), values)
+
+/** All windows, one after another. */
+private fun streaming(case: JsonObject): FloatArray {
+    val windows = mutableListOf<FloatArray>()
+    val front = StreamingLogMel(spec(case), floats(case, "basis"), case["window"].asInt, case["hop"].asInt)
+    val listener = Windows.Listener { input, _ -> windows += input.copyOf() }
+    forEachChunk(floats(case, "input"), case["chunks"].asJsonArray) { samples, from, count ->
+        front.push(samples, from, count, listener)
+    }
+    front.finish(listener)
+    return concatenated(windows)
+}
+
+private fun resampled(case: JsonObject): FloatArray {
+    val parts = mutableListOf<FloatArray>()
+    val resampler = Resampler(case["from"].asInt, case["to"].asInt)
+    forEachChunk(floats(case, "input"), case["chunks"].asJsonArray) { samples, from, count ->
+        parts += resampler.push(samples, from, count)
+    }
+    parts += resampler.finish()
+    return concatenated(parts)
+}
+
+/** Chunks of the given sizes, over and over, until the samples end. */
+private fun forEachChunk(samples: FloatArray, sizes: JsonArray, take: (FloatArray, Int, Int) -> Unit) {
+    var from = 0
+    var turn = 0
+    while (from < samples.size) {
+        val count = minOf(sizes[turn++ % sizes.size()].asInt, samples.size - from)
+        take(samples, from, count)
+        from += count
+    }
+}
+
+private fun concatenated(parts: List<FloatArray>): FloatArray {
+    val all = FloatArray(parts.sumOf { it.size })
+    var at = 0
+    for (part in parts) {
+        part.copyInto(all, at)
+        at += part.size
+    }
+    return all
+}
+
+/** The events of a case as tests/vectors/events.json has them, sorted by start and class. */
+internal fun events(case: JsonObject): List<Event> {
+    val detector = EventDetector(
+        on = floatArray(case["on"].asJsonArray),
+        off = floatArray(case["off"].asJsonArray),
+        minDuration = case["min_duration"].asDouble,
+        maxGap = case["max_gap"].asDouble,
+    )
+    val found = case["steps"].asJsonArray.map { it.asJsonObject }.flatMap { step ->
+        detector.push(floatArray(step["scores"].asJsonArray), step["start"].asDouble, step["end"].asDouble)
+    }
+    return (found + detector.finish()).sortedWith(compareBy({ it.start }, { it.index }))
+}
+
+internal fun floatArray(values: JsonArray): FloatArray = FloatArray(values.size()) { values[it].asFloat }

@@ -1,0 +1,17 @@
+package io.github.pannslitert
+
+import java.io.File
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+
+/** A file of little-endian float32. */
+internal fun readFloats(file: File): FloatArray {
+    val buffer = ByteBuffer.wrap(file.readBytes()).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer()
+    return FloatArray(buffer.remaining()).also(buffer::get)
+}
+
+internal fun writeFloats(file: File, values: FloatArray) {
+    val buffer = ByteBuffer.allocate(4 * values.size).order(ByteOrder.LITTLE_ENDIAN)
+    buffer.asFloatBuffer().put(values)
+    file.writeBytes(buffer.array())
+}

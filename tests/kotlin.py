@@ -1,0 +1,121 @@
+"""Compiles android_demo/tagger, its tests with it, and runs classes of it. For pytest, the benchmark, and by hand:
+
+    python tests/kotlin.py io.github.pannslitert.BenchKt ARGS…
+
+The compiler is JetBrains' own, from the npm package that android_demo/package.json pins by hash; JUnit and Gson are
+Debian's. What was compiled stays in build/kotlin, under the hash of all that went into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / "android_demo"
+BUILD = ROOT / "build" / "kotlin"
+JARS = Path("/usr/share/java")
+
+_NPM_FILES = ("package.json", "package-lock.json", ".npmrc")
+_OLDEST_JDK = 17
+
+
+class ToolMissingError(RuntimeError):
+    """A tool that is needed is not installed. The message says which and how to get it."""
+
+
+class KotlinError(RuntimeError):
+    """The compiler or a program failed. The message holds what it printed."""
+
+
+def class_path() -> str:
+    """Compiles if need be; where the classes and the libraries are.
+
+    Raises:
+        ToolMissingError: no JDK, npm, JUnit or Gson.
+        KotlinError: the sources do not compile; a warning is an error.
+    """
+    libraries = [JARS / "junit4.jar", JARS / "hamcrest.jar", JARS / "gson.jar"]
+    _require_tools(libraries)
+    compiler = _compiler()
+    sources = sorted((DEMO / "tagger" / "src").rglob("*.kt"))
+    libraries.append(compiler / "lib" / "kotlin-stdlib.jar")
+    classes = BUILD / f"classes-{_digest([*sources, DEMO / 'package-lock.json', Path(__file__)])}"
+    if not classes.exists():
+        unfinished = classes.with_name(f"{classes.name}.part")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        _run(
+            str(compiler / "bin" / "kotlinc"),
+            *("-Werror", "-jvm-target", str(_OLDEST_JDK), "-no-reflect", "-no-stdlib"),
+            *("-classpath", _joined(libraries), "-d", str(unfinished), *map(str, sources)),
+        )
+        for old in BUILD.glob("classes-*"):
+            if old != unfinished:
+                shutil.rmtree(old)
+        unfinished.rename(classes)
+    return _joined([classes, *libraries])
+
+
+def run(main_class: str, *args: str | Path) -> str:
+    """Runs a class in a JVM of its own; what it printed.
+
+    Raises:
+        ToolMissingError, KotlinError: as `class_path`; or it ended with an error.
+    """
+    return _run("java", "-cp", class_path(), main_class, *map(str, args))
+
+
+def _require_tools(libraries: list[Path]) -> None:
+    for tool, package in (("java", f"openjdk-{_OLDEST_JDK}-jdk"), ("npm", "npm")):
+        if shutil.which(tool) is None:
+            raise ToolMissingError(f"no {tool}; the Kotlin tests need it: apt install {package}")
+    version = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', version)
+    if found is None or int(found[1]) < _OLDEST_JDK:
+        raise ToolMissingError(f"java is {version.splitlines()[0]!r}; the Kotlin tests need JDK {_OLDEST_JDK} or later")
+    if missing := [jar.name for jar in libraries if not jar.exists()]:
+        raise ToolMissingError(f"no {', '.join(missing)} in {JARS}: apt install junit4 libgoogle-gson-java")
+
+
+def _compiler() -> Path:
+    """The installed compiler, fetched by npm at the pinned version and hash."""
+    pinned = [DEMO / name for name in _NPM_FILES]
+    folder = BUILD / f"npm-{_digest(pinned)}"
+    if not folder.exists():
+        unfinished = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        for path in pinned:
+            shutil.copy(path, unfinished)
+        try:
+            _run("npm", "ci", cwd=unfinished)
+        except KotlinError as error:
+            raise ToolMissingError(f"npm cannot fetch the Kotlin compiler: {error}") from error
+        unfinished.rename(folder)
+    return folder / "node_modules" / "kotlin-compiler"
+
+
+def _digest(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.relative_to(ROOT)}\n{path.stat().st_size}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _run(*command: str, cwd: Path | None = None) -> str:
+    result = subprocess.run(command, capture_output=True, text=True, cwd=cwd or ROOT, check=False)
+    if result.returncode:
+        raise KotlinError(f"{Path(command[0]).name} failed:\n{(result.stdout + result.stderr)[-8000:]}")
+    return result.stdout
+
+
+def _joined(paths: list[Path]) -> str:
+    return ":".join(map(str, paths))
+
+
+if __name__ == "__main__":
+    print(run(*sys.argv[1:]), end="")

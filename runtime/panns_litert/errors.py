@@ -33,6 +33,10 @@ class WindowError(PannsLitertError, ValueError):
     """A window, its hop, or how windows are to be joined is not valid."""
 
 
+class ResultsError(PannsLitertError, OSError):
+    """Results cannot be written, or would be mixed with those of other settings."""
+
+
 class ModelError(PannsLitertError, ValueError):
     """A model name is unknown, or a network cannot do what was asked."""
 

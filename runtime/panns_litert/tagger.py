@@ -216,6 +216,11 @@ class Tagger:
         """Class names, in the order of `Tagging.probs`."""
         return self.bundle.labels
 
+    @property
+    def engine(self) -> str:
+        """The engine that runs the model now, "cpu" or "gpu"."""
+        return self._engine.name
+
     def tag(
         self,
         audio: str | os.PathLike[str] | NDArray[np.floating],
@@ -260,7 +265,7 @@ class Tagger:
             used_seconds=used,
             front_end_ms=front_end_ms,
             model_ms=model_ms,
-            engine=self._engine.name,
+            engine=self.engine,
             fallback=self.fallback,
             model=self.bundle.manifest.model,
         )

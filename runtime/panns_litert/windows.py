@@ -61,30 +61,41 @@ class LongTagging:
     """What a model heard in a whole recording.
 
     Attributes:
-        source: the file, or "array".
+        source: the file, or "samples".
         model: name of the model.
         seconds: length of the recording.
         windows: how many there were.
         tags: highest first, as asked for by `top` and `threshold`.
         probs: (classes,) float32, aggregated over the windows.
         embedding: (dim,) float32, their mean.
+        front_end_ms, model_ms: how long each took, of all windows.
+        engine: the engine that ran the model, "cpu" or "gpu".
+        fallback: why the GPU was not used although `engine="auto"` tried; else None.
     """
 
     source: str
     model: str
+    engine: str
+    fallback: str | None
     seconds: float
     windows: int
     tags: tuple[Tag, ...]
     probs: NDArray[np.float32]
     embedding: NDArray[np.float32]
+    front_end_ms: float
+    model_ms: float
 
     def to_dict(self, *, embedding: bool = False) -> dict[str, Any]:
         """The result as JSON types; with the embedding if asked for."""
         data: dict[str, Any] = {
             "source": self.source,
             "model": self.model,
+            "engine": self.engine,
+            "fallback": self.fallback,
             "seconds": self.seconds,
             "windows": self.windows,
+            "front_end_ms": round(self.front_end_ms, 3),
+            "model_ms": round(self.model_ms, 3),
             "tags": [{"label": t.label, "index": t.index, "score": t.score} for t in self.tags],
         }
         return data | ({"embedding": [float(v) for v in self.embedding]} if embedding else {})
@@ -299,9 +310,13 @@ class EventStream:
         return events
 
 
+Recording = str | os.PathLike[str] | NDArray[np.floating] | Iterator[NDArray[np.floating]]
+"""A file, an array, or chunks of samples as they come."""
+
+
 def windows(
     tagger: Tagger,
-    audio: str | os.PathLike[str] | NDArray[np.floating],
+    audio: Recording,
     *,
     sample_rate: int | None = None,
     hop: float | None = None,
@@ -310,21 +325,23 @@ def windows(
 
     Args:
         tagger: the model.
-        audio: a file that libsndfile reads, or float samples (samples,) or (samples, channels) within [-1, 1].
-        sample_rate: of an array, Hz; not used for a file.
+        audio: a file that libsndfile reads, or float samples (samples,) or (samples, channels) within [-1, 1], in
+            one array or in an iterator of chunks.
+        sample_rate: of samples, Hz; not used for a file.
         hop: seconds from one window to the next; a window's length, without overlap, if not given.
 
     Raises:
         AudioError: the audio cannot be used; what came before it was given.
         WindowError: the hop is out of range.
     """
-    stream = StreamTagger(tagger, hop=_hop_of(tagger, hop))
-    return stream.of(_chunks(audio, sample_rate, tagger.bundle.manifest.front_end.sample_rate))
+    hop = tagger.bundle.manifest.clip_seconds if hop is None else hop
+    stream, chunks = _opened(tagger, audio, sample_rate, hop)
+    return stream.of(chunks)
 
 
 def tag_long(
     tagger: Tagger,
-    audio: str | os.PathLike[str] | NDArray[np.floating],
+    audio: Recording,
     *,
     sample_rate: int | None = None,
     hop: float | None = None,
@@ -347,7 +364,7 @@ def tag_long(
     found = Aggregate(tagger, aggregate=aggregate, sense=sense)
     for window in windows(tagger, audio, sample_rate=sample_rate, hop=hop):
         found.push(window)
-    source = os.fspath(audio) if isinstance(audio, (str, os.PathLike)) else "array"
+    source = os.fspath(audio) if isinstance(audio, (str, os.PathLike)) else "samples"
     return found.result(source, top=top, threshold=threshold)
 
 
@@ -369,6 +386,7 @@ class Aggregate:
         self._tagger, self._aggregate = tagger, aggregate
         self._sense = Sense(tagger.labels) if sense is None else sense
         self._count, self._weight, self._seconds = 0, 0.0, 0.0
+        self._front_end_ms, self._model_ms = 0.0, 0.0
         self._probs = np.zeros(len(self._sense.labels))
         self._embedding = np.zeros(tagger.bundle.manifest.outputs[1].shape[1])
 
@@ -378,6 +396,8 @@ class Aggregate:
         self._probs = self._probs + weight * scores if self._aggregate == "mean" else np.maximum(self._probs, scores)
         self._embedding += weight * window.embedding
         self._count, self._weight, self._seconds = self._count + 1, self._weight + weight, window.end
+        self._front_end_ms += window.front_end_ms
+        self._model_ms += window.model_ms
 
     def result(self, source: str, *, top: int | None = 10, threshold: float = 0.0) -> LongTagging:
         """What was heard in the windows so far.
@@ -391,17 +411,21 @@ class Aggregate:
         return LongTagging(
             source=source,
             model=self._tagger.bundle.manifest.model,
+            engine=self._tagger.engine,
+            fallback=self._tagger.fallback,
             seconds=self._seconds,
             windows=self._count,
             tags=top_tags(self._sense.labels, probs, top=top, threshold=threshold),
             probs=probs,
             embedding=(self._embedding / self._weight).astype(np.float32),
+            front_end_ms=self._front_end_ms,
+            model_ms=self._model_ms,
         )
 
 
 def find_events(
     tagger: Tagger,
-    audio: str | os.PathLike[str] | NDArray[np.floating],
+    audio: Recording,
     *,
     sample_rate: int | None = None,
     hop: float | None = None,
@@ -412,8 +436,8 @@ def find_events(
 
     Args:
         tagger, audio, sample_rate: as for `windows`.
-        hop: seconds from one window to the next; half a window if not given, and 1 s at most for a network that
-            has no frame-wise scores, for its events begin and end with a hop.
+        hop: seconds from one window to the next; `event_hop` if not given. Without frame-wise scores events begin
+            and end with a hop.
         settings: thresholds.
         sense: what is made of the scores first.
 
@@ -421,13 +445,17 @@ def find_events(
         AudioError, WindowError: as for `windows`.
         LabelError: the settings name a class that there is not.
     """
+    hop = event_hop(tagger) if hop is None else hop
+    stream, chunks = _opened(tagger, audio, sample_rate, hop)
+    return _events_of(EventStream(stream, settings=settings, sense=sense), stream.of(chunks))
+
+
+def event_hop(tagger: Tagger) -> float:
+    """Seconds from window to window for events, where nobody says: half a window where the network has frame-wise
+    scores, and 1 s at most where it has not."""
     manifest = tagger.bundle.manifest
-    if hop is None:
-        native = any(output.name == "framewise" for output in manifest.outputs)
-        hop = manifest.clip_seconds / 2 if native else min(1.0, manifest.clip_seconds / 2)
-    stream = StreamTagger(tagger, hop=hop)
-    events = EventStream(stream, settings=settings, sense=sense)
-    return _events_of(events, stream.of(_chunks(audio, sample_rate, manifest.front_end.sample_rate)))
+    framewise = any(output.name == "framewise" for output in manifest.outputs)
+    return manifest.clip_seconds / 2 if framewise else min(1.0, manifest.clip_seconds / 2)
 
 
 def _events_of(events: EventStream, found: Iterator[Window]) -> Iterator[Event]:
@@ -436,20 +464,22 @@ def _events_of(events: EventStream, found: Iterator[Window]) -> Iterator[Event]:
     yield from events.finish()
 
 
-def _hop_of(tagger: Tagger, hop: float | None) -> float:
-    return tagger.bundle.manifest.clip_seconds if hop is None else hop
-
-
-def _chunks(
-    audio: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None, wanted: int
-) -> Iterator[NDArray[np.float32]]:
-    """A recording's samples at the wanted rate, block by block."""
+def _opened(
+    tagger: Tagger, audio: Recording, sample_rate: int | None, hop: float
+) -> tuple[StreamTagger, Iterator[NDArray[np.floating]]]:
+    """A stream for a recording, and the recording's chunks."""
+    wanted = tagger.bundle.manifest.front_end.sample_rate
     if isinstance(audio, (str, os.PathLike)):
-        with AudioBlocks(audio, sample_rate=wanted) as blocks:
-            yield from blocks
-        return
+        return StreamTagger(tagger, hop=hop), _file(audio, wanted)
     if sample_rate is None:
         raise AudioError("samples without a sample rate; expected sample_rate=…")
+    if isinstance(audio, Iterator):
+        return StreamTagger(tagger, hop=hop, sample_rate=sample_rate), audio
     waveform = from_array(audio, sample_rate, sample_rate=wanted).waveform
-    for start in range(0, len(waveform), _CHUNK_SAMPLES):
-        yield waveform[start : start + _CHUNK_SAMPLES]
+    parts = (waveform[start : start + _CHUNK_SAMPLES] for start in range(0, len(waveform), _CHUNK_SAMPLES))
+    return StreamTagger(tagger, hop=hop), parts
+
+
+def _file(path: str | os.PathLike[str], wanted: int) -> Iterator[NDArray[np.float32]]:
+    with AudioBlocks(path, sample_rate=wanted) as blocks:
+        yield from blocks

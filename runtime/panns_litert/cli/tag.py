@@ -1,65 +1,112 @@
-"""The commands that listen: tag, demo."""
+"""The commands that say what: tag, labels, demo."""
 
 from __future__ import annotations
 
 import argparse
-import sys
+import contextlib
 import time
-import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from panns_litert.cli.convert import bundle_for, convert_bundle, print_checks
+from panns_litert.cli.convert import convert_bundle, print_checks
 from panns_litert.cli.gpu import residency
+from panns_litert.cli.jsonlines import JsonLines
+from panns_litert.cli.options import add_audio_options, add_model_options, add_sense_options, open_tagger, sense_of
 from panns_litert.cli.output import AddCommand, note, one_line, print_json
-from panns_litert.errors import AudioError, BundleError, GpuDriverError
+from panns_litert.cli.recordings import each_source, print_window, window_row, windows_of
+from panns_litert.errors import GpuDriverError
 from panns_litert.gpu import GpuReport, gpu_check
-from panns_litert.tagger import ENGINES, Tagger, Tagging, TruncationWarning, demo_clips
+from panns_litert.ontology import Ontology
+from panns_litert.tagger import Tagger, demo_clips, require_choice
+from panns_litert.windows import AGGREGATES, Aggregate, LongTagging, tag_long
 
 
 def add_commands(command: AddCommand) -> None:
-    """Adds tag and demo."""
-    sub = command("tag", run_tag, "Say what is heard in audio files.")
-    sub.add_argument("audio", nargs="+", help="files that libsndfile reads (WAV, FLAC, OGG, MP3, …)")
-    sub.add_argument("--bundle", type=Path, help="folder of a bundle")
-    sub.add_argument("--model", help="use the cached bundle of this model; convert it first if need be")
+    """Adds tag, labels and demo."""
+    sub = command("tag", run_tag, "Say what is heard in recordings of any length.")
+    add_audio_options(sub)
+    add_model_options(sub)
     sub.add_argument("--top", type=int, default=5, help="how many tags (default 5)")
     sub.add_argument("--threshold", type=float, default=0.0, help="no tag below this probability (default 0)")
-    sub.add_argument("--engine", choices=ENGINES, default="cpu", help="default cpu; auto checks the GPU first")
-    sub.add_argument("--threads", type=int, help="default: all cores")
-    sub.add_argument("--embedding", action="store_true", help="with --json: include the embedding")
+    sub.add_argument("--hop", type=float, help="seconds from window to window (default: a window, no overlap)")
+    sub.add_argument("--aggregate", choices=AGGREGATES, default="mean", help="over the windows (default mean)")
+    sub.add_argument("--windows", action="store_true", help="the tags of every window, too")
+    sub.add_argument("--embedding", action="store_true", help="with --json or --out: include the embedding")
+    sub.add_argument("--out", type=Path, help="write JSON lines there as they come; an interrupted run goes on")
+    add_sense_options(sub)
+
+    sub = command("labels", run_labels, "List a model's classes, or AudioSet's ontology of them.")
+    sub.add_argument("pattern", nargs="?", default="", help="only names that contain this")
+    sub.add_argument("--tree", action="store_true", help="as AudioSet's ontology has them")
+    add_model_options(sub)
 
     sub = command("demo", run_demo, "Convert the demo checkpoint, prove it, tag the demo clips.")
     sub.add_argument("--out", type=Path, help="folder of the bundle (default: the cache)")
 
 
 def run_tag(args: argparse.Namespace) -> int:
-    """`tag`: files to tags. A bad file is reported and does not stop the rest."""
-    if args.bundle is not None and args.model is not None:
-        raise BundleError("--bundle and --model together; expected one of them")
-    tagger = Tagger(bundle_for(args), engine=args.engine, threads=args.threads)
-    if tagger.fallback:
-        note(f"on the CPU: {tagger.fallback}")
-    if args.bundle is None and args.model is None:
-        note(f"using the demo bundle ({len(tagger.labels)} synthetic sounds, not PANNs); --model cnn14 for AudioSet")
+    """`tag`: recordings to tags. A bad one is reported and does not stop the rest."""
+    tagger = open_tagger(args)
+    require_choice(args.top, args.threshold)
+    sense = sense_of(args, tagger.labels)
     results: list[dict[str, Any]] = []
-    failed = False
-    for name in args.audio:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", TruncationWarning)  # printed below, with the tags
-                tagging = tagger.tag(name, top=args.top, threshold=args.threshold)
-        except AudioError as error:
-            failed = True
-            print(f"panns-litert: {one_line(error)}", file=sys.stderr)
-            results.append({"source": name, "error": one_line(error)})
-            continue
-        results.append(tagging.to_dict(embedding=args.embedding))
-        if not args.json:
-            print_tagging(tagging)
+
+    def one(source: str) -> dict[str, Any]:
+        hop = tagger.bundle.manifest.clip_seconds if args.hop is None else args.hop
+        aggregate = Aggregate(tagger, aggregate=args.aggregate, sense=sense)
+        rows = []
+        for window in windows_of(args, tagger, source, hop):
+            aggregate.push(window)
+            if args.windows:
+                rows.append(window_row(window, sense, args))
+                if not args.json and args.out is None:
+                    print_window(rows[-1])
+        found = aggregate.result(source, top=args.top, threshold=args.threshold)
+        if not args.json and args.out is None:
+            print_tagging(found)
+        return found.to_dict(embedding=args.embedding) | ({"heard": rows} if args.windows else {})
+
+    kept = ("hop", "aggregate", "windows", "embedding", "top", "threshold", "roll_up", "allow", "deny", "groups")
+    settings = {name: getattr(args, name) for name in (*kept, "silence", "temperature")}
+    settings |= {"model": tagger.bundle.manifest.model, "groups": str(args.groups) if args.groups else None}
+    with contextlib.ExitStack() as stack:
+        lines = stack.enter_context(JsonLines(args.out, settings)) if args.out is not None else None
+        failed = each_source(args, one, lines.write if lines else results.append, lines.done if lines else set())
     if args.json:
         print_json({"results": results})
     return 2 if failed else 0
+
+
+def run_labels(args: argparse.Namespace) -> int:
+    """`labels`: a model's classes; AudioSet's where no model is named."""
+    labels = Ontology.load().labels
+    if args.bundle is not None or args.model is not None:
+        labels = open_tagger(args).labels
+    wanted = args.pattern.casefold()
+    if args.tree:
+        lines = list(_tree(Ontology.load(labels), wanted))
+    else:
+        lines = [f"{index:4d}  {label}" for index, label in enumerate(labels) if wanted in label.casefold()]
+    if args.json:
+        rows = [{"index": i, "label": label} for i, label in enumerate(labels) if wanted in label.casefold()]
+        return print_json({"labels": rows})
+    print("\n".join(lines) if lines else f"no class contains {args.pattern!r}")
+    return 0
+
+
+def _tree(ontology: Ontology, wanted: str) -> Iterator[str]:
+    """The nodes that contain the text, or have one below them that does, each with what is above it."""
+    classes = set(ontology.labels)
+
+    def lines(name: str, depth: int) -> list[str]:
+        below = [line for child in ontology.children(name) for line in lines(child, depth + 1)]
+        if below or (wanted in name.casefold() and (depth or name in classes)):
+            return [f"{'  ' * depth}{name}{'' if name in classes else ' (no class)'}", *below]
+        return []
+
+    for root in ontology.roots:
+        yield from lines(root, 0)
 
 
 def run_demo(args: argparse.Namespace) -> int:
@@ -67,7 +114,7 @@ def run_demo(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     bundle = convert_bundle(args, "demo", out=args.out)
     tagger = Tagger(bundle)
-    results = [tagger.tag(clip, top=3) for clip in demo_clips()]
+    results = [tag_long(tagger, clip, top=3) for clip in demo_clips()]
     gpu: GpuReport | None = None
     try:
         gpu = gpu_check(bundle, audit=False)
@@ -91,12 +138,11 @@ def run_demo(args: argparse.Namespace) -> int:
     return 0
 
 
-def print_tagging(tagging: Tagging) -> None:
+def print_tagging(tagging: LongTagging) -> None:
     """One recording's tags for people."""
     times = f"front end {tagging.front_end_ms:.1f} ms, model {tagging.model_ms:.1f} ms, {tagging.engine}"
-    print(f"{tagging.source}  ({tagging.seconds:.1f} s; {times})")
-    if tagging.truncated:
-        note(f"{tagging.source}: only the first {tagging.used_seconds:g} s of {tagging.seconds:.1f} s were tagged")
+    count = f"{tagging.windows} windows; " if tagging.windows > 1 else ""
+    print(f"{tagging.source}  ({tagging.seconds:.1f} s; {count}{times})")
     for tag in tagging.tags:
         print(f"  {tag.score:6.3f}  {tag.label}")
     print()

@@ -1,0 +1,184 @@
+"""The commands that say when: events, listen."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from panns_litert.audio import raw_blocks
+from panns_litert.cli.options import (
+    STDIN,
+    add_audio_options,
+    add_model_options,
+    add_raw_options,
+    add_sense_options,
+    open_tagger,
+    raw_input,
+    sense_of,
+)
+from panns_litert.cli.output import AddCommand, note, print_json, print_table
+from panns_litert.cli.recordings import clock, each_source, print_window, window_row, windows_of
+from panns_litert.errors import AudioError, EventError, ResultsError
+from panns_litert.events import Event, EventSettings, audacity_labels, events_csv
+from panns_litert.microphone import microphone
+from panns_litert.windows import EventStream, StreamTagger, event_hop
+
+EVENT_FORMATS = ("table", "csv", "audacity", "json")
+
+
+def add_commands(command: AddCommand) -> None:
+    """Adds events and listen."""
+    sub = command("events", run_events, "Say what is heard when: start, end, label and score.")
+    add_audio_options(sub)
+    add_model_options(sub)
+    _add_event_options(sub)
+    sub.add_argument("--as", dest="form", choices=EVENT_FORMATS, default="table", help="default table")
+    sub.add_argument("--out", type=Path, help="write there instead of to standard output; one recording")
+    add_sense_options(sub)
+
+    sub = command("listen", run_listen, "Say what is heard now, from the microphone or a pipe, until interrupted.")
+    sub.add_argument("audio", nargs="?", help="- for raw samples on standard input (default: the microphone)")
+    add_raw_options(sub)
+    add_model_options(sub)
+    sub.add_argument("--device", help="microphone: its number or a part of its name (default: the system's)")
+    sub.add_argument("--seconds", type=float, help="stop after that long")
+    sub.add_argument("--top", type=int, default=5, help="how many tags a hop (default 5)")
+    sub.add_argument("--threshold", type=float, default=0.1, help="no tag below this probability (default 0.1)")
+    _add_event_options(sub)
+    sub.add_argument("--events", action="store_true", help="events instead of tags")
+    add_sense_options(sub)
+
+
+def _add_event_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--hop", type=float, help="seconds from window to window (default 1; frame-wise: half a window)")
+    sub.add_argument("--on", type=float, default=0.5, help="an event opens at this score (default 0.5)")
+    sub.add_argument("--off", type=float, help="and goes on while above this (default: 0.6 of --on)")
+    sub.add_argument("--min-duration", type=float, default=0.0, help="seconds; shorter ones are dropped (default 0)")
+    sub.add_argument("--max-gap", type=float, default=0.0, help="seconds; closer ones are merged (default 0)")
+    sub.add_argument("--settings", type=Path, metavar="JSON", help="thresholds of all and of single classes")
+
+
+def run_events(args: argparse.Namespace) -> int:
+    """`events`: recordings to events. A bad one is reported and does not stop the rest."""
+    if args.out is not None and len(args.audio) > 1:
+        raise EventError("--out with several recordings; expected one, or --json on standard output")
+    tagger = open_tagger(args)
+    sense, settings = sense_of(args, tagger.labels), _settings(args)
+    hop = event_hop(tagger) if args.hop is None else args.hop
+    results: list[dict[str, Any]] = []
+
+    def one(source: str) -> dict[str, Any]:
+        found: list[Event] = []
+        # The stream of windows has the same hop; this one only says which stretch each stands for.
+        events = EventStream(StreamTagger(tagger, hop=hop), settings=settings, sense=sense)
+        for window in windows_of(args, tagger, source, hop):
+            found += events.push(window)
+        found += events.finish()
+        found.sort(key=lambda event: (event.start, event.index))
+        if not args.json:
+            _write_events(args, source, found)
+        return {"source": source, "events": [_event_row(event) for event in found]}
+
+    failed = each_source(args, one, results.append, set())
+    if args.json:
+        print_json({"model": tagger.bundle.manifest.model, "hop": hop, "results": results})
+    return 2 if failed else 0
+
+
+def _settings(args: argparse.Namespace) -> EventSettings:
+    if args.settings is not None:
+        return EventSettings.load(args.settings)
+    off = 0.6 * args.on if args.off is None else args.off
+    return EventSettings(on=args.on, off=off, min_duration=args.min_duration, max_gap=args.max_gap)
+
+
+def _event_row(event: Event) -> dict[str, Any]:
+    row = {"start": event.start, "end": event.end, "label": event.label, "index": event.index, "score": event.score}
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
+
+
+def _write_events(args: argparse.Namespace, source: str, events: list[Event]) -> None:
+    with contextlib.ExitStack() as stack:
+        out: TextIO = sys.stdout
+        if args.out is not None:
+            try:
+                out = stack.enter_context(args.out.open("w", encoding="utf-8"))
+            except OSError as error:
+                raise ResultsError(f"{args.out}: {error.strerror}; expected a file that can be written") from error
+        if args.form == "csv":
+            out.write(events_csv(events))
+        elif args.form == "audacity":
+            out.write(audacity_labels(events))
+        elif args.form == "json":
+            out.write(json.dumps([_event_row(event) for event in events], indent=1, ensure_ascii=False) + "\n")
+        elif args.out is not None:
+            out.writelines(f"{clock(e.start)} – {clock(e.end)}  {e.score:.2f}  {e.label}\n" for e in events)
+        else:
+            print(source)
+            if events:
+                print_table([_event_text(event) for event in events], optional=())
+            else:
+                print("  nothing above the thresholds\n")
+
+
+def _event_text(event: Event) -> dict[str, str]:
+    return {
+        "start": clock(event.start),
+        "end": clock(event.end),
+        "label": event.label,
+        "score": f"{event.score:.3f}",
+    }
+
+
+def run_listen(args: argparse.Namespace) -> int:
+    """`listen`: what is heard now, a line a hop or an event a line."""
+    if args.audio not in (None, STDIN) or (args.audio == STDIN and args.rate is None):
+        raise AudioError("listen: expected no file, for the microphone, or - with --rate HZ for raw samples")
+    if args.seconds is not None and not args.seconds > 0:
+        raise AudioError(f"--seconds {args.seconds}; expected a number > 0")
+    tagger = open_tagger(args)
+    sense, settings = sense_of(args, tagger.labels), _settings(args)
+    rate = args.rate if args.audio == STDIN else tagger.bundle.manifest.front_end.sample_rate
+    hop = min(1.0, tagger.bundle.manifest.clip_seconds) if args.hop is None else args.hop
+    stream = StreamTagger(tagger, hop=hop, sample_rate=rate)
+    events = EventStream(stream, settings=settings, sense=sense)
+    with contextlib.ExitStack() as stack:
+        if args.audio == STDIN:
+            chunks = raw_blocks(raw_input(), channels=args.channels, form=args.format)
+        else:
+            chunks = stack.enter_context(microphone(rate, device=args.device))
+            note(f"listening; the first tags come after {stream.window:g} s; stop with Ctrl-C")
+        for window in stream.of(_until(chunks, rate, args.seconds)):
+            if args.events:
+                _print_events(args, events.push(window))
+            elif args.json:
+                print(json.dumps(window_row(window, sense, args), ensure_ascii=False), flush=True)
+            else:
+                print_window(window_row(window, sense, args))
+        if args.events:
+            _print_events(args, events.finish())
+    return 0
+
+
+def _until(chunks: Iterator[Any], rate: int, seconds: float | None) -> Iterator[Any]:
+    """The chunks of the first so many seconds; of all, if None."""
+    left = float("inf") if seconds is None else round(seconds * rate)
+    for chunk in chunks:
+        if len(chunk) >= left:
+            yield chunk[: int(left)]
+            return
+        left -= len(chunk)
+        yield chunk
+
+
+def _print_events(args: argparse.Namespace, events: tuple[Event, ...]) -> None:
+    for event in events:
+        if args.json:
+            print(json.dumps(_event_row(event), ensure_ascii=False), flush=True)
+        else:
+            print(f"{clock(event.start)} – {clock(event.end)}  {event.score:.2f}  {event.label}", flush=True)

@@ -1,0 +1,127 @@
+"""Options that several commands share: which model, which recordings, what is made of the scores."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from panns_litert.audio import RAW_FORMATS, audio_files
+from panns_litert.cli.convert import bundle_for
+from panns_litert.cli.output import note
+from panns_litert.errors import AudioError, BundleError, LabelError
+from panns_litert.sense import Sense
+from panns_litert.tagger import ENGINES, Tagger
+
+STDIN = "-"
+
+
+def add_model_options(sub: argparse.ArgumentParser) -> None:
+    """Adds --bundle, --model, --engine and --threads."""
+    sub.add_argument("--bundle", type=Path, help="folder of a bundle")
+    sub.add_argument("--model", help="use the cached bundle of this model; convert it first if need be")
+    sub.add_argument("--engine", choices=ENGINES, default="cpu", help="default cpu; auto checks the GPU first")
+    sub.add_argument("--threads", type=int, help="default: all cores")
+
+
+def open_tagger(args: argparse.Namespace) -> Tagger:
+    """The tagger that the options name; with neither --bundle nor --model the demo's, and a note that says so."""
+    if args.bundle is not None and args.model is not None:
+        raise BundleError("--bundle and --model together; expected one of them")
+    tagger = Tagger(bundle_for(args), engine=args.engine, threads=args.threads)
+    if tagger.fallback:
+        note(f"on the CPU: {tagger.fallback}")
+    if args.bundle is None and args.model is None:
+        note(f"using the demo bundle ({len(tagger.labels)} synthetic sounds, not PANNs); --model cnn14 for AudioSet")
+    return tagger
+
+
+def add_audio_options(sub: argparse.ArgumentParser) -> None:
+    """Adds the recordings, and what says of raw samples on standard input what no header does."""
+    sub.add_argument("audio", nargs="+", help="files that libsndfile reads (WAV, FLAC, OGG, MP3, …), folders, or - ")
+    add_raw_options(sub)
+
+
+def add_raw_options(sub: argparse.ArgumentParser) -> None:
+    """Adds --rate, --channels and --format."""
+    sub.add_argument("--rate", type=int, help="of raw samples on standard input (-), Hz")
+    sub.add_argument("--channels", type=int, default=1, help="of raw samples (default 1)")
+    sub.add_argument("--format", choices=RAW_FORMATS, default="s16le", help="of raw samples (default s16le)")
+
+
+def sources(args: argparse.Namespace) -> Iterator[str]:
+    """The recordings one by one: files as given, the files of folders, - for standard input.
+
+    Raises:
+        AudioError: - without --rate, or among others.
+    """
+    if STDIN in args.audio:
+        if len(args.audio) > 1 or args.rate is None:
+            raise AudioError("raw samples on standard input: expected - alone, and --rate HZ")
+        yield STDIN
+        return
+    for name in args.audio:
+        if Path(name).is_dir():
+            yield from map(str, audio_files(name))
+        else:
+            yield name
+
+
+def add_sense_options(sub: argparse.ArgumentParser) -> None:
+    """Adds what is made of the model's scores."""
+    group = sub.add_argument_group("what is made of the scores")
+    group.add_argument("--roll-up", action="store_true", help="a dog is also an animal (AudioSet's ontology)")
+    group.add_argument("--allow", nargs="+", metavar="CLASS", help="only these; 'Animal/' is a class and all below it")
+    group.add_argument("--deny", nargs="+", default=[], metavar="CLASS", help="not these")
+    group.add_argument("--groups", type=Path, metavar="JSON", help='{"pets": ["Dog/", "Cat/"], …} instead of classes')
+    group.add_argument("--silence", type=float, metavar="DBFS", help="hear nothing in windows below that level")
+    group.add_argument("--temperature", metavar="T|JSON", help='logits are divided by it; a file has {"Dog": 1.5, …}')
+
+
+def sense_of(args: argparse.Namespace, labels: Sequence[str]) -> Sense:
+    """What the options make of the scores of those classes.
+
+    Raises:
+        LabelError: a file cannot be read, or a value or name in it is not valid.
+    """
+    temperature: float | Mapping[str, float] = 1.0
+    if args.temperature is not None:
+        try:
+            temperature = float(args.temperature)
+        except ValueError:
+            temperature = _object(Path(args.temperature))
+    groups = _object(args.groups) if args.groups is not None else None
+    if groups is not None and not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in groups.values()
+    ):
+        raise LabelError(f'{args.groups}: expected {{"group": ["class", …], …}}')
+    if args.silence is not None and not math.isfinite(args.silence):
+        raise LabelError(f"--silence {args.silence}; expected a level in dB, such as -60")
+    return Sense(
+        labels,
+        temperature=temperature,
+        silence_dbfs=args.silence,
+        roll_up=args.roll_up,
+        allow=args.allow,
+        deny=args.deny,
+        groups=groups,
+    )
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LabelError(f"{path}: {error}; expected a JSON file") from error
+    if not isinstance(data, dict) or not data:
+        raise LabelError(f"{path}: expected a JSON object with names")
+    return data
+
+
+def raw_input() -> Any:
+    """Standard input, binary."""
+    return sys.stdin.buffer

@@ -1,0 +1,90 @@
+"""What the commands that listen share: the windows of each recording, and how they are shown."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from panns_litert.audio import AudioBlocks, raw_blocks
+from panns_litert.cli.options import STDIN, raw_input, sources
+from panns_litert.cli.output import one_line
+from panns_litert.errors import AudioError
+from panns_litert.sense import Sense
+from panns_litert.tagger import Tagger, top_tags
+from panns_litert.windows import StreamTagger, Window
+
+
+def each_source(
+    args: argparse.Namespace,
+    one: Callable[[str], dict[str, Any]],
+    write: Callable[[dict[str, Any]], object],
+    done: set[str],
+) -> bool:
+    """Runs `one` on every recording and writes what it gives; whether any failed."""
+    failed = False
+    for source in sources(args):
+        if source in done:
+            continue
+        try:
+            write(one(source))
+        except AudioError as error:
+            failed = True
+            print(f"panns-litert: {one_line(error)}", file=sys.stderr)
+            write({"source": source, "error": one_line(error)})
+    return failed
+
+
+def windows_of(args: argparse.Namespace, tagger: Tagger, source: str, hop: float) -> Iterator[Window]:
+    """The windows of a recording or of standard input; on a terminal with a bar for a long one."""
+    rate = tagger.bundle.manifest.front_end.sample_rate
+    if source == STDIN:
+        stream = StreamTagger(tagger, hop=hop, sample_rate=args.rate)
+        yield from stream.of(raw_blocks(raw_input(), channels=args.channels, form=args.format))
+        return
+    stream = StreamTagger(tagger, hop=hop)
+    with AudioBlocks(source, sample_rate=rate) as blocks, _bar(args, source, blocks.seconds) as show:
+        for window in stream.of(blocks):
+            show(window.end)
+            yield window
+
+
+@contextlib.contextmanager
+def _bar(args: argparse.Namespace, source: str, seconds: float | None) -> Iterator[Callable[[float], None]]:
+    """A progress bar with the time that is left, for recordings of more than a minute on a terminal."""
+    if args.json or seconds is None or seconds < 60 or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(Path(source).name, total=seconds)
+        yield lambda at: progress.update(task, completed=at)
+
+
+def window_row(window: Window, sense: Sense, args: argparse.Namespace) -> dict[str, Any]:
+    """A window's tags as JSON types, as --top and --threshold want them."""
+    scores = sense(window.probs, level_dbfs=window.level_dbfs)
+    tags = top_tags(sense.labels, scores, top=args.top, threshold=args.threshold)
+    return {
+        "start": window.start,
+        "end": window.end,
+        "tags": [{"label": tag.label, "index": tag.index, "score": tag.score} for tag in tags],
+    }
+
+
+def print_window(row: dict[str, Any]) -> None:
+    """A window's tags on one line."""
+    tags = ", ".join(f"{tag['label']} {tag['score']:.2f}" for tag in row["tags"])
+    print(f"{clock(row['start'])} – {clock(row['end'])}  {tags or '–'}", flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as minutes:seconds."""
+    minutes, rest = divmod(round(seconds, 2), 60.0)
+    return f"{int(minutes):3d}:{rest:05.2f}"

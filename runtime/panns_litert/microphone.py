@@ -1,0 +1,67 @@
+"""The microphone, as an iterator of chunks (extra `mic`)."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panns_litert.errors import AudioError, MissingDependencyError
+
+MOST_SECONDS = 60.0
+"""Of sound that waits for a model that is too slow; beyond it listening ends with an error, and nothing is dropped."""
+
+
+@contextlib.contextmanager
+def microphone(rate: int, *, device: str | int | None = None) -> Iterator[Iterator[NDArray[np.float32]]]:
+    """Chunks (n,) float32 of the microphone for as long as the context lasts.
+
+    Args:
+        rate: wanted, Hz.
+        device: number or part of the name; the system's default if not given.
+
+    Raises:
+        MissingDependencyError: sounddevice or its library PortAudio is not installed.
+        AudioError: there is no such microphone, it is in use, or it was read more than a minute too slowly.
+    """
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:  # OSError: PortAudio is missing
+        raise MissingDependencyError(
+            f"the microphone needs sounddevice ({error}); pip install 'panns-litert[mic]', and PortAudio"
+        ) from error
+    waiting: queue.Queue[NDArray[np.float32] | str] = queue.Queue()
+    most = MOST_SECONDS * rate
+
+    def heard(data: Any, frames: int, _time: object, status: Any) -> None:
+        if status.input_overflow:
+            waiting.put("the sound card lost samples; expected a machine that is less busy")
+        waiting.put(np.frombuffer(data, np.float32).copy())
+
+    chosen = int(device) if isinstance(device, str) and device.isdigit() else device
+    try:
+        with sounddevice.RawInputStream(samplerate=rate, channels=1, dtype="float32", device=chosen, callback=heard):
+            yield _chunks(waiting, most)
+    except (sounddevice.PortAudioError, ValueError) as error:
+        raise AudioError(f"microphone: {error}; expected one that is connected, allowed and not in use") from error
+
+
+def _chunks(waiting: queue.Queue[NDArray[np.float32] | str], most: float) -> Iterator[NDArray[np.float32]]:
+    while True:
+        taken = [waiting.get()]
+        with contextlib.suppress(queue.Empty):
+            while True:
+                taken.append(waiting.get_nowait())
+        for item in taken:
+            if isinstance(item, str):
+                raise AudioError(f"microphone: {item}")
+        samples = np.concatenate([item for item in taken if not isinstance(item, str)])
+        if len(samples) > most:
+            raise AudioError(
+                f"the model is {MOST_SECONDS:g} s behind the microphone; expected a faster model or a longer --hop"
+            )
+        yield samples

@@ -1,0 +1,258 @@
+"""tag, events, listen and labels as a user runs them: any length, many files, pipes, and runs that are broken off."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from panns_litert import Tagger, load_audio
+from panns_litert import audio as audio_module
+from panns_litert.cli import main
+from panns_litert.cli.jsonlines import JsonLines
+from panns_litert.errors import AudioError, ResultsError
+from panns_litert.events import EventSettings
+from panns_litert.microphone import _chunks, microphone
+from panns_litert.tagger import demo_clips
+from panns_litert.windows import find_events, tag_long
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All demo clips one after another, 21.5 s."""
+    sound = np.concatenate([load_audio(path, sample_rate=32000).waveform for path in demo_clips()])
+    path = tmp_path_factory.mktemp("recordings") / "all.wav"
+    soundfile.write(path, sound, 32000, subtype="FLOAT")
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> tuple[str, str]:
+    assert main([str(argument) for argument in arguments]) == code
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+def from_stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+
+
+def test_the_whole_recording_is_tagged(capsys: pytest.CaptureFixture[str], recording: Path) -> None:
+    out, _ = run(capsys, "tag", recording, "--json", "--aggregate", "max", "--windows", "--hop", "5")
+    (result,) = json.loads(out)["results"]
+    want = tag_long(Tagger(), recording, hop=5.0, aggregate="max", top=5)
+    assert result["seconds"] == pytest.approx(21.5)
+    assert result["windows"] == len(result["heard"]) == 4
+    assert [tag["label"] for tag in result["tags"]] == [tag.label for tag in want.tags]
+    assert result["heard"][-1]["end"] == pytest.approx(21.5)
+    out, _ = run(capsys, "tag", recording, "--windows")
+    assert "0:10.00 –   0:20.00" in out
+    assert "(21.5 s; 3 windows;" in out
+
+
+def test_a_folder_and_a_bad_file(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "bad.wav").write_bytes(b"no audio")
+    (tmp_path / "notes.txt").write_text("no audio either")
+    soundfile.write(tmp_path / "sub" / "tone.flac", np.zeros(8000), 16000)
+    out, err = run(capsys, "tag", tmp_path, recording, "--json", code=2)
+    results = json.loads(out)["results"]
+    assert [Path(r["source"]).name for r in results] == ["bad.wav", "tone.flac", "all.wav"]
+    assert ["error" in r for r in results] == [True, False, False]
+    assert len([line for line in err.splitlines() if "bad.wav" in line]) == 1
+    (tmp_path / "empty").mkdir()
+    _, err = run(capsys, "tag", tmp_path / "empty", code=2)
+    assert "no audio file in this folder" in err
+
+
+@pytest.mark.parametrize(("form", "dtype"), [("s16le", "<i2"), ("s32le", "<i4"), ("f32le", "<f4")])
+def test_raw_samples_from_a_pipe(
+    form: str, dtype: str, capsys: pytest.CaptureFixture[str], recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound, rate = soundfile.read(recording, dtype="float64")
+    scale = 1.0 if form == "f32le" else float(np.iinfo(dtype).max)
+    stereo = np.stack([sound, sound], axis=1) * scale
+    from_stdin(monkeypatch, stereo.astype(dtype).tobytes() + b"\x00")  # and half a sample
+    out, _ = run(capsys, "tag", "-", "--rate", rate, "--channels", 2, "--format", form, "--json")
+    (result,) = json.loads(out)["results"]
+    want = tag_long(Tagger(), recording, top=5)
+    assert result["seconds"] == pytest.approx(want.seconds)
+    assert [tag["score"] for tag in result["tags"]] == pytest.approx([tag.score for tag in want.tags], abs=1e-2)
+
+
+def test_a_run_that_was_broken_off_goes_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [str(path) for path in demo_clips()]
+    out = tmp_path / "results.jsonl"
+    run(capsys, "tag", *clips[:2], "--out", out)
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-20])  # killed in the middle of a line
+    opened: list[str] = []
+    original = audio_module.AudioBlocks.__init__
+
+    def counted(self: Any, path: Any, **options: Any) -> None:
+        opened.append(str(path))
+        original(self, path, **options)
+
+    monkeypatch.setattr(audio_module.AudioBlocks, "__init__", counted)
+    run(capsys, "tag", *clips, "--out", out)
+    assert opened == clips[1:]  # the first is not computed again
+    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [line["source"] for line in lines[1:]] == clips
+    run(capsys, "tag", *clips, "--out", out)
+    assert opened == clips[1:]
+    _, err = run(capsys, "tag", *clips, "--out", out, "--top", 3, code=2)
+    assert "is of other settings" in err
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "results.jsonl"
+    with JsonLines(path, {"model": "demo"}) as lines:
+        lines.write({"source": "a"})
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch, pytest.raises(ResultsError, match="results so far are whole"):
+            patch.setattr("os.fsync", full)
+            lines.write({"source": "b"})
+        lines.write({"source": "c"})
+    assert [json.loads(line).get("source") for line in path.read_text().splitlines()] == [None, "a", "c"]
+    with JsonLines(path, {"model": "demo"}) as lines:
+        assert lines.done == {"a", "c"}
+    path.write_text("hello\n")
+    with pytest.raises(ResultsError, match="line 1: no JSON"):
+        JsonLines(path, {})
+
+
+def test_events(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: Path) -> None:
+    out, _ = run(capsys, "events", recording, "--json", "--on", "0.6", "--off", "0.3", "--hop", "2")
+    (result,) = json.loads(out)["results"]
+    want = sorted(
+        find_events(Tagger(), recording, hop=2.0, settings=EventSettings(on=0.6, off=0.3)),
+        key=lambda e: (e.start, e.index),
+    )
+    assert [(e["label"], e["start"], e["end"]) for e in result["events"]] == [
+        (e.label, pytest.approx(e.start), pytest.approx(e.end)) for e in want
+    ]
+    track = tmp_path / "labels.txt"
+    run(capsys, "events", recording, "--as", "audacity", "--out", track)
+    assert all(len(line.split("\t")) == 3 for line in track.read_text(encoding="utf-8").splitlines())
+    out, _ = run(capsys, "events", recording, "--as", "csv")
+    assert out.startswith("start,end,label,index,score\n")
+    out, _ = run(capsys, "events", recording)
+    assert "Siren" in out
+    out, _ = run(capsys, "events", recording, "--on", "1.0", "--off", "1.0")
+    assert "nothing above the thresholds" in out
+
+
+def test_thresholds_from_a_file(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: Path) -> None:
+    path = tmp_path / "thresholds.json"
+    path.write_text(json.dumps({"on": 0.99, "off": 0.9, "classes": {"Siren": {"on": 0.4, "off": 0.2}}}))
+    out, _ = run(capsys, "events", recording, "--settings", path, "--json")
+    assert "Siren" in {e["label"] for e in json.loads(out)["results"][0]["events"]}
+    path.write_text(json.dumps({"on": 0.5, "off": 0.4, "classes": {"Sirene": {"on": 0.4}}}))
+    _, err = run(capsys, "events", recording, "--settings", path, code=2)
+    assert "did you mean 'Siren'" in err
+
+
+def test_sense_options(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: Path) -> None:
+    out, _ = run(capsys, "tag", recording, "--allow", "Siren", "--json", "--threshold", "0.001")
+    assert {t["label"] for t in json.loads(out)["results"][0]["tags"]} == {"Siren"}
+    groups = tmp_path / "groups.json"
+    groups.write_text(json.dumps({"alarms": ["Siren", "Foghorn"], "phones": ["Dial tone"]}))
+    out, _ = run(capsys, "tag", recording, "--groups", groups, "--json")
+    assert {t["label"] for t in json.loads(out)["results"][0]["tags"]} == {"alarms", "phones"}
+    out, _ = run(capsys, "tag", recording, "--silence", "10", "--json")
+    assert {t["score"] for t in json.loads(out)["results"][0]["tags"]} == {0.0}
+    temperature = tmp_path / "temperature.json"
+    temperature.write_text(json.dumps({"Siren": 2.0}))
+    run(capsys, "tag", recording, "--temperature", temperature)
+    run(capsys, "tag", recording, "--temperature", 1.5, "--roll-up")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tag", "x.wav", "--hop", "0"], "hop = 0.0; expected seconds"),
+        (["tag", "x.wav", "--hop", "11"], "at most a window of 10"),
+        (["tag", "-"], "expected - alone, and --rate HZ"),
+        (["tag", "-", "x.wav", "--rate", "8000"], "expected - alone, and --rate HZ"),
+        (["tag", "x.wav", "--deny", "Sirne"], "did you mean 'Siren'"),
+        (["tag", "x.wav", "--groups", "nowhere.json"], "nowhere.json"),
+        (["tag", "x.wav", "--silence", "nan"], "expected a level in dB"),
+        (["tag", "x.wav", "--temperature", "-1"], "expected a number > 0"),
+        (["tag", "x.wav", "--out", "/"], "expected a file that can be written"),
+        (["tag", "x.wav", "--top", "0"], "top = 0"),
+        (["events", "x.wav", "--on", "0.3", "--off", "0.5"], "expected"),
+        (["events", "x.wav", "--on", "1.5"], "expected"),
+        (["events", "x.wav", "y.wav", "--out", "z"], "--out with several recordings"),
+        (["listen", "file.wav"], "expected no file, for the microphone"),
+        (["listen", "-"], "with --rate HZ"),
+        (["listen", "-", "--rate", "8000", "--seconds", "0"], "expected a number > 0"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, err = run(capsys, *arguments, code=2)
+    lines = [line for line in err.splitlines() if not line.startswith("note:")]
+    assert message in lines[-1]
+    assert len(lines) == 1
+
+
+def test_listening_to_a_pipe(
+    capsys: pytest.CaptureFixture[str], recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    floats, rate = soundfile.read(recording)
+    sound = (32767 * floats).astype("<i2")
+    from_stdin(monkeypatch, sound.tobytes())
+    out, _ = run(capsys, "listen", "-", "--rate", rate, "--hop", 2, "--json", "--seconds", 14)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [(row["start"], row["end"]) for row in rows] == [(0, 10), (2, 12), (4, 14)]
+    from_stdin(monkeypatch, sound.tobytes())
+    out, _ = run(capsys, "listen", "-", "--rate", rate, "--events")
+    assert "Siren" in out
+
+
+def test_a_microphone_that_is_too_fast() -> None:
+    import queue
+
+    waiting: queue.Queue[Any] = queue.Queue()
+    waiting.put(np.ones(60, np.float32))
+    waiting.put(np.full(40, 2, np.float32))
+    chunks = _chunks(waiting, most=100.0)
+    assert next(chunks).tolist() == [1.0] * 60 + [2.0] * 40  # what waited comes at once, in order
+    waiting.put(np.ones(101, np.float32))
+    with pytest.raises(AudioError, match="behind the microphone"):
+        next(chunks)
+    waiting.put("the sound card lost samples")
+    with pytest.raises(AudioError, match="lost samples"):
+        next(_chunks(waiting, most=100.0))
+
+
+def test_no_microphone_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without sounddevice, PortAudio or a microphone; a machine that has all three would listen."""
+    try:
+        with microphone(32000):
+            pytest.skip("there is a microphone here")
+    except (ImportError, AudioError):
+        pass
+    _, err = run(capsys, "listen", "--seconds", "1", code=2)
+    assert "microphone" in err
+
+
+def test_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = run(capsys, "labels")
+    assert len(out.splitlines()) == 527
+    out, _ = run(capsys, "labels", "bark", "--tree")
+    assert out.splitlines()[:4] == ["Animal", "  Domestic animals, pets", "    Dog", "      Bark"]
+    out, _ = run(capsys, "labels", "SIREN", "--json")
+    assert {"index": 396, "label": "Siren"} in json.loads(out)["labels"]
+    out, _ = run(capsys, "labels", "no such sound")
+    assert "no class contains" in out

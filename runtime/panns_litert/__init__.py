@@ -3,20 +3,36 @@
 from panns_litert.audio import Audio, load_audio
 from panns_litert.bundle import Bundle
 from panns_litert.errors import PannsLitertError
-from panns_litert.frontend import FrontEndSpec, LogMel
+from panns_litert.events import Event, EventDetector, EventSettings
+from panns_litert.frontend import FrontEndSpec, LogMel, StreamingLogMel
+from panns_litert.ontology import Ontology
+from panns_litert.sense import Sense
 from panns_litert.tagger import Tag, Tagger, Tagging, TruncationWarning, demo_bundle, demo_clips
+from panns_litert.windows import LongTagging, StreamTagger, Window, find_events, tag_long, windows
 
 __all__ = [
     "Audio",
     "Bundle",
+    "Event",
+    "EventDetector",
+    "EventSettings",
     "FrontEndSpec",
     "LogMel",
+    "LongTagging",
+    "Ontology",
     "PannsLitertError",
+    "Sense",
+    "StreamTagger",
+    "StreamingLogMel",
     "Tag",
     "Tagger",
     "Tagging",
     "TruncationWarning",
+    "Window",
     "demo_bundle",
     "demo_clips",
+    "find_events",
     "load_audio",
+    "tag_long",
+    "windows",
 ]

@@ -47,6 +47,13 @@ def test_the_bundles_model_passes_and_another_fails() -> None:
     assert not compare("gpu_fp16", "probs", np.roll(got, 1)[None], probs[None], gate=GATES["gpu_fp16"]).passed
 
 
+def test_the_gpu_delegate_passes_the_gate_of_the_app(vulkan: None) -> None:
+    samples, probs = read(SHIPPED)
+    got = Tagger(demo_bundle(), engine="gpu").tag(samples, sample_rate=32000).probs
+    check = compare("gpu_fp16", "probs", got[None], probs[None], gate=GATES["gpu_fp16"])
+    assert check.passed, check.why
+
+
 def test_the_bundles_own_model_is_not_asked(copy_of: Callable[[Bundle], Path], tmp_path: Path) -> None:
     """A .tflite that cannot even run gives the same probabilities: they are the checkpoint's."""
     folder = copy_of(Bundle(demo_bundle()))

@@ -21,6 +21,7 @@ from typing import Any
 
 import librosa
 import numpy as np
+import soundfile
 import torch
 from numpy.typing import NDArray
 from rich import box
@@ -258,6 +259,47 @@ def first_result(rounds: int) -> list[dict[str, Any]]:
     return [{"what": name, "ms": ms} for name, ms in times.items()]
 
 
+_TAG_LONG = """
+import re, sys, time
+from pathlib import Path
+from panns_litert import Tagger, tag_long, windows
+def peak():  # of this program; ru_maxrss would begin with that of the process that started it
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+tagger = Tagger(sys.argv[1])
+next(windows(tagger, sys.argv[2]))
+before = peak()
+start = time.perf_counter()
+found = tag_long(tagger, sys.argv[2])
+print(found.seconds, time.perf_counter() - start, before, peak())
+"""
+
+
+def long_recording(_: int) -> list[dict[str, Any]]:
+    """Hours of 48 kHz stereo through the demo model and full-size Cnn14: memory with the model, and time."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        run_convert(recipe_checkpoint(Path(folder)), Path(folder) / "cnn14", "fp16")
+        for name, bundle, minutes in (("demo", demo_bundle(), 180), ("cnn14", Path(folder) / "cnn14", 20)):
+            path = Path(folder) / f"{name}.flac"
+            tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(60 * 48000) / 48000)
+            with soundfile.SoundFile(path, "w", 48000, 2) as file:
+                for _ in range(minutes):
+                    file.write(np.stack([tone, -0.5 * tone], axis=1))
+            command = [sys.executable, "-c", _TAG_LONG, str(bundle), str(path)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            audio, seconds, before, after = map(float, done.stdout.split())
+            rows.append(
+                {
+                    "what": f"{name}, {audio / 3600:.2g} h",
+                    "seconds": seconds,
+                    "times_real_time": audio / seconds,
+                    "MB_after_one_window": before / 1024,
+                    "MB_peak": after / 1024,
+                }
+            )
+    return rows
+
+
 def recipe_checkpoint(folder: Path) -> Path:
     """Full-size Cnn14 with the golden recipe's weights, as a checkpoint file."""
     path = folder / "Cnn14_recipe.pth"
@@ -298,6 +340,7 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "conversion": conversion,
     "body": body,
     "graphs": graphs,
+    "long_recording": long_recording,
 }
 
 if __name__ == "__main__":

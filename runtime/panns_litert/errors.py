@@ -33,6 +33,14 @@ class WindowError(PannsLitertError, ValueError):
     """A window, its hop, or how windows are to be joined is not valid."""
 
 
+class EmbeddingError(PannsLitertError, ValueError):
+    """Embeddings cannot be compared, read or written, or an index of them is damaged."""
+
+
+class MatchError(PannsLitertError, ValueError):
+    """Two recordings cannot be matched: one is too short, or a setting is out of range."""
+
+
 class ModelError(PannsLitertError, ValueError):
     """A model name is unknown, or a network cannot do what was asked."""
 

@@ -319,7 +319,7 @@ def windows(
         WindowError: the hop is out of range.
     """
     stream = StreamTagger(tagger, hop=_hop_of(tagger, hop))
-    return stream.of(_chunks(audio, sample_rate, tagger.bundle.manifest.front_end.sample_rate))
+    return stream.of(audio_chunks(audio, sample_rate, tagger.bundle.manifest.front_end.sample_rate))
 
 
 def tag_long(
@@ -427,7 +427,7 @@ def find_events(
         hop = manifest.clip_seconds / 2 if native else min(1.0, manifest.clip_seconds / 2)
     stream = StreamTagger(tagger, hop=hop)
     events = EventStream(stream, settings=settings, sense=sense)
-    return _events_of(events, stream.of(_chunks(audio, sample_rate, manifest.front_end.sample_rate)))
+    return _events_of(events, stream.of(audio_chunks(audio, sample_rate, manifest.front_end.sample_rate)))
 
 
 def _events_of(events: EventStream, found: Iterator[Window]) -> Iterator[Event]:
@@ -440,10 +440,14 @@ def _hop_of(tagger: Tagger, hop: float | None) -> float:
     return tagger.bundle.manifest.clip_seconds if hop is None else hop
 
 
-def _chunks(
+def audio_chunks(
     audio: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None, wanted: int
 ) -> Iterator[NDArray[np.float32]]:
-    """A recording's samples at the wanted rate, block by block."""
+    """A recording's mono samples (n,) float32 at the wanted rate, block by block; an array is whole before it begins.
+
+    Raises:
+        AudioError: the audio cannot be used; what came before it was given.
+    """
     if isinstance(audio, (str, os.PathLike)):
         with AudioBlocks(audio, sample_rate=wanted) as blocks:
             yield from blocks

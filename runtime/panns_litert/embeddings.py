@@ -9,7 +9,6 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -211,7 +210,8 @@ def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Vectors (…, dim) at length 1; zeros stay zeros."""
     wide = vectors.astype(np.float64)
     length = np.linalg.norm(wide, axis=-1, keepdims=True)
-    return np.divide(wide, length, out=np.zeros_like(wide), where=length > 0).astype(np.float32)
+    result: NDArray[np.float32] = np.divide(wide, length, out=np.zeros_like(wide), where=length > 0).astype(np.float32)
+    return result
 
 
 def model_sha256(tagger: Tagger) -> str:
@@ -240,12 +240,12 @@ def _kind_of(path: Path) -> str:
     return kind
 
 
-def _parquet() -> ModuleType:
+def _parquet() -> Any:
     try:
         from pyarrow import parquet
     except ImportError as error:
         raise MissingDependencyError("Parquet needs pyarrow; pip install 'panns-litert[parquet]'") from error
-    return parquet  # type: ignore[no-any-return]
+    return parquet
 
 
 @contextlib.contextmanager

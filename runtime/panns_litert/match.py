@@ -1,4 +1,4 @@
-"""Match: where parts of one recording are heard again in another, the same recording and not just the same kind of sound.
+"""Match: where parts of one recording are heard again in another: the same recording, not the same kind of sound.
 
 A patch of the query's log-mel, some seconds long, is correlated with the reference at every frame, at several speeds.
 Patches that are found one after another at the same offset make a match. No model takes part: the windows of a tagger
@@ -155,9 +155,7 @@ class _Runs:
             speed=self._speed,
         )
 
-    def _peaks(
-        self, heard: NDArray[np.float32], threshold: float
-    ) -> Iterator[tuple[int, list[tuple[int, float]]]]:
+    def _peaks(self, heard: NDArray[np.float32], threshold: float) -> Iterator[tuple[int, list[tuple[int, float]]]]:
         """For each patch, in order, where it is found, and how well."""
         length = self._length
         if len(heard) < length:
@@ -211,7 +209,8 @@ def _features(chunks: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 def _roots(decibels: NDArray[np.float32]) -> NDArray[np.float32]:
     roots: NDArray[np.float32] = np.power(np.float32(10), decibels / np.float32(40))
-    return roots - roots.mean(1, keepdims=True)
+    roots -= roots.mean(1, keepdims=True)
+    return roots
 
 
 def _energies(block: NDArray[np.float32], length: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

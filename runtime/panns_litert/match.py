@@ -76,7 +76,8 @@ def match(
         query, reference: files that libsndfile reads, or float samples (samples,) or (samples, channels).
         sample_rate: of arrays, Hz; not used for files.
         threshold: least correlation of a patch, 0.3 … 1; sounds that have nothing in common reach 0.2 to 0.5.
-        min_seconds: least length of a match in the query, ≥ 1; a patch is as long, but at most 3 s.
+        min_seconds: least length of a match in the query, ≥ 1; a patch is as long, but at most 3 s. Patches overlap
+            by three quarters: of a longer query, what is heard again must last 1.25 patches to hold a whole one.
         speed_change: by how much the reference may be faster or slower, pitch and all, 0 … 0.2; the time grows
             with it.
 
@@ -204,7 +205,14 @@ def _features(chunks: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
         parts.append(_roots(stream.push(chunk)))
     if samples < least:
         return np.empty((0, MATCH_SPEC.n_mels), np.float32)
-    return np.concatenate((*parts, _roots(stream.finish())))[: samples // MATCH_SPEC.hop_length]
+    features = np.concatenate((*parts, _roots(stream.finish())))[: samples // MATCH_SPEC.hop_length]
+    # Frames that reach beyond an end hear a click where the front end mirrors the samples.
+    half = MATCH_SPEC.n_fft // 2
+    first, last = -(-half // MATCH_SPEC.hop_length), (samples - half) // MATCH_SPEC.hop_length
+    if first < last < len(features):
+        features[:first] = features[first]
+        features[last + 1 :] = features[last]
+    return features
 
 
 def _roots(decibels: NDArray[np.float32]) -> NDArray[np.float32]:

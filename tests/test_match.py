@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -72,6 +73,7 @@ class Change:
     """What was done to the recording before it is to be found: speed, then gain, then noise over all."""
 
     speed: float = 1.0
+    same_pitch: bool = False
     gain: float = 1.0
     noise: str = ""
 
@@ -83,6 +85,8 @@ CHANGES = {
     "pink noise, 10 dB SNR": Change(noise="pink"),
     "5 % slower": Change(speed=0.95),
     "5 % faster": Change(speed=1.05),
+    "5 % slower, same pitch": Change(speed=0.95, same_pitch=True),
+    "5 % faster, same pitch": Change(speed=1.05, same_pitch=True),
     "3 % faster, −12 dB, white noise": Change(speed=1.03, gain=0.25, noise="white"),
 }
 
@@ -113,7 +117,11 @@ def cases(library: dict[str, Sound], change: Change, *, seconds: float = 2.5) ->
         start = int(rng.choice(starts))
         others = [other for other in library if not same_source(name, other)]
         rng.shuffle(others)
-        changed = whole if change.speed == 1 else soxr.resample(whole, RATE * change.speed, RATE, quality="HQ")
+        changed = whole
+        if change.same_pitch:
+            changed = librosa.effects.time_stretch(whole, rate=change.speed)
+        elif change.speed != 1:
+            changed = soxr.resample(whole, RATE * change.speed, RATE, quality="HQ")
         before = [library[other] for other in others[:3]]
         after = [library[other] for other in others[3:6]]
         reference = change.gain * np.concatenate([*before, changed, *after])

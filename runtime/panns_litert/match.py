@@ -78,8 +78,7 @@ def match(
         threshold: least correlation of a patch, 0.3 … 1; sounds that have nothing in common reach 0.2 to 0.5.
         min_seconds: least length of a match in the query, ≥ 1; a patch is as long, but at most 3 s. Patches overlap
             by three quarters: of a longer query, what is heard again must last 1.25 patches to hold a whole one.
-        speed_change: by how much the reference may be faster or slower, pitch and all, 0 … 0.2; the time grows
-            with it.
+        speed_change: by how much the reference may be faster or slower, 0 … 0.2; the time grows with it.
 
     Raises:
         AudioError: a recording cannot be used.

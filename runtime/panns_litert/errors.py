@@ -37,6 +37,14 @@ class ResultsError(PannsLitertError, OSError):
     """Results cannot be written, or would be mixed with those of other settings."""
 
 
+class EmbeddingError(PannsLitertError, ValueError):
+    """Embeddings cannot be compared, read or written, or an index of them is damaged."""
+
+
+class MatchError(PannsLitertError, ValueError):
+    """Two recordings cannot be matched: one is too short, or a setting is out of range."""
+
+
 class ModelError(PannsLitertError, ValueError):
     """A model name is unknown, or a network cannot do what was asked."""
 

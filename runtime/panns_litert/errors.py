@@ -37,6 +37,10 @@ class ResultsError(PannsLitertError, OSError):
     """Results cannot be written, or would be mixed with those of other settings."""
 
 
+class PictureError(PannsLitertError, ValueError):
+    """A picture or a page cannot be made as asked: an unknown kind of file, or nothing to show."""
+
+
 class ModelError(PannsLitertError, ValueError):
     """A model name is unknown, or a network cannot do what was asked."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from panns_litert.timeaxis import clock, ticks
 from panns_litert.timeline import Timeline
 
 try:
-    from matplotlib import rc_context
+    from matplotlib import style
     from matplotlib.axes import Axes
     from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
@@ -33,14 +34,15 @@ FORMATS = (".png", ".svg")
 _SIZE, _DPI = (16.0, 10.0), 100
 # Below the loudest; what is quieter than that is white.
 _RANGE_DB = 80.0
-_HZ = (50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
+_HZ = (100, 200, 500, 1000, 2000, 5000, 10000, 20000)
 # One hue each, light for little and dark for much: they are told apart without colours, and so are their values.
 _LOG_MEL, _SCORES, _EVENTS = "Greys", "Blues", "#b34700"
 _LONGEST_LABEL = 40
 
-_STYLE = {
+_STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # matplotlib's own: the same picture everywhere
     "font.size": 13.0,
+    "text.parse_math": False,  # a dollar in a name is a dollar
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "panns-litert",  # the same file for the same picture
 }
@@ -80,7 +82,7 @@ def plot(timeline: Timeline, path: str | os.PathLike[str], *, top: int = 8) -> N
     """
     form = picture_format(path)
     data = io.BytesIO()
-    with rc_context(_STYLE):
+    with style.context(["default", _STYLE]):  # whatever the user's own style is
         _draw(timeline, top).savefig(data, format=form, dpi=_DPI, metadata={"Date": None} if form == "svg" else None)
     with replacing(path) as file:
         file.write(data.getvalue())
@@ -92,18 +94,16 @@ def _draw(timeline: Timeline, top: int) -> Figure:
     figure = Figure(figsize=_SIZE, layout="constrained")
     heights = [5.0, 0.5 + 0.42 * len(classes), 0.5 + 0.42 * max(1, len(lanes))]
     grid = figure.add_gridspec(3, 2, width_ratios=[60, 1], height_ratios=heights)
-    figure.suptitle(f"{timeline.name}  ·  {clock(timeline.seconds)}  ·  {timeline.model}", fontsize=16, parse_math=False)
+    figure.suptitle(f"{timeline.name}  ·  {clock(timeline.seconds)}  ·  {timeline.model}", fontsize=16)
     axes = [figure.add_subplot(grid[row, 0]) for row in range(3)]
-    mesh = _draw_logmel(axes[0], timeline)
-    figure.colorbar(mesh, cax=figure.add_subplot(grid[0, 1]), label="log-mel, dB")
-    mesh = _draw_scores(axes[1], timeline, classes)
-    figure.colorbar(mesh, cax=figure.add_subplot(grid[1, 1]), label="score", ticks=[0.0, 0.5, 1.0])
+    figure.colorbar(_draw_logmel(axes[0], timeline), cax=figure.add_subplot(grid[0, 1]), label="log-mel, dB")
+    scores = _draw_scores(axes[1], timeline, classes)
+    figure.colorbar(scores, cax=figure.add_subplot(grid[1, 1]), label="score", ticks=[0.0, 0.5, 1.0])
     _draw_events(axes[2], timeline, lanes)
     at = ticks(timeline.seconds)
     for ax in axes:
         ax.set_xlim(0.0, timeline.seconds)
         ax.set_xticks(at, [clock(t, tenths=at[1:2] < [1]) for t in at] if ax is axes[2] else [""] * len(at))
-    figure.align_ylabels(axes)
     axes[2].set_xlabel("time, minutes:seconds" if timeline.seconds < 3600 else "time, hours:minutes:seconds")
     return figure
 
@@ -132,10 +132,22 @@ def _draw_logmel(ax: Axes, timeline: Timeline) -> AxesImage:
         vmax=loudest,
         extent=(left, left + columns * width, -0.5, mels - 0.5),
     )
-    hz = [f for f in _HZ if timeline.mel_hz[0] <= f <= timeline.mel_hz[-1]]
-    ax.set_yticks(np.interp(hz, timeline.mel_hz, np.arange(mels)), [f"{f // 1000} k" if f >= 1000 else f"{f}" for f in hz])
+    ax.set_yticks(*_hz_ticks(timeline))
     ax.set_ylabel("Hz, centre of the mel band")
     return image
+
+
+def _hz_ticks(timeline: Timeline) -> tuple[list[float], list[str]]:
+    """Where on the axis of bands, and what is written there; from the top, each well below the one above."""
+    mels = len(timeline.mel_hz)
+    at: list[float] = []
+    names: list[str] = []
+    for hz in reversed(_HZ):
+        band = float(np.interp(hz, timeline.mel_hz, np.arange(mels)))
+        if timeline.mel_hz[0] <= hz <= timeline.mel_hz[-1] and (not at or band < at[-1] - 0.06 * mels):
+            at.append(band)
+            names.append(f"{hz // 1000} k" if hz >= 1000 else f"{hz}")
+    return at, names
 
 
 def _draw_scores(ax: Axes, timeline: Timeline, classes: list[int]) -> QuadMesh:
@@ -170,6 +182,6 @@ def _draw_events(ax: Axes, timeline: Timeline, lanes: list[str]) -> None:
 
 def _name_rows(ax: Axes, labels: list[str]) -> None:
     short = [label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…" for label in labels]
-    ax.set_yticks(range(len(labels)), short, parse_math=False)
+    ax.set_yticks(range(len(labels)), short)
     ax.set_ylim(max(1, len(labels)) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)

@@ -147,7 +147,7 @@ class _Columns:
         self._starts = np.zeros(most)
         self._stride, self._rows = 1, 0
 
-    def push(self, rows: NDArray[np.floating], starts: NDArray[np.float64]) -> None:
+    def push(self, rows: NDArray[np.floating], starts: NDArray[np.floating]) -> None:
         """Takes rows (n, width) and when each begins (n,), seconds."""
         done = 0
         while done < len(rows):

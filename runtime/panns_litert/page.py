@@ -55,15 +55,17 @@ def write_page(path: str | os.PathLike[str], timelines: Iterable[Timeline], *, t
         top: how many classes each timeline shows, ≥ 1.
 
     Raises:
-        PictureError: no recording.
+        PictureError: no recording, or a file that is not .html: more likely a slip than a page.
         AudioError: a recording is no longer there, or `top` is out of range.
-        OSError: the page cannot be written.
+        ResultsError: the page cannot be written.
 
     >>> from panns_litert import Tagger, demo_clips
     >>> from panns_litert.timeline import timeline
     >>> tagger = Tagger()
     >>> write_page("heard.html", (timeline(tagger, clip) for clip in demo_clips()))
     """
+    if Path(path).suffix.lower() not in (".html", ".htm"):
+        raise PictureError(f"{os.fspath(path)}: suffix {Path(path).suffix!r}; expected .html")
     left, count = PAGE_BYTES, 0
     with replacing(path) as file:
         file.write(_HEAD.encode())
@@ -86,7 +88,7 @@ def _embedded(source: str, most: int) -> str | None:
             data = Path(source).read_bytes()
         else:
             kind, data = "audio/flac", _flac(source, 3 * most // 4)
-    except (soundfile.LibsndfileError, OSError) as error:
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise AudioError(f"{source}: heard, but no longer readable ({error}); expected it to stay") from error
     return f"data:{kind};base64,{base64.b64encode(data).decode()}" if data else None
 

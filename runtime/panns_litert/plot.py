@@ -74,6 +74,7 @@ def plot(timeline: Timeline, path: str | os.PathLike[str], *, top: int = 8) -> N
     Raises:
         PictureError: another suffix.
         AudioError: `top` is out of range.
+        ResultsError: the file cannot be written.
         MissingDependencyError: matplotlib is not installed; raised by the import of this module.
 
     >>> from panns_litert import Tagger, demo_clips

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from panns_litert.events import Event, EventSettings, WindowSteps
 from panns_litert.frontend import FrontEndSpec, StreamingLogMel
 from panns_litert.sense import Sense
 from panns_litert.tagger import Tagger, require_choice
-from panns_litert.windows import Aggregate, EventStream, StreamTagger, Window
+from panns_litert.windows import Aggregate, EventStream, StreamTagger, Window, event_hop
 
 # A picture has about a thousand pixels across. Columns are merged in pairs when they become more than that, so that
 # there are at least half as many.
@@ -82,16 +82,17 @@ def timeline(
     hop: float | None = None,
     settings: EventSettings | None = None,
     sense: Sense | None = None,
+    progress: Callable[[float], object] = lambda _: None,
 ) -> Timeline:
     """Hears a file from start to end; memory does not grow with its length.
 
     Args:
         tagger: the model.
         path: a file that libsndfile reads.
-        hop: seconds from one window to the next; half a window if not given, and 1 s at most for a network that has no
-            frame-wise scores.
+        hop: seconds from one window to the next; `event_hop` if not given.
         settings: thresholds of the events.
         sense: what is made of the scores first.
+        progress: called with the seconds that were heard so far.
 
     Raises:
         AudioError: the file cannot be used.
@@ -99,10 +100,7 @@ def timeline(
         LabelError: the settings name a class that there is not.
     """
     manifest = tagger.bundle.manifest
-    if hop is None:
-        framewise = any(output.name == "framewise" for output in manifest.outputs)
-        hop = manifest.clip_seconds / 2 if framewise else min(1.0, manifest.clip_seconds / 2)
-    stream = StreamTagger(tagger, hop=hop)
+    stream = StreamTagger(tagger, hop=event_hop(tagger) if hop is None else hop)
     sense = Sense(tagger.labels) if sense is None else sense
     hearing = EventStream(stream, settings=settings, sense=sense)
     mean, scores = Aggregate(tagger, sense=sense), _Scores(stream, sense)
@@ -114,6 +112,7 @@ def timeline(
             events.extend(hearing.push(window))
             mean.push(window)
             scores.push(window)
+            progress(window.end)
 
     with AudioBlocks(path, sample_rate=manifest.front_end.sample_rate) as blocks:
         for block in blocks:

@@ -106,6 +106,11 @@ def _draw(timeline: Timeline, top: int) -> Figure:
         ax.set_xlim(0.0, timeline.seconds)
         ax.set_xticks(at, [clock(t, tenths=at[1:2] < [1]) for t in at] if ax is axes[2] else [""] * len(at))
     axes[2].set_xlabel("time, minutes:seconds" if timeline.seconds < 3600 else "time, hours:minutes:seconds")
+    # The layout's solver differs in the last bit from run to run, which would be another name of each clip path in SVG.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for ax in figure.axes:
+        ax.set_position([round(float(v), 6) for v in ax.get_position().bounds])  # type: ignore[arg-type]
     return figure
 
 

@@ -353,16 +353,15 @@ def test_any_recording_is_embedded_as_something_playable(
     address = _embedded(str(tmp_path / name), 8_000_000)
     assert address is not None
     assert address.startswith(("data:audio/flac;", "data:audio/wav;"))
-    got = sound_in(address)
-    assert (got.ndim == 2) == (channels == 2)
-    mono = got if got.ndim == 1 else got[:, 0]
+    mono = sound_in(address)
+    assert mono.ndim == 1
     assert len(mono) >= 20000
     assert np.abs(mono[:20000] - sound).max() < (0.3 if subtype == "GSM610" else 1e-4)
 
 
 def test_a_large_recording_is_a_link(heard: Timeline, recording: Path, tmp_path: Path) -> None:
     assert _embedded(str(recording), 100_000) is None
-    noise = np.random.default_rng(0).uniform(-1, 1, (32000 * 100, 2)).astype(np.float32)
+    noise = np.random.default_rng(0).uniform(-1, 1, (32000 * 150, 2)).astype(np.float32)
     folder = tmp_path / "a folder: 100 % #1?"
     folder.mkdir()
     soundfile.write(folder / "noise.wav", noise, 32000)

@@ -20,11 +20,12 @@ import soundfile
 from numpy.typing import NDArray
 
 from panns_litert.atomic import replacing
+from panns_litert.audio import AudioBlocks
 from panns_litert.errors import AudioError, PictureError
 from panns_litert.timeaxis import clock, ticks
 from panns_litert.timeline import Timeline
 
-# Of one recording, and of all together; what does not fit is linked to. A browser keeps a page in memory as a whole.
+# Of one recording's file, and of all together; what does not fit is linked to. A browser keeps a whole page in memory.
 EMBEDDED_BYTES = 8_000_000
 PAGE_BYTES = 64_000_000
 
@@ -39,7 +40,6 @@ _PLAYABLE = {
     ("MP3", "MPEG_LAYER_III"): "audio/mpeg",
 }
 _FLAC_HZ = 655350  # the highest rate of a FLAC
-_ENCODED_BLOCK = 1 << 16  # frames
 # Of a score that is drawn: shades that an eye tells apart, and stretches of one shade are one rectangle.
 _SHADES = 20
 
@@ -47,7 +47,7 @@ _SHADES = 20
 def write_page(path: str | os.PathLike[str], timelines: Iterable[Timeline], *, top: int = 8) -> None:
     """Writes a page with a player, a timeline that follows it, the tags and the events of every recording.
 
-    Small recordings are embedded, as they are or as FLAC; for large ones the page has a link relative to its folder.
+    Small recordings are embedded, as they are or as mono FLAC; to large ones the page links, relative to its folder.
 
     Args:
         path: the file; it is written whole or not at all.
@@ -71,7 +71,7 @@ def write_page(path: str | os.PathLike[str], timelines: Iterable[Timeline], *, t
         file.write(_HEAD.encode())
         for count, timeline in enumerate(timelines, 1):
             audio = _embedded(timeline.source, min(left, EMBEDDED_BYTES))
-            left -= len(audio) if audio else 0
+            left -= 3 * len(audio) // 4 if audio else 0
             address = audio or _link(timeline.source, Path(path).absolute().parent)
             file.write(_recording(timeline, address, count, timeline.top(top)).encode())
         if not count:
@@ -80,32 +80,33 @@ def write_page(path: str | os.PathLike[str], timelines: Iterable[Timeline], *, t
 
 
 def _embedded(source: str, most: int) -> str | None:
-    """The recording as a data: address, or None if that takes more bytes."""
+    """The recording as a data: address, or None if it has more bytes than that."""
     try:
         info = soundfile.info(source)
         kind = _PLAYABLE.get((info.format, info.subtype))
-        if kind and 4 * os.path.getsize(source) // 3 <= most:
+        if kind and os.path.getsize(source) <= most:
             data = Path(source).read_bytes()
         else:
-            kind, data = "audio/flac", _flac(source, 3 * most // 4)
+            kind, data = "audio/flac", _flac(source, most)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise AudioError(f"{source}: heard, but no longer readable ({error}); expected it to stay") from error
     return f"data:{kind};base64,{base64.b64encode(data).decode()}" if data else None
 
 
 def _flac(source: str, most: int) -> bytes:
-    """The recording as 16-bit FLAC, of one or two channels; nothing if that takes more bytes."""
+    """The recording as 16-bit mono FLAC; nothing if that has more bytes."""
+    rate = soundfile.info(source).samplerate
+    if rate > _FLAC_HZ:
+        return b""
     out = io.BytesIO()
-    with soundfile.SoundFile(source) as file:
-        if file.samplerate > _FLAC_HZ:
-            return b""
-        channels = file.channels if file.channels <= 2 else 1
-        with soundfile.SoundFile(out, "w", file.samplerate, channels, "PCM_16", format="FLAC") as flac:
-            # Not SoundFile.blocks, which seeks: some formats cannot.
-            while len(block := file.read(_ENCODED_BLOCK, dtype="float32", always_2d=True)):
-                flac.write(np.clip(block if channels == file.channels else block.mean(axis=1), -1.0, 1.0))
-                if out.getbuffer().nbytes > most:
-                    return b""
+    with (
+        AudioBlocks(source, sample_rate=rate) as blocks,
+        soundfile.SoundFile(out, "w", rate, 1, "PCM_16", format="FLAC") as flac,
+    ):
+        for block in blocks:
+            flac.write(np.clip(block, -1.0, 1.0))
+            if out.getbuffer().nbytes > most:
+                return b""
     return out.getvalue() if out.getbuffer().nbytes <= most else b""
 
 
@@ -277,8 +278,8 @@ audio { width: 100%; }
 .labels li { height: 1.75rem; line-height: 1.75rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .timeline { position: relative; cursor: pointer; height: calc(var(--rows) * 1.75rem); touch-action: pan-y;
   outline: 1px solid var(--faint); }
-.timeline svg { display: block; width: 100%; height: 100%; fill: var(--score); }
-.timeline .event { fill: var(--event); stroke: var(--paper); stroke-width: 1px; vector-effect: non-scaling-stroke; }
+.timeline svg { display: block; width: 100%; height: 100%; fill: var(--score); shape-rendering: crispEdges; }
+.timeline .event { fill: var(--event); stroke: var(--event); stroke-width: 1px; vector-effect: non-scaling-stroke; }
 .cursor { position: absolute; top: -.25rem; bottom: -.25rem; width: 2px; margin-left: -1px; background: var(--ink);
   outline: 1px solid var(--paper); pointer-events: none; }
 .axis { grid-column: 2; position: relative; height: 1.75rem; font-variant-numeric: tabular-nums; }

@@ -183,7 +183,7 @@ def _draw_events(ax: Axes, timeline: Timeline, lanes: list[str]) -> None:
     if not lanes:
         ax.text(0.5, 0.5, "none above the thresholds", transform=ax.transAxes, ha="center", va="center")
     elif classes > len(lanes):
-        ax.set_title(f"and events of {classes - len(lanes)} more", fontsize=12, loc="right")
+        ax.set_title(f"and events of {classes - len(lanes)} more classes", fontsize=12, loc="right")
 
 
 def _name_rows(ax: Axes, labels: list[str]) -> None:

@@ -343,7 +343,7 @@ def test_an_interrupted_build_loses_nothing(folder: Path, tagger: Tagger, monkey
     with (target / "vectors.f32").open("ab") as file:
         file.write(b"\1" * 100)
     with (target / "entries.jsonl").open("ab") as file:
-        file.write(b'{"source": "half')
+        file.write(b'{"source": "half' + 5000 * b"x")
     assert Index(target).sources == kept
     whole = Index.build(target, tagger, [folder / "sounds"])
     assert whole.sources[:3] == kept

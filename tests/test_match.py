@@ -262,9 +262,9 @@ def test_a_cut_is_found_where_it_was_cut(start: float, seconds: float, gain: flo
             query_start=m.reference_start, query_end=m.reference_end,
             reference_start=m.query_start, reference_end=m.query_end,
         )  # fmt: skip
-    assert m.speed == 1.0
-    assert m.score > 0.9
-    assert abs(m.reference_start - m.query_start - start) <= 0.02
+    assert abs(m.speed - 1) <= 0.021
+    assert m.score > 0.8  # the cut may lie between two frames, and its first and last hear nothing beyond it
+    assert abs(m.reference_start - m.query_start - start) <= 0.04
     # In the query, patches stand on a grid of a quarter of their length.
     slack = 0.55
     assert m.query_start <= slack

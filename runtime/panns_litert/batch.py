@@ -17,7 +17,7 @@ import multiprocessing
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from panns_litert.bundle import Bundle
 from panns_litert.engine import available_cores
 from panns_litert.errors import AudioError, ManifestError, MissingDependencyError, ResultsError, WorkerError
-from panns_litert.events import EventSettings
+from panns_litert.events import Event, EventSettings
 from panns_litert.sense import Sense
 from panns_litert.tagger import Tagger, demo_bundle, require_choice
 from panns_litert.windows import Aggregate, EventStream, StreamTagger, windows
@@ -54,7 +54,7 @@ Rows = list[dict[str, Any]]
 class Shard(NamedTuple):
     """A stretch of the manifest: its number, and the files."""
 
-    index: int
+    number: int
     paths: tuple[str, ...]
 
 
@@ -175,7 +175,7 @@ def batch(
                 if not computed:  # no recording's fault, then
                     break
                 continue
-            _write(parts[shard.index], _with_results(table.slice(shard.index * size, size), rows), pq)
+            _write(parts[shard.number], _with_results(table.slice(shard.number * size, size), rows), pq)
             computed += 1
             done += len(rows)
             audio += sum(row["seconds"] or 0.0 for row in rows)
@@ -229,7 +229,7 @@ class _Listener:
         row: dict[str, Any] = dict.fromkeys(RESULTS)
         aggregate, stream = self._new()
         try:
-            events = []
+            events: list[Event] = []
             for window in windows(self._tagger, path, hop=self._hop):
                 aggregate.push(window)
                 events += stream.push(window)
@@ -255,7 +255,7 @@ def _listen(job: str, paths: tuple[str, ...]) -> Rows:
 # ---- workers: shards in; their rows out, as they come, or what became of the worker
 
 
-def _in_processes(job: str, todo: list[Shard], count: int) -> Iterator[tuple[Shard, Rows | WorkerError]]:
+def _in_processes(job: str, todo: list[Shard], count: int) -> Generator[tuple[Shard, Rows | WorkerError], None, None]:
     """By processes of this machine."""
     context = multiprocessing.get_context("spawn")
     waiting, tries = deque(todo), Counter[int]()
@@ -272,8 +272,9 @@ def _in_processes(job: str, todo: list[Shard], count: int) -> Iterator[tuple[Sha
         give()
         while busy:
             finished: list[tuple[Shard, Rows | WorkerError]] = []
-            for connection in wait(list(busy)):
-                process = busy.pop(connection)  # type: ignore[arg-type]
+            ready = wait(list(busy))
+            for process in [process for connection, process in busy.items() if connection in ready]:
+                del busy[process.connection]
                 shard, rows = process.shard, process.take()
                 if isinstance(rows, Exception):
                     raise rows
@@ -282,8 +283,8 @@ def _in_processes(job: str, todo: list[Shard], count: int) -> Iterator[tuple[Sha
                     finished.append((shard, rows))
                     continue
                 code = process.stop()
-                tries[shard.index] += 1
-                if tries[shard.index] < MOST_TRIES:
+                tries[shard.number] += 1
+                if tries[shard.number] < MOST_TRIES:
                     waiting.appendleft(shard)
                 else:
                     finished.append((shard, _died(shard, f"exit code {code}")))
@@ -341,7 +342,7 @@ def _serve(connection: Connection, job: str) -> None:
 
 def _on_ray(
     job: str, todo: list[Shard], count: int, address: str, threads: int
-) -> Iterator[tuple[Shard, Rows | WorkerError]]:
+) -> Generator[tuple[Shard, Rows | WorkerError], None, None]:
     """By tasks of a Ray cluster."""
     try:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about anybody's recordings goes anywhere
@@ -377,7 +378,7 @@ def _on_ray(
 def _died(shard: Shard, how: str) -> WorkerError:
     names = ", ".join(map(repr, shard.paths[:3])) + (", …" if len(shard.paths) > 3 else "")
     return WorkerError(
-        f"shard {shard.index} ({names}): its worker died {MOST_TRIES} times ({how}); expected enough memory, "
+        f"shard {shard.number} ({names}): its worker died {MOST_TRIES} times ({how}); expected enough memory, "
         'recordings that can be read, and in a script `if __name__ == "__main__":`; the shards that are done are whole'
     )
 
@@ -460,9 +461,9 @@ def _begin(folder: Path, record: dict[str, Any]) -> None:
         raise ResultsError(f"{folder}: {error.strerror}; expected a folder that can be written") from error
     except ValueError as error:
         raise ResultsError(f"{path}: no JSON ({error}); expected a folder of an earlier run, or another") from error
-    if not isinstance(was, dict):
+    if not isinstance(was, dict) or not isinstance(was.get("settings"), dict):
         raise ResultsError(f"{path}: expected a folder of an earlier run, or another")
-    was, now = ({**found, **found.pop("settings", {})} for found in (was, dict(record)))
+    was, now = ({**found.pop("settings"), **found} for found in (was, dict(record)))
     for name, value in now.items():
         if was.get(name) != value:
             raise ResultsError(

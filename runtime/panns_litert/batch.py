@@ -244,7 +244,10 @@ class _Listener:
         return row
 
 
-_listener = functools.lru_cache(maxsize=1)(_Listener)  # a worker keeps its model from shard to shard
+@functools.lru_cache(maxsize=1)
+def _listener(job: str) -> _Listener:
+    """The worker's own: it keeps its model from shard to shard."""
+    return _Listener(job)
 
 
 def _listen(job: str, paths: tuple[str, ...]) -> Rows:

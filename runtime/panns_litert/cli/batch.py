@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from panns_litert.cli.convert import bundle_for
-from panns_litert.cli.events import add_event_options, event_settings
+from panns_litert.cli.events import add_event_options, settings_of
 from panns_litert.cli.options import add_model_options, add_sense_options, sense_arguments
 from panns_litert.cli.output import AddCommand, note, print_json, progress_wanted
 from panns_litert.errors import BundleError
@@ -54,7 +54,7 @@ def run_batch(args: argparse.Namespace) -> int:
             aggregate=args.aggregate,
             top=args.top,
             threshold=args.threshold,
-            settings=event_settings(args),
+            settings=settings_of(args),
             sense=sense_arguments(args),
             embeddings=not args.no_embeddings,
             per_shard=args.per_shard,

@@ -71,7 +71,7 @@ def run_events(args: argparse.Namespace) -> int:
     if args.out is not None and len(args.audio) > 1:
         raise EventError("--out with several recordings; expected one, or --json on standard output")
     tagger = open_tagger(args)
-    sense, settings = sense_of(args, tagger.labels), event_settings(args)
+    sense, settings = sense_of(args, tagger.labels), settings_of(args)
     hop = event_hop(tagger) if args.hop is None else args.hop
     results: list[dict[str, Any]] = []
 
@@ -93,8 +93,8 @@ def run_events(args: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def event_settings(args: argparse.Namespace) -> EventSettings:
-    """The thresholds that the options name."""
+def settings_of(args: argparse.Namespace) -> EventSettings:
+    """The thresholds that the options say."""
     if args.settings is not None:
         return EventSettings.load(args.settings)
     off = 0.6 * args.on if args.off is None else args.off
@@ -146,7 +146,7 @@ def run_listen(args: argparse.Namespace) -> int:
     if args.seconds is not None and not args.seconds > 0:
         raise AudioError(f"--seconds {args.seconds}; expected a number > 0")
     tagger = open_tagger(args)
-    sense, settings = sense_of(args, tagger.labels), event_settings(args)
+    sense, settings = sense_of(args, tagger.labels), settings_of(args)
     rate = args.rate if args.audio == STDIN else tagger.bundle.manifest.front_end.sample_rate
     hop = min(1.0, tagger.bundle.manifest.clip_seconds) if args.hop is None else args.hop
     stream = StreamTagger(tagger, hop=hop, sample_rate=rate)

@@ -29,7 +29,6 @@ from rich.console import Console
 from rich.table import Table
 
 from panns_litert.audio import load_audio
-from panns_litert.batch import batch
 from panns_litert.bundle import GRAPHS, Bundle
 from panns_litert.engine import CpuEngine, available_cores
 from panns_litert.frontend import PANNS_32K, LogMel, hann, mel_basis
@@ -335,20 +334,27 @@ def throughput(_: int) -> list[dict[str, Any]]:
                     for file in files:
                         torch_hears(file)
                 else:
-                    batch(files * often, Path(folder) / f"{name}-{turn}", bundle=Path(folder) / name)
+                    manifest, out = Path(folder) / "manifest.csv", Path(folder) / f"{name}-{turn}"
+                    manifest.write_text("\n".join(["path", *(file.name for file in files * often)]) + "\n")
+                    panns_litert("batch", manifest, "--out", out, "--bundle", Path(folder) / name)
                 times[name].append((time.perf_counter() - begin) / often)
         for name, seconds in times.items():
             rate = 60 * hours / statistics.median(seconds)
             rows.append({"what": name, "hours_per_minute": rate, "ratio": 1.0})
             rows[-1]["ratio"] = rate / rows[0]["hours_per_minute"]
             if (bundle := Path(folder) / name).exists():
-                command = [sys.executable, "-m", "panns_litert.cli", "tag", str(files[0]), "--bundle", str(bundle)]
                 begin = time.perf_counter()
-                subprocess.run(command, check=True, capture_output=True)
+                panns_litert("tag", files[0], "--bundle", bundle)
                 rows[-1]["what"] = (
                     f"{name} fp16, batch (tag of one file: {time.perf_counter() - begin:.1f} s from start)"
                 )
     return rows
+
+
+def panns_litert(*arguments: object) -> None:
+    """Runs a command in a process of its own."""
+    command = [sys.executable, "-m", "panns_litert.cli", *map(str, arguments)]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def recipe_checkpoint(folder: Path, shapes: str = "Cnn14") -> Path:

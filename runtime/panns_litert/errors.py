@@ -37,6 +37,14 @@ class ResultsError(PannsLitertError, OSError):
     """Results cannot be written, or would be mixed with those of other settings."""
 
 
+class ManifestError(PannsLitertError, ValueError):
+    """A manifest of recordings cannot be read, lacks what is needed, or cannot be divided as asked."""
+
+
+class WorkerError(PannsLitertError, RuntimeError):
+    """A worker process died, time and again."""
+
+
 class EmbeddingError(PannsLitertError, ValueError):
     """Embeddings cannot be compared, read or written, or an index of them is damaged."""
 

@@ -54,9 +54,11 @@ def add_commands(command: AddCommand) -> None:
     add_sense_options(sub)
 
 
-def add_event_options(sub: argparse.ArgumentParser) -> None:
-    """Adds --hop and the thresholds of events."""
-    sub.add_argument("--hop", type=float, help="seconds from window to window (default 1; frame-wise: half a window)")
+def add_event_options(
+    sub: argparse.ArgumentParser, *, default_hop: str = "default 1; frame-wise: half a window"
+) -> None:
+    """Adds --hop and the thresholds."""
+    sub.add_argument("--hop", type=float, help=f"seconds from window to window ({default_hop})")
     sub.add_argument("--on", type=float, default=0.5, help="an event opens at this score (default 0.5)")
     sub.add_argument("--off", type=float, help="and goes on while above this (default: 0.6 of --on)")
     sub.add_argument("--min-duration", type=float, default=0.0, help="seconds; shorter ones are dropped (default 0)")

@@ -57,7 +57,7 @@ class Figures:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON types."""
-        return asdict(self)
+        return asdict(self) | {"classes": [asdict(row) for row in self.classes]}
 
 
 def d_prime(auc: float) -> float:

@@ -21,13 +21,15 @@ from panns_litert.atomic import write_atomically
 from panns_litert.bundle import Bundle
 from panns_litert.errors import PrototypeError
 
-PROTOTYPES = "prototypes.json"
-"""The file beside a bundle."""
-
 FORMAT_VERSION = 1
 
 _UNIT_TOLERANCE = 1e-3
 _ONE_CLIP_THRESHOLD = 0.9
+
+
+def prototypes_path(bundle: Bundle) -> Path:
+    """Where a bundle's prototypes are: beside its folder, which a new conversion replaces."""
+    return bundle.path.resolve().with_name(f"{bundle.path.resolve().name}.prototypes.json")
 
 
 @dataclass(frozen=True, kw_only=True)

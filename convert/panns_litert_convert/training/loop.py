@@ -22,6 +22,7 @@ from panns_litert.atomic import write_atomically
 from panns_litert.dataset import Watch
 from panns_litert.errors import TrainingError
 from panns_litert_convert.training.augment import epoch_order, mixup, spec_augment
+from panns_litert_convert.training.features import one_thread
 
 LOSSES = ("bce", "ce")
 
@@ -151,7 +152,7 @@ def train(
     if state.exists():
         progress = _restore(state, facts, parameters, best, optimizer)
     saved = time.monotonic()
-    with _reproducible():
+    with _reproducible(), contextlib.nullcontext() if settings.unfrozen else one_thread():
         try:
             while not _finished(progress, settings, watching=len(watched.truth) > 0):
                 watch("epochs", progress.epoch, settings.epochs)

@@ -13,15 +13,24 @@ from typing import Any
 import numpy as np
 
 from panns_litert.audio import audio_files
-from panns_litert.bundle import PRECISIONS
+from panns_litert.bundle import PRECISIONS, file_sha256
 from panns_litert.cli.convert import DEFAULT_PRECISION, bundle_for, convert_package, print_checks
 from panns_litert.cli.options import add_model_options, open_tagger
 from panns_litert.cli.output import AddCommand, note, one_line, print_json, print_table
-from panns_litert.dataset import Dataset, Skipped, Watch, read_dataset
-from panns_litert.errors import AudioError, DatasetError, MissingDependencyError, ParityError
+from panns_litert.dataset import Dataset, Skipped, Watch, read_dataset, score
+from panns_litert.errors import (
+    AudioError,
+    BundleError,
+    DatasetError,
+    MissingDependencyError,
+    ParityError,
+    PrototypeError,
+)
+from panns_litert.evaluation import evaluate
 from panns_litert.metrics import Figures, figures
-from panns_litert.prototypes import PROTOTYPES, Prototypes
+from panns_litert.prototypes import Prototypes, prototypes_path
 from panns_litert.tagger import ENGINES, Tagger
+from panns_litert.windows import tag_long
 
 _SHOWN_SKIPPED = 5
 
@@ -64,7 +73,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("name", help="of the class; the same name again replaces it")
     sub.add_argument("clips", nargs="+", help="audio files and folders")
     add_model_options(sub)
-    sub.add_argument("--prototypes", type=Path, help=f"file of the classes (default: {PROTOTYPES} in the bundle)")
+    sub.add_argument("--prototypes", type=Path, help="file of the classes (default: BUNDLE.prototypes.json)")
     sub.add_argument("--test", type=Path, metavar="DATA", help="labelled clips that were not enrolled: the accuracy")
 
 
@@ -123,10 +132,10 @@ def run_finetune(args: argparse.Namespace) -> int:
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """`evaluate`: figures of a bundle, an engine after the other."""
-    from panns_litert.evaluation import evaluate
-
     measured: dict[str, Figures] = {}
     dataset: Dataset | None = None
+    if args.bundle is not None and args.model is not None:
+        raise BundleError("--bundle and --model together; expected one of them")
     chosen = bundle_for(args)
     with _watching(args) as watch:
         for engine in dict.fromkeys(args.engine):
@@ -156,8 +165,10 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 def run_enroll(args: argparse.Namespace) -> int:
     """`enroll`: clips to a prototype beside the bundle."""
+    if args.prototypes is None and args.bundle is None and args.model is None:
+        raise PrototypeError("the demo bundle belongs to the package; expected --bundle, --model or --prototypes FILE")
     tagger = open_tagger(args)
-    path = args.prototypes or tagger.bundle.path / PROTOTYPES
+    path = args.prototypes or prototypes_path(tagger.bundle)
     known = Prototypes.read(path) if path.exists() else Prototypes.of_bundle(tagger.bundle)
     known.require_model(tagger.bundle)
     files = [file for name in args.clips for file in (audio_files(name) if Path(name).is_dir() else [Path(name)])]
@@ -191,8 +202,6 @@ def run_enroll(args: argparse.Namespace) -> int:
 
 
 def _embedding(tagger: Tagger, file: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
-    from panns_litert.windows import tag_long
-
     return tag_long(tagger, file, top=1).embedding
 
 
@@ -200,9 +209,6 @@ def _accuracy(
     tagger: Tagger, prototypes: Prototypes, dataset: Dataset, *, enrolled: Sequence[Path]
 ) -> tuple[float, Dataset]:
     """Share of labelled clips whose nearest prototype is one of their classes, and the clips that could be read."""
-    from panns_litert.bundle import file_sha256
-    from panns_litert.dataset import score
-
     used = {file_sha256(file) for file in enrolled if file.is_file()}
     if both := [clip.path for clip in dataset.clips if clip.sha256 in used]:
         raise DatasetError(f"{both[0]} is enrolled and tested; expected other clips to test with")

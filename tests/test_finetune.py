@@ -23,7 +23,7 @@ from panns_litert.atomic import write_atomically
 from panns_litert.bundle import Bundle
 from panns_litert.cli import main
 from panns_litert.dataset import HELD_OUT, TRAIN, VALIDATION, Dataset, LabelledClip, no_watch, read_dataset, split
-from panns_litert.errors import CheckpointError, DatasetError, ModelError, PannsLitertError, TrainingError
+from panns_litert.errors import CheckpointError, DatasetError, ModelError, PannsLitertError, ParityError, TrainingError
 from panns_litert_convert.checkpoints import load_weights, model_of, save_own, with_classes
 from panns_litert_convert.convert import convert
 from panns_litert_convert.demo import household
@@ -287,6 +287,28 @@ def test_unfrozen_training_moves_the_whole_network_but_not_its_statistics(
     moved = {name for name, tensor in new.state_dict().items() if not torch.equal(tensor, before[name])}
     assert {"conv_block1.conv1.weight", "bn0.weight", "fc1.weight", "fc_audioset.weight"} <= moved
     assert not any("running" in name for name in moved)
+
+
+@pytest.mark.parametrize(
+    ("stages", "precision", "tried"),
+    [({"fp16"}, None, ["fp16", "fp32"]), ({"fp16"}, "fp16", ["fp16"]), ({"fp16", "fp32"}, None, ["fp16"])],
+)
+def test_float32_weights_where_float16_ones_alone_fail(
+    stages: set[str], precision: str | None, tried: list[str], sounds: Path, tmp_path: Path,
+    tuned: Tuned, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Which precision is tried; the conversions themselves are other tests'."""
+    asked = []
+    report = [replace(c, passed=c.stage not in stages, why="too far") for c in tuned.bundle.manifest.parity]
+
+    def fails(*_: object, precision: str, **__: object) -> None:
+        asked.append(precision)
+        raise ParityError("failed", report)
+
+    monkeypatch.setattr("panns_litert_convert.training.finetune.convert", fails)
+    with pytest.raises(ParityError):
+        finetune(sounds, model="demo", out=tmp_path, precision=precision, settings=Settings(epochs=1))
+    assert asked == tried
 
 
 # --- the clips ---

@@ -30,7 +30,7 @@ from panns_litert.dataset import (
     split,
     write_csv,
 )
-from panns_litert.errors import DatasetError, ModelError
+from panns_litert.errors import DatasetError, ModelError, ParityError
 from panns_litert.evaluation import bundle_scorer
 from panns_litert.metrics import Figures, figures
 from panns_litert.tagger import Tagger
@@ -60,6 +60,7 @@ class FineTuned:
 
     Attributes:
         bundle: proven, of the user's classes.
+        fallback: why its weights are not float16 although no precision was asked for; None if they are, or one was.
         dataset: the clips, TRAIN, VALIDATION and HELD_OUT being their folds.
         torch, tflite: figures on the held-out clips; None where there is none.
         largest_difference: of any probability of a held-out clip between the two; None likewise.
@@ -68,6 +69,7 @@ class FineTuned:
     """
 
     bundle: Bundle
+    fallback: str | None
     dataset: Dataset
     torch: Figures | None
     tflite: Figures | None
@@ -84,6 +86,8 @@ class FineTuned:
             "clips": folds,
             "repeated": self.dataset.repeated,
             "skipped": [{"file": str(one.path), "reason": one.reason} for one in self.dataset.skipped],
+            "precision": self.bundle.manifest.precision,
+            "fallback": self.fallback,
             "epochs": self.epochs,
             "best_epoch": self.best_epoch,
             "torch": self.torch.to_dict() if self.torch else None,
@@ -102,7 +106,7 @@ def finetune(
     classes: Sequence[str] | None = None,
     seconds: float | None = None,
     held_out: str | None = None,
-    precision: str = "fp16",
+    precision: str | None = None,
     settings: Settings | None = None,
     watch: Watch = no_watch,
 ) -> FineTuned:
@@ -119,7 +123,7 @@ def finetune(
         classes: names in the order of the outputs; those of the data, sorted, if not given.
         seconds: length of a clip, 1 … 60; that of the longest file, in whole seconds and at most 10, if not given.
         held_out: the fold of a CSV that is kept aside; see `split`.
-        precision: of the bundle.
+        precision: of the bundle; fp16 if not given, or fp32 where that of fp16 is outside its gate.
         settings: of the training.
         watch: told of every step.
 
@@ -189,17 +193,30 @@ def finetune(
         watch=watch,
     )
     save_own(network, out / CHECKPOINT, model=base, classes=dataset.classes)
-    bundle = convert(
-        base.name,
-        checkpoint=out / CHECKPOINT,
-        graph=network.graph,
-        seconds=seconds,
-        precision=precision,
-        out=out / BUNDLE,
-        report=lambda step: watch(step, 0, 0),
-    )
+
+    def converted(precision: str) -> Bundle:
+        return convert(
+            base.name,
+            checkpoint=out / CHECKPOINT,
+            graph=network.graph,
+            seconds=seconds,
+            precision=precision,
+            out=out / BUNDLE,
+            report=lambda step: watch(step, 0, 0),
+        )
+
+    fallback = None
+    try:
+        bundle = converted(precision or "fp16")
+    except ParityError as error:
+        fallback = _fp16_alone(error) if precision is None else None
+        if fallback is None:
+            raise
+        watch("fp32 instead of fp16", 0, 0)
+        bundle = converted("fp32")
     result = FineTuned(
         bundle=bundle,
+        fallback=fallback,
         dataset=dataset,
         torch=None,
         tflite=None,
@@ -246,6 +263,18 @@ def _measured(result: FineTuned, model: Model, checkpoint: Path, watch: Watch) -
         tflite=figures(theirs, truth, labels),
         largest_difference=float(np.abs(ours - theirs).max()),
     )
+
+
+def _fp16_alone(error: ParityError) -> str | None:
+    """What the float16 weights cost too much, if that is all that failed.
+
+    Audio taggers of hundreds of classes are hardly ever undecided about a clip, where rounding shows most; those of
+    a few classes are.
+    """
+    failed = [check for check in error.report if not check.passed] if isinstance(error.report, list) else []
+    if not failed or any(check.stage != "fp16" for check in failed):
+        return None
+    return "; ".join(f"{check.stage}/{check.output}: {check.why}" for check in failed)
 
 
 def _longest(dataset: Dataset) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 
 from panns_litert.audio import audio_files
 from panns_litert.bundle import PRECISIONS, file_sha256
-from panns_litert.cli.convert import DEFAULT_PRECISION, bundle_for, convert_package, print_checks
+from panns_litert.cli.convert import bundle_for, convert_package, print_checks
 from panns_litert.cli.options import add_model_options, open_tagger
 from panns_litert.cli.output import AddCommand, note, one_line, print_json, print_table
 from panns_litert.dataset import Dataset, Skipped, Watch, read_dataset, score
@@ -45,7 +45,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--classes", type=Path, metavar="FILE", help="the classes in their order, one a line")
     sub.add_argument("--seconds", type=float, help="of a clip, 1 … 60 (default: the longest file's, at most 10)")
     sub.add_argument("--held-out", metavar="FOLD", help="the fold of the CSV that is kept aside (default: the last)")
-    sub.add_argument("--precision", choices=PRECISIONS, default=DEFAULT_PRECISION)
+    sub.add_argument("--precision", choices=PRECISIONS, help="default fp16, or fp32 where that is outside its gate")
     group = sub.add_argument_group("training")
     group.add_argument("--unfrozen", action="store_true", help="the whole network learns, not its last layers alone")
     group.add_argument("--loss", choices=("bce", "ce"), help="bce (default), or cross entropy of one class per clip")
@@ -118,6 +118,8 @@ def run_finetune(args: argparse.Namespace) -> int:
         return print_json({"bundle": str(result.bundle.path), "passed": True} | data)
     print_checks(result.bundle.manifest.parity)
     _print_skipped(result.dataset)
+    if result.fallback:
+        note(f"float32 weights, since float16 ones are outside their gate ({result.fallback})")
     parts = ", ".join(f"{count} {fold}" for fold, count in data["clips"].items())
     print(f"{parts}; {result.epochs} epochs, the best was {result.best_epoch}")
     if result.torch and result.tflite and result.largest_difference is not None:

@@ -358,7 +358,14 @@ def test_one_class_alone_is_refused(sounds: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no clip; expected audio files"):
         (tmp_path / "nothing").mkdir()
         finetune(tmp_path / "nothing", model="demo", out=tmp_path / "out")
-    assert not (tmp_path / "out" / "bundle").exists()
+    for name, message in (("a;b", "without a semicolon"), ("a\u2028b", "of one line")):
+        shutil.copytree(sounds / "doorbell", tmp_path / "data" / name)
+        with pytest.raises(DatasetError, match=message):
+            finetune(tmp_path / "data", model="demo", out=tmp_path / "out")
+        shutil.rmtree(tmp_path / "data" / name)
+    with pytest.raises(ModelError, match=r"clip of 0\.5 s; expected 1"):
+        finetune(sounds, model="demo", out=tmp_path / "out", seconds=0.5)
+    assert not (tmp_path / "out").exists()
 
 
 def test_cross_entropy_takes_one_class_per_clip(sounds: Path, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def convert(
         GpuDriverError: `gpu`, and there is no driver.
     """
     model = model_of(find(name), checkpoint)
-    _require_length(seconds, model)
+    require_length(seconds, model)
     graph = model.graphs[0] if graph is None else graph
     for what, value, choices in (("graph", graph, model.graphs), ("precision", precision, PRECISIONS)):
         if value not in choices:
@@ -177,7 +177,7 @@ def verify(
     opened = Bundle(bundle)
     manifest = opened.manifest
     model = model_of(find(manifest.model), checkpoint)
-    _require_length(manifest.clip_seconds, model)
+    require_length(manifest.clip_seconds, model)
     network, source = _load(model, checkpoint, report=report, progress=progress)
     _require_manifest(opened, model, source)
     with _Workspace() as work:
@@ -307,7 +307,12 @@ def _require_figures(bundle: Bundle, checks: list[Check]) -> None:
         raise BundleError(f"{bundle.path}: the recorded parity is not that of these stages; convert it again")
 
 
-def _require_length(seconds: float, model: Model) -> None:
+def require_length(seconds: float, model: Model) -> None:
+    """Raises unless a bundle of that model can have clips of that length, s.
+
+    Raises:
+        ModelError: it cannot.
+    """
     low, high = CLIP_SECONDS
     if (most := model.front_end.most_samples) is not None:
         high = min(high, math.floor(10 * most / model.front_end.sample_rate) / 10)

@@ -128,6 +128,8 @@ def read_dataset(source: str | os.PathLike[str], *, classes: Sequence[str] | Non
     if not merged:
         raise DatasetError(f"{source}: no clip; expected audio files{_listed(skipped)}")
     found = sorted({label for clip in merged.values() for label in clip.labels})
+    if bad := [label for label in found if label.splitlines() != [label] or ";" in label]:
+        raise DatasetError(f"{source}: class {bad[0]!r}; expected a name of one line without a semicolon")
     wanted = tuple(found if classes is None else classes)
     if strangers := [label for label in found if label not in wanted]:
         raise DatasetError(f"{source}: {unknown_label(strangers[0], wanted)}")

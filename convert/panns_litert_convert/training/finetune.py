@@ -35,7 +35,7 @@ from panns_litert.evaluation import bundle_scorer
 from panns_litert.metrics import Figures, figures
 from panns_litert.tagger import Tagger
 from panns_litert_convert.checkpoints import fetch, load_weights, model_of, save_own, weights_file, with_classes
-from panns_litert_convert.convert import convert
+from panns_litert_convert.convert import convert, require_length
 from panns_litert_convert.networks.tagger import AudioTagger
 from panns_litert_convert.training.features import ClipInput, FeatureCache, of_network
 from panns_litert_convert.training.loop import Part, Settings, train
@@ -139,6 +139,7 @@ def finetune(
     base = model_of(find(model), checkpoint)
     dataset = read_dataset(data, classes=classes)
     seconds = _longest(dataset) if seconds is None else seconds
+    require_length(seconds, base)
     weights = fetch(base) if checkpoint is None else weights_file(checkpoint)
     network = base.build()
     load_weights(network, weights, base)
@@ -159,9 +160,10 @@ def finetune(
     if settings.loss == "ce" and not (truth.sum(axis=1) == 1).all():
         raise DatasetError("cross entropy with clips of no class or of several; expected one each, or the loss bce")
 
-    torch.manual_seed(settings.seed)  # of the new classes' weights
     tuned = with_classes(base, dataset.classes)
-    network = _with_new_head(network, tuned)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = _with_new_head(network, tuned)
     parameters = dict(network.named_parameters())
     if not settings.unfrozen:
         parameters = _head(network, features[:1])

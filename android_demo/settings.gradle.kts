@@ -15,4 +15,4 @@ dependencyResolutionManagement {
 }
 
 rootProject.name = "panns-litert-android-demo"
-include(":tagger")
+include(":tagger", ":app")

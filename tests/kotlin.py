@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,16 +49,25 @@ def class_path() -> str:
     if not classes.exists():
         unfinished = classes.with_name(f"{classes.name}.part")
         shutil.rmtree(unfinished, ignore_errors=True)
-        _run(
-            str(compiler / "bin" / "kotlinc"),
-            *("-Werror", "-jvm-target", str(_OLDEST_JDK), "-no-reflect", "-no-stdlib"),
-            *("-classpath", _joined(libraries), "-d", str(unfinished), *map(str, sources)),
-        )
+        compile_sources(sources, class_path=_joined(libraries), out=unfinished)
         for old in BUILD.glob("classes-*"):
             if old != unfinished:
                 shutil.rmtree(old)
         unfinished.rename(classes)
     return _joined([classes, *libraries])
+
+
+def compile_sources(sources: Sequence[Path], *, class_path: str, out: Path) -> None:
+    """Compiles files and folders; what is Java among them is only looked up.
+
+    Raises:
+        ToolMissingError, KotlinError: as `class_path`.
+    """
+    _run(
+        str(_compiler() / "bin" / "kotlinc"),
+        *("-Werror", "-jvm-target", str(_OLDEST_JDK), "-no-reflect", "-no-stdlib"),
+        *("-classpath", class_path, "-d", str(out), *map(str, sources)),
+    )
 
 
 def run(main_class: str, *args: str | Path) -> str:

@@ -191,6 +191,7 @@ def test_sense_options(capsys: pytest.CaptureFixture[str], recording: Path, tmp_
         (["tag", "x.wav", "--temperature", "-1"], "expected a number > 0"),
         (["tag", "x.wav", "--out", "/"], "expected a file that can be written"),
         (["tag", "x.wav", "--top", "0"], "top = 0"),
+        (["tag", "-", "--rate", "8000", "--html", "x.html"], "expected recordings in files"),
         (["events", "x.wav", "--on", "0.3", "--off", "0.5"], "expected"),
         (["events", "x.wav", "--on", "1.5"], "expected"),
         (["events", "x.wav", "y.wav", "--out", "z"], "--out with several recordings"),
@@ -245,6 +246,16 @@ def test_no_microphone_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         pass
     _, err = run(capsys, "listen", "--seconds", "1", code=2)
     assert "microphone" in err
+
+
+def test_tags_as_a_page(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: Path) -> None:
+    out, _ = run(capsys, "tag", recording, tmp_path / "none.wav", "--html", tmp_path / "page.html", "--json", code=2)
+    assert json.loads(out)["page"] == str(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Siren" in page
+    assert "<audio" in page
+    _, err = run(capsys, "tag", recording, "--html", tmp_path / "page.txt", code=2)
+    assert ".html" in err
 
 
 def test_labels(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,11 +19,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from panns_litert.atomic import write_atomically
 from panns_litert.bundle import Bundle
 from panns_litert.cli import main
 from panns_litert.dataset import HELD_OUT, TRAIN, VALIDATION, Dataset, LabelledClip, no_watch, read_dataset, split
-from panns_litert.errors import CheckpointError, DatasetError, ModelError, PannsLitertError, ParityError, TrainingError
+from panns_litert.errors import (
+    CheckpointError,
+    DatasetError,
+    ModelError,
+    PannsLitertError,
+    ParityError,
+    ResultsError,
+    TrainingError,
+)
 from panns_litert_convert.checkpoints import load_weights, model_of, save_own, with_classes
 from panns_litert_convert.convert import convert
 from panns_litert_convert.demo import household
@@ -231,16 +238,17 @@ def test_a_loss_that_explodes_is_an_error(tmp_path: Path) -> None:
 
 
 def test_no_space_left_costs_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "state"
-    write_atomically(path, b"before")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    state = tmp_path / "state"
+    trained(state)
+    before = state.read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256, limit[1]))
     try:
-        with pytest.raises(OSError, match=r"what was there before is as it was.*state"):
-            write_atomically(path, bytes(100_000))
+        with pytest.raises(ResultsError, match="state: File too large; expected a file that can be written"):
+            trained(state)
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert path.read_bytes() == b"before"
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert state.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["state"]
 
 

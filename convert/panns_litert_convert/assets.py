@@ -1,7 +1,8 @@
 """Makes the files of assets/ that are derived from others: `python -m panns_litert_convert.assets`.
 
-mel_basis.bin (Cnn14's), audioset_labels.txt (from class_labels_indices.csv) and demo_bundle/ (from the
-demo checkpoint). The checkpoint and the clips have scripts of their own in panns_litert_convert.demo.
+mel_basis.bin (Cnn14's), audioset_labels.txt (from class_labels_indices.csv), demo_bundle/ and its self-test
+demo_selftest/ (from the demo checkpoint). The checkpoint and the clips have scripts of their own in
+panns_litert_convert.demo.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from panns_litert.bundle import MEL_BASIS
 from panns_litert.errors import BundleError
 from panns_litert.frontend import PANNS_32K, mel_basis
 from panns_litert_convert.convert import convert
+from panns_litert_convert.selftest import write_self_test
 from panns_litert_convert.zoo import asset
 
 # AudioSet's class list as Google published it (CC-BY-4.0).
@@ -45,6 +47,7 @@ def write_assets(folder: Path) -> None:
     (folder / MEL_BASIS).write_bytes(mel_basis_bytes())
     (folder / "audioset_labels.txt").write_text("\n".join(audioset_labels()) + "\n", encoding="utf-8")
     convert("demo", out=folder / "demo_bundle", report=print)
+    write_self_test(folder / "demo_bundle", out=folder / "demo_selftest")
 
 
 def main() -> None:

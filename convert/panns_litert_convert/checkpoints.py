@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from panns_litert.atomic import write_atomically
+from panns_litert.atomic import replacing
 from panns_litert.bundle import file_sha256
 from panns_litert.cache import CACHE_VARIABLE, cache_dir
 from panns_litert.errors import CheckpointError, DownloadError
@@ -227,14 +227,15 @@ def save_own(network: nn.Module, path: str | os.PathLike[str], *, model: Model, 
 
     Raises:
         CheckpointError: the weights hold NaN or Inf.
-        OSError: it cannot be written.
+        ResultsError: it cannot be written.
     """
     state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
     if broken := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
         raise CheckpointError(f"NaN or Inf in {_some(broken)}; expected finite weights; try a lower learning rate")
     # One entry: safetensors writes several in an order that changes from run to run.
     facts = json.dumps({"base": model.name, "labels": list(classes)}, ensure_ascii=False)
-    write_atomically(path, save(state, {_FACTS: facts}))
+    with replacing(path) as file:
+        file.write(save(state, {_FACTS: facts}))
 
 
 def model_of(model: Model, checkpoint: str | os.PathLike[str] | None) -> Model:

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+from panns_litert.errors import PannsLitertError, ResultsError
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes a file, or leaves what was there: whoever is interrupted or out of space loses nothing.
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` at the end of the block; if the block fails, `path` is as it was.
 
     Raises:
-        OSError: it cannot be written; the message names the file.
+        ResultsError: the folder is missing or not to be written, the disk is full.
+
+    >>> with replacing("page.html") as file:
+    ...     file.write(b"whole")
     """
-    path = Path(path)
-    name = ""
+    path = Path(path).absolute()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            name = file.name
-            file.write(data)
-        os.chmod(name, 0o644)  # a temporary file is private
-        os.replace(name, path)
-    except BaseException as error:
-        if name:
-            Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            reason = f"{error.strerror}; what was there before is as it was; free some space or choose another folder"
-            raise OSError(error.errno, reason, str(path)) from error
+        # A folder of its own: within it the file gets the permissions that any new file gets.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished.") as folder:
+            unfinished = Path(folder) / "file"
+            with unfinished.open("wb") as file:
+                yield file
+            os.replace(unfinished, path)
+    except PannsLitertError:
         raise
+    except OSError as error:
+        raise ResultsError(f"{path}: {error.strerror}; expected a file that can be written") from error

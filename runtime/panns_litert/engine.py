@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from panns_litert.delegate import DRIVER_REMEDY, gpu_only, read_delegate_log
 from panns_litert.errors import BundleError, GpuDriverError, GpuError
 from panns_litert.graph import read_graph
+
+# A software driver that used less of the processor than this in that time has nothing left to do.
+_IDLE_SECONDS, _POLL_SECONDS = 0.002, 0.05
 
 Outputs = dict[str, NDArray[np.float32]]
 Inputs = NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
@@ -160,6 +164,8 @@ class GpuEngine:
         """As `run`, but returns whatever the driver left in the buffers."""
         self._write(_named(values, self.inputs))
         self._model.run_by_index(0, self._inputs, self._buffers)
+        if self.software:
+            self._wait()
         results = {}
         for name, buffer in zip(self._output_names, self._buffers, strict=True):
             shape = self.outputs[name]
@@ -169,6 +175,17 @@ class GpuEngine:
     def _write(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
         for name, buffer in zip(self._input_names, self._inputs, strict=True):
             buffer.write(np.ascontiguousarray(arrays[name]))
+
+    @staticmethod
+    def _wait() -> None:
+        """Waits until a software driver, whose threads are this process's, has no more work.
+
+        Reading a buffer waits for it, too, but no longer than 120 s (LiteRT 2.3), and then the buffer stays locked.
+        """
+        used = -1.0
+        while (now := time.process_time()) - used > _IDLE_SECONDS:
+            used = now
+            time.sleep(_POLL_SECONDS)
 
     def close(self) -> None:
         """Frees the buffers, then the model."""

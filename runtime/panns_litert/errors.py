@@ -37,6 +37,26 @@ class ResultsError(PannsLitertError, OSError):
     """Results cannot be written, or would be mixed with those of other settings."""
 
 
+class ManifestError(PannsLitertError, ValueError):
+    """A manifest of recordings cannot be read, lacks what is needed, or cannot be divided as asked."""
+
+
+class WorkerError(PannsLitertError, RuntimeError):
+    """A worker process died, time and again."""
+
+
+class EmbeddingError(PannsLitertError, ValueError):
+    """Embeddings cannot be compared, read or written, or an index of them is damaged."""
+
+
+class MatchError(PannsLitertError, ValueError):
+    """Two recordings cannot be matched: one is too short, or a setting is out of range."""
+
+
+class PictureError(PannsLitertError, ValueError):
+    """A picture or a page cannot be made as asked: an unknown kind of file, or nothing to show."""
+
+
 class ModelError(PannsLitertError, ValueError):
     """A model name is unknown, or a network cannot do what was asked."""
 

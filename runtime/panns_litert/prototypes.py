@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.atomic import write_atomically
+from panns_litert.atomic import replacing
 from panns_litert.bundle import Bundle
 from panns_litert.errors import PrototypeError
 
@@ -142,7 +142,11 @@ class Prototypes:
             )
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Writes the file, at once or not at all."""
+        """Writes the file, at once or not at all.
+
+        Raises:
+            ResultsError: it cannot be written.
+        """
         data = {
             "format_version": FORMAT_VERSION,
             "model": self.model,
@@ -153,7 +157,9 @@ class Prototypes:
                 for one in self.classes
             ],
         }
-        write_atomically(path, (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        with replacing(path) as file:
+            file.write(text.encode())
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Prototypes:

@@ -335,8 +335,8 @@ def windows(
         WindowError: the hop is out of range.
     """
     hop = tagger.bundle.manifest.clip_seconds if hop is None else hop
-    stream, chunks = _opened(tagger, audio, sample_rate, hop)
-    return stream.of(chunks)
+    stream = StreamTagger(tagger, hop=hop)
+    return stream.of(audio_chunks(audio, sample_rate, tagger.bundle.manifest.front_end.sample_rate))
 
 
 def tag_long(
@@ -446,7 +446,8 @@ def find_events(
         LabelError: the settings name a class that there is not.
     """
     hop = event_hop(tagger) if hop is None else hop
-    stream, chunks = _opened(tagger, audio, sample_rate, hop)
+    stream = StreamTagger(tagger, hop=hop)
+    chunks = audio_chunks(audio, sample_rate, tagger.bundle.manifest.front_end.sample_rate)
     return _events_of(EventStream(stream, settings=settings, sense=sense), stream.of(chunks))
 
 
@@ -464,22 +465,32 @@ def _events_of(events: EventStream, found: Iterator[Window]) -> Iterator[Event]:
     yield from events.finish()
 
 
-def _opened(
-    tagger: Tagger, audio: Recording, sample_rate: int | None, hop: float
-) -> tuple[StreamTagger, Iterator[NDArray[np.floating]]]:
-    """A stream for a recording, and the recording's chunks."""
-    wanted = tagger.bundle.manifest.front_end.sample_rate
+def audio_chunks(audio: Recording, sample_rate: int | None, wanted: int) -> Iterator[NDArray[np.float32]]:
+    """A recording's mono samples (n,) float32 at the wanted rate, chunk by chunk.
+
+    Args:
+        audio, sample_rate: as for `windows`.
+        wanted: rate, Hz.
+
+    Raises:
+        AudioError: the audio cannot be used; what came before it was given.
+    """
     if isinstance(audio, (str, os.PathLike)):
-        return StreamTagger(tagger, hop=hop), _file(audio, wanted)
+        return _file(audio, wanted)
     if sample_rate is None:
         raise AudioError("samples without a sample rate; expected sample_rate=…")
     if isinstance(audio, Iterator):
-        return StreamTagger(tagger, hop=hop, sample_rate=sample_rate), audio
+        return _resampled(audio, MonoResampler(sample_rate, sample_rate=wanted))
     waveform = from_array(audio, sample_rate, sample_rate=wanted).waveform
-    parts = (waveform[start : start + _CHUNK_SAMPLES] for start in range(0, len(waveform), _CHUNK_SAMPLES))
-    return StreamTagger(tagger, hop=hop), parts
+    return (waveform[start : start + _CHUNK_SAMPLES] for start in range(0, len(waveform), _CHUNK_SAMPLES))
 
 
 def _file(path: str | os.PathLike[str], wanted: int) -> Iterator[NDArray[np.float32]]:
     with AudioBlocks(path, sample_rate=wanted) as blocks:
         yield from blocks
+
+
+def _resampled(chunks: Iterator[NDArray[np.floating]], mono: MonoResampler) -> Iterator[NDArray[np.float32]]:
+    for chunk in chunks:
+        yield mono.push(chunk)
+    yield mono.finish()

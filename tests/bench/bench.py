@@ -21,6 +21,7 @@ from typing import Any
 
 import librosa
 import numpy as np
+import soundfile
 import torch
 from numpy.typing import NDArray
 from rich import box
@@ -258,18 +259,118 @@ def first_result(rounds: int) -> list[dict[str, Any]]:
     return [{"what": name, "ms": ms} for name, ms in times.items()]
 
 
-def recipe_checkpoint(folder: Path) -> Path:
-    """Full-size Cnn14 with the golden recipe's weights, as a checkpoint file."""
-    path = folder / "Cnn14_recipe.pth"
-    torch.save({key: torch.from_numpy(w) for key, w in weights(golden_shapes("Cnn14")).items()}, path)
+_TAG_LONG = """
+import re, sys, time
+from pathlib import Path
+from panns_litert import Tagger, tag_long, windows
+def peak():  # of this program; ru_maxrss would begin with that of the process that started it
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+tagger = Tagger(sys.argv[1])
+next(windows(tagger, sys.argv[2]))
+before = peak()
+start = time.perf_counter()
+found = tag_long(tagger, sys.argv[2])
+print(found.seconds, time.perf_counter() - start, before, peak())
+"""
+
+
+def long_recording(_: int) -> list[dict[str, Any]]:
+    """Hours of 48 kHz stereo through the demo model and full-size Cnn14: memory with the model, and time."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        run_convert(recipe_checkpoint(Path(folder)), Path(folder) / "cnn14", "fp16")
+        for name, bundle, minutes in (("demo", demo_bundle(), 180), ("cnn14", Path(folder) / "cnn14", 20)):
+            path = Path(folder) / f"{name}.flac"
+            tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(60 * 48000) / 48000)
+            with soundfile.SoundFile(path, "w", 48000, 2) as file:
+                for _ in range(minutes):
+                    file.write(np.stack([tone, -0.5 * tone], axis=1))
+            command = [sys.executable, "-c", _TAG_LONG, str(bundle), str(path)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            audio, seconds, before, after = map(float, done.stdout.split())
+            rows.append(
+                {
+                    "what": f"{name}, {audio / 3600:.2g} h",
+                    "seconds": seconds,
+                    "times_real_time": audio / seconds,
+                    "MB_after_one_window": before / 1024,
+                    "MB_peak": after / 1024,
+                }
+            )
+    return rows
+
+
+def throughput(_: int) -> list[dict[str, Any]]:
+    """Hours of audio a minute on all cores, and the first tag: `batch` against a loop of PyTorch and torchlibrosa."""
+    real = Path(__file__).resolve().parents[3] / "shared" / "weights" / "mn04_as_mAP_432.pt"
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = recipe_checkpoint(Path(folder))
+        run_convert(checkpoint, Path(folder) / "cnn14", "fp16")
+        efficient = real if real.exists() else recipe_checkpoint(Path(folder), "mn04_as")
+        run_convert(efficient, Path(folder) / "mn04", "fp16", model="mn04")
+        files = [Path(folder) / f"{i}.wav" for i in range(6)]
+        for i, file in enumerate(files):
+            soundfile.write(file, 0.1 * np.random.default_rng(i).standard_normal(30 * 32000), 32000)
+        hours = 30 * len(files) / 3600
+        network, logmel = find("cnn14").build().eval(), TorchlibrosaLogMel(PANNS_32K)
+        network.load_state_dict(torch.load(checkpoint, weights_only=True), strict=False)
+        torch.set_num_threads(available_cores())
+
+        def torch_hears(file: Path) -> None:
+            samples, _ = soundfile.read(file, dtype="float32")
+            with torch.inference_mode():
+                for start in range(0, len(samples), 320_000):
+                    network(torch.from_numpy(logmel(samples[start : start + 320_000]))[None, None])
+
+        torch_hears(files[0])
+        times: dict[str, list[float]] = {"PyTorch Cnn14 + torchlibrosa, a loop": [], "cnn14": [], "mn04": []}
+        # The same files, the faster the oftener, so that the start of the workers, which counts, is no more than that.
+        for turn in range(2):
+            for name, often in zip(times, (1, 3, 60), strict=True):
+                time.sleep(PAUSE_SECONDS)
+                begin = time.perf_counter()
+                if often == 1:
+                    for file in files:
+                        torch_hears(file)
+                else:
+                    manifest, out = Path(folder) / "manifest.csv", Path(folder) / f"{name}-{turn}"
+                    manifest.write_text("\n".join(["path", *(file.name for file in files * often)]) + "\n")
+                    panns_litert("batch", manifest, "--out", out, "--bundle", Path(folder) / name)
+                times[name].append((time.perf_counter() - begin) / often)
+        for name, seconds in times.items():
+            rate = 60 * hours / statistics.median(seconds)
+            rows.append({"what": name, "hours_per_minute": rate, "ratio": 1.0})
+            rows[-1]["ratio"] = rate / rows[0]["hours_per_minute"]
+            if (bundle := Path(folder) / name).exists():
+                begin = time.perf_counter()
+                panns_litert("tag", files[0], "--bundle", bundle)
+                rows[-1]["what"] = (
+                    f"{name} fp16, batch (tag of one file: {time.perf_counter() - begin:.1f} s from start)"
+                )
+    return rows
+
+
+def panns_litert(*arguments: object) -> None:
+    """Runs a command in a process of its own."""
+    command = [sys.executable, "-m", "panns_litert.cli", *map(str, arguments)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def recipe_checkpoint(folder: Path, shapes: str = "Cnn14") -> Path:
+    """A full-size network with the golden recipe's weights, as a checkpoint file."""
+    path = folder / f"{shapes}_recipe.pth"
+    torch.save({key: torch.from_numpy(w) for key, w in weights(golden_shapes(shapes)).items()}, path)
     return path
 
 
-def run_convert(checkpoint: Path, out: Path, precision: str, graph: str = "logmel") -> tuple[float, float]:
+def run_convert(
+    checkpoint: Path, out: Path, precision: str, graph: str = "logmel", *, model: str = "cnn14"
+) -> tuple[float, float]:
     """Runs the command in a process of its own; seconds and peak gigabytes."""
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "panns_litert.cli", "convert", "cnn14", "--json", "--precision", precision,
+        [sys.executable, "-m", "panns_litert.cli", "convert", model, "--json", "--precision", precision,
          "--graph", graph, "--checkpoint", str(checkpoint), "--out", str(out)],
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
@@ -298,6 +399,8 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "conversion": conversion,
     "body": body,
     "graphs": graphs,
+    "throughput": throughput,
+    "long_recording": long_recording,
 }
 
 if __name__ == "__main__":

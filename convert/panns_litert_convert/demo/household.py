@@ -7,7 +7,6 @@ tap, and a background of hum and rustle. Synthesised; every clip depends on the 
 from __future__ import annotations
 
 import argparse
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt
 
-from panns_litert.atomic import write_atomically
+from panns_litert.atomic import replacing
 
 RATE = 16000
 """Sample rate of the files, Hz."""
@@ -93,10 +92,10 @@ def write(out: Path, *, clips: int, seed: int = 0) -> list[Path]:
             signal = sound(t, rng)
             noise = rng.standard_normal(len(t)) * 10 ** (rng.uniform(-50.0, -30.0) / 20)
             signal = signal * (10 ** (rng.uniform(-25.0, -6.0) / 20) / np.abs(signal).max()) + 0.1 * noise
-            data = io.BytesIO()
-            soundfile.write(data, np.clip(signal, -1.0, 1.0), RATE, format="WAV", subtype="PCM_16")
             paths.append(out / name / f"{i:03d}.wav")
-            write_atomically(paths[-1], data.getvalue())
+            paths[-1].parent.mkdir(parents=True, exist_ok=True)
+            with replacing(paths[-1]) as file:
+                soundfile.write(file, np.clip(signal, -1.0, 1.0), RATE, format="WAV", subtype="PCM_16")
     return paths
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from panns_litert.atomic import write_atomically
+from panns_litert.atomic import replacing
 from panns_litert.audio import load_audio
 from panns_litert.cache import cache_dir
 from panns_litert.dataset import LabelledClip, Scorer
@@ -96,14 +95,14 @@ class FeatureCache:
 
         Raises:
             AudioError: the clip cannot be used.
-            OSError: the cache cannot be written.
+            ResultsError: the cache cannot be written.
         """
         path = self.path(clip)
         try:
             return np.asarray(np.load(path, allow_pickle=False), np.float32)
         except (OSError, ValueError, EOFError):  # not there, or damaged
             values = np.asarray(self._make(clip), np.float32)
-            data = io.BytesIO()
-            np.save(data, values, allow_pickle=False)
-            write_atomically(path, data.getvalue())
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as file:
+                np.save(file, values, allow_pickle=False)
             return values

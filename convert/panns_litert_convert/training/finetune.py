@@ -16,7 +16,7 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from panns_litert.atomic import write_atomically
+from panns_litert.atomic import replacing
 from panns_litert.bundle import Bundle, file_sha256
 from panns_litert.dataset import (
     HELD_OUT,
@@ -179,7 +179,9 @@ def finetune(
 
         return Part(load=load, truth=truth[which])
 
-    write_atomically(out / SPLIT, write_csv(dataset, out))
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(out / SPLIT) as file:
+        file.write(write_csv(dataset, out))
     clips = [(clip.sha256, clip.labels, clip.fold) for clip in dataset.clips]
     progress = train(
         network,
@@ -229,7 +231,8 @@ def finetune(
     )
     if any(clip.fold == HELD_OUT for clip in dataset.clips):
         result = _measured(result, tuned, out / CHECKPOINT, watch)
-    write_atomically(out / METRICS, (json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n").encode())
+    with replacing(out / METRICS) as file:
+        file.write((json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n").encode())
     return result
 
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from panns_litert.atomic import write_atomically
+from panns_litert.atomic import replacing
 from panns_litert.dataset import Watch
 from panns_litert.errors import TrainingError
 from panns_litert_convert.training.augment import epoch_order, mixup, spec_augment
@@ -141,7 +141,7 @@ def train(
 
     Raises:
         TrainingError: `state` is of another training, or the loss is no longer finite.
-        OSError: `state` cannot be written; an earlier one is as it was.
+        ResultsError: `state` cannot be written; an earlier one is as it was.
     """
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in parameters)
@@ -250,7 +250,9 @@ def _keep(
     tensors |= {f"best.{name}": tensor.clone() for name, tensor in best.items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value.clone() for name, value in slots.items()}
-    write_atomically(path, save(tensors, {"training": json.dumps(facts | {"progress": asdict(progress)})}))
+    data = save(tensors, {"training": json.dumps(facts | {"progress": asdict(progress)})})
+    with replacing(path) as file:
+        file.write(data)
 
 
 def _restore(

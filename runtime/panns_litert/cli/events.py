@@ -36,7 +36,7 @@ def add_commands(command: AddCommand) -> None:
     sub = command("events", run_events, "Say what is heard when: start, end, label and score.")
     add_audio_options(sub)
     add_model_options(sub)
-    _add_event_options(sub)
+    add_event_options(sub)
     sub.add_argument("--as", dest="form", choices=EVENT_FORMATS, default="table", help="default table")
     sub.add_argument("--out", type=Path, help="write there instead of to standard output; one recording")
     add_sense_options(sub)
@@ -49,13 +49,16 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--seconds", type=float, help="stop after that long")
     sub.add_argument("--top", type=int, default=5, help="how many tags a hop (default 5)")
     sub.add_argument("--threshold", type=float, default=0.1, help="no tag below this probability (default 0.1)")
-    _add_event_options(sub)
+    add_event_options(sub)
     sub.add_argument("--events", action="store_true", help="events instead of tags")
     add_sense_options(sub)
 
 
-def _add_event_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--hop", type=float, help="seconds from window to window (default 1; frame-wise: half a window)")
+def add_event_options(
+    sub: argparse.ArgumentParser, *, default_hop: str = "default 1; frame-wise: half a window"
+) -> None:
+    """Adds --hop and the thresholds."""
+    sub.add_argument("--hop", type=float, help=f"seconds from window to window ({default_hop})")
     sub.add_argument("--on", type=float, default=0.5, help="an event opens at this score (default 0.5)")
     sub.add_argument("--off", type=float, help="and goes on while above this (default: 0.6 of --on)")
     sub.add_argument("--min-duration", type=float, default=0.0, help="seconds; shorter ones are dropped (default 0)")
@@ -68,7 +71,7 @@ def run_events(args: argparse.Namespace) -> int:
     if args.out is not None and len(args.audio) > 1:
         raise EventError("--out with several recordings; expected one, or --json on standard output")
     tagger = open_tagger(args)
-    sense, settings = sense_of(args, tagger.labels), _settings(args)
+    sense, settings = sense_of(args, tagger.labels), settings_of(args)
     hop = event_hop(tagger) if args.hop is None else args.hop
     results: list[dict[str, Any]] = []
 
@@ -90,7 +93,8 @@ def run_events(args: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def _settings(args: argparse.Namespace) -> EventSettings:
+def settings_of(args: argparse.Namespace) -> EventSettings:
+    """The thresholds that the options say."""
     if args.settings is not None:
         return EventSettings.load(args.settings)
     off = 0.6 * args.on if args.off is None else args.off
@@ -142,7 +146,7 @@ def run_listen(args: argparse.Namespace) -> int:
     if args.seconds is not None and not args.seconds > 0:
         raise AudioError(f"--seconds {args.seconds}; expected a number > 0")
     tagger = open_tagger(args)
-    sense, settings = sense_of(args, tagger.labels), _settings(args)
+    sense, settings = sense_of(args, tagger.labels), settings_of(args)
     rate = args.rate if args.audio == STDIN else tagger.bundle.manifest.front_end.sample_rate
     hop = min(1.0, tagger.bundle.manifest.clip_seconds) if args.hop is None else args.hop
     stream = StreamTagger(tagger, hop=hop, sample_rate=rate)

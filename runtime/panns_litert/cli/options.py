@@ -20,12 +20,12 @@ from panns_litert.tagger import ENGINES, Tagger
 STDIN = "-"
 
 
-def add_model_options(sub: argparse.ArgumentParser) -> None:
+def add_model_options(sub: argparse.ArgumentParser, *, default_threads: str = "default: all cores") -> None:
     """Adds --bundle, --model, --engine and --threads."""
     sub.add_argument("--bundle", type=Path, help="folder of a bundle")
     sub.add_argument("--model", help="use the cached bundle of this model; convert it first if need be")
     sub.add_argument("--engine", choices=ENGINES, default="cpu", help="default cpu; auto checks the GPU first")
-    sub.add_argument("--threads", type=int, help="default: all cores")
+    sub.add_argument("--threads", type=int, help=default_threads)
 
 
 def open_tagger(args: argparse.Namespace) -> Tagger:
@@ -88,6 +88,15 @@ def sense_of(args: argparse.Namespace, labels: Sequence[str]) -> Sense:
     Raises:
         LabelError: a file cannot be read, or a value or name in it is not valid.
     """
+    return Sense(labels, **sense_arguments(args))
+
+
+def sense_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """The options as arguments of `Sense`, with what their files say.
+
+    Raises:
+        LabelError: a file cannot be read, or a value in it is not valid.
+    """
     temperature: float | Mapping[str, float] = 1.0
     if args.temperature is not None:
         try:
@@ -101,15 +110,14 @@ def sense_of(args: argparse.Namespace, labels: Sequence[str]) -> Sense:
         raise LabelError(f'{args.groups}: expected {{"group": ["class", …], …}}')
     if args.silence is not None and not math.isfinite(args.silence):
         raise LabelError(f"--silence {args.silence}; expected a level in dB, such as -60")
-    return Sense(
-        labels,
-        temperature=temperature,
-        silence_dbfs=args.silence,
-        roll_up=args.roll_up,
-        allow=args.allow,
-        deny=args.deny,
-        groups=groups,
-    )
+    return {
+        "temperature": temperature,
+        "silence_dbfs": args.silence,
+        "roll_up": args.roll_up,
+        "allow": args.allow,
+        "deny": args.deny,
+        "groups": groups,
+    }
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -46,14 +46,14 @@ def windows_of(args: argparse.Namespace, tagger: Tagger, source: str, hop: float
         yield from stream.of(raw_blocks(raw_input(), channels=args.channels, form=args.format))
         return
     stream = StreamTagger(tagger, hop=hop)
-    with AudioBlocks(source, sample_rate=rate) as blocks, _bar(args, source, blocks.seconds) as show:
+    with AudioBlocks(source, sample_rate=rate) as blocks, bar(args, source, blocks.seconds) as show:
         for window in stream.of(blocks):
             show(window.end)
             yield window
 
 
 @contextlib.contextmanager
-def _bar(args: argparse.Namespace, source: str, seconds: float | None) -> Iterator[Callable[[float], None]]:
+def bar(args: argparse.Namespace, source: str, seconds: float | None) -> Iterator[Callable[[float], None]]:
     """A progress bar with the time that is left, for recordings of more than a minute on a terminal."""
     if args.json or seconds is None or seconds < 60 or not sys.stderr.isatty():
         yield lambda _: None

@@ -12,13 +12,22 @@ from typing import Any
 from panns_litert.cli.convert import convert_bundle, print_checks
 from panns_litert.cli.gpu import residency
 from panns_litert.cli.jsonlines import JsonLines
-from panns_litert.cli.options import add_audio_options, add_model_options, add_sense_options, open_tagger, sense_of
+from panns_litert.cli.options import (
+    STDIN,
+    add_audio_options,
+    add_model_options,
+    add_sense_options,
+    open_tagger,
+    sense_of,
+)
 from panns_litert.cli.output import AddCommand, note, one_line, print_json
 from panns_litert.cli.recordings import each_source, print_window, window_row, windows_of
-from panns_litert.errors import GpuDriverError
+from panns_litert.errors import GpuDriverError, PictureError
 from panns_litert.gpu import GpuReport, gpu_check
 from panns_litert.ontology import Ontology
+from panns_litert.page import write_page
 from panns_litert.tagger import Tagger, demo_clips, require_choice
+from panns_litert.timeline import timeline
 from panns_litert.windows import AGGREGATES, Aggregate, LongTagging, tag_long
 
 
@@ -33,6 +42,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--aggregate", choices=AGGREGATES, default="mean", help="over the windows (default mean)")
     sub.add_argument("--windows", action="store_true", help="the tags of every window, too")
     sub.add_argument("--embedding", action="store_true", help="with --json or --out: include the embedding")
+    sub.add_argument("--html", type=Path, metavar="FILE", help="a page of the recordings, too: player, timeline, tags")
     sub.add_argument("--out", type=Path, help="write JSON lines there as they come; an interrupted run goes on")
     add_sense_options(sub)
 
@@ -49,6 +59,8 @@ def run_tag(args: argparse.Namespace) -> int:
     """`tag`: recordings to tags. A bad one is reported and does not stop the rest."""
     tagger = open_tagger(args)
     require_choice(args.top, args.threshold)
+    if args.html is not None and (args.out is not None or STDIN in args.audio):
+        raise PictureError("--html: expected recordings in files, which the page can play, and no --out")
     sense = sense_of(args, tagger.labels)
     results: list[dict[str, Any]] = []
 
@@ -73,8 +85,14 @@ def run_tag(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         lines = stack.enter_context(JsonLines(args.out, settings)) if args.out is not None else None
         failed = each_source(args, one, lines.write if lines else results.append, lines.done if lines else set())
+    if args.html is not None:
+        heard = (result["source"] for result in results if "error" not in result)
+        options = {"hop": args.hop, "sense": sense}
+        write_page(args.html, (timeline(tagger, source, **options) for source in heard), top=args.top)
     if args.json:
-        print_json({"results": results})
+        print_json({"results": results} | ({"page": str(args.html)} if args.html else {}))
+    elif args.html is not None:
+        print(args.html)
     return 2 if failed else 0
 
 

@@ -1,0 +1,41 @@
+plugins {
+    alias(libs.plugins.android.application)
+}
+
+android {
+    namespace = "io.github.pannslitert.demo"
+    compileSdk = 36
+
+    defaultConfig {
+        applicationId = "io.github.pannslitert.demo"
+        minSdk = 26
+        targetSdk = 36
+        versionCode = 1
+        versionName = "1.0"
+    }
+
+    compileOptions {
+        sourceCompatibility = JavaVersion.VERSION_17
+        targetCompatibility = JavaVersion.VERSION_17
+    }
+
+    // The demo bundle is the repository's own; see copyDemoBundle.
+    sourceSets["main"].assets.directories += "build/assets"
+}
+
+dependencies {
+    implementation(project(":tagger"))
+    implementation(libs.litert)
+    implementation(libs.litert.gpu)
+}
+
+// A bundle and its self-test lie in one folder on the device.
+val copyDemoBundle by tasks.registering(Sync::class) {
+    from(rootDir.resolve("../assets/demo_bundle"))
+    from(rootDir.resolve("../assets/demo_selftest"))
+    into(layout.buildDirectory.dir("assets/bundles/demo"))
+}
+
+tasks.named("preBuild") {
+    dependsOn(copyDemoBundle)
+}

@@ -1,0 +1,72 @@
+package io.github.pannslitert.demo
+
+import com.google.ai.edge.litert.Accelerator
+import com.google.ai.edge.litert.CompiledModel
+import com.google.ai.edge.litert.Environment
+import com.google.ai.edge.litert.Model
+import com.google.ai.edge.litert.TensorBuffer
+import io.github.pannslitert.Bundle
+import io.github.pannslitert.Engine
+
+/** A bundle's model, compiled by LiteRT for one accelerator and no other. Belongs to the thread that opened it. */
+class LiteRtEngine private constructor(
+    override val backend: String,
+    override val fallback: String?,
+    private val model: CompiledModel,
+    private val inputs: Map<String, TensorBuffer>,
+    private val outputs: Map<String, TensorBuffer>,
+    private val owned: ArrayDeque<AutoCloseable>,
+) : Engine {
+    override fun run(input: FloatArray): Map<String, FloatArray> {
+        inputs.values.single().writeFloat(input)
+        model.run(inputs, outputs, SIGNATURE)
+        return outputs.mapValues { (_, buffer) -> buffer.readFloat() }
+    }
+
+    override fun close() = closeAll(owned)
+
+    companion object {
+        /** Of every model that panns_litert_convert.export wrote. */
+        private const val SIGNATURE = "tag"
+        private const val MOST_THREADS = 4
+
+        /** @throws com.google.ai.edge.litert.LiteRtException the GPU does not take the whole graph, or there is none */
+        fun gpu(bundle: Bundle): LiteRtEngine = open(bundle, "GPU", null, CompiledModel.Options(Accelerator.GPU))
+
+        /** @param fallback why this is not the GPU, if that was wanted */
+        fun cpu(bundle: Bundle, fallback: String?): LiteRtEngine {
+            val threads = Runtime.getRuntime().availableProcessors().coerceAtMost(MOST_THREADS)
+            val options = CompiledModel.Options(Accelerator.CPU)
+            options.cpuOptions = CompiledModel.CpuOptions(numThreads = threads)
+            return open(bundle, "CPU, $threads threads", fallback, options)
+        }
+
+        private fun open(
+            bundle: Bundle,
+            backend: String,
+            fallback: String?,
+            options: CompiledModel.Options,
+        ): LiteRtEngine {
+            // The latest comes first, so that buffers are closed before their model, and a failure leaves nothing open.
+            val owned = ArrayDeque<AutoCloseable>()
+            fun <T : AutoCloseable> own(made: T): T = made.also(owned::addFirst)
+            try {
+                val environment = own(Environment.create())
+                val file = own(Model.load(bundle.file("model").path))
+                val model = own(CompiledModel.create(file, options, environment))
+                val inputs = bundle.manifest.inputs.map { it.name }
+                    .associateWith { own(model.createInputBuffer(it, SIGNATURE)) }
+                val outputs = bundle.manifest.outputs.map { it.name }
+                    .associateWith { own(model.createOutputBuffer(it, SIGNATURE)) }
+                return LiteRtEngine(backend, fallback, model, inputs, outputs, owned)
+            } catch (error: Throwable) {
+                closeAll(owned)
+                throw error
+            }
+        }
+
+        private fun closeAll(owned: ArrayDeque<AutoCloseable>) {
+            while (owned.isNotEmpty()) owned.removeFirst().close()
+        }
+    }
+}

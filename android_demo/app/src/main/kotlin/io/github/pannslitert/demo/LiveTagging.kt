@@ -1,0 +1,84 @@
+package io.github.pannslitert.demo
+
+import io.github.pannslitert.EventDetector
+import io.github.pannslitert.Resampler
+import io.github.pannslitert.Tagger
+import io.github.pannslitert.Tagging
+import java.util.concurrent.atomic.AtomicInteger
+import kotlin.math.ceil
+
+/**
+ * The microphone to tags and events. Belongs to the model thread, [Listener] too; only the microphone has its own.
+ *
+ * @param modelMs what a window takes: one that takes long comes less often than every second
+ * @param post runs a task on the model thread, unless this was closed before its turn
+ */
+class LiveTagging(
+    private val tagger: Tagger,
+    modelMs: Double,
+    private val listener: Listener,
+    private val post: (LiveTagging, () -> Unit) -> Unit,
+) : AutoCloseable {
+    interface Listener {
+        /** More was heard: up to [seconds] of the stream, of which the last [silent] are all zero. */
+        fun onHeard(seconds: Double, silent: Double)
+
+        fun onTagging(tagging: Tagging, timeline: Timeline)
+
+        /** Nothing more comes; [reason] is a string resource. */
+        fun onFailure(reason: Int)
+    }
+
+    private val manifest = tagger.bundle.manifest
+    private val hop = minOf(maxOf(LEAST_HOP, ceil(modelMs * HEADROOM / 1000.0)), manifest.clipSeconds)
+    private val stream = tagger.stream(hop)
+    private val detector = EventDetector(manifest.classes, ON, OFF, minDuration = 0.0, maxGap = 0.0)
+    private var resampler: Resampler? = null
+    private var timeline = Timeline(labels = tagger.bundle.labels)
+    private var stepEnd = 0.0
+    private var heard = 0L
+    private var silent = 0L
+    private val waiting = AtomicInteger()
+    private val microphone = Microphone(
+        onSamples = { samples, rate ->
+            if (waiting.incrementAndGet() > MOST_WAITING) {
+                post(this) { listener.onFailure(R.string.too_slow) }
+            } else {
+                post(this) {
+                    waiting.decrementAndGet()
+                    hear(samples, rate)
+                }
+            }
+        },
+        onFailure = { reason -> post(this) { listener.onFailure(reason) } },
+    )
+
+    private fun hear(samples: FloatArray, rate: Int) {
+        silent = if (samples.all { it == 0f }) silent + samples.size else 0
+        heard += samples.size
+        timeline = timeline.at(heard.toDouble() / rate)
+        listener.onHeard(timeline.now, silent.toDouble() / rate)
+        val current = resampler ?: Resampler(rate, manifest.frontEnd.sampleRate).also { resampler = it }
+        for (tagging in stream.push(current.push(samples))) {
+            // As in the Python runtime: a window speaks for the hop around its centre, the first for all before it.
+            val (start, end) = stepEnd to tagging.startSeconds + (manifest.clipSeconds + hop) / 2
+            stepEnd = end
+            val scores = tagging.probs.withIndex().filter { it.value >= OFF }.associate { it.index to it.value }
+            timeline = timeline.plus(Timeline.Step(start, end, scores), detector.push(tagging.probs, start, end))
+            listener.onTagging(tagging, timeline)
+        }
+    }
+
+    /** Returns once the microphone is released. */
+    override fun close() = microphone.close()
+
+    private companion object {
+        const val LEAST_HOP = 1.0
+        const val HEADROOM = 1.5
+        const val MOST_WAITING = 100 // chunks, 10 s
+
+        // As the Python runtime's EventSettings.
+        const val ON = 0.3f
+        const val OFF = 0.2f
+    }
+}

@@ -1,0 +1,140 @@
+package io.github.pannslitert.demo
+
+import android.Manifest
+import android.app.Activity
+import android.content.ActivityNotFoundException
+import android.content.Intent
+import android.content.pm.PackageManager
+import android.os.Bundle
+import android.view.View
+import android.widget.AdapterView
+import android.widget.ArrayAdapter
+import android.widget.Button
+import android.widget.Spinner
+import android.widget.TextView
+import io.github.pannslitert.EngineChoice
+import io.github.pannslitert.Tagging
+import java.io.File
+
+/** The only screen: shows the session's state and passes on what is touched. */
+class MainActivity : Activity() {
+    private val session get() = (application as DemoApplication).session
+    private val chooser by lazy { findViewById<Spinner>(R.id.bundles) }
+    private val listen by lazy { findViewById<Button>(R.id.listen) }
+    private val pick by lazy { findViewById<Button>(R.id.pick) }
+    private var bundles = emptyList<File>()
+    private var listening = false
+
+    override fun onCreate(savedInstanceState: Bundle?) {
+        super.onCreate(savedInstanceState)
+        setContentView(R.layout.main)
+        listen.setOnClickListener { if (listening) session.stopListening() else listenIfAllowed() }
+        pick.setOnClickListener { pickFile() }
+        chooser.onItemSelectedListener = object : AdapterView.OnItemSelectedListener {
+            override fun onItemSelected(parent: AdapterView<*>?, view: View?, position: Int, id: Long) =
+                session.choose(bundles[position])
+
+            override fun onNothingSelected(parent: AdapterView<*>?) = Unit
+        }
+    }
+
+    override fun onStart() {
+        super.onStart()
+        session.onState = ::show
+        session.start()
+    }
+
+    override fun onStop() {
+        session.onState = null
+        // Android gives an app in the background silence; a rotation goes on listening.
+        if (!isChangingConfigurations) session.stopListening()
+        super.onStop()
+    }
+
+    override fun onDestroy() {
+        if (isFinishing) session.close()
+        super.onDestroy()
+    }
+
+    private fun listenIfAllowed() {
+        if (checkSelfPermission(Manifest.permission.RECORD_AUDIO) == PackageManager.PERMISSION_GRANTED) {
+            session.listen()
+        } else {
+            requestPermissions(arrayOf(Manifest.permission.RECORD_AUDIO), ASK_FOR_MICROPHONE)
+        }
+    }
+
+    override fun onRequestPermissionsResult(requestCode: Int, permissions: Array<String>, grantResults: IntArray) {
+        when (grantResults.firstOrNull()) { // none where the question was interrupted
+            PackageManager.PERMISSION_GRANTED -> session.listen()
+            PackageManager.PERMISSION_DENIED -> session.reject(getString(R.string.microphone_denied))
+        }
+    }
+
+    private fun pickFile() {
+        val intent = Intent(Intent.ACTION_OPEN_DOCUMENT).addCategory(Intent.CATEGORY_OPENABLE).setType("audio/*")
+        try {
+            startActivityForResult(intent, PICK_FILE)
+        } catch (_: ActivityNotFoundException) {
+            session.reject(getString(R.string.no_picker))
+        }
+    }
+
+    override fun onActivityResult(requestCode: Int, resultCode: Int, data: Intent?) {
+        data?.data?.let(session::tag)
+    }
+
+    private fun show(state: State) {
+        showBundles(state)
+        listening = state.listening
+        listen.setText(if (state.listening) R.string.stop else R.string.listen)
+        listen.isEnabled = state.ready
+        listen.keepScreenOn = state.listening
+        pick.isEnabled = state.ready
+        with(findViewById<TextView>(R.id.message)) {
+            text = state.message
+            setTextColor(if (state.isError) RED else BLACK)
+        }
+        showAttempt(findViewById(R.id.gpu), state.attempts.getOrNull(0))
+        showAttempt(findViewById(R.id.cpu), state.attempts.getOrNull(1))
+        findViewById<TextView>(R.id.timings).text = state.tagging?.let(::timings).orEmpty()
+        findViewById<BarsView>(R.id.bars).tags = state.tagging?.tags.orEmpty()
+        findViewById<TimelineView>(R.id.timeline).timeline = state.timeline
+    }
+
+    private fun showBundles(state: State) {
+        if (state.bundles != bundles) {
+            bundles = state.bundles
+            val names = bundles.map(File::getName)
+            chooser.adapter = ArrayAdapter(this, android.R.layout.simple_spinner_dropdown_item, names)
+        }
+        val index = bundles.indexOf(state.chosen)
+        if (index >= 0 && index != chooser.selectedItemPosition) chooser.setSelection(index)
+    }
+
+    private fun showAttempt(view: TextView, attempt: EngineChoice.Attempt?) {
+        val figures = attempt?.result?.run {
+            val pytorch = getString(R.string.figures, withPytorch.maxAbs, withPytorch.corr, withPytorch.top5)
+            val cpu = withOther?.let { getString(R.string.figures_cpu, it.maxAbs, it.corr) }
+            listOfNotNull(pytorch, cpu).joinToString("\n")
+        }
+        val verdict = attempt?.run {
+            if (passed) getString(R.string.passed, name) else getString(R.string.failed, name, why)
+        }
+        view.text = listOfNotNull(verdict, figures).joinToString("\n")
+        view.setTextColor(if (attempt?.passed == true) GREEN else RED)
+    }
+
+    private fun timings(tagging: Tagging): String {
+        val times = with(tagging) { getString(R.string.timings, backend, frontEndMs, modelMs, frontEndMs + modelMs) }
+        return tagging.fallback?.let { times + "\n" + getString(R.string.fallback, it) } ?: times
+    }
+
+    private companion object {
+        const val ASK_FOR_MICROPHONE = 1
+        const val PICK_FILE = 2
+        const val BLACK = 0xFF212121.toInt()
+        const val RED = 0xFFC62828.toInt()
+        const val GREEN = 0xFF2E7D32.toInt()
+    }
+}

@@ -1,0 +1,176 @@
+package io.github.pannslitert.demo
+
+import android.content.Context
+import android.net.Uri
+import android.os.Handler
+import android.os.Looper
+import io.github.pannslitert.Bundle
+import io.github.pannslitert.Engine
+import io.github.pannslitert.EngineChoice
+import io.github.pannslitert.SelfTest
+import io.github.pannslitert.Tagger
+import io.github.pannslitert.Tagging
+import java.io.File
+import java.io.IOException
+import java.util.concurrent.Executors
+
+/**
+ * The open bundle, its engine, and what is heard. Lives as long as the process, whatever becomes of the screen.
+ *
+ * Its functions are for the main thread. All of their work is done, and the model owned, by one other thread.
+ */
+class Session(private val context: Context) {
+    private class Opened(val bundle: Bundle, val engine: Engine, val modelMs: Double) {
+        val tagger = Tagger(bundle, engine, top = TOP)
+    }
+
+    private val main = Handler(Looper.getMainLooper())
+    private val model = Executors.newSingleThreadExecutor { Thread(it, "model") }
+
+    /** Called on the main thread with the newest state, and with every new one. */
+    var onState: ((State) -> Unit)? = null
+        set(value) {
+            field = value
+            value?.invoke(shown)
+        }
+    private var shown = State()
+
+    // From here on the model thread's own.
+    private var state = State()
+    private var opened: Opened? = null
+    private var live: LiveTagging? = null
+
+    /** Looks for bundles; opens one if none is open. */
+    fun start() = onModel {
+        val bundles = DeviceBundles(context).list()
+        val chosen = bundles.find { it == state.chosen } ?: bundles.firstOrNull()
+        show { copy(bundles = bundles, chosen = chosen) }
+        if (chosen == null) {
+            fail(context.getString(R.string.no_bundle))
+        } else if (opened?.bundle?.folder != chosen) {
+            open(chosen)
+        }
+    }
+
+    /** Opens a bundle in place of the one that is open. */
+    fun choose(folder: File) = onModel { if (folder != state.chosen) open(folder) }
+
+    fun listen() = onModel {
+        val ready = opened
+        if (ready != null && live == null) {
+            show { copy(message = "", isError = false, listening = true, tagging = null, timeline = Timeline()) }
+            live = LiveTagging(ready.tagger, ready.modelMs, listener) { sender, task ->
+                onModel { if (live === sender) task() }
+            }
+        }
+    }
+
+    fun stopListening() = onModel { stopLive() }
+
+    /** Tags the start of an audio file, one clip long. */
+    fun tag(file: Uri) = onModel {
+        val ready = opened
+        if (ready != null) {
+            stopLive()
+            val reading = context.getString(R.string.reading_file)
+            show { copy(message = reading, isError = false, tagging = null, timeline = Timeline()) }
+            val manifest = ready.bundle.manifest
+            val samples = decodeAudio(context, file, manifest.frontEnd.sampleRate, manifest.clipSamples)
+            val tagging = ready.tagger.tag(samples)
+            show { copy(message = context.getString(R.string.heard_of_file, tagging.seconds), tagging = tagging) }
+        }
+    }
+
+    /** Shows what the screen found wrong. */
+    fun reject(message: String) = onModel { fail(message) }
+
+    /** Releases the microphone, then the model; [start] opens it again. */
+    fun close() = onModel { closeModel() }
+
+    private fun open(folder: File) {
+        closeModel()
+        show { State(bundles = bundles, chosen = folder, message = context.getString(R.string.testing)) }
+        val bundle = Bundle.open(folder)
+        val selfTest = SelfTest.open(folder, bundle)
+        val choice = prove(bundle, selfTest)
+        show { copy(attempts = choice.attempts) }
+        val engine = choice.engine ?: throw IOException(context.getString(R.string.no_engine))
+        opened = Opened(bundle, engine, choice.result?.run { frontEndMs + modelMs } ?: 0.0)
+        show { copy(message = "", ready = true) }
+    }
+
+    private fun prove(bundle: Bundle, selfTest: SelfTest): EngineChoice {
+        // A driver that crashes takes the process with it. This file is then still there, and the CPU gets its turn.
+        val model = bundle.manifest.files.getValue(bundle.manifest.file("model"))
+        val attempt = File(context.noBackupFilesDir, "gpu-attempt-${model.sha256}")
+        val crashed = attempt.exists()
+        return EngineChoice.make(
+            bundle,
+            selfTest,
+            gpu = {
+                if (crashed) throw IOException(context.getString(R.string.gpu_crashed))
+                attempt.createNewFile()
+                LiteRtEngine.gpu(bundle)
+            },
+            cpu = { fallback -> LiteRtEngine.cpu(bundle, fallback) },
+        ).also { if (!crashed) attempt.delete() }
+    }
+
+    private fun closeModel() {
+        stopLive()
+        show { copy(ready = false, tagging = null) }
+        opened?.engine?.close()
+        opened = null
+    }
+
+    private fun stopLive() {
+        live?.close()
+        live = null
+        show { copy(listening = false) }
+    }
+
+    private val listener = object : LiveTagging.Listener {
+        override fun onHeard(seconds: Double, silent: Double) {
+            val clip = opened?.bundle?.manifest?.clipSeconds ?: return
+            val message = when {
+                silent >= LONG_SILENCE -> context.getString(R.string.microphone_silent)
+                state.tagging == null -> context.getString(R.string.listening, seconds, clip)
+                else -> ""
+            }
+            if (message != state.message) show { copy(message = message, isError = silent >= LONG_SILENCE) }
+        }
+
+        override fun onTagging(tagging: Tagging, timeline: Timeline) =
+            show { copy(tagging = tagging, timeline = timeline) }
+
+        override fun onFailure(reason: Int) {
+            stopLive()
+            fail(context.getString(reason))
+        }
+    }
+
+    private fun onModel(task: () -> Unit) = model.execute {
+        try {
+            task()
+        } catch (error: Exception) {
+            stopLive()
+            fail(error.message ?: error.javaClass.simpleName)
+        }
+    }
+
+    private fun fail(message: String) = show { copy(message = message, isError = true) }
+
+    private fun show(change: State.() -> State) {
+        val next = state.change()
+        state = next
+        main.post {
+            shown = next
+            onState?.invoke(next)
+        }
+    }
+
+    private companion object {
+        const val TOP = 5
+        const val LONG_SILENCE = 3.0
+    }
+}

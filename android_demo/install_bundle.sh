@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Copies a bundle and its self-test into the demo app on a phone; its debug build must be installed there.
+#
+#   ./install_bundle.sh BUNDLE [NAME]     NAME: what the app shows, the folder's name if not given
+#
+# With several phones: ANDROID_SERIAL=… ./install_bundle.sh BUNDLE
+set -euo pipefail
+
+app=io.github.pannslitert.demo
+
+fail() {
+    echo "error: $1" >&2
+    exit 2
+}
+
+[ $# -ge 1 ] && [ $# -le 2 ] || fail "expected install_bundle.sh BUNDLE [NAME]"
+bundle=$1
+[ -d "$bundle" ] || fail "$bundle is no folder; expected a bundle that \`panns-litert convert\` wrote"
+name=${2:-$(basename "$(realpath "$bundle")")}
+[[ $name =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || fail "name '$name'; expected letters, digits, dots, - and _ alone"
+[ -f "$bundle/manifest.json" ] || fail "$bundle has no manifest.json; expected a bundle that \`panns-litert convert\` wrote"
+[ -f "$bundle/selftest.json" ] && [ -f "$bundle/selftest.pcm" ] ||
+    fail "$bundle has no self-test, without which the app shows no tags; make it: python -m panns_litert_convert.selftest $bundle"
+
+command -v adb >/dev/null || fail "no adb; it comes with the Android SDK's platform-tools"
+if [ -z "${ANDROID_SERIAL:-}" ]; then
+    phones=$(adb devices | awk 'NR > 1 && $2 == "device" { print $1 }')
+    case $(grep -c . <<<"$phones" || true) in
+        0) fail "adb sees no phone; connect one, allow USB debugging, and confirm on its screen" ;;
+        1) ANDROID_SERIAL=$phones ;;
+        *) fail "adb sees several phones; choose one: ANDROID_SERIAL=$(head -n 1 <<<"$phones") $0 $bundle" ;;
+    esac
+fi
+export ANDROID_SERIAL
+
+on_phone() { adb shell "$1" </dev/null; }
+in_app() { on_phone "run-as $app sh -c '$1'"; }
+
+in_app true || fail "$app is not on $ANDROID_SERIAL as a debug build; run it from Android Studio first"
+
+everybodys=/data/local/tmp
+staging=$everybodys/panns-litert-$name
+on_phone "rm -rf $staging"
+trap 'on_phone "rm -rf $staging" || true' EXIT
+adb push "$bundle" "$staging"
+on_phone "chmod -R a+rX $staging"
+# In place all at once, and not under a running app: it must find neither half a bundle nor an old one.
+on_phone "am force-stop $app"
+in_app "mkdir -p files/bundles && rm -rf files/$name.part && cp -r $staging files/$name.part"
+in_app "rm -rf files/bundles/$name && mv files/$name.part files/bundles/$name"
+echo "$bundle is on $ANDROID_SERIAL as '$name'; open the app and choose it there"

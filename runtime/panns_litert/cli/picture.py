@@ -1,0 +1,103 @@
+"""The commands that show: plot, page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from panns_litert.audio import AudioBlocks
+from panns_litert.cli.events import add_event_options, settings_of
+from panns_litert.cli.options import STDIN, add_model_options, add_sense_options, open_tagger, sense_of, sources
+from panns_litert.cli.output import AddCommand, one_line, print_json
+from panns_litert.cli.recordings import bar
+from panns_litert.errors import AudioError, PictureError
+from panns_litert.page import write_page
+from panns_litert.tagger import Tagger, require_choice
+from panns_litert.timeline import Timeline, timeline
+
+
+def add_commands(command: AddCommand) -> None:
+    """Adds plot and page."""
+    sub = command("plot", run_plot, "Draw a recording: log-mel, the top classes over time, events.")
+    sub.add_argument("audio", help="a file that libsndfile reads")
+    sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .png or .svg file")
+    _add_options(sub)
+
+    sub = command("page", run_page, "Write one HTML page of recordings: player, timeline, tags, events.")
+    sub.add_argument("audio", nargs="+", help="files that libsndfile reads, folders")
+    sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="an .html file")
+    _add_options(sub)
+
+
+def _add_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--top", type=int, default=8, help="how many classes (default 8)")
+    add_model_options(sub)
+    add_event_options(sub)
+    add_sense_options(sub)
+
+
+def run_plot(args: argparse.Namespace) -> int:
+    """`plot`: a recording to a picture."""
+    from panns_litert.plot import picture_format, plot  # only here: it takes matplotlib
+
+    picture_format(args.out)  # before an hour of audio is heard
+    if not args.out.absolute().parent.is_dir():
+        raise PictureError(f"{args.out}: no folder {args.out.parent}; expected one that is there")
+    require_choice(args.top, 0.0)
+    found = _heard(args, open_tagger(args), args.audio)
+    plot(found, args.out, top=args.top)
+    if args.json:
+        return print_json({"picture": str(args.out)} | _row(found, args.top))
+    print(args.out)
+    return 0
+
+
+def run_page(args: argparse.Namespace) -> int:
+    """`page`: recordings to a page. A bad one is reported and does not stop the rest."""
+    if STDIN in args.audio:
+        raise AudioError("- for standard input: expected files, which the page can play")
+    require_choice(args.top, 0.0)
+    tagger = open_tagger(args)
+    results: list[dict[str, Any]] = []
+
+    def heard() -> Iterator[Timeline]:
+        for source in sources(args):
+            try:
+                found = _heard(args, tagger, source)
+            except AudioError as error:
+                print(f"panns-litert: {one_line(error)}", file=sys.stderr)
+                results.append({"source": source, "error": one_line(error)})
+            else:
+                results.append(_row(found, args.top))
+                yield found
+
+    write_page(args.out, heard(), top=args.top)
+    if args.json:
+        print_json({"page": str(args.out), "results": results})
+    else:
+        print(args.out)
+    return 2 if any("error" in result for result in results) else 0
+
+
+def _heard(args: argparse.Namespace, tagger: Tagger, source: str) -> Timeline:
+    with AudioBlocks(source, sample_rate=tagger.bundle.manifest.front_end.sample_rate) as blocks:
+        seconds = blocks.seconds
+    with bar(args, source, seconds) as show:
+        return timeline(
+            tagger,
+            source,
+            hop=args.hop,
+            settings=settings_of(args),
+            sense=sense_of(args, tagger.labels),
+            progress=show,
+        )
+
+
+def _row(found: Timeline, top: int) -> dict[str, Any]:
+    """A timeline as JSON types, in brief."""
+    tags = [{"label": found.labels[i], "index": i, "highest": float(found.scores[:, i].max())} for i in found.top(top)]
+    counts = {"seconds": found.seconds, "events": len(found.events)}
+    return {"source": found.source, "model": found.model, **counts, "tags": tags}

@@ -1,0 +1,262 @@
+"""Embeddings: what a network makes of each window of a recording, to keep and to compare."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panns_litert.errors import AudioError, EmbeddingError, MissingDependencyError
+from panns_litert.tagger import Tagger
+from panns_litert.windows import StreamTagger, audio_chunks
+
+FORMATS = ("npz", "parquet", "npy")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Embeddings:
+    """The embeddings of one recording. Checked on construction.
+
+    Attributes:
+        source: the file, or "array".
+        model: name of the model.
+        model_sha256: of the bundle's .tflite: embeddings of different files cannot be compared.
+        window, hop: length of a window and distance from one to the next, seconds.
+        starts, ends: (n,) float64, seconds; n ≥ 1.
+        vectors: (n, dim) float32, finite.
+
+    Raises:
+        EmbeddingError: the parts do not fit together.
+    """
+
+    source: str
+    model: str
+    model_sha256: str
+    window: float
+    hop: float
+    starts: NDArray[np.float64]
+    ends: NDArray[np.float64]
+    vectors: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        for name in ("source", "model", "model_sha256"):
+            if not isinstance(getattr(self, name), str):
+                raise EmbeddingError(f"{name} = {getattr(self, name)!r}; expected text")
+        for name in ("window", "hop"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0.0 < value < float("inf"):
+                raise EmbeddingError(f"{name} = {value!r}; expected seconds > 0")
+        n = len(self.starts)
+        if (
+            n == 0
+            or self.vectors.ndim != 2
+            or self.vectors.shape[1] == 0
+            or not (self.starts.shape == self.ends.shape == (n,) and len(self.vectors) == n)
+        ):
+            raise EmbeddingError(
+                f"starts {self.starts.shape}, ends {self.ends.shape}, vectors {self.vectors.shape}; "
+                "expected (n,), (n,), (n, dim) of at least one window"
+            )
+        if self.vectors.dtype != np.float32 or not np.isfinite(self.vectors).all():
+            raise EmbeddingError(f"vectors of {self.vectors.dtype}, or not finite; expected finite float32")
+        if not (np.isfinite(self.ends).all() and (self.starts >= 0).all() and (self.ends > self.starts).all()):
+            raise EmbeddingError("windows without a length; expected 0 ≤ start < end, seconds")
+
+    @property
+    def clip(self) -> NDArray[np.float32]:
+        """(dim,) float32: the mean over the windows, each with the weight of its length."""
+        return np.average(self.vectors, axis=0, weights=self.ends - self.starts).astype(np.float32)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes a file at once, whole or not at all; its suffix says what it is.
+
+        .npz holds everything; .parquet (needs the extra `parquet`) has a row per window with the columns source,
+        start, end and vector; .npy holds the vectors alone.
+
+        Raises:
+            EmbeddingError: another suffix.
+            MissingDependencyError: pyarrow is not installed.
+        """
+        path = Path(path)
+        kind = _kind_of(path)
+        parquet = _parquet() if kind == "parquet" else None
+        with _replacing(path) as temporary:
+            if parquet is not None:
+                parquet.write_table(self._table(), temporary)
+            else:
+                with temporary.open("wb") as file:
+                    if kind == "npy":
+                        np.save(file, self.vectors)
+                    else:
+                        np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+        return path
+
+    def _table(self) -> Any:
+        import pyarrow
+
+        rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(self.vectors.ravel()), self.vectors.shape[1])
+        columns = {"source": [self.source] * len(rows), "start": self.starts, "end": self.ends, "vector": rows}
+        about = {name: str(getattr(self, name)) for name in ("model", "model_sha256", "window", "hop")}
+        return pyarrow.table(columns).replace_schema_metadata(about)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Embeddings:
+        """Reads what `save` wrote as .npz or .parquet.
+
+        Raises:
+            EmbeddingError: the file cannot be read or is not such a file; the message names it.
+            MissingDependencyError: pyarrow is not installed.
+        """
+        path = Path(path)
+        kind = _kind_of(path)
+        if kind == "npy":
+            raise EmbeddingError(f"{path}: .npy has no times and no model; expected .npz or .parquet")
+        try:
+            return cls._of_parquet(path) if kind == "parquet" else cls._of_npz(path)
+        except EmbeddingError as error:
+            raise EmbeddingError(f"{path}: {error}") from error
+        # zipfile and pyarrow say in many ways that bytes are not theirs; pyarrow's errors are ValueErrors.
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise EmbeddingError(f"{path}: {error}; expected a file that Embeddings.save wrote") from error
+
+    @classmethod
+    def _of_npz(cls, path: Path) -> Embeddings:
+        with np.load(path) as file:
+            data = {field.name: file[field.name] for field in fields(cls)}
+        return cls(**{name: value.item() if value.ndim == 0 else value for name, value in data.items()})
+
+    @classmethod
+    def _of_parquet(cls, path: Path) -> Embeddings:
+        table = _parquet().read_table(path)
+        about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        sources = set(table["source"].to_pylist())
+        if len(sources) != 1:
+            raise EmbeddingError(f"{len(sources)} sources; expected the windows of one recording")
+        return cls(
+            source=sources.pop(),
+            model=about["model"],
+            model_sha256=about["model_sha256"],
+            window=float(about["window"]),
+            hop=float(about["hop"]),
+            starts=table["start"].to_numpy(),
+            ends=table["end"].to_numpy(),
+            vectors=np.array(table["vector"].to_pylist(), np.float32),
+        )
+
+
+def embed(
+    tagger: Tagger,
+    audio: str | os.PathLike[str] | NDArray[np.floating],
+    *,
+    sample_rate: int | None = None,
+    hop: float | None = None,
+) -> Embeddings:
+    """The embeddings of a recording of any length.
+
+    Args:
+        tagger: the model.
+        audio: a file that libsndfile reads, or float samples (samples,) or (samples, channels) within [-1, 1].
+        sample_rate: of an array, Hz; not used for a file.
+        hop: seconds from one window to the next; a window's length, without overlap, if not given.
+
+    Raises:
+        AudioError: the audio cannot be used.
+        WindowError: the hop is out of range.
+
+    >>> from panns_litert.tagger import demo_clips
+    >>> embed(Tagger(), demo_clips()[0]).vectors.shape
+    (1, 96)
+    """
+    manifest = tagger.bundle.manifest
+    stream = StreamTagger(tagger, hop=manifest.clip_seconds if hop is None else hop)
+    heard = list(stream.of(audio_chunks(audio, sample_rate, manifest.front_end.sample_rate)))
+    source = os.fspath(audio) if isinstance(audio, (str, os.PathLike)) else "array"
+    if not heard:
+        raise AudioError(f"{source}: no samples; expected at least one")
+    return Embeddings(
+        source=source,
+        model=manifest.model,
+        model_sha256=model_sha256(tagger),
+        window=stream.window,
+        hop=stream.hop,
+        starts=np.array([window.start for window in heard]),
+        ends=np.array([window.end for window in heard]),
+        vectors=np.stack([window.embedding for window in heard]),
+    )
+
+
+def similar(a: Embeddings, b: Embeddings) -> float:
+    """How alike two recordings sound to the model, 0 … 1: the cosine of their clip embeddings.
+
+    The embeddings of PANNs are outputs of a ReLU, so that no cosine is below 0; of other networks, such as
+    EfficientAT and AST, what is below 0 counts as 0. An embedding of zeros is like nothing, itself included.
+
+    Raises:
+        EmbeddingError: they are of different models.
+    """
+    require_same_model(a, b.model, b.model_sha256, b.vectors.shape[1])
+    return float(np.clip(unit(a.clip) @ unit(b.clip), 0.0, 1.0))
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors (…, dim) at length 1; zeros stay zeros."""
+    wide = vectors.astype(np.float64)
+    length = np.linalg.norm(wide, axis=-1, keepdims=True)
+    result: NDArray[np.float32] = np.divide(wide, length, out=np.zeros_like(wide), where=length > 0).astype(np.float32)
+    return result
+
+
+def model_sha256(tagger: Tagger) -> str:
+    """SHA-256 of the .tflite that a tagger runs, as its manifest has it."""
+    manifest = tagger.bundle.manifest
+    return manifest.files[manifest.file("model")].sha256
+
+
+def require_same_model(a: Embeddings, model: str, sha256: str, dim: int) -> None:
+    """Raises unless the embeddings are of that very file.
+
+    Raises:
+        EmbeddingError: saying which two models they are of.
+    """
+    if (a.model_sha256, a.vectors.shape[1]) != (sha256, dim):
+        raise EmbeddingError(
+            f"embeddings of {a.model} ({a.model_sha256[:12]}, {a.vectors.shape[1]} numbers) and of "
+            f"{model} ({sha256[:12]}, {dim} numbers); expected the same bundle for both"
+        )
+
+
+def _kind_of(path: Path) -> str:
+    kind = path.suffix.removeprefix(".")
+    if kind not in FORMATS:
+        raise EmbeddingError(f"{path}: suffix {path.suffix!r}; expected one of {', '.join('.' + f for f in FORMATS)}")
+    return kind
+
+
+def _parquet() -> Any:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingDependencyError("Parquet needs pyarrow; pip install 'panns-litert[parquet]'") from error
+    return parquet
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file beside it that takes its place if all goes well."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp made it private
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

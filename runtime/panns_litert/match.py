@@ -1,0 +1,248 @@
+"""Match: where parts of one recording are heard again in another: the same recording, not the same kind of sound.
+
+A patch of the query's log-mel, some seconds long, is correlated with the reference at every frame, at several speeds.
+Patches that are found one after another at the same offset make a match. No model takes part: the windows of a tagger
+are far longer than the offsets that are asked for, and its embeddings were trained to be alike for all barking dogs.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.fft
+import soxr
+from numpy.typing import NDArray
+
+from panns_litert.errors import MatchError
+from panns_litert.frontend import PANNS_16K, FrontEndSpec, StreamingLogMel
+from panns_litert.windows import audio_chunks
+
+MATCH_SPEC: FrontEndSpec = replace(
+    PANNS_16K, n_fft=2048, win_length=2048, hop_length=320, n_mels=40, fmin=100.0, fmax=7000.0
+)
+"""The log-mel that is correlated: frames of 128 ms, one every 20 ms."""
+
+_RATE = MATCH_SPEC.sample_rate
+_FPS = _RATE / MATCH_SPEC.hop_length
+_MOST_PATCH_SECONDS = 3.0  # at a speed that is off by half a step, a longer patch is smeared over its ends
+_SPEED_STEP = 0.02
+_MOST_SPEED_CHANGE = 0.2
+_LEAST_SECONDS = 1.0
+_LEAST_THRESHOLD = 0.3  # below that, anything is found anywhere
+_DRIFT = 2  # frames from one patch to the next
+_LEAST_CHANGE = 1e-3  # share of a patch's energy: in less, nothing happens, and rounding would be correlated
+_BLOCK = 4096  # frames of the reference that are transformed at once
+_PATCHES = 32  # that are transformed at once: 40 MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A stretch of the query that is heard again in the reference.
+
+    Attributes:
+        query_start, query_end: seconds.
+        reference_start, reference_end: where that is heard, seconds.
+        score: mean correlation of the patches, `threshold` … 1.
+        speed: how much faster the reference plays it, ± 0.01.
+    """
+
+    query_start: float
+    query_end: float
+    reference_start: float
+    reference_end: float
+    score: float
+    speed: float
+
+
+def match(
+    query: str | os.PathLike[str] | NDArray[np.floating],
+    reference: str | os.PathLike[str] | NDArray[np.floating],
+    *,
+    sample_rate: int | None = None,
+    threshold: float = 0.6,
+    min_seconds: float = 2.0,
+    speed_change: float = 0.06,
+) -> tuple[Match, ...]:
+    """Where parts of `query` are heard again in `reference`, in order of the reference.
+
+    Of matches that share most of their time in both recordings, as with sounds that repeat, only the best is given.
+    The time and the memory of the query's part grow with its length times the reference's.
+
+    Args:
+        query, reference: files that libsndfile reads, or float samples (samples,) or (samples, channels).
+        sample_rate: of arrays, Hz; not used for files.
+        threshold: least correlation of a patch, 0.3 … 1; sounds that have nothing in common reach 0.2 to 0.5.
+        min_seconds: least length of a match in the query, ≥ 1; a patch is as long, but at most 3 s. Patches overlap
+            by three quarters: of a longer query, what is heard again must last 1.25 patches to hold a whole one.
+        speed_change: by how much the reference may be faster or slower, 0 … 0.2; the time grows with it.
+
+    Raises:
+        AudioError: a recording cannot be used.
+        MatchError: a recording is shorter than the least length, or a setting is out of range.
+
+    >>> noise = np.random.default_rng(0).uniform(-0.1, 0.1, 16000 * 10)
+    >>> [(m.reference_start, m.reference_end) for m in match(noise[64000:112000], noise, sample_rate=16000)]
+    [(4.0, 7.0)]
+    """
+    _require(threshold, "threshold", _LEAST_THRESHOLD, 1.0)
+    _require(min_seconds, "min_seconds", _LEAST_SECONDS, math.inf)
+    _require(speed_change, "speed_change", 0.0, _MOST_SPEED_CHANGE)
+    waveform = np.concatenate([np.empty(0, np.float32), *audio_chunks(query, sample_rate, _RATE)])
+    heard = _features(audio_chunks(reference, sample_rate, _RATE))
+    steps = math.ceil(speed_change / _SPEED_STEP - 1e-9)
+    fastest = 1 + steps * _SPEED_STEP
+    for name, seconds in (("query", len(waveform) / _RATE), ("reference", len(heard) / _FPS * fastest)):
+        if seconds < min_seconds - 1e-9:
+            raise MatchError(f"the {name} is {seconds:.2f} s long; expected at least min_seconds = {min_seconds:g}")
+    runs: list[Match] = []
+    for step in range(-steps, steps + 1):
+        speed = 1 + step * _SPEED_STEP
+        runs += _Runs(waveform, speed, min(min_seconds, _MOST_PATCH_SECONDS)).find(heard, threshold)
+    long_enough = [run for run in runs if run.query_end - run.query_start >= min_seconds - 1e-9]
+    found: list[Match] = []
+    for run in sorted(long_enough, key=lambda r: (-r.score * (r.query_end - r.query_start), abs(r.speed - 1))):
+        if not any(_same(run, other) for other in found):
+            found.append(run)
+    return tuple(sorted(found, key=lambda m: (m.reference_start, m.query_start)))
+
+
+class _Runs:
+    """The query at one speed, in patches, and where they are found one after another."""
+
+    def __init__(self, waveform: NDArray[np.float32], speed: float, patch_seconds: float) -> None:
+        played = waveform if speed == 1 else soxr.resample(waveform, _RATE * speed, _RATE, quality="HQ")
+        features = _features(iter((played,)))
+        self._speed, self._seconds = speed, len(waveform) / _RATE
+        self._length = min(int(patch_seconds / speed * _FPS), len(features))
+        last = len(features) - self._length
+        self._starts = sorted({*range(0, last, max(1, self._length // 4)), last})  # the last one ends with the query
+        self._features = features
+
+    def find(self, heard: NDArray[np.float32], threshold: float) -> list[Match]:
+        """The runs in the reference's features (frames, mels)."""
+        runs: list[list[tuple[int, int, float]]] = []  # each of (start in the query, start in the reference, score)
+        open_runs: list[list[tuple[int, int, float]]] = []
+        for start, peaks in self._peaks(heard, threshold):
+            open_runs = [run for run in open_runs if start - run[-1][0] <= self._length]  # they touch
+            for at, score in peaks:
+                near = [
+                    run
+                    for run in open_runs
+                    if run[-1][0] < start and abs((at - start) - (run[-1][1] - run[-1][0])) <= _DRIFT
+                ]
+                if near:
+                    max(near, key=len).append((start, at, score))
+                else:
+                    open_runs.append([(start, at, score)])
+                    runs.append(open_runs[-1])
+        return [self._match(run) for run in runs]
+
+    def _match(self, run: list[tuple[int, int, float]]) -> Match:
+        def in_query(frame: int) -> float:
+            return min(frame / _FPS * self._speed, self._seconds)
+
+        (first, first_at, _), (last, last_at, _) = run[0], run[-1]
+        return Match(
+            query_start=in_query(first),
+            query_end=self._seconds if last == self._starts[-1] else in_query(last + self._length),
+            reference_start=first_at / _FPS,
+            reference_end=(last_at + self._length) / _FPS,
+            score=float(np.clip(np.mean([score for _, _, score in run]), 0.0, 1.0)),
+            speed=self._speed,
+        )
+
+    def _peaks(self, heard: NDArray[np.float32], threshold: float) -> Iterator[tuple[int, list[tuple[int, float]]]]:
+        """For each patch, in order, where it is found, and how well."""
+        length = self._length
+        if len(heard) < length:
+            return
+        size = scipy.fft.next_fast_len(min(_BLOCK, len(heard)), real=True)
+        size = max(size, scipy.fft.next_fast_len(2 * length, real=True))
+        for first in range(0, len(self._starts), _PATCHES):
+            starts = self._starts[first : first + _PATCHES]
+            patches = np.stack([self._features[start : start + length] for start in starts])  # (patches, frames, mels)
+            total = (patches.astype(np.float64) ** 2).sum((1, 2))
+            patches = patches - patches.mean(1, keepdims=True)
+            energy = (patches.astype(np.float64) ** 2).sum((1, 2))
+            alive = energy > _LEAST_CHANGE * total
+            transformed = np.conj(scipy.fft.rfft(patches, size, axis=1))
+            peaks: list[list[tuple[int, float]]] = [[] for _ in starts]
+            for begin in range(0, len(heard) - length + 1, size - length + 1):
+                block = heard[begin : begin + size]
+                places = len(block) - length + 1
+                spectrum = scipy.fft.rfft(block, size, axis=0)
+                product = np.einsum("pfm,fm->pf", transformed, spectrum)
+                correlation = scipy.fft.irfft(product, size, axis=1)[:, :places]
+                there, changing = _energies(block, length)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    scores = correlation / np.sqrt(energy[:, None] * there)
+                scores[:, ~changing] = 0.0
+                scores[~alive] = 0.0
+                around = np.pad(scores, ((0, 0), (1, 1)))
+                tops = (scores >= threshold) & (scores >= around[:, :-2]) & (scores >= around[:, 2:])
+                for patch, at in zip(*np.nonzero(tops), strict=True):
+                    peaks[patch].append((begin + int(at), float(scores[patch, at])))
+            yield from zip(starts, peaks, strict=True)
+
+
+def _features(chunks: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """(frames, mels): the fourth root of the power, less the frame's mean.
+
+    A root is a gain's factor, which correlation does not see, and leaves to faint bands and to silence less than a
+    logarithm does; less the mean, a loud moment of one sound is not a loud moment of any other.
+    """
+    stream = StreamingLogMel(MATCH_SPEC)
+    least = MATCH_SPEC.least_samples
+    parts: list[NDArray[np.float32]] = []
+    samples = 0
+    for chunk in chunks:
+        samples += len(chunk)
+        parts.append(_roots(stream.push(chunk)))
+    if samples < least:
+        return np.empty((0, MATCH_SPEC.n_mels), np.float32)
+    features = np.concatenate((*parts, _roots(stream.finish())))[: samples // MATCH_SPEC.hop_length]
+    # Frames that reach beyond an end hear a click where the front end mirrors the samples.
+    half = MATCH_SPEC.n_fft // 2
+    first, last = -(-half // MATCH_SPEC.hop_length), (samples - half) // MATCH_SPEC.hop_length
+    if first < last < len(features):
+        features[:first] = features[first]
+        features[last + 1 :] = features[last]
+    return features
+
+
+def _roots(decibels: NDArray[np.float32]) -> NDArray[np.float32]:
+    roots: NDArray[np.float32] = np.power(np.float32(10), decibels / np.float32(40))
+    roots -= roots.mean(1, keepdims=True)
+    return roots
+
+
+def _energies(block: NDArray[np.float32], length: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(places,): what is left of the energy of every stretch without its bands' means, and whether that is enough."""
+    wide = block.astype(np.float64)
+    sums = np.cumsum(np.pad(wide, ((1, 0), (0, 0))), axis=0)
+    squares = np.cumsum(np.pad((wide**2).sum(1), (1, 0)))
+    total = squares[length:] - squares[:-length]
+    left = total - ((sums[length:] - sums[:-length]) ** 2).sum(1) / length
+    return left, (left > _LEAST_CHANGE * total) & (left > 0)
+
+
+def _same(a: Match, b: Match) -> bool:
+    """Whether two matches share more than half of the shorter one, in the query and in the reference."""
+
+    def share(start: float, end: float, other_start: float, other_end: float) -> bool:
+        common = min(end, other_end) - max(start, other_start)
+        return common > 0.5 * min(end - start, other_end - other_start)
+
+    return share(a.query_start, a.query_end, b.query_start, b.query_end) and share(
+        a.reference_start, a.reference_end, b.reference_start, b.reference_end
+    )
+
+
+def _require(value: object, name: str, least: float, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not least <= value <= most:
+        upper = f"… {most:g}" if math.isfinite(most) else "or more"
+        raise MatchError(f"{name} = {value!r}; expected a number, {least:g} {upper}")

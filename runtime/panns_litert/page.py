@@ -1,0 +1,323 @@
+"""Page: what was heard in one or several recordings, as one HTML file with a player.
+
+The file needs nothing else: no request leaves it but for a recording too large to be embedded, which it links to.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import itertools
+import os
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from panns_litert.atomic import replacing
+from panns_litert.audio import AudioBlocks
+from panns_litert.errors import AudioError, PictureError
+from panns_litert.timeaxis import clock, ticks
+from panns_litert.timeline import Timeline
+
+# Of one recording's file, and of all together; what does not fit is linked to. A browser keeps a whole page in memory.
+EMBEDDED_BYTES = 8_000_000
+PAGE_BYTES = 64_000_000
+
+# What every browser plays, by libsndfile's format and subtype.
+_PLAYABLE = {
+    ("WAV", "PCM_U8"): "audio/wav",
+    ("WAV", "PCM_16"): "audio/wav",
+    ("FLAC", "PCM_S8"): "audio/flac",
+    ("FLAC", "PCM_16"): "audio/flac",
+    ("FLAC", "PCM_24"): "audio/flac",
+    ("OGG", "VORBIS"): "audio/ogg",
+    ("MP3", "MPEG_LAYER_III"): "audio/mpeg",
+}
+_FLAC_HZ = 655350  # the highest rate of a FLAC
+# Of a score that is drawn: shades that an eye tells apart, and stretches of one shade are one rectangle.
+_SHADES = 20
+
+
+def write_page(path: str | os.PathLike[str], timelines: Iterable[Timeline], *, top: int = 8) -> None:
+    """Writes a page with a player, a timeline that follows it, the tags and the events of every recording.
+
+    Small recordings are embedded, as they are or as mono FLAC; to large ones the page links, relative to its folder.
+
+    Args:
+        path: the file; it is written whole or not at all.
+        timelines: of the recordings, taken one by one.
+        top: how many classes each timeline shows, ≥ 1.
+
+    Raises:
+        PictureError: no recording, or a file that is not .html: more likely a slip than a page.
+        AudioError: a recording is no longer there, or `top` is out of range.
+        ResultsError: the page cannot be written.
+
+    >>> from panns_litert import Tagger, demo_clips
+    >>> from panns_litert.timeline import timeline
+    >>> tagger = Tagger()
+    >>> write_page("heard.html", (timeline(tagger, clip) for clip in demo_clips()))
+    """
+    if Path(path).suffix.lower() not in (".html", ".htm"):
+        raise PictureError(f"{os.fspath(path)}: suffix {Path(path).suffix!r}; expected .html")
+    left, count = PAGE_BYTES, 0
+    with replacing(path) as file:
+        file.write(_HEAD.encode())
+        for count, timeline in enumerate(timelines, 1):
+            audio = _embedded(timeline.source, min(left, EMBEDDED_BYTES))
+            left -= 3 * len(audio) // 4 if audio else 0
+            address = audio or _link(timeline.source, Path(path).absolute().parent)
+            file.write(_recording(timeline, address, count, timeline.top(top)).encode())
+        if not count:
+            raise PictureError(f"{os.fspath(path)}: no recording to show; expected at least one")
+        file.write(_TAIL.encode())
+
+
+def _embedded(source: str, most: int) -> str | None:
+    """The recording as a data: address, or None if it has more bytes than that."""
+    try:
+        info = soundfile.info(source)
+        kind = _PLAYABLE.get((info.format, info.subtype))
+        if kind and os.path.getsize(source) <= most:
+            data = Path(source).read_bytes()
+        else:
+            kind, data = "audio/flac", _flac(source, most)
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        raise AudioError(f"{source}: heard, but no longer readable ({error}); expected it to stay") from error
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}" if data else None
+
+
+def _flac(source: str, most: int) -> bytes:
+    """The recording as 16-bit mono FLAC; nothing if that has more bytes."""
+    rate = soundfile.info(source).samplerate
+    if rate > _FLAC_HZ:
+        return b""
+    out = io.BytesIO()
+    with (
+        AudioBlocks(source, sample_rate=rate) as blocks,
+        soundfile.SoundFile(out, "w", rate, 1, "PCM_16", format="FLAC") as flac,
+    ):
+        for block in blocks:
+            flac.write(np.clip(block, -1.0, 1.0))
+            if out.getbuffer().nbytes > most:
+                return b""
+    return out.getvalue() if out.getbuffer().nbytes <= most else b""
+
+
+def _link(source: str, folder: Path) -> str:
+    """The recording's address relative to the page."""
+    try:
+        relative = os.path.relpath(source, folder)
+    except ValueError:  # on another drive
+        return Path(source).absolute().as_uri()
+    return quote(os.fsencode(relative.replace(os.sep, "/")))  # quotes a colon, too: this is no scheme
+
+
+def _recording(timeline: Timeline, address: str, number: int, classes: list[int]) -> str:
+    """One recording's part of the page."""
+    name, seconds = escape(timeline.name), timeline.seconds
+    at = ticks(seconds, most=8)
+    tenths = at[1:2] < [1]
+    axis = "".join(f'<span style="left:{100 * t / seconds:.3f}%">{clock(t, tenths=tenths)}</span>' for t in at)
+    labels = "".join(f'<li title="{label}">{label}</li>' for label in (escape(timeline.labels[i]) for i in classes))
+    return f"""
+<article aria-labelledby="name{number}">
+<h2 id="name{number}">{name}</h2>
+<p>{clock(seconds, tenths=True)} · {escape(timeline.model)}</p>
+<audio controls preload="metadata" aria-label="{name}" src="{escape(address)}"></audio>
+<div class="chart">
+<ol class="labels" aria-hidden="true">{labels}</ol>
+<div class="timeline" role="slider" tabindex="0" aria-label="Position in {name}" aria-valuemin="0"
+ aria-valuemax="{seconds:.3f}" aria-valuenow="0" aria-valuetext="{clock(0)}" style="--rows:{len(classes)}">
+{_rows(timeline, classes)}
+<div class="cursor"></div>
+</div>
+<div class="axis" aria-hidden="true">{axis}</div>
+</div>
+<div class="tables">
+{_tags_table(timeline, classes)}
+{_events_table(timeline)}
+</div>
+</article>
+"""
+
+
+def _rows(timeline: Timeline, classes: list[int]) -> str:
+    """Scores as shades and events as lines, a row per class, in an SVG whose units are seconds and rows."""
+    marks = []
+    for row, index in enumerate(classes):
+        for start, end, shade in _stretches(timeline.times, timeline.scores[:, index]):
+            box = f'x="{start:.3f}" y="{row + 0.05:.2f}" width="{end - start:.3f}" height="0.9"'
+            marks.append(f'<rect {box} fill-opacity="{shade:.2f}"/>')
+        for event in timeline.events:
+            if event.label == timeline.labels[index]:
+                box = f'x="{event.start:.3f}" y="{row + 0.8:.2f}" width="{event.end - event.start:.3f}" height="0.15"'
+                marks.append(f'<rect class="event" {box}/>')
+    view = f'viewBox="0 0 {timeline.seconds:.3f} {len(classes)}" preserveAspectRatio="none"'
+    return f'<svg {view} aria-hidden="true">{"".join(marks)}</svg>'
+
+
+def _stretches(times: NDArray[np.float64], scores: NDArray[np.float32]) -> list[tuple[float, float, float]]:
+    """Start, end and shade, 0 … 1, of what is not white."""
+    shades = np.rint(_SHADES * scores).astype(int)
+    cuts = [0, *(np.flatnonzero(np.diff(shades)) + 1).tolist(), len(shades)]
+    return [
+        (float(times[a]), float(times[b]), shades[a] / _SHADES) for a, b in itertools.pairwise(cuts) if shades[a] > 0
+    ]
+
+
+def _tags_table(timeline: Timeline, classes: list[int]) -> str:
+    rows = []
+    for index in classes:
+        step = int(timeline.scores[:, index].argmax())
+        scores = f"<td>{timeline.scores[step, index]:.3f}</td><td>{timeline.mean[index]:.3f}</td>"
+        label, start = escape(timeline.labels[index]), float(timeline.times[step])
+        rows.append(f'<tr><th scope="row">{label}</th>{scores}{_time_cell(start)}</tr>')
+    head = '<th scope="col">class</th><th scope="col">highest</th><th scope="col">mean</th><th scope="col">from</th>'
+    return _table("Tags", "tags", head, rows)
+
+
+def _events_table(timeline: Timeline) -> str:
+    if not timeline.events:
+        return "<p>No event above the thresholds.</p>"
+    rows = [
+        f'<tr data-start="{event.start:.3f}" data-end="{event.end:.3f}"><th scope="row">{escape(event.label)}</th>'
+        f"{_time_cell(event.start)}{_time_cell(event.end)}<td>{event.score:.3f}</td></tr>"
+        for event in timeline.events
+    ]
+    head = '<th scope="col">event</th><th scope="col">start</th><th scope="col">end</th><th scope="col">score</th>'
+    return _table("Events", "events", head, rows)
+
+
+def _table(caption: str, kind: str, head: str, rows: list[str]) -> str:
+    table = f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<div class="{kind}" role="region" tabindex="0" aria-label="{caption}">{table}</div>'
+
+
+def _time_cell(seconds: float) -> str:
+    text = clock(seconds, tenths=True)
+    return f'<td><button type="button" data-at="{seconds:.3f}" aria-label="go to {text}">{text}</button></td>'
+
+
+_SCRIPT = """
+"use strict";
+const clock = (seconds) => {
+  const whole = Math.floor(seconds), two = (n) => String(n).padStart(2, "0");
+  const hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
+  return (hours ? `${hours}:${two(minutes)}` : minutes) + ":" + two(whole % 60);
+};
+for (const recording of document.querySelectorAll("article")) {
+  const audio = recording.querySelector("audio");
+  const timeline = recording.querySelector(".timeline");
+  const cursor = recording.querySelector(".cursor");
+  const events = [...recording.querySelectorAll("tr[data-start]")];
+  const seconds = Number(timeline.getAttribute("aria-valuemax"));
+
+  const move = () => { cursor.style.left = `${100 * Math.min(audio.currentTime / seconds, 1)}%`; };
+  const show = () => {
+    const at = audio.currentTime;
+    move();
+    timeline.setAttribute("aria-valuenow", Math.min(at, seconds).toFixed(3));
+    timeline.setAttribute("aria-valuetext", clock(at));
+    for (const row of events) {
+      row.classList.toggle("now", Number(row.dataset.start) <= at && at < Number(row.dataset.end));
+    }
+  };
+  const follow = () => { move(); if (!audio.paused) requestAnimationFrame(follow); };
+  const seek = (at) => { audio.currentTime = Math.max(0, Math.min(at, seconds)); show(); };
+
+  for (const event of ["timeupdate", "seeking", "seeked", "ended"]) audio.addEventListener(event, show);
+  audio.addEventListener("play", follow);
+  const point = (event) => {
+    const box = timeline.getBoundingClientRect();
+    seek((event.clientX - box.left) / box.width * seconds);
+  };
+  timeline.addEventListener("pointerdown", (event) => {
+    if (event.button) return;
+    timeline.setPointerCapture(event.pointerId);
+    point(event);
+  });
+  timeline.addEventListener("pointermove", (event) => { if (event.buttons & 1) point(event); });
+  timeline.addEventListener("keydown", (event) => {
+    const at = audio.currentTime, step = Math.max(1, seconds / 100);
+    const to = { ArrowLeft: at - step, ArrowDown: at - step, ArrowRight: at + step, ArrowUp: at + step,
+                 PageDown: at - 10 * step, PageUp: at + 10 * step, Home: 0, End: seconds }[event.key];
+    if (event.key === " ") { if (audio.paused) audio.play(); else audio.pause(); }
+    else if (to !== undefined) seek(to);
+    else return;
+    event.preventDefault();
+  });
+  for (const button of recording.querySelectorAll("button[data-at]")) {
+    button.addEventListener("click", () => seek(Number(button.dataset.at)));
+  }
+  show();
+}
+"""
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1b1b; --paper: #ffffff; --faint: #d5d5d5; --score: #084594;
+  --event: #b34700; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #ececec; --paper: #161616; --faint: #444444; --score: #8cc2ff; --event: #ff9a52; }
+}
+body { font: 1rem/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 80rem;
+  margin: 0 auto; padding: 1rem; }
+h2 { margin-bottom: 0; overflow-wrap: anywhere; }
+h2 + p { margin-top: 0; }
+article { border-top: 1px solid var(--faint); margin-top: 2rem; }
+audio { width: 100%; }
+.chart { display: grid; grid-template-columns: minmax(6rem, 16rem) 1fr; column-gap: .75rem; margin: 1rem 0;
+  padding-right: 2rem; }
+.labels { list-style: none; margin: 0; padding: 0; text-align: right; }
+.labels li { height: 1.75rem; line-height: 1.75rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.timeline { position: relative; cursor: pointer; height: calc(var(--rows) * 1.75rem); touch-action: pan-y;
+  outline: 1px solid var(--faint); }
+.timeline svg { display: block; width: 100%; height: 100%; fill: var(--score); shape-rendering: crispEdges; }
+.timeline .event { fill: var(--event); stroke: var(--event); stroke-width: 1px; vector-effect: non-scaling-stroke; }
+.cursor { position: absolute; top: -.25rem; bottom: -.25rem; width: 2px; margin-left: -1px; background: var(--ink);
+  outline: 1px solid var(--paper); pointer-events: none; }
+.axis { grid-column: 2; position: relative; height: 1.75rem; font-variant-numeric: tabular-nums; }
+.axis span { position: absolute; transform: translateX(-50%); }
+.axis span:first-child { transform: none; }
+.tables { display: flex; flex-wrap: wrap; gap: 1rem 3rem; align-items: flex-start; }
+.tags, .events { max-height: 24rem; overflow: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+caption { font-weight: bold; text-align: left; }
+th, td { padding: .15rem .75rem .15rem 0; text-align: left; font-weight: normal; }
+thead th { border-bottom: 1px solid var(--faint); }
+tr.now th { font-weight: bold; color: var(--event); }
+button { font: inherit; color: inherit; background: none; border: 0; padding: 0; text-decoration: underline;
+  cursor: pointer; }
+:focus-visible { outline: 3px solid var(--event); outline-offset: 2px; }
+"""
+
+# The page may run this script and no other, and load nothing but sound: a file's name cannot change that.
+_POLICY = (
+    "default-src 'none'; media-src data: file: 'self'; img-src data:; style-src 'unsafe-inline'; "
+    f"script-src 'sha256-{base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()}'"
+)
+_HEAD = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>What was heard</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<h1>What was heard</h1>
+<p>Stronger colour is surer; a line below marks an event. Click a timeline, or focus it and use the arrow keys, to go
+there; the space bar plays.</p>
+"""
+_TAIL = f"""<script>{_SCRIPT}</script>
+</body>
+</html>
+"""

@@ -1,0 +1,193 @@
+"""Plot: one picture of what was heard in a recording: log-mel, the top classes over time, events.
+
+Takes matplotlib, the extra `plot`. It draws on figures of its own; pyplot and its state are not touched.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from panns_litert.atomic import replacing
+from panns_litert.errors import MissingDependencyError, PictureError
+from panns_litert.timeaxis import clock, ticks
+from panns_litert.timeline import Timeline
+
+try:
+    from matplotlib import style
+    from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+except ImportError as error:
+    raise MissingDependencyError(
+        "pictures need matplotlib, which is not installed; pip install 'panns-litert[plot]'"
+    ) from error
+
+FORMATS = (".png", ".svg")
+
+# Inches and pixels per inch: 1600 × 1000 pixels.
+_SIZE, _DPI = (16.0, 10.0), 100
+# Below the loudest; what is quieter than that is white.
+_RANGE_DB = 80.0
+_HZ = (100, 200, 500, 1000, 2000, 5000, 10000, 20000)
+# One hue each, light for little and dark for much: they are told apart without colours, and so are their values.
+_LOG_MEL, _SCORES, _EVENTS = "Greys", "Blues", "#b34700"
+_LONGEST_LABEL = 40
+
+_STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # matplotlib's own: the same picture everywhere
+    "font.size": 13.0,
+    "text.parse_math": False,  # a dollar in a name is a dollar
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "panns-litert",  # the same file for the same picture
+}
+
+
+def picture_format(path: str | os.PathLike[str]) -> str:
+    """The format that a file's suffix says, such as "png".
+
+    Raises:
+        PictureError: it says another one, or none.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise PictureError(f"{os.fspath(path)}: suffix {suffix!r}; expected {' or '.join(FORMATS)}")
+    return suffix[1:]
+
+
+def plot(timeline: Timeline, path: str | os.PathLike[str], *, top: int = 8) -> None:
+    """Draws a recording's log-mel, its top classes over time and its events into a file of 1600 × 1000 pixels.
+
+    The same timeline gives the same file. Not safe for use by several threads at once: matplotlib's settings are the
+    process's.
+
+    Args:
+        timeline: what was heard.
+        path: a .png or .svg file; it is written whole or not at all.
+        top: how many classes, ≥ 1.
+
+    Raises:
+        PictureError: another suffix.
+        AudioError: `top` is out of range.
+        ResultsError: the file cannot be written.
+        MissingDependencyError: matplotlib is not installed; raised by the import of this module.
+
+    >>> from panns_litert import Tagger, demo_clips
+    >>> from panns_litert.timeline import timeline
+    >>> plot(timeline(Tagger(), demo_clips()[0]), "heard.png")
+    """
+    form = picture_format(path)
+    data = io.BytesIO()
+    with style.context(["default", _STYLE]):  # whatever the user's own style is
+        _draw(timeline, top).savefig(data, format=form, dpi=_DPI, metadata={"Date": None} if form == "svg" else None)
+    with replacing(path) as file:
+        file.write(data.getvalue())
+
+
+def _draw(timeline: Timeline, top: int) -> Figure:
+    classes = timeline.top(top)
+    lanes = _event_lanes(timeline, top)
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    heights = [5.0, 0.5 + 0.42 * len(classes), 0.5 + 0.42 * max(1, len(lanes))]
+    grid = figure.add_gridspec(3, 2, width_ratios=[60, 1], height_ratios=heights)
+    figure.suptitle(f"{timeline.name}  ·  {clock(timeline.seconds)}  ·  {timeline.model}", fontsize=16)
+    axes = [figure.add_subplot(grid[row, 0]) for row in range(3)]
+    figure.colorbar(_draw_logmel(axes[0], timeline), cax=figure.add_subplot(grid[0, 1]), label="log-mel, dB")
+    scores = _draw_scores(axes[1], timeline, classes)
+    figure.colorbar(scores, cax=figure.add_subplot(grid[1, 1]), label="score", ticks=[0.0, 0.5, 1.0])
+    _draw_events(axes[2], timeline, lanes)
+    at = ticks(timeline.seconds)
+    for ax in axes:
+        ax.set_xlim(0.0, timeline.seconds)
+        ax.set_xticks(at, [clock(t, tenths=at[1:2] < [1]) for t in at] if ax is axes[2] else [""] * len(at))
+    axes[2].set_xlabel("time, minutes:seconds" if timeline.seconds < 3600 else "time, hours:minutes:seconds")
+    # The layout's solver differs in the last bit from run to run, which would be another name of each clip path in SVG.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for ax in figure.axes:
+        ax.set_position([round(float(v), 6) for v in ax.get_position().bounds])  # type: ignore[arg-type]
+    return figure
+
+
+def _event_lanes(timeline: Timeline, most: int) -> list[str]:
+    """The classes with the highest events, one lane each, in the order in which they are first heard."""
+    highest: dict[str, float] = {}
+    for event in timeline.events:
+        highest[event.label] = max(highest.get(event.label, 0.0), event.score)
+    kept = sorted(highest, key=lambda label: -highest[label])[:most]
+    return [label for label in highest if label in kept]
+
+
+def _draw_logmel(ax: Axes, timeline: Timeline) -> AxesImage:
+    times, (columns, mels) = timeline.logmel_times, timeline.logmel.shape
+    # All columns are equally wide but the first and the last, which the recording's ends cut.
+    width = times[2] - times[1] if columns > 2 else times[1] - times[0]
+    left = times[1] - width
+    loudest = float(timeline.logmel.max())
+    image = ax.imshow(
+        timeline.logmel.T,
+        origin="lower",
+        aspect="auto",
+        cmap=_LOG_MEL,
+        vmin=loudest - _RANGE_DB,
+        vmax=loudest,
+        extent=(left, left + columns * width, -0.5, mels - 0.5),
+    )
+    ax.set_yticks(*_hz_ticks(timeline))
+    ax.set_ylabel("Hz, centre of the mel band")
+    return image
+
+
+def _hz_ticks(timeline: Timeline) -> tuple[list[float], list[str]]:
+    """Where on the axis of bands, and what is written there; from the top, each well below the one above."""
+    mels = len(timeline.mel_hz)
+    at: list[float] = []
+    names: list[str] = []
+    for hz in reversed(_HZ):
+        band = float(np.interp(hz, timeline.mel_hz, np.arange(mels)))
+        if timeline.mel_hz[0] <= hz <= timeline.mel_hz[-1] and (not at or band < at[-1] - 0.06 * mels):
+            at.append(band)
+            names.append(f"{hz // 1000} k" if hz >= 1000 else f"{hz}")
+    return at, names
+
+
+def _draw_scores(ax: Axes, timeline: Timeline, classes: list[int]) -> QuadMesh:
+    mesh = ax.pcolormesh(
+        timeline.times,
+        np.arange(len(classes) + 1) - 0.5,
+        timeline.scores[:, classes].T,
+        cmap=_SCORES,
+        vmin=0.0,
+        vmax=1.0,
+        rasterized=True,
+    )
+    ax.hlines(np.arange(1, len(classes)) - 0.5, 0.0, timeline.seconds, color="white", linewidth=2.0)
+    _name_rows(ax, [timeline.labels[i] for i in classes])
+    ax.set_ylabel("classes")
+    return mesh
+
+
+def _draw_events(ax: Axes, timeline: Timeline, lanes: list[str]) -> None:
+    for lane, label in enumerate(lanes):
+        spans = [(event.start, event.end - event.start) for event in timeline.events if event.label == label]
+        ax.broken_barh(spans, (lane - 0.3, 0.6), facecolor=_EVENTS, edgecolor=_EVENTS)
+        ax.axhline(lane, color="#dddddd", linewidth=1.0, zorder=0)
+    _name_rows(ax, lanes)
+    ax.set_ylabel("events")
+    classes = len({event.label for event in timeline.events})
+    if not lanes:
+        ax.text(0.5, 0.5, "none above the thresholds", transform=ax.transAxes, ha="center", va="center")
+    elif classes > len(lanes):
+        ax.set_title(f"and events of {classes - len(lanes)} more classes", fontsize=12, loc="right")
+
+
+def _name_rows(ax: Axes, labels: list[str]) -> None:
+    short = [label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…" for label in labels]
+    ax.set_yticks(range(len(labels)), short)
+    ax.set_ylim(max(1, len(labels)) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)

@@ -1,0 +1,257 @@
+"""Timeline: what was heard in a recording over time, small enough to be drawn, however long the recording is.
+
+`timeline` hears a recording once; `panns_litert.plot` and `panns_litert.page` draw what it found.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panns_litert.audio import AudioBlocks
+from panns_litert.events import Event, EventSettings, WindowSteps
+from panns_litert.frontend import FrontEndSpec, StreamingLogMel
+from panns_litert.sense import Sense
+from panns_litert.tagger import Tagger, require_choice
+from panns_litert.windows import Aggregate, EventStream, StreamTagger, Window, event_hop
+
+# A picture has about a thousand pixels across. Columns are merged in pairs when they become more than that, so that
+# there are at least half as many.
+_MOST_COLUMNS = 2000
+_MOST_STEPS = 1000
+
+_TOLERANCE = 1e-6  # frames; seconds divided by a frame's length miss whole numbers by rounding
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Timeline:
+    """What was heard in one recording, when.
+
+    Attributes:
+        source: the file.
+        model: name of the model.
+        seconds: length of the recording.
+        labels: class names.
+        times: (n + 1,) seconds; step i lasts from times[i] to times[i + 1]. The first begins at 0, the last ends with
+            the recording; at most 1000 steps.
+        scores: (n, classes) float32, the highest within each step.
+        mean: (classes,) float32, over all windows.
+        events: by start.
+        logmel_times: (columns + 1,) seconds, as `times`; at most 2000 columns.
+        logmel: (columns, mels) float32, the highest within each column, dB.
+        mel_hz: (mels,) centre of each mel band, Hz, rising.
+    """
+
+    source: str
+    model: str
+    seconds: float
+    labels: tuple[str, ...]
+    times: NDArray[np.float64]
+    scores: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    events: tuple[Event, ...]
+    logmel_times: NDArray[np.float64]
+    logmel: NDArray[np.float32]
+    mel_hz: NDArray[np.float64]
+
+    @property
+    def name(self) -> str:
+        """The file's name as text that can be shown: without what is no character."""
+        return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in Path(self.source).name)
+
+    def top(self, count: int) -> list[int]:
+        """The classes with the highest scores at any time, highest first, at most that many.
+
+        Raises:
+            AudioError: the count is not ≥ 1.
+        """
+        require_choice(count, 0.0)
+        return [int(i) for i in np.argsort(-self.scores.max(axis=0), kind="stable")[:count]]
+
+
+def timeline(
+    tagger: Tagger,
+    path: str | os.PathLike[str],
+    *,
+    hop: float | None = None,
+    settings: EventSettings | None = None,
+    sense: Sense | None = None,
+    progress: Callable[[float], object] = lambda _: None,
+) -> Timeline:
+    """Hears a file from start to end; memory does not grow with its length.
+
+    Args:
+        tagger: the model.
+        path: a file that libsndfile reads.
+        hop: seconds from one window to the next; `event_hop` if not given.
+        settings: thresholds of the events.
+        sense: what is made of the scores first.
+        progress: called with the seconds that were heard so far.
+
+    Raises:
+        AudioError: the file cannot be used.
+        WindowError: the hop is out of range.
+        LabelError: the settings name a class that there is not.
+    """
+    manifest = tagger.bundle.manifest
+    stream = StreamTagger(tagger, hop=event_hop(tagger) if hop is None else hop)
+    sense = Sense(tagger.labels) if sense is None else sense
+    hearing = EventStream(stream, settings=settings, sense=sense)
+    mean, scores = Aggregate(tagger, sense=sense), _Scores(stream, sense)
+    logmel = _LogMelColumns(manifest.front_end, tagger.bundle.mel_basis)
+    events: list[Event] = []
+
+    def take(windows: Iterable[Window]) -> None:
+        for window in windows:
+            events.extend(hearing.push(window))
+            mean.push(window)
+            scores.push(window)
+            progress(window.end)
+
+    with AudioBlocks(path, sample_rate=manifest.front_end.sample_rate) as blocks:
+        for block in blocks:
+            logmel.push(block)
+            take(stream.push(block))
+    take(stream.finish())
+    events.extend(hearing.finish())
+    found = mean.result(os.fspath(path))
+    times, highest = scores.finish(found.seconds)
+    logmel_times, decibels = logmel.finish(found.seconds)
+    return Timeline(
+        source=found.source,
+        model=found.model,
+        seconds=found.seconds,
+        labels=sense.labels,
+        times=times,
+        scores=highest,
+        mean=found.probs,
+        events=tuple(sorted(events, key=lambda event: (event.start, event.index))),
+        logmel_times=logmel_times,
+        logmel=decibels,
+        mel_hz=_band_centres(manifest.front_end, tagger.bundle.mel_basis),
+    )
+
+
+class _Columns:
+    """Rows that come one after another, the largest of each stretch of them; all stretches hold equally many rows."""
+
+    def __init__(self, width: int, most: int) -> None:
+        self._values = np.full((most, width), -np.inf, np.float32)
+        self._starts = np.zeros(most)
+        self._stride, self._rows = 1, 0
+
+    def push(self, rows: NDArray[np.floating], starts: NDArray[np.floating]) -> None:
+        """Takes rows (n, width) and when each begins (n,), seconds."""
+        done = 0
+        while done < len(rows):
+            column, held = divmod(self._rows, self._stride)
+            if column == len(self._values):
+                self._halve()
+                continue
+            part = rows[done : done + self._stride - held]
+            if not held:
+                self._starts[column] = starts[done]
+            np.maximum(self._values[column], part.max(axis=0), out=self._values[column])
+            self._rows += len(part)
+            done += len(part)
+
+    def _halve(self) -> None:
+        half = len(self._values) // 2
+        self._values[:half] = np.maximum(self._values[::2], self._values[1::2])
+        self._values[half:] = -np.inf
+        self._starts[:half] = self._starts[::2]
+        self._stride *= 2
+
+    def finish(self, seconds: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """The edges (columns + 1,), seconds, and the columns (columns, width)."""
+        count = -(-self._rows // self._stride)
+        edges = np.minimum(np.append(self._starts[:count], seconds), seconds)
+        edges[0] = 0.0
+        return edges, self._values[:count].copy()
+
+
+class _Scores:
+    """The scores of windows as steps side by side: frames where the network has them, else the hops around centres."""
+
+    def __init__(self, stream: StreamTagger, sense: Sense) -> None:
+        self._sense, self._frame = sense, stream.frame
+        self._steps = WindowSteps(window=stream.window, hop=stream.hop)
+        self._margin = (round(stream.window / stream.frame) - round(stream.hop / stream.frame)) // 2
+        self._columns = _Columns(len(sense.labels), _MOST_STEPS)
+        self._last: Window | None = None
+        self._next = 0  # frame of the recording that was not yet taken
+
+    def push(self, window: Window) -> None:
+        """Takes the next window."""
+        if window.framewise is None:
+            for step in self._steps.push(self._sense(window.probs, level_dbfs=window.level_dbfs)):
+                self._columns.push(step.scores[None], np.array([step.start]))
+        else:  # of two windows that overlap, each gives its half
+            self._take(round(window.start / self._frame) + self._margin)
+        self._last = window
+
+    def finish(self, seconds: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """The edges (n + 1,), seconds, and the highest scores (n, labels)."""
+        for step in self._steps.finish(seconds):
+            self._columns.push(step.scores[None], np.array([step.start]))
+        self._take(math.ceil(seconds / self._frame - _TOLERANCE))
+        return self._columns.finish(seconds)
+
+    def _take(self, stop: int) -> None:
+        """The last window's frames up to that one of the recording."""
+        if self._last is None or self._last.framewise is None:
+            return
+        first = round(self._last.start / self._frame)
+        frames = self._last.framewise[self._next - first : stop - first]
+        starts = self._frame * np.arange(self._next, self._next + len(frames))
+        self._columns.push(self._sense(frames, level_dbfs=self._last.level_dbfs), starts)
+        self._next += len(frames)
+
+
+class _LogMelColumns:
+    """The log-mel of a stream in decibels, in few columns."""
+
+    def __init__(self, spec: FrontEndSpec, basis: NDArray[np.float32]) -> None:
+        self._spec, self._logmel = spec, StreamingLogMel(spec, basis=basis)
+        self._columns = _Columns(spec.n_mels, _MOST_COLUMNS)
+        self._samples, self._frames = 0, 0
+
+    def push(self, samples: NDArray[np.float32]) -> None:
+        """Takes the next samples (n,)."""
+        self._samples += len(samples)
+        self._take(self._logmel.push(samples))
+
+    def finish(self, seconds: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """The edges (columns + 1,), seconds, and the columns (columns, mels)."""
+        self._take(self._logmel.push(np.zeros(max(0, self._spec.least_samples - self._samples), np.float32)))
+        self._take(self._logmel.finish())
+        return self._columns.finish(seconds)
+
+    def _take(self, frames: NDArray[np.float32]) -> None:
+        spec = self._spec
+        centre = 0.0 if spec.center else 0.5 * spec.win_length
+        at = spec.hop_length * (np.arange(self._frames, self._frames + len(frames)) - 0.5) + centre
+        self._columns.push(_decibels(spec, frames), at / spec.sample_rate)
+        self._frames += len(frames)
+
+
+def _decibels(spec: FrontEndSpec, logmel: NDArray[np.float32]) -> NDArray[np.float32]:
+    if spec.affine is not None:
+        offset, scale = spec.affine
+        logmel = logmel * np.float32(scale) - np.float32(offset)
+    return logmel * np.float32(10.0 / math.log(10.0)) if spec.log == "ln" else logmel
+
+
+def _band_centres(spec: FrontEndSpec, basis: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Centre of gravity of each band, Hz. A band so narrow that it has no bin lies between its neighbours."""
+    weights = basis.sum(axis=1, dtype=np.float64)
+    filled = np.flatnonzero(weights)
+    hz = np.arange(spec.bins) * (spec.sample_rate / spec.n_fft)
+    centres = (basis[filled] @ hz) / weights[filled]
+    return np.maximum.accumulate(np.interp(np.arange(len(basis)), filled, centres))

@@ -1,0 +1,495 @@
+"""Embeddings, kept and compared; the index of a folder; the commands."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from test_efficientat import AUDIO, REAL_WEIGHTS, needs_shared
+
+from panns_litert import Tagger, index
+from panns_litert.audio import load_audio
+from panns_litert.cli import main
+from panns_litert.embeddings import Embeddings, embed, similar, unit
+from panns_litert.errors import AudioError, EmbeddingError, MissingDependencyError, WindowError
+from panns_litert.index import Index
+from panns_litert.tagger import demo_clips
+from panns_litert.windows import windows
+from panns_litert_convert.convert import convert
+
+CLIPS = demo_clips()
+
+
+@pytest.fixture(scope="module")
+def tagger() -> Tagger:
+    return Tagger(threads=1)
+
+
+@pytest.fixture(scope="module")
+def recording() -> NDArray[np.float32]:
+    """All demo clips one after another, 32 kHz."""
+    return np.concatenate([load_audio(path, sample_rate=32000).waveform for path in CLIPS])
+
+
+def of(numbers: NDArray[np.float32], **changes: object) -> Embeddings:
+    starts = 5.0 * np.arange(len(numbers))
+    values = {
+        "source": "array", "model": "demo", "model_sha256": "0" * 64, "window": 10.0, "hop": 5.0,
+        "starts": starts, "ends": starts + 10.0, "vectors": numbers,
+    }  # fmt: skip
+    return Embeddings(**(values | changes))  # type: ignore[arg-type]
+
+
+ANY = hnp.arrays(
+    np.float32, st.tuples(st.integers(1, 5), st.just(4)), elements=st.floats(-100, 100, width=32, allow_subnormal=False)
+).map(of)
+
+
+# ---- embeddings
+
+
+@pytest.mark.parametrize("hop", [None, 2.5])
+def test_embeddings_are_those_of_the_windows(hop: float | None, tagger: Tagger, recording: NDArray[np.float32]) -> None:
+    found = embed(tagger, recording, sample_rate=32000, hop=hop)
+    heard = list(windows(tagger, recording, sample_rate=32000, hop=hop))
+    assert found.vectors.shape == (len(heard), 96)
+    assert found.vectors.dtype == np.float32
+    assert (found.source, found.model, found.window, found.hop) == ("array", "demo", 10.0, hop or 10.0)
+    np.testing.assert_array_equal(found.vectors, [w.embedding for w in heard])
+    assert list(zip(found.starts, found.ends, strict=True)) == [(w.start, w.end) for w in heard]
+    lengths = [w.end - w.start for w in heard]
+    assert lengths[-1] < 10
+    mean = sum(length * w.embedding.astype(np.float64) for length, w in zip(lengths, heard, strict=True)) / sum(lengths)
+    np.testing.assert_allclose(found.clip, mean, atol=1e-5)
+
+
+def test_a_short_recording_has_the_taggers_embedding(tagger: Tagger) -> None:
+    for clip in CLIPS:
+        found = embed(tagger, clip)
+        assert found.source == str(clip)
+        assert len(found.vectors) == 1
+        np.testing.assert_allclose(found.clip, tagger.tag(clip).embedding, atol=1e-3)
+
+
+def test_bad_audio_and_hop(tagger: Tagger, tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="no such file"):
+        embed(tagger, tmp_path / "none.wav")
+    with pytest.raises(AudioError, match="no samples"):
+        embed(tagger, np.empty(0, np.float32), sample_rate=32000)
+    soundfile.write(tmp_path / "empty.wav", np.empty((0, 1)), 32000)
+    with pytest.raises(AudioError, match="no samples; expected at least one"):
+        embed(tagger, tmp_path / "empty.wav")
+    with pytest.raises(WindowError, match="hop = 0"):
+        embed(tagger, CLIPS[0], hop=0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"vectors": np.zeros((2, 3))},
+        {"vectors": np.zeros((3, 3), np.float32)},
+        {"vectors": np.full((2, 3), np.nan, np.float32)},
+        {"vectors": np.zeros((2, 0), np.float32)},
+        {"vectors": np.zeros(2, np.float32)},
+        {"ends": np.zeros(2)},
+        {"starts": np.zeros(0), "ends": np.zeros(0), "vectors": np.zeros((0, 3), np.float32)},
+        {"starts": np.array([-1.0, 0.0])},
+        {"hop": 0.0},
+        {"window": "10"},
+        {"source": 1},
+    ],
+    ids=str,
+)
+def test_parts_that_do_not_fit(changes: dict[str, object]) -> None:
+    with pytest.raises(EmbeddingError, match="expected"):
+        of(np.zeros((2, 3), np.float32), **changes)
+
+
+# ---- files
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+@settings(max_examples=20, deadline=None)
+@given(found=ANY)
+def test_files_hold_what_was_saved(suffix: str, found: Embeddings, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / f"saved.{suffix}"
+    assert found.save(path) == path
+    read = Embeddings.load(path)
+    for name in ("source", "model", "model_sha256", "window", "hop"):
+        assert getattr(read, name) == getattr(found, name)
+    for name in ("starts", "ends", "vectors"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(found, name))
+        assert getattr(read, name).dtype == getattr(found, name).dtype
+
+
+def test_others_can_read_the_files(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    found = of(np.arange(6, dtype=np.float32).reshape(2, 3), source="dog.wav")
+    np.testing.assert_array_equal(np.load(found.save(tmp_path / "a.npy")), found.vectors)
+    assert parquet.read_table(found.save(tmp_path / "a.parquet")).to_pylist() == [
+        {"source": "dog.wav", "start": 0.0, "end": 10.0, "vector": [0.0, 1.0, 2.0]},
+        {"source": "dog.wav", "start": 5.0, "end": 15.0, "vector": [3.0, 4.0, 5.0]},
+    ]
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    found = of(np.ones((2, 3), np.float32))
+    with pytest.raises(EmbeddingError, match=r"suffix '\.csv'; expected one of \.npz, \.parquet, \.npy"):
+        found.save(tmp_path / "a.csv")
+    found.save(tmp_path / "a.npy")
+    with pytest.raises(EmbeddingError, match="no times and no model"):
+        Embeddings.load(tmp_path / "a.npy")
+    for suffix in ("npz", "parquet"):
+        with pytest.raises(EmbeddingError, match="none"):
+            Embeddings.load(tmp_path / f"none.{suffix}")
+        whole = found.save(tmp_path / f"a.{suffix}").read_bytes()
+        for data in (b"", b"nonsense", whole[: len(whole) // 2]):
+            (tmp_path / f"b.{suffix}").write_bytes(data)
+            with pytest.raises(EmbeddingError, match=rf"b\.{suffix}"):
+                Embeddings.load(tmp_path / f"b.{suffix}")
+    np.savez(tmp_path / "c.npz", vectors=np.ones(3))
+    with pytest.raises(EmbeddingError, match="expected a file that"):
+        Embeddings.load(tmp_path / "c.npz")
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = of(np.ones((1, 3), np.float32)).save(tmp_path / "a.npz").read_bytes()
+
+    def full(file: object, **_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="No space"):
+        of(np.zeros((1, 3), np.float32)).save(tmp_path / "a.npz")
+    assert (tmp_path / "a.npz").read_bytes() == old
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+# ---- similar
+
+
+@settings(max_examples=50, deadline=None)
+@given(a=ANY, b=ANY, gain=st.floats(0.01, 100))
+def test_similar_is_a_cosine(a: Embeddings, b: Embeddings, gain: float) -> None:
+    score = similar(a, b)
+    assert 0.0 <= score <= 1.0
+    assert score == similar(b, a)
+    x, y = a.clip.astype(np.float64), b.clip.astype(np.float64)
+    if np.linalg.norm(x) > 1e-3 and np.linalg.norm(y) > 1e-3:
+        assert score == pytest.approx(max(0.0, x @ y / np.linalg.norm(x) / np.linalg.norm(y)), abs=1e-5)
+        assert similar(a, a) == pytest.approx(1.0, abs=1e-5)
+        assert similar(replace(a, vectors=np.float32(gain) * a.vectors), b) == pytest.approx(score, abs=1e-4)
+
+
+def test_silence_is_like_nothing() -> None:
+    nothing = of(np.zeros((1, 4), np.float32))
+    assert similar(nothing, nothing) == 0.0
+
+
+def test_the_demo_model_tells_its_sounds_apart(tagger: Tagger) -> None:
+    found = {path.stem: embed(tagger, path) for path in CLIPS}
+    for name, one in found.items():
+        assert all(v >= 0 for v in one.clip)  # a ReLU's
+        assert similar(one, one) == pytest.approx(1.0, abs=1e-6)
+        assert all(similar(one, other) < 0.9 for key, other in found.items() if key != name)
+
+
+def test_other_models_are_refused() -> None:
+    a = of(np.ones((1, 4), np.float32))
+    with pytest.raises(EmbeddingError, match="expected the same bundle for both"):
+        similar(a, replace(a, model="cnn14", model_sha256="1" * 64))
+    with pytest.raises(EmbeddingError, match=r"4 numbers.*5 numbers"):
+        similar(a, of(np.ones((1, 5), np.float32)))
+
+
+@needs_shared
+def test_real_recordings_of_a_kind_are_more_alike(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """mn04 with its published weights: a crying baby is more like another than like a metro station or a talk."""
+    model = Tagger(convert("mn04", checkpoint=REAL_WEIGHTS, out=tmp_path_factory.mktemp("mn04") / "bundle"), threads=1)
+    babies = [embed(model, path) for path in sorted((AUDIO / "baby_cry").glob("*.mp3"))[:12]]
+    others = [embed(model, path) for path in sorted(AUDIO.glob("*.wav"))]
+    alike = [similar(a, b) for i, a in enumerate(babies) for b in babies[:i]]
+    unlike = [similar(a, b) for a in babies for b in others]
+    print(f"\nalike {np.median(alike):.2f}, unlike {np.median(unlike):.2f}")
+    assert np.median(alike) > np.median(unlike) + 0.1
+    right = np.mean([[a > u for u in unlike] for a in alike])
+    assert right > 0.9
+
+
+# ---- index
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the clips, one of them deeper, and a file that is no audio."""
+    (tmp_path / "sounds" / "deeper").mkdir(parents=True)
+    for clip in CLIPS[:-1]:
+        shutil.copyfile(clip, tmp_path / "sounds" / clip.name)
+    shutil.copyfile(CLIPS[-1], tmp_path / "sounds" / "deeper" / CLIPS[-1].name.upper())
+    (tmp_path / "sounds" / "notes.txt").write_text("no audio")
+    return tmp_path
+
+
+def test_every_recording_finds_itself(folder: Path, tagger: Tagger) -> None:
+    built = Index.build(folder / "index", tagger, [folder / "sounds"])
+    assert len(built.sources) == len(CLIPS)
+    assert built.failed == {}
+    for opened in (built, Index(folder / "index")):
+        for source in opened.sources:
+            query = embed(tagger, source)
+            hits = opened.search(query, top=3)
+            assert len(hits) == 3
+            assert hits[0].source == source
+            assert hits[0].score == pytest.approx(1.0, abs=1e-5)
+            assert (hits[0].start, hits[0].end) == (0.0, float(query.ends[-1]))
+            assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+            others = {s: similar(query, embed(tagger, s)) for s in opened.sources}
+            assert {hit.source: hit.score for hit in hits} == pytest.approx(
+                {hit.source: others[hit.source] for hit in hits}, abs=1e-5
+            )
+
+
+def test_a_recording_is_one_hit_with_its_best_window(
+    tmp_path: Path, tagger: Tagger, recording: NDArray[np.float32]
+) -> None:
+    siren = next(clip for clip in CLIPS if "siren" in clip.name)
+    x = load_audio(siren, sample_rate=32000).waveform
+    long = np.concatenate([np.zeros(640000, np.float32), np.resize(x, 640000), recording])
+    soundfile.write(tmp_path / "long.wav", long, 32000)
+    built = Index.build(tmp_path / "index", tagger, [tmp_path / "long.wav", *CLIPS], hop=5.0)
+    assert built.windows > len(built.sources) == 1 + len(CLIPS)
+    hits = built.search(embed(tagger, np.resize(x, 320000), sample_rate=32000), top=100)
+    assert len(hits) == len({hit.source for hit in hits}) == len(built.sources)
+    (hit,) = (hit for hit in hits if hit.source.endswith("long.wav"))
+    assert 20 <= hit.start <= 30
+    assert hit.score > 0.99
+
+
+def test_a_bad_file_does_not_stop_the_rest(folder: Path, tagger: Tagger) -> None:
+    bad = folder / "sounds" / "a_broken.wav"
+    bad.write_bytes(b"RIFFnonsense")
+    reported: list[tuple[int, int, str, str | None]] = []
+    built = Index.build(folder / "index", tagger, [folder / "sounds"], report=lambda *row: reported.append(row))
+    assert list(built.failed) == [str(bad)]
+    assert "not readable as audio" in built.failed[str(bad)]
+    assert len(built.sources) == len(CLIPS)
+    assert [(row[0], row[1]) for row in reported] == [(i + 1, 7) for i in range(7)]
+    assert [row[2] for row in reported if row[3]] == [str(bad)]
+
+
+def test_only_bad_files(tmp_path: Path, tagger: Tagger) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"x")
+    with pytest.raises(EmbeddingError, match="none of 1 files could be used"):
+        Index.build(tmp_path / "index", tagger, [tmp_path / "bad.wav"])
+    assert not (tmp_path / "index").exists()
+
+
+def test_no_files(tmp_path: Path, tagger: Tagger) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EmbeddingError, match=r"no audio file in .*empty"):
+        Index.build(tmp_path / "index", tagger, [tmp_path / "empty"])
+    with pytest.raises(EmbeddingError, match="no audio file in nothing"):
+        Index.build(tmp_path / "index", tagger, [])
+
+
+def test_an_index_grows_and_hears_nothing_twice(folder: Path, tagger: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+
+    def listen(*args: object, **options: object) -> Embeddings:
+        heard.append(Path(str(args[1])).name)
+        return embed(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(index, "embed", listen)
+    files = sorted((folder / "sounds").glob("*.*"))
+    Index.build(folder / "index", tagger, files[:2])
+    assert len(heard) == 2
+    Index.build(folder / "index", tagger, [folder / "sounds"])
+    assert len(heard) == len(set(heard)) == len(CLIPS)
+    shutil.copyfile(CLIPS[3], files[0])  # another recording under the same name
+    heard.clear()
+    built = Index.build(folder / "index", tagger, [folder / "sounds"])
+    assert heard == [files[0].name]
+    assert built.sources.count(str(files[0])) == 1
+    best = built.search(embed(tagger, CLIPS[3]), top=2)
+    assert str(files[0]) in {hit.source for hit in best}
+    assert all(hit.score == pytest.approx(1.0, abs=1e-5) for hit in best)
+
+
+def test_an_interrupted_build_loses_nothing(folder: Path, tagger: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while it hears the fourth, with half of a line and of its vectors written: three are there."""
+    script = (
+        "import os, sys\nfrom panns_litert import Tagger, index\nreal = index.embed\ncount = 0\n"
+        "def stop(*a, **k):\n    global count\n    count += 1\n"
+        "    return os._exit(9) if count == 4 else real(*a, **k)\n"
+        "index.embed = stop\nindex.Index.build(sys.argv[1], Tagger(threads=1), sys.argv[2:])\n"
+    )
+    target = folder / "index"
+    killed = subprocess.run([sys.executable, "-c", script, target, folder / "sounds"], check=False)
+    assert killed.returncode == 9
+    kept = Index(target).sources
+    assert len(kept) == 3
+    with (target / "vectors.f32").open("ab") as file:
+        file.write(b"\1" * 100)
+    with (target / "entries.jsonl").open("ab") as file:
+        file.write(b'{"source": "half' + 5000 * b"x")
+    assert Index(target).sources == kept
+    whole = Index.build(target, tagger, [folder / "sounds"])
+    assert whole.sources[:3] == kept
+    assert len(whole.sources) == len(CLIPS)
+    assert len(Index(target).sources) == len(CLIPS)
+
+
+def test_an_index_of_another_model_or_hop_is_refused(folder: Path, tagger: Tagger) -> None:
+    built = Index.build(folder / "index", tagger, [folder / "sounds"])
+    with pytest.raises(EmbeddingError, match="has a hop of 10 s, not 5; expected the same"):
+        Index.build(folder / "index", tagger, [folder / "sounds"], hop=5.0)
+    query = embed(tagger, CLIPS[0])
+    with pytest.raises(EmbeddingError, match="expected the same bundle"):
+        built.search(replace(query, model_sha256="1" * 64))
+    header = json.loads((folder / "index" / "index.json").read_text())
+    (folder / "index" / "index.json").write_text(json.dumps(header | {"model_sha256": "1" * 64}))
+    with pytest.raises(EmbeddingError, match="expected the same bundle, or a new folder"):
+        Index.build(folder / "index", tagger, [folder / "sounds"])
+
+
+@pytest.mark.parametrize("top", [0, -1, 1.5, True, None])
+def test_top_out_of_range(top: object, folder: Path, tagger: Tagger) -> None:
+    built = Index.build(folder / "index", tagger, [folder / "sounds" / CLIPS[0].name])
+    with pytest.raises(EmbeddingError, match="top = "):
+        built.search(embed(tagger, CLIPS[0]), top=top)  # type: ignore[arg-type]
+
+
+def test_damage_is_noticed(folder: Path, tagger: Tagger) -> None:
+    whole = folder / "index"
+    Index.build(whole, tagger, [folder / "sounds"])
+
+    def damaged(name: str, data: bytes) -> Path:
+        copy = folder / "damaged"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(whole, copy)
+        (copy / name).write_bytes(data)
+        return copy
+
+    vectors = (whole / "vectors.f32").read_bytes()
+    lines = (whole / "entries.jsonl").read_bytes().splitlines(keepends=True)
+    header = (whole / "index.json").read_bytes()
+    for name, data in [
+        ("vectors.f32", vectors[:-4]),
+        ("vectors.f32", bytes([vectors[0] ^ 1]) + vectors[1:]),
+        ("entries.jsonl", b"".join(lines[1:])),
+        ("entries.jsonl", b"nonsense\n" + b"".join(lines)),
+        ("index.json", b""),
+        ("index.json", b"{}"),
+        ("index.json", header.replace(b'"format_version": 1', b'"format_version": 2')),
+    ]:
+        with pytest.raises(EmbeddingError, match="damaged"):
+            Index(damaged(name, data))
+    with pytest.raises(EmbeddingError, match="no index at"):
+        Index(folder / "sounds")
+
+
+def test_a_folder_of_something_else_is_left_alone(folder: Path, tagger: Tagger) -> None:
+    before = sorted((folder / "sounds").iterdir())
+    with pytest.raises(EmbeddingError, match="exists and is no index"):
+        Index.build(folder / "sounds", tagger, [folder / "sounds"])
+    assert sorted((folder / "sounds").iterdir()) == before
+
+
+def test_missing_libraries_are_named(folder: Path, tagger: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'panns-litert\[search\]'"):
+        Index.build(folder / "index", tagger, [folder / "sounds"])
+    with pytest.raises(MissingDependencyError, match=r"pip install 'panns-litert\[parquet\]'"):
+        embed(tagger, CLIPS[0]).save(folder / "a.parquet")
+
+
+@settings(max_examples=25, deadline=None)
+@given(x=hnp.arrays(np.float32, (3, 4), elements=st.floats(-(2.0**100), 2.0**100, width=32)))
+def test_units_have_length_one(x: NDArray[np.float32]) -> None:
+    length = np.linalg.norm(unit(x).astype(np.float64), axis=1)
+    zero = ~x.any(axis=1)
+    np.testing.assert_allclose(length[~zero], 1.0, atol=1e-5)
+    assert (length[zero] == 0).all()
+
+
+# ---- commands
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_embed_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = folder / "out"
+    code, printed, _ = run(capsys, "embed", *CLIPS[:2], folder / "none.wav", "--out", out, "--json")
+    assert code == 2
+    first, second, bad = json.loads(printed)["results"]
+    assert "no such file" in bad["error"]
+    assert (first["source"], first["windows"], first["dim"], len(first["clip"])) == (str(CLIPS[0]), 1, 96, 96)
+    assert Embeddings.load(second["file"]).source == str(CLIPS[1])
+    code, printed, _ = run(capsys, "embed", CLIPS[0], "--out", out, "--format", "npy", "--hop", 1)
+    assert (code, printed) == (0, f"{out / CLIPS[0].name}.npy: 1 windows × 96\n")
+    code, _, error = run(capsys, "embed", CLIPS[0], CLIPS[0], "--out", out)
+    assert code == 2
+    assert "same name" in error
+
+
+def test_similar_command(capsys: pytest.CaptureFixture[str]) -> None:
+    code, printed, _ = run(capsys, "similar", CLIPS[0], CLIPS[0])
+    assert (code, printed) == (0, "1.000\n")
+    code, printed, _ = run(capsys, "similar", CLIPS[0], CLIPS[1], "--json")
+    assert 0 <= json.loads(printed)["similar"] < 0.9
+    assert run(capsys, "similar", CLIPS[0], "none.wav")[0] == 2
+    assert run(capsys, "similar", CLIPS[0], CLIPS[0], "--model", "demo", "--bundle", "x")[0] == 2
+
+
+def test_match_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], recording: NDArray[np.float32]) -> None:
+    soundfile.write(tmp_path / "whole.wav", recording, 32000)
+    soundfile.write(tmp_path / "part.wav", recording[32000 : 5 * 32000], 32000)
+    code, printed, error = run(capsys, "match", tmp_path / "part.wav", tmp_path / "whole.wav", "--json")
+    assert (code, error) == (0, "")
+    (found,) = json.loads(printed)["matches"]
+    assert found["reference_start"] - found["query_start"] == pytest.approx(1.0, abs=0.02)
+    code, printed, _ = run(capsys, "match", tmp_path / "part.wav", tmp_path / "whole.wav")
+    assert "1.00 – 5.00 s" in printed
+    soundfile.write(tmp_path / "other.wav", np.zeros(3 * 32000), 32000)
+    code, printed, _ = run(capsys, "match", tmp_path / "part.wav", tmp_path / "other.wav")
+    assert code == 0
+    assert "not heard in" in printed
+    code, _, error = run(capsys, "match", tmp_path / "part.wav", tmp_path / "whole.wav", "--threshold", 2)
+    assert code == 2
+    assert error.count("\n") == 1
+
+
+def test_index_and_search_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, printed, _ = run(capsys, "index", folder / "index", folder / "sounds")
+    assert (code, printed) == (0, f"{folder / 'index'}: 6 recordings, 6 windows, demo\n")
+    (folder / "sounds" / "bad.wav").write_bytes(b"x")
+    code, printed, error = run(capsys, "index", folder / "index", folder / "sounds", "--json")
+    assert code == 2
+    assert [bad["source"] for bad in json.loads(printed)["failed"]] == [str(folder / "sounds" / "bad.wav")]
+    assert "bad.wav" in error
+    code, printed, _ = run(capsys, "search", folder / "index", CLIPS[0], "--top", 2, "--json")
+    hits = json.loads(printed)["hits"]
+    assert len(hits) == 2
+    assert Path(hits[0]["source"]).name == CLIPS[0].name
+    code, printed, _ = run(capsys, "search", folder / "index", CLIPS[0], "--top", 1)
+    assert printed.split()[0] == "1.000"
+    code, _, error = run(capsys, "search", folder / "none", CLIPS[0])
+    assert code == 2
+    assert "no index at" in error

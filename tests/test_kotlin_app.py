@@ -1,0 +1,160 @@
+"""The Android app of android_demo/app: it compiles against stubs, and what Gradle and adb would be given is there."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+
+import kotlin
+import pytest
+
+APP = kotlin.DEMO / "app"
+SOURCES = APP / "src" / "main" / "kotlin"
+RESOURCES = APP / "src" / "main" / "res"
+STUBS = kotlin.ROOT / "tests" / "android_stubs"
+PACKAGE = "io.github.pannslitert.demo"
+ANDROID = "{http://schemas.android.com/apk/res/android}"
+
+
+def resources() -> dict[str, set[str]]:
+    """What Android's R holds: names of strings, layouts and ids."""
+    files = sorted(RESOURCES.rglob("*.xml"))
+    found: dict[str, set[str]] = {"string": set(), "layout": set(), "id": set()}
+    for file in files:
+        root = ET.parse(file).getroot()
+        if file.parent.name == "values":
+            found["string"] |= {element.attrib["name"] for element in root.iter("string")}
+        else:
+            found[file.parent.name].add(file.stem)
+            ids = (element.get(f"{ANDROID}id", "") for element in root.iter())
+            found["id"] |= {text.removeprefix("@+id/") for text in ids if text}
+    return found
+
+
+def compile_app(folder: Path, change: Callable[[str, str], str] = lambda _, text: text) -> None:
+    """Compiles the app's sources, each changed by `change(name, text)`, into a folder."""
+    library = kotlin.class_path()
+    sources = folder / "sources"
+    for file in SOURCES.rglob("*.kt"):
+        target = sources / file.relative_to(SOURCES)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(change(file.name, file.read_text(encoding="utf-8")), encoding="utf-8")
+    kinds = "".join(
+        f"  public static final class {kind} {{\n"
+        + "".join(f"    public static final int {name} = {i};\n" for i, name in enumerate(sorted(names)))
+        + "  }\n"
+        for kind, names in resources().items()
+    )
+    r = sources / PACKAGE.replace(".", "/") / "R.java"
+    r.write_text(f"package {PACKAGE};\n\npublic final class R {{\n{kinds}}}\n", encoding="utf-8")
+    kotlin.compile_sources([sources, STUBS], class_path=library, out=folder / "classes")
+
+
+@pytest.fixture(scope="module")
+def compiler() -> None:
+    """The compiler; a skip where a tool for it is missing."""
+    try:
+        kotlin.class_path()
+    except kotlin.ToolMissingError as error:
+        pytest.skip(str(error))
+
+
+def test_the_app_compiles(compiler: None, tmp_path: Path) -> None:
+    compile_app(tmp_path)
+    assert (tmp_path / "classes" / PACKAGE.replace(".", "/") / "MainActivity.class").exists()
+
+
+def test_what_android_does_not_have_does_not_compile(compiler: None, tmp_path: Path) -> None:
+    """One compilation, and every one of these must be refused: else the stubs would pass anything."""
+    wrong = {
+        "LiteRtEngine.kt": ("Accelerator.GPU)", "Accelerator.TPU)"),
+        "Microphone.kt": ("recorder.stop()", "recorder.halt()"),
+        "MainActivity.kt": ("R.string.no_picker", "R.string.no_such_text"),
+        "AudioFile.kt": ("codec.queueInputBuffer(index, 0, size, ", "codec.queueInputBuffer(index, "),
+        "BarsView.kt": ("canvas.drawRect(0f", "canvas.drawRect(0.0"),
+        "Session.kt": ("SelfTest.open(folder, bundle)", "SelfTest.open(bundle)"),
+    }
+
+    def damage(name: str, text: str) -> str:
+        if name not in wrong:
+            return text
+        old, new = wrong[name]
+        assert old in text
+        return text.replace(old, new)
+
+    with pytest.raises(kotlin.KotlinError) as refusal:
+        compile_app(tmp_path, damage)
+    for name in wrong:
+        assert re.search(rf"{name}:\d+:\d+: error", str(refusal.value)), f"{name} compiled"
+
+
+# --- resources and the manifest ---
+
+
+def texts() -> dict[str, str]:
+    root = ET.parse(RESOURCES / "values" / "strings.xml").getroot()
+    return {element.attrib["name"]: element.text or "" for element in root.iter("string")}
+
+
+def sources() -> str:
+    return "\n".join(file.read_text(encoding="utf-8") for file in SOURCES.rglob("*.kt"))
+
+
+def test_every_resource_exists_and_is_used() -> None:
+    found = resources()
+    used: dict[str, set[str]] = {kind: set() for kind in found}
+    for kind, name in re.findall(r"(?<!android\.)\bR\.(\w+)\.(\w+)", sources()):
+        used[kind].add(name)
+    xml = "\n".join(file.read_text(encoding="utf-8") for file in (APP / "src" / "main").rglob("*.xml"))
+    for kind, name in re.findall(r'"@(string|layout|id)/(\w+)"', xml):
+        used[kind].add(name)
+    assert used == found
+
+
+def test_texts_get_the_arguments_that_they_name() -> None:
+    calls = re.findall(r"getString\(R\.string\.(\w+)((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)", sources())
+    assert len(calls) > 10
+    for name, arguments in calls:
+        numbers = [int(n) for n in re.findall(r"%(\d)\$", texts()[name])]
+        assert sorted(numbers) == list(range(1, 1 + arguments.count(","))), name
+
+
+def test_the_android_manifest() -> None:
+    root = ET.parse(APP / "src" / "main" / "AndroidManifest.xml").getroot()
+    assert [p.get(f"{ANDROID}name") for p in root.iter("uses-permission")] == ["android.permission.RECORD_AUDIO"]
+    (application,) = root.iter("application")
+    libraries = {x.get(f"{ANDROID}name"): x.get(f"{ANDROID}required") for x in root.iter("uses-native-library")}
+    assert libraries == {"libOpenCL.so": "false", "libvndksupport.so": "false"}
+    (activity,) = root.iter("activity")
+    for element in (application, activity):
+        assert (SOURCES / PACKAGE.replace(".", "/") / f"{element.get(f'{ANDROID}name', '')[1:]}.kt").is_file()
+    assert activity.get(f"{ANDROID}exported") == "true"  # or Android 12 does not install it
+    for file in RESOURCES.rglob("*.xml"):
+        for element in ET.parse(file).getroot().iter():
+            if element.tag.startswith(PACKAGE):
+                assert (SOURCES / (element.tag.replace(".", "/") + ".kt")).is_file()
+
+
+# --- what Gradle is given ---
+
+
+def test_gradle_takes_the_repositorys_bundle() -> None:
+    build = (APP / "build.gradle.kts").read_text(encoding="utf-8")
+    copied = [(kotlin.DEMO / path).resolve() for path in re.findall(r'rootDir\.resolve\("([^"]+)"\)', build)]
+    assert [path.name for path in copied] == ["demo_bundle", "demo_selftest"]
+    assert (copied[0] / "manifest.json").is_file()
+    assert (copied[1] / "selftest.json").is_file()
+    assert not list(APP.rglob("*.tflite"))
+    assert f'namespace = "{PACKAGE}"' in build
+
+
+def test_gradle_names_only_what_the_catalog_has() -> None:
+    catalog = (kotlin.DEMO / "gradle" / "libs.versions.toml").read_text(encoding="utf-8")
+    aliases = {name.replace("-", ".") for name in re.findall(r"^([\w-]+) = \{", catalog, re.MULTILINE)}
+    scripts = [kotlin.DEMO / "build.gradle.kts", APP / "build.gradle.kts", kotlin.DEMO / "tagger" / "build.gradle.kts"]
+    for script in scripts:
+        names = re.findall(r"libs\.(?:plugins\.)?([\w.]+)", script.read_text(encoding="utf-8"))
+        assert names
+        assert set(names) <= aliases, script

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -471,3 +473,15 @@ def test_the_command_shows_none_of_litert_notes(demo: Bundle) -> None:
     assert Tagger(demo).tag(CLIPS[0]).tags[0].label in result.stdout
     assert result.stderr == ""
     assert "INFO" not in result.stdout
+
+
+def test_closing_frees_the_model() -> None:
+    with Tagger(threads=1) as tagger:
+        engine = weakref.ref(tagger._engine._interpreter)  # type: ignore[attr-defined]
+        assert engine() is not None
+        tagger.tag(np.zeros(100), sample_rate=32000)
+    gc.collect()
+    assert engine() is None
+    with pytest.raises(BundleError, match="this tagger was closed"):
+        tagger.tag(np.zeros(100), sample_rate=32000)
+    tagger.close()  # again is no error

@@ -1,4 +1,4 @@
-"""Batch: a manifest of many recordings to Parquet, by all cores or by a Ray cluster (extras `batch`, `ray`).
+"""Batch: a manifest of many recordings to Parquet, by all cores or by a Ray cluster (extras `parquet`, `ray`).
 
 The manifest is cut into shards, by its rows alone. A worker, here or on another machine, hears the recordings of one
 shard after another and sends back what it heard; only the process that called `batch` writes. So a shard is whole or
@@ -393,7 +393,7 @@ def _parquet() -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingDependencyError(f"batch needs pyarrow ({error}); pip install 'panns-litert[batch]'") from error
+        raise MissingDependencyError(f"batch needs pyarrow ({error}); pip install 'panns-litert[parquet]'") from error
     return pyarrow.parquet
 
 

@@ -18,8 +18,9 @@ from panns_litert.delegate import DRIVER_REMEDY, gpu_only, read_delegate_log
 from panns_litert.errors import BundleError, GpuDriverError, GpuError
 from panns_litert.graph import read_graph
 
-# A software driver that used less of the processor than this in that time has nothing left to do.
-_IDLE_SECONDS, _POLL_SECONDS = 0.002, 0.05
+# A software driver that uses less of the processor than that many seconds a poll, for that share of the time since
+# it began, has nothing left to do.
+_IDLE_SECONDS, _POLL_SECONDS, _IDLE_SHARE = 0.001, 0.02, 0.05
 
 Outputs = dict[str, NDArray[np.float32]]
 Inputs = NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
@@ -35,6 +36,9 @@ class Engine(Protocol):
 
     def run(self, values: Inputs) -> Outputs:
         """Runs the graph once. The outputs are the caller's to keep."""
+
+    def close(self) -> None:
+        """Frees the model; it cannot be run after that."""
 
 
 class CpuEngine:
@@ -92,6 +96,10 @@ class CpuEngine:
             output: self._interpreter.get_tensor(detail["index"])
             for output, detail in zip(self.outputs, details, strict=True)
         }
+
+    def close(self) -> None:
+        """Frees the model."""
+        self._runner = self._interpreter = None
 
 
 class GpuEngine:
@@ -182,10 +190,13 @@ class GpuEngine:
 
         Reading a buffer waits for it, too, but no longer than 120 s (LiteRT 2.3), and then the buffer stays locked.
         """
-        used = -1.0
-        while (now := time.process_time()) - used > _IDLE_SECONDS:
-            used = now
+        start, idle, used = time.monotonic(), 0.0, time.process_time()
+        # The longer it took, the longer the pause must be: on a busy machine the driver's threads wait, too.
+        while idle <= _IDLE_SHARE * (time.monotonic() - start):
             time.sleep(_POLL_SECONDS)
+            now = time.process_time()
+            idle = idle + _POLL_SECONDS if now - used < _IDLE_SECONDS else 0.0
+            used = now
 
     def close(self) -> None:
         """Frees the buffers, then the model."""

@@ -156,6 +156,8 @@ def demo_audio(sample_rate: int, samples: int) -> list[NDArray[np.float32]]:
 class Tagger:
     """Tags audio with a bundle. One instance belongs to one thread; its buffers are made once.
 
+    The model takes memory until the tagger is gone or closed: `with Tagger() as tagger: …`.
+
     Args:
         bundle: folder of a bundle, or a `Bundle`; the demo bundle if not given.
         engine: "cpu"; "gpu", strictly: whole on the GPU or an error; or "auto": the GPU if one is there, if it
@@ -188,7 +190,7 @@ class Tagger:
             raise BundleError(f"engine {engine!r}; expected one of {', '.join(ENGINES)}")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(demo_bundle() if bundle is None else bundle)
         manifest = self.bundle.manifest
-        self._threads, self._auto = threads, engine == "auto"
+        self._threads, self._auto, self._closed = threads, engine == "auto", False
         self.fallback: str | None = None
         if self._auto:
             from panns_litert.gpu import why_not_gpu  # only here: it brings what only checking needs
@@ -210,6 +212,18 @@ class Tagger:
         self._logmel = LogMel(manifest.front_end, basis=self.bundle.mel_basis) if manifest.graph == "logmel" else None
         self._clip = np.zeros(manifest.clip_samples, np.float32)
         self._input = self._clip[None] if self._logmel is None else np.zeros(manifest.inputs[0].shape, np.float32)
+
+    def close(self) -> None:
+        """Frees the model; tagging with it is an error from then on."""
+        if not self._closed:
+            self._engine.close()
+        self._closed = True
+
+    def __enter__(self) -> Tagger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -303,6 +317,8 @@ class Tagger:
         Raises:
             AudioError: values that float16 does not hold: samples far beyond [-1, 1].
         """
+        if self._closed:
+            raise BundleError(f"{self.bundle.path}: this tagger was closed; expected a new one")
         if not (np.abs(values) <= _LARGEST_INPUT).all():
             raise AudioError("samples are far too large for the model; expected samples in [-1, 1]")
         try:

@@ -260,7 +260,8 @@ def _measured(result: FineTuned, model: Model, checkpoint: Path, watch: Watch) -
     held_out = result.dataset.of_fold(HELD_OUT)
     seconds = result.bundle.manifest.clip_seconds
     ours, held_out = checkpoint_scores(held_out, model=model.name, checkpoint=checkpoint, seconds=seconds, watch=watch)
-    theirs, _ = score(held_out, bundle_scorer(Tagger(result.bundle)), what="held-out, tflite", watch=watch)
+    with Tagger(result.bundle) as tagger:
+        theirs, _ = score(held_out, bundle_scorer(tagger), what="held-out, tflite", watch=watch)
     truth, labels = held_out.truth(), held_out.classes
     return replace(
         result,

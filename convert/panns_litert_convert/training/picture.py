@@ -24,7 +24,7 @@ def draw(result: FineTuned, folder: Path) -> Path:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependencyError("it needs matplotlib; pip install matplotlib") from error
+        raise MissingDependencyError("pictures need matplotlib; pip install 'panns-litert[plot]'") from error
     figure = Figure(figsize=(10, 4), layout="constrained")
     losses, classes = figure.subplots(1, 2)
     epochs = range(1, len(result.history) + 1)

@@ -141,11 +141,11 @@ def run_evaluate(args: argparse.Namespace) -> int:
     chosen = bundle_for(args)
     with _watching(args) as watch:
         for engine in dict.fromkeys(args.engine):
-            tagger = Tagger(chosen, engine=engine, threads=args.threads)
-            if dataset is None:
-                dataset = read_dataset(args.data, classes=tagger.labels)
-                dataset = dataset if args.fold is None else dataset.of_fold(args.fold)
-            measured[f"tflite {tagger.engine}"], dataset = evaluate(tagger, dataset, watch=watch)
+            with Tagger(chosen, engine=engine, threads=args.threads) as tagger:
+                if dataset is None:
+                    dataset = read_dataset(args.data, classes=tagger.labels)
+                    dataset = dataset if args.fold is None else dataset.of_fold(args.fold)
+                measured[f"tflite {tagger.engine}"], dataset = evaluate(tagger, dataset, watch=watch)
         if dataset is None:
             raise DatasetError("no engine; expected at least one")
         if args.checkpoint is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from panns_litert.errors import DatasetError
+from panns_litert.errors import DatasetError, ResultsError
 from panns_litert.metrics import d_prime, figures
+from panns_litert.metrics_plot import plot_worst
 
 
 def column(*values: float) -> NDArray[np.float64]:
@@ -75,6 +77,21 @@ def test_clips_of_several_classes_are_right_with_any_of_them() -> None:
     truth = np.array([[1, 1, 0], [0, 0, 0]])
     assert figures(np.array([[0.1, 0.9, 0.2], [0.9, 0.1, 0.1]]), truth, list("abc")).accuracy == 1.0
     assert figures(np.array([[0.1, 0.2, 0.9], [0.9, 0.1, 0.1]]), truth, list("abc")).accuracy == 0.0
+
+
+def test_a_picture_of_the_worst_classes(tmp_path: Path) -> None:
+    labels = [f"class {k}" for k in range(40)]
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, (50, 40))
+    found = figures(truth + rng.normal(0, np.arange(40) / 20, (50, 40)), truth, labels)
+    plot_worst(found, tmp_path / "worst.svg")
+    drawn = (tmp_path / "worst.svg").read_text(encoding="utf-8")
+    worst = sorted((row.average_precision or 0, row.label) for row in found.classes)
+    shown = [label for _, label in worst if f"<!-- {label} -->" in drawn]
+    assert shown == [label for _, label in worst[:30]]
+    with pytest.raises(ResultsError, match=r"expected a name such as worst\.png"):
+        plot_worst(found, tmp_path / "worst.xyz")
+    assert [path.name for path in tmp_path.iterdir()] == ["worst.svg"]
 
 
 @settings(deadline=None)

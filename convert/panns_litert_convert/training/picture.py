@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from panns_litert.errors import MissingDependencyError
+from panns_litert.metrics_plot import draw_worst
 from panns_litert_convert.training.finetune import FineTuned
 
 PICTURE = "metrics.png"
-
-_WORST = 30  # classes that a picture has room for
 
 
 def draw(result: FineTuned, folder: Path) -> Path:
@@ -35,12 +34,7 @@ def draw(result: FineTuned, folder: Path) -> Path:
     losses.set(xlabel="epoch", ylabel="loss", yscale="log")
     losses.legend()
     if result.tflite is not None:
-        known = [
-            (row.average_precision, row.label) for row in result.tflite.classes if row.average_precision is not None
-        ]
-        worst = sorted(known)[:_WORST][::-1]
-        classes.barh([label for _, label in worst], [value for value, _ in worst])
-    classes.set(xlim=(0, 1), xlabel="average precision, held out")
+        draw_worst(classes, result.tflite)
     path = folder / PICTURE
     figure.savefig(path, dpi=120)
     return path

@@ -28,6 +28,7 @@ from panns_litert.errors import (
 )
 from panns_litert.evaluation import evaluate
 from panns_litert.metrics import Figures, figures
+from panns_litert.metrics_plot import plot_worst
 from panns_litert.prototypes import Prototypes, prototypes_path
 from panns_litert.tagger import ENGINES, Tagger
 from panns_litert.windows import tag_long
@@ -68,6 +69,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--engine", nargs="+", choices=ENGINES, default=["cpu"], help="one or several (default cpu)")
     sub.add_argument("--threads", type=int, help="default: all cores")
     sub.add_argument("--checkpoint", type=Path, help="what the bundle was made from: PyTorch's figures beside it")
+    sub.add_argument("--plot", type=Path, metavar="FILE", help="a picture of the classes that are found worst")
 
     sub = command("enroll", run_enroll, "Add a class to a bundle from a few clips, without training.")
     sub.add_argument("name", help="of the class; the same name again replaces it")
@@ -156,6 +158,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
                 dataset, model=manifest.model, checkpoint=args.checkpoint, seconds=manifest.clip_seconds, watch=watch
             )
             measured = {"torch": figures(probs, dataset.truth(), dataset.classes)} | measured
+    if args.plot is not None:
+        plot_worst(next(reversed(measured.values())), args.plot)
     if args.json:
         rows = {name: found.to_dict() for name, found in measured.items()}
         return print_json({"bundle": str(tagger.bundle.path), "figures": rows, "skipped": _skipped_rows(dataset)})

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import logging
 import os
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,11 @@ import pooch
 import requests
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from panns_litert.atomic import replacing
 from panns_litert.bundle import file_sha256
 from panns_litert.cache import CACHE_VARIABLE, cache_dir
 from panns_litert.errors import CheckpointError, DownloadError
@@ -205,6 +209,61 @@ def is_official(path: Path, checkpoint: Checkpoint) -> bool:
     except CheckpointError:
         return False
     return True
+
+
+# The one entry of a .safetensors file's metadata that is ours: JSON with the zoo's name and the classes.
+_FACTS = "panns_litert"
+_OWN_LABELS, _OWN_DATASET = "labels.txt", "own"
+
+
+def save_own(network: nn.Module, path: str | os.PathLike[str], *, model: Model, classes: Sequence[str]) -> None:
+    """Writes a fine-tuned network, at once or not at all, with what `model_of` needs to know.
+
+    Args:
+        network: the model's, with that many classes.
+        path: a .safetensors file.
+        model: the zoo's record of the network.
+        classes: names, in the order of the outputs.
+
+    Raises:
+        CheckpointError: the weights hold NaN or Inf.
+        ResultsError: it cannot be written.
+    """
+    state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
+    if broken := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
+        raise CheckpointError(f"NaN or Inf in {_some(broken)}; expected finite weights; try a lower learning rate")
+    # One entry: safetensors writes several in an order that changes from run to run.
+    facts = json.dumps({"base": model.name, "labels": list(classes)}, ensure_ascii=False)
+    with replacing(path) as file:
+        file.write(save(state, {_FACTS: facts}))
+
+
+def model_of(model: Model, checkpoint: str | os.PathLike[str] | None) -> Model:
+    """The record that a checkpoint is of: the model's own, or one with the classes that `save_own` wrote.
+
+    Raises:
+        CheckpointError: a fine-tuned checkpoint of another network.
+    """
+    if checkpoint is None or Path(checkpoint).suffix != ".safetensors" or not Path(checkpoint).is_file():
+        return model
+    try:
+        with safe_open(checkpoint, "pt") as file:
+            facts = json.loads((file.metadata() or {}).get(_FACTS, "{}"))
+    except (SafetensorError, OSError, ValueError):
+        return model  # `load_weights` says what is wrong with it
+    base, labels = facts.get("base"), facts.get("labels")
+    if base is None:
+        return model
+    if base != model.name:
+        raise CheckpointError(f"{checkpoint} is a fine-tuned {base}; expected {model.name}; name {base} instead")
+    if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(label, str) for label in labels):
+        raise CheckpointError(f"{checkpoint}: labels {labels!r}; expected at least two class names")
+    return with_classes(model, labels)
+
+
+def with_classes(model: Model, classes: Sequence[str]) -> Model:
+    """The model's record with class names of the user's own."""
+    return replace(model, labels=_OWN_LABELS, dataset=_OWN_DATASET, own_classes=tuple(classes))
 
 
 def load_weights(network: nn.Module, path: str | os.PathLike[str], model: Model) -> None:

@@ -39,7 +39,7 @@ from panns_litert.errors import BundleError, ConversionError, ModelError, Parity
 from panns_litert.frontend import mel_basis
 from panns_litert.model_card import model_card
 from panns_litert.parity import Check, require
-from panns_litert_convert.checkpoints import fetch, is_official, load_weights, weights_file
+from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of, weights_file
 from panns_litert_convert.export import cast_fp16, export_fp32
 from panns_litert_convert.frontend import GraphLogMel, WaveformNetwork
 from panns_litert_convert.networks.tagger import AudioTagger
@@ -50,7 +50,7 @@ from panns_litert_convert.stages import (
     graph_front_end_stage,
     network_stage,
 )
-from panns_litert_convert.zoo import CLIP_SECONDS, Model, asset, find
+from panns_litert_convert.zoo import CLIP_SECONDS, Model, find
 
 Report = Callable[[str], None]
 """Called with a few words when a step begins."""
@@ -96,8 +96,8 @@ def convert(
         ParityError: a stage failed; `report` of the error has all figures. No bundle is left.
         GpuDriverError: `gpu`, and there is no driver.
     """
-    model = find(name)
-    _require_length(seconds, model)
+    model = model_of(find(name), checkpoint)
+    require_length(seconds, model)
     graph = model.graphs[0] if graph is None else graph
     for what, value, choices in (("graph", graph, model.graphs), ("precision", precision, PRECISIONS)):
         if value not in choices:
@@ -120,12 +120,13 @@ def convert(
         report("bundle")
         shutil.copyfile(files[precision], writer.folder / model_file)  # the exporter's file is executable
         mel_basis(model.front_end).astype("<f4").tofile(writer.folder / MEL_BASIS)
-        shutil.copyfile(asset(model.labels), writer.folder / model.labels)
+        lines = "".join(f"{label}\n" for label in model.class_names())
+        (writer.folder / model.labels).write_bytes(lines.encode())
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             model=model.name,
             network=model.network,
-            description=f"{model.network} with the user's own weights ({source.file})" if own else model.description,
+            description=_own_description(model, source) if own else model.description,
             source=source,
             front_end=model.front_end,
             graph=graph,
@@ -175,8 +176,8 @@ def verify(
     """
     opened = Bundle(bundle)
     manifest = opened.manifest
-    model = find(manifest.model)
-    _require_length(manifest.clip_seconds, model)
+    model = model_of(find(manifest.model), checkpoint)
+    require_length(manifest.clip_seconds, model)
     network, source = _load(model, checkpoint, report=report, progress=progress)
     _require_manifest(opened, model, source)
     with _Workspace() as work:
@@ -272,6 +273,11 @@ def _load(
     return network.eval(), source
 
 
+def _own_description(model: Model, source: Source) -> str:
+    classes = f" for {len(model.own_classes)} classes" if model.own_classes is not None else ""
+    return f"{model.network} with the user's own weights{classes} ({source.file})"
+
+
 def _require_manifest(bundle: Bundle, model: Model, source: Source) -> None:
     """What verify can tell of the manifest beyond the reader's checks."""
     manifest = bundle.manifest
@@ -301,7 +307,12 @@ def _require_figures(bundle: Bundle, checks: list[Check]) -> None:
         raise BundleError(f"{bundle.path}: the recorded parity is not that of these stages; convert it again")
 
 
-def _require_length(seconds: float, model: Model) -> None:
+def require_length(seconds: float, model: Model) -> None:
+    """Raises unless a bundle of that model can have clips of that length, s.
+
+    Raises:
+        ModelError: it cannot.
+    """
     low, high = CLIP_SECONDS
     if (most := model.front_end.most_samples) is not None:
         high = min(high, math.floor(10 * most / model.front_end.sample_rate) / 10)

@@ -76,6 +76,7 @@ class Model:
         published_map: mean average precision that was published for it, or None.
         golden: name of the original's golden figures in panns_litert_golden.
         golden_options: options of the network that they are of, if not this model's.
+        own_classes: class names of a network that was fine-tuned, instead of those in `labels`; None for the others.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Model:
     published_map: float | None
     golden: str
     golden_options: Mapping[str, Any] | None = None
+    own_classes: tuple[str, ...] | None = None
 
     @property
     def graphs(self) -> tuple[str, ...]:
@@ -104,6 +106,8 @@ class Model:
 
     def class_names(self) -> tuple[str, ...]:
         """The model's classes, in the order of its outputs."""
+        if self.own_classes is not None:
+            return self.own_classes
         return tuple(asset(self.labels).read_text(encoding="utf-8").splitlines())
 
 

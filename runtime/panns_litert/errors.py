@@ -61,6 +61,18 @@ class ModelError(PannsLitertError, ValueError):
     """A model name is unknown, or a network cannot do what was asked."""
 
 
+class DatasetError(PannsLitertError, ValueError):
+    """Labelled clips cannot be used: no such file, too few, contradicting labels, or one clip in two folds."""
+
+
+class TrainingError(PannsLitertError, ValueError):
+    """A training's settings are out of range, or its folder holds another training."""
+
+
+class PrototypeError(PannsLitertError, ValueError):
+    """Prototypes cannot be read, or are of another model."""
+
+
 class CheckpointError(PannsLitertError, ValueError):
     """A checkpoint is truncated, altered, of another network, or not a checkpoint."""
 

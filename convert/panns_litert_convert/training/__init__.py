@@ -1,0 +1,1 @@
+"""Fine-tuning: a network of the zoo taught the user's classes."""

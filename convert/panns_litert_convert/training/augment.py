@@ -1,0 +1,69 @@
+"""What makes few clips go further: mixup, SpecAugment, balanced sampling."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+STRIPES = 2
+TIME_SHARE, MEL_SHARE = 64 / 1001, 8 / 64
+"""SpecAugment as PANNs has it: two stripes of up to 64 of 1001 frames, and two of up to 8 of 64 mels."""
+
+
+def mixup(x: Tensor, y: Tensor, *, alpha: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Every clip with a lesser share of another one, and their labels likewise.
+
+    Zhang, Cisse, Dauphin, Lopez-Paz: mixup, ICLR 2018, https://arxiv.org/abs/1710.09412.
+
+    Args:
+        x: (batch, …) inputs or embeddings.
+        y: (batch, classes), 0 … 1.
+        alpha: of the beta distribution of the shares, > 0.
+        rng: decides shares and partners.
+    """
+    share = rng.beta(alpha, alpha, len(x)).astype(np.float32)
+    mine = torch.from_numpy(np.maximum(share, 1 - share))
+    other = torch.from_numpy(rng.permutation(len(x)))
+    of_x, of_y = mine.reshape(-1, *[1] * (x.ndim - 1)), mine[:, None]
+    return of_x * x + (1 - of_x) * x[other], of_y * y + (1 - of_y) * y[other]
+
+
+def spec_augment(logmel: Tensor, *, rng: np.random.Generator) -> Tensor:
+    """Log-mels (batch, 1, frames, mels) with stripes of frames and of mels at the band's mean.
+
+    Park et al.: SpecAugment, Interspeech 2019, https://arxiv.org/abs/1904.08779.
+    """
+    out = logmel.clone()
+    _, _, frames, mels = logmel.shape
+    for one, mean in zip(out, logmel.mean(dim=2, keepdim=True), strict=True):  # (1, frames, mels), (1, 1, mels)
+        for _ in range(STRIPES):
+            start, end = _stripe(frames, TIME_SHARE, rng)
+            one[:, start:end] = mean
+            start, end = _stripe(mels, MEL_SHARE, rng)
+            one[:, :, start:end] = mean[:, :, start:end]
+    return out
+
+
+def _stripe(size: int, share: float, rng: np.random.Generator) -> tuple[int, int]:
+    width = int(rng.integers(0, max(1, round(share * size)) + 1))
+    start = int(rng.integers(0, size - width + 1))
+    return start, start + width
+
+
+def epoch_order(truth: NDArray[np.float32], *, balanced: bool, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Which clips an epoch takes, in which order: as many as there are.
+
+    Args:
+        truth: (clips, classes), 0 or 1.
+        balanced: every class equally often, with repeats; or else every clip once.
+        rng: decides.
+    """
+    if not balanced:
+        return rng.permutation(len(truth))
+    # A clip counts for its rarest class; those without one are a class of their own.
+    sizes = np.append(truth.sum(axis=0), (truth.sum(axis=1) == 0).sum())
+    have = np.column_stack([truth, truth.sum(axis=1) == 0])
+    weights = (have / np.maximum(sizes, 1)).max(axis=1)
+    return np.asarray(rng.choice(len(truth), len(truth), p=weights / weights.sum()))

@@ -1,0 +1,338 @@
+"""Fine-tune: labelled clips in, a proven bundle of their classes out, with figures on clips that it never saw."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor, nn
+
+from panns_litert.atomic import replacing
+from panns_litert.bundle import Bundle, file_sha256
+from panns_litert.dataset import (
+    HELD_OUT,
+    TRAIN,
+    VALIDATION,
+    Dataset,
+    Watch,
+    no_watch,
+    read_dataset,
+    score,
+    split,
+    write_csv,
+)
+from panns_litert.errors import DatasetError, ModelError, ParityError
+from panns_litert.evaluation import bundle_scorer
+from panns_litert.metrics import Figures, figures
+from panns_litert.tagger import Tagger
+from panns_litert_convert.checkpoints import fetch, load_weights, model_of, save_own, weights_file, with_classes
+from panns_litert_convert.convert import convert, require_length
+from panns_litert_convert.networks.tagger import AudioTagger
+from panns_litert_convert.training.features import ClipInput, FeatureCache, of_network
+from panns_litert_convert.training.loop import Part, Settings, train
+from panns_litert_convert.zoo import Model, find
+
+STATE, CHECKPOINT, METRICS, SPLIT, BUNDLE = (
+    "training.safetensors",
+    "checkpoint.safetensors",
+    "metrics.json",
+    "split.csv",
+    "bundle",
+)
+"""What `finetune` leaves in its folder: where a broken run goes on, the weights, the figures, who was held out, and the
+bundle."""
+
+_LONGEST_SECONDS = 10.0  # of a clip, where its length is not given
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuned:
+    """What came of a fine-tuning.
+
+    Attributes:
+        bundle: proven, of the user's classes.
+        fallback: why its weights are not float16 although no precision was asked for; None if they are, or one was.
+        dataset: the clips, TRAIN, VALIDATION and HELD_OUT being their folds.
+        torch, tflite: figures on the held-out clips; None where there is none.
+        largest_difference: of any probability of a held-out clip between the two; None likewise.
+        epochs, best_epoch: how many there were, and which one counts.
+        history: a row per epoch.
+    """
+
+    bundle: Bundle
+    fallback: str | None
+    dataset: Dataset
+    torch: Figures | None
+    tflite: Figures | None
+    largest_difference: float | None
+    epochs: int
+    best_epoch: int
+    history: Sequence[dict[str, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the bundle, as JSON types."""
+        folds = {fold: sum(clip.fold == fold for clip in self.dataset.clips) for fold in (TRAIN, VALIDATION, HELD_OUT)}
+        return {
+            "classes": list(self.dataset.classes),
+            "clips": folds,
+            "repeated": self.dataset.repeated,
+            "skipped": [{"file": str(one.path), "reason": one.reason} for one in self.dataset.skipped],
+            "precision": self.bundle.manifest.precision,
+            "fallback": self.fallback,
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
+            "torch": self.torch.to_dict() if self.torch else None,
+            "tflite": self.tflite.to_dict() if self.tflite else None,
+            "largest_difference": self.largest_difference,
+            "history": list(self.history),
+        }
+
+
+def finetune(
+    data: str | os.PathLike[str],
+    *,
+    model: str,
+    out: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str] | None = None,
+    classes: Sequence[str] | None = None,
+    seconds: float | None = None,
+    held_out: str | None = None,
+    precision: str | None = None,
+    settings: Settings | None = None,
+    watch: Watch = no_watch,
+) -> FineTuned:
+    """Teaches a network of the zoo the classes of the data, and makes a proven bundle of it.
+
+    The held-out clips decide nothing: neither weights nor when to stop. A broken run goes on when it is called again
+    with the same arguments.
+
+    Args:
+        data: a folder for each class, or a CSV; see `read_dataset`.
+        model: the base, a name of the registry.
+        out: folder for everything; the bundle is in its `bundle`.
+        checkpoint: weights of the base, instead of the published ones.
+        classes: names in the order of the outputs; those of the data, sorted, if not given.
+        seconds: length of a clip, 1 … 60; that of the longest file, in whole seconds and at most 10, if not given.
+        held_out: the fold of a CSV that is kept aside; see `split`.
+        precision: of the bundle; fp16 if not given, or fp32 where that of fp16 is outside its gate.
+        settings: of the training.
+        watch: told of every step.
+
+    Raises:
+        DatasetError: the data cannot be used.
+        TrainingError: `out` holds another training, or the loss is no longer finite.
+        ModelError, CheckpointError, DownloadError: the base cannot be had or used.
+        ConversionError, ParityError: the bundle could not be made or proven.
+    """
+    settings = settings or Settings()
+    out = Path(out)
+    watch("reading the data", 0, 0)
+    base = model_of(find(model), checkpoint)
+    dataset = read_dataset(data, classes=classes)
+    seconds = _longest(dataset) if seconds is None else seconds
+    require_length(seconds, base)
+    weights = fetch(base) if checkpoint is None else weights_file(checkpoint)
+    network = base.build()
+    load_weights(network, weights, base)
+    inputs = ClipInput(base.front_end, graph=network.graph, seconds=seconds)
+    key = {"spec": base.front_end.to_dict(), "seconds": seconds, "graph": network.graph}
+    if settings.unfrozen:
+        cache = FeatureCache(inputs, key=key)
+        # Kept on disk: what the whole network takes is too much for the memory.
+        _, dataset = score(dataset, lambda clip: cache(clip)[:0].ravel(), what="clips", watch=watch)
+        features = np.empty((len(dataset.clips), 0), np.float32)
+    else:
+        _require_embedding_alone(network.eval(), base, inputs.seconds)
+        base_facts: dict[str, object] = {"model": base.name, "weights": file_sha256(weights)}
+        cache = FeatureCache(of_network(network, inputs, "embedding"), key=key | base_facts)
+        features, dataset = score(dataset, cache, what="embeddings", watch=watch)
+    dataset = split(dataset, held_out=held_out, seed=settings.seed)
+    truth = dataset.truth()
+    if settings.loss == "ce" and not (truth.sum(axis=1) == 1).all():
+        raise DatasetError("cross entropy with clips of no class or of several; expected one each, or the loss bce")
+
+    tuned = with_classes(base, dataset.classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = _with_new_head(network, tuned)
+    parameters = dict(network.named_parameters())
+    if not settings.unfrozen:
+        parameters = _head(network, features[:1])
+    forward = _clip_logits(network) if settings.unfrozen else network.logits
+
+    def part(fold: str) -> Part:
+        which = np.flatnonzero([clip.fold == fold for clip in dataset.clips])
+
+        def load(chosen: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
+            if settings.unfrozen:
+                return torch.from_numpy(np.concatenate([cache(dataset.clips[which[i]]) for i in chosen]))
+            return torch.from_numpy(features[which[chosen]])
+
+        return Part(load=load, truth=truth[which])
+
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(out / SPLIT) as file:
+        file.write(write_csv(dataset, out))
+    clips = [(clip.sha256, clip.labels, clip.fold) for clip in dataset.clips]
+    progress = train(
+        network,
+        forward,
+        parameters,
+        learn=part(TRAIN),
+        watched=part(VALIDATION),
+        settings=settings,
+        state=out / STATE,
+        fingerprint=key
+        | {"model": base.name, "weights": file_sha256(weights), "classes": dataset.classes}
+        | {"clips": _digest(clips)},
+        watch=watch,
+    )
+    save_own(network, out / CHECKPOINT, model=base, classes=dataset.classes)
+
+    def converted(precision: str) -> Bundle:
+        return convert(
+            base.name,
+            checkpoint=out / CHECKPOINT,
+            graph=network.graph,
+            seconds=seconds,
+            precision=precision,
+            out=out / BUNDLE,
+            report=lambda step: watch(step, 0, 0),
+        )
+
+    fallback = None
+    try:
+        bundle = converted(precision or "fp16")
+    except ParityError as error:
+        fallback = _fp16_alone(error) if precision is None else None
+        if fallback is None:
+            raise
+        watch("fp32 instead of fp16", 0, 0)
+        bundle = converted("fp32")
+    result = FineTuned(
+        bundle=bundle,
+        fallback=fallback,
+        dataset=dataset,
+        torch=None,
+        tflite=None,
+        largest_difference=None,
+        epochs=progress.epoch,
+        best_epoch=progress.best_epoch,
+        history=progress.history,
+    )
+    if any(clip.fold == HELD_OUT for clip in dataset.clips):
+        result = _measured(result, tuned, out / CHECKPOINT, watch)
+    with replacing(out / METRICS) as file:
+        file.write((json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n").encode())
+    return result
+
+
+def checkpoint_scores(
+    dataset: Dataset, *, model: str, checkpoint: str | os.PathLike[str], seconds: float, watch: Watch = no_watch
+) -> tuple[np.ndarray[Any, np.dtype[np.float32]], Dataset]:
+    """What PyTorch says of every clip: `score` with a checkpoint.
+
+    Args:
+        dataset: the clips.
+        model: the checkpoint's name in the registry.
+        checkpoint: its weights.
+        seconds: length of a clip.
+        watch: told of every clip.
+    """
+    record = model_of(find(model), checkpoint)
+    network = record.build()
+    load_weights(network, weights_file(checkpoint), record)
+    inputs = ClipInput(record.front_end, graph=network.graph, seconds=seconds)
+    return score(dataset, of_network(network.eval(), inputs, "probs"), what="held-out, torch", watch=watch)
+
+
+def _measured(result: FineTuned, model: Model, checkpoint: Path, watch: Watch) -> FineTuned:
+    """The result with its figures, from the files that were written."""
+    held_out = result.dataset.of_fold(HELD_OUT)
+    seconds = result.bundle.manifest.clip_seconds
+    ours, held_out = checkpoint_scores(held_out, model=model.name, checkpoint=checkpoint, seconds=seconds, watch=watch)
+    with Tagger(result.bundle) as tagger:
+        theirs, _ = score(held_out, bundle_scorer(tagger), what="held-out, tflite", watch=watch)
+    truth, labels = held_out.truth(), held_out.classes
+    return replace(
+        result,
+        torch=figures(ours, truth, labels),
+        tflite=figures(theirs, truth, labels),
+        largest_difference=float(np.abs(ours - theirs).max()),
+    )
+
+
+def _fp16_alone(error: ParityError) -> str | None:
+    """What the float16 weights cost too much, if that is all that failed.
+
+    Audio taggers of hundreds of classes are hardly ever undecided about a clip, where rounding shows most; those of
+    a few classes are.
+    """
+    failed = [check for check in error.report if not check.passed] if isinstance(error.report, list) else []
+    if not failed or any(check.stage != "fp16" for check in failed):
+        return None
+    return "; ".join(f"{check.stage}/{check.output}: {check.why}" for check in failed)
+
+
+def _longest(dataset: Dataset) -> float:
+    longest = 1.0
+    for clip in dataset.clips:
+        try:
+            longest = max(longest, soundfile.info(clip.path).duration)
+        except (RuntimeError, OSError):  # it will be skipped, with its reason
+            continue
+    return float(min(_LONGEST_SECONDS, math.ceil(longest - 0.05)))  # a codec's padding is no further second
+
+
+def _with_new_head(network: AudioTagger, model: Model) -> AudioTagger:
+    """A network of the model's classes with all weights of another that do not depend on the classes."""
+    new = model.build()
+    kept = network.state_dict()
+    new.load_state_dict(
+        {name: kept[name] if kept[name].shape == tensor.shape else tensor for name, tensor in new.state_dict().items()}
+    )
+    return new
+
+
+def _head(network: AudioTagger, embedding: np.ndarray[Any, np.dtype[np.float32]]) -> dict[str, nn.Parameter]:
+    """The parameters that follow the embedding (1, dim)."""
+    named = dict(network.named_parameters())
+    total = network.eval().logits(torch.from_numpy(embedding)).sum()
+    found = torch.autograd.grad(total, list(named.values()), allow_unused=True)
+    return {name: parameter for (name, parameter), grad in zip(named.items(), found, strict=True) if grad is not None}
+
+
+def _require_embedding_alone(network: AudioTagger, model: Model, seconds: float) -> None:
+    """Raises unless the classes follow from the embedding alone: not so where they are decided frame by frame."""
+    samples = model.front_end.samples(seconds)
+    frames = (1, 1, model.front_end.frames(samples), model.front_end.n_mels)
+    shape = (1, samples) if network.graph == "waveform" else frames
+    with torch.inference_mode():
+        outputs = network(torch.zeros(shape))
+    if "framewise" in outputs:
+        raise ModelError(f"{model.name} decides frame by frame, not by its embedding; expected --unfrozen with it")
+
+
+def _clip_logits(network: AudioTagger) -> Any:
+    """The logits (batch, classes) of a network's clip-wise probabilities."""
+
+    def forward(x: Tensor) -> Tensor:
+        found = network.trace(x)
+        if found["logits"].shape == found["probs"].shape:
+            return found["logits"]
+        return torch.logit(found["probs"], eps=1e-6)  # frame by frame: the clip's are a summary of those
+
+    return forward
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

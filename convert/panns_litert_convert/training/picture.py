@@ -1,0 +1,40 @@
+"""What a fine-tuning looks like: its losses, and how well every class is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from panns_litert.errors import MissingDependencyError
+from panns_litert.metrics_plot import draw_worst
+from panns_litert_convert.training.finetune import FineTuned
+
+PICTURE = "metrics.png"
+
+
+def draw(result: FineTuned, folder: Path) -> Path:
+    """Draws the losses by epoch, and the average precision of the classes that are found worst.
+
+    Returns:
+        The picture's path.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError("pictures need matplotlib; pip install 'panns-litert[plot]'") from error
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    losses, classes = figure.subplots(1, 2)
+    epochs = range(1, len(result.history) + 1)
+    for name, text in (("loss", "learnt"), ("watched_loss", "watched")):
+        if name in result.history[0]:
+            losses.plot(epochs, [row[name] for row in result.history], label=text)
+    losses.axvline(result.best_epoch, color="grey", linestyle=":", label=f"best, {result.best_epoch}")
+    losses.set(xlabel="epoch", ylabel="loss", yscale="log")
+    losses.legend()
+    if result.tflite is not None:
+        draw_worst(classes, result.tflite)
+    path = folder / PICTURE
+    figure.savefig(path, dpi=120)
+    return path

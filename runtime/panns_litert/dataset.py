@@ -1,0 +1,291 @@
+"""Labelled clips: a folder for each class, or a CSV; and how they are split for training."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panns_litert.audio import audio_files
+from panns_litert.bundle import file_sha256
+from panns_litert.errors import AudioError, DatasetError
+from panns_litert.labels import unknown_label
+
+COLUMNS = ("file", "labels", "fold")
+"""Of a CSV; `fold` may be left out. `labels` are separated by semicolons."""
+
+TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held-out"
+"""The parts of a data set: what is learnt from, what decides when to stop, and what neither has seen."""
+
+_HELD_OUT_SHARE, _VALIDATION_SHARE = 0.2, 0.15
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledClip:
+    """One clip and its classes.
+
+    Attributes:
+        path: the file.
+        labels: its classes, without repeats; none at all is a clip of no class.
+        fold: the part that it belongs to, as the CSV has it, or None.
+        sha256: of the file's bytes.
+    """
+
+    path: Path
+    labels: tuple[str, ...]
+    fold: str | None
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """A file that was left out, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Labelled clips.
+
+    Attributes:
+        clips: in the order of the folder's names or of the CSV's rows.
+        classes: in the order of a model's outputs.
+        skipped: what was left out.
+        repeated: how many files had the same bytes as an earlier one, whose labels they now share.
+    """
+
+    clips: tuple[LabelledClip, ...]
+    classes: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+    repeated: int
+
+    def truth(self) -> NDArray[np.float32]:
+        """(clips, classes), 0 or 1."""
+        have = [[label in clip.labels for label in self.classes] for clip in self.clips]
+        return np.asarray(have, np.float32).reshape(len(self.clips), len(self.classes))
+
+    def of_fold(self, fold: str) -> Dataset:
+        """The clips of one fold.
+
+        Raises:
+            DatasetError: there is none.
+        """
+        chosen = tuple(clip for clip in self.clips if clip.fold == fold)
+        if not chosen:
+            folds = ", ".join(sorted({clip.fold or "" for clip in self.clips} - {""})) or "no folds"
+            raise DatasetError(f"no clip of fold {fold!r}; expected one of: {folds}")
+        return replace(self, clips=chosen)
+
+
+def read_dataset(source: str | os.PathLike[str], *, classes: Sequence[str] | None = None) -> Dataset:
+    """Labelled clips of a folder or a CSV.
+
+    A folder has a folder of audio files for every class. A CSV has the columns `file` (relative to the CSV), `labels`
+    (separated by ;) and, if wanted, `fold`. Files of the same bytes are one clip with the labels of all of them.
+
+    Args:
+        source: the folder or the CSV.
+        classes: the only ones that are allowed, in the order of a model's outputs; those that occur, sorted, if not
+            given.
+
+    Raises:
+        DatasetError: missing or of another form, no clip, a label that is none of `classes`, or the same bytes in two
+            folds.
+    """
+    source = Path(source)
+    if source.is_dir():
+        rows, skipped = _folder_rows(source)
+    elif source.is_file():
+        rows, skipped = _csv_rows(source)
+    else:
+        raise DatasetError(f"{source}: no such folder or file; expected a folder for each class, or a CSV")
+    merged: dict[str, LabelledClip] = {}
+    repeated = 0
+    for path, labels, fold in rows:
+        if not path.is_file():
+            skipped.append(Skipped(path=path, reason="no such file"))
+            continue
+        clip = LabelledClip(path=path, labels=labels, fold=fold, sha256=file_sha256(path))
+        first = merged.get(clip.sha256)
+        if first is not None:
+            repeated += 1
+            if first.fold != fold:
+                raise DatasetError(
+                    f"{first.path} of fold {first.fold} and {path} of fold {fold} are the same recording; "
+                    "what is tested must not be learnt: put both into one fold"
+                )
+            clip = replace(first, labels=tuple(dict.fromkeys((*first.labels, *labels))))
+        merged[clip.sha256] = clip
+    if not merged:
+        raise DatasetError(f"{source}: no clip; expected audio files{_listed(skipped)}")
+    found = sorted({label for clip in merged.values() for label in clip.labels})
+    if bad := [label for label in found if label.splitlines() != [label] or ";" in label]:
+        raise DatasetError(f"{source}: class {bad[0]!r}; expected a name of one line without a semicolon")
+    wanted = tuple(found if classes is None else classes)
+    if strangers := [label for label in found if label not in wanted]:
+        raise DatasetError(f"{source}: {unknown_label(strangers[0], wanted)}")
+    return Dataset(clips=tuple(merged.values()), classes=wanted, skipped=tuple(skipped), repeated=repeated)
+
+
+_Rows = list[tuple[Path, tuple[str, ...], str | None]]
+
+
+def _folder_rows(folder: Path) -> tuple[_Rows, list[Skipped]]:
+    rows: _Rows = []
+    skipped: list[Skipped] = []
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_dir():
+            skipped.append(Skipped(path=entry, reason="in no class's folder"))
+            continue
+        try:
+            rows += [(path, (entry.name,), None) for path in audio_files(entry)]
+        except AudioError:
+            skipped.append(Skipped(path=entry, reason="no audio file in this class's folder"))
+    return rows, skipped
+
+
+def _csv_rows(path: Path) -> tuple[_Rows, list[Skipped]]:
+    rows: _Rows = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file)
+            if not {"file", "labels"} <= set(table.fieldnames or ()):
+                raise DatasetError(
+                    f"{path}: columns {', '.join(table.fieldnames or ()) or 'none'}; expected {', '.join(COLUMNS)}"
+                )
+            for row in table:
+                if not row["file"] or row["labels"] is None:
+                    raise DatasetError(f"{path}, line {table.line_num}: no file or no labels; expected both")
+                labels = tuple(dict.fromkeys(label.strip() for label in row["labels"].split(";") if label.strip()))
+                rows.append((path.parent / row["file"], labels, (row.get("fold") or "").strip() or None))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path}: {error}; expected a CSV in UTF-8") from error
+    if len({fold is None for _, _, fold in rows}) > 1:
+        raise DatasetError(f"{path}: some rows have a fold and some have none; expected one for every row, or for none")
+    return rows, []
+
+
+def _listed(skipped: Sequence[Skipped]) -> str:
+    return "".join(f"; skipped {one.path}: {one.reason}" for one in skipped[:3])
+
+
+def write_csv(dataset: Dataset, folder: Path) -> bytes:
+    """The data set as a CSV for `read_dataset`, with file names relative to the folder that it will be in."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for clip in dataset.clips:
+        rows.writerow((os.path.relpath(clip.path.resolve(), folder.resolve()), ";".join(clip.labels), clip.fold or ""))
+    return text.getvalue().encode()
+
+
+def split(dataset: Dataset, *, held_out: str | None = None, seed: int = 0) -> Dataset:
+    """The same clips with TRAIN, VALIDATION or HELD_OUT as their folds.
+
+    Clips with folds: `held_out` is kept aside; a fold called VALIDATION decides when to stop, or a share of the rest
+    does. Clips without: a share of every class is drawn for both. A class of one clip is learnt only, one of two is
+    learnt and held out.
+
+    Args:
+        dataset: at least two classes with clips.
+        held_out: the fold to keep aside; HELD_OUT if there is one, or else the last by name.
+        seed: of the draw, ≥ 0.
+
+    Raises:
+        DatasetError: fewer than two classes, no such fold, or nothing left to learn from.
+    """
+    present = {label for clip in dataset.clips for label in clip.labels}
+    if len(present) < 2:
+        one = f"only the class {next(iter(present))!r}" if present else "no class at all"
+        raise DatasetError(f"{one}; expected clips of at least two: add a class of other sounds, such as 'background'")
+    folds = sorted({clip.fold for clip in dataset.clips if clip.fold is not None})
+    rng = np.random.default_rng([seed, 0])
+    if not folds:
+        if held_out is not None:
+            raise DatasetError(f"fold {held_out!r}, but the clips have no folds; expected a CSV with the column fold")
+        return _drawn(dataset, rng, held=_HELD_OUT_SHARE, validation=_VALIDATION_SHARE)
+    held_out = held_out or (HELD_OUT if HELD_OUT in folds else folds[-1])
+    if held_out not in folds or len(folds) < 2:
+        raise DatasetError(f"fold {held_out!r} of {', '.join(folds)}; expected one of at least two")
+    rest = replace(dataset, clips=tuple(clip for clip in dataset.clips if clip.fold != held_out))
+    if VALIDATION in folds and held_out != VALIDATION:
+        parts = [replace(clip, fold=VALIDATION if clip.fold == VALIDATION else TRAIN) for clip in rest.clips]
+    else:
+        parts = list(_drawn(rest, rng, held=0.0, validation=_VALIDATION_SHARE).clips)
+    if not any(clip.fold == TRAIN for clip in parts):
+        raise DatasetError(f"nothing but {held_out!r} and {VALIDATION!r}; expected a fold to learn from")
+    of = {clip.sha256: clip.fold for clip in parts}
+    return replace(dataset, clips=tuple(replace(clip, fold=of.get(clip.sha256, HELD_OUT)) for clip in dataset.clips))
+
+
+def _drawn(dataset: Dataset, rng: np.random.Generator, *, held: float, validation: float) -> Dataset:
+    """Shares of every class, a clip of several counting for its rarest; at least one clip where there are enough."""
+    sizes = Counter(label for clip in dataset.clips for label in clip.labels)
+    groups: dict[str, list[int]] = {}
+    for i, clip in enumerate(dataset.clips):
+        rarest = min(clip.labels, key=lambda label: (sizes[label], label), default="")
+        groups.setdefault(rarest, []).append(i)
+    folds = [TRAIN] * len(dataset.clips)
+    for label in sorted(groups):
+        members = rng.permutation(groups[label])
+        kept = max(1, round(held * len(members))) if held and len(members) >= 2 else 0
+        watched = max(1, round(validation * len(members))) if len(members) >= (3 if held else 2) else 0
+        for i in members[:kept]:
+            folds[i] = HELD_OUT
+        for i in members[kept : kept + watched]:
+            folds[i] = VALIDATION
+    clips = tuple(replace(clip, fold=fold) for clip, fold in zip(dataset.clips, folds, strict=True))
+    return replace(dataset, clips=clips)
+
+
+Scorer = Callable[[LabelledClip], NDArray[np.float32]]
+"""What is made of one clip, such as its scores (classes,); an AudioError if it cannot be read."""
+
+Watch = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and of how much (0 if that is not known)."""
+
+
+def no_watch(what: str, done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+def score(
+    dataset: Dataset, scorer: Scorer, *, what: str = "clips", watch: Watch = no_watch
+) -> tuple[NDArray[np.float32], Dataset]:
+    """Scores of every clip, one after another, so that any number of clips fits.
+
+    Args:
+        dataset: the clips.
+        scorer: what scores one.
+        what: is being done, for `watch`.
+        watch: told of every clip.
+
+    Returns:
+        (clips, …), and the data set without the clips that could not be read, which are among its `skipped`.
+
+    Raises:
+        DatasetError: no clip could be read.
+    """
+    scores, kept, skipped = [], [], list(dataset.skipped)
+    for i, clip in enumerate(dataset.clips):
+        watch(what, i, len(dataset.clips))
+        try:
+            scores.append(scorer(clip))
+            kept.append(clip)
+        except AudioError as error:
+            skipped.append(Skipped(path=clip.path, reason=str(error)))
+    watch(what, len(dataset.clips), len(dataset.clips))
+    if not kept:
+        raise DatasetError(f"no clip could be read; expected audio files{_listed(skipped)}")
+    return np.stack(scores), replace(dataset, clips=tuple(kept), skipped=tuple(skipped))

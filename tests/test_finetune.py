@@ -1,0 +1,507 @@
+"""Fine-tuning: from labelled clips to a proven bundle, and everything that can be wrong with the clips."""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from panns_litert.bundle import Bundle
+from panns_litert.cli import main
+from panns_litert.dataset import HELD_OUT, TRAIN, VALIDATION, Dataset, LabelledClip, no_watch, read_dataset, split
+from panns_litert.errors import (
+    CheckpointError,
+    DatasetError,
+    ModelError,
+    PannsLitertError,
+    ParityError,
+    ResultsError,
+    TrainingError,
+)
+from panns_litert_convert.checkpoints import load_weights, model_of, save_own, with_classes
+from panns_litert_convert.convert import convert
+from panns_litert_convert.demo import household
+from panns_litert_convert.stages import Reference
+from panns_litert_convert.training import loop
+from panns_litert_convert.training.augment import epoch_order, mixup, spec_augment
+from panns_litert_convert.training.features import FeatureCache
+from panns_litert_convert.training.finetune import CHECKPOINT, METRICS, SPLIT, STATE, finetune
+from panns_litert_convert.training.loop import Part, Progress, Settings, train
+from panns_litert_convert.zoo import asset, find
+
+CLASSES = tuple(household.SOUNDS)
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight clips of every household sound."""
+    folder = tmp_path_factory.mktemp("sounds") / "sounds"
+    household.write(folder, clips=8)
+    return folder
+
+
+@dataclass
+class Tuned:
+    data: Path
+    out: Path
+    result: dict[str, Any]
+
+    @property
+    def bundle(self) -> Bundle:
+        return Bundle(self.out / "bundle")
+
+
+@pytest.fixture(scope="module")
+def tuned(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+    """The command on clips some of which cannot be used."""
+    folder = tmp_path_factory.mktemp("tuned")
+    shutil.copytree(sounds, folder / "data")
+    (folder / "data" / "kettle" / "empty.wav").write_bytes(b"")
+    (folder / "data" / "kettle" / "noise.wav").write_bytes(b"no audio" * 100)
+    shutil.copyfile(sounds / "kettle" / "000.wav", folder / "data" / "kettle" / "again.wav")
+    (folder / "data" / "notes.txt").write_text("in no class's folder")
+    arguments = ["--data", str(folder / "data"), "--model", "demo", "--out", str(folder / "out"), "--epochs", "150"]
+    with pytest.MonkeyPatch.context() as patch:
+        printed: list[dict[str, Any]] = []
+        patch.setattr("panns_litert.cli.train.print_json", lambda data: printed.append(data) or 0)
+        assert main(["finetune", *arguments, "--json"]) == 0
+    return Tuned(folder / "data", folder / "out", printed[0])
+
+
+# --- what must work ---
+
+
+def test_the_bundle_is_of_the_users_classes_and_proven(tuned: Tuned) -> None:
+    bundle = tuned.bundle
+    assert bundle.labels == CLASSES
+    assert bundle.file("model").name == "demo_own_fp16.tflite"
+    assert {check.stage for check in bundle.manifest.parity} == {"front_end", "network", "fp32", "fp16"}
+    assert all(check.passed for check in bundle.manifest.parity)
+    assert "user's own weights for 4 classes" in bundle.manifest.description
+    assert bundle.manifest.clip_seconds == household.SECONDS
+
+
+def test_figures_are_of_clips_that_were_held_out_on_torch_and_on_the_tflite(tuned: Tuned) -> None:
+    found = json.loads((tuned.out / METRICS).read_text(encoding="utf-8"))
+    assert found == {key: value for key, value in tuned.result.items() if key not in ("bundle", "passed")}
+    assert found["torch"]["clips"] == found["tflite"]["clips"] == found["clips"][HELD_OUT] == 8
+    assert found["tflite"]["mean_ap"] >= 0.8  # a quarter by chance
+    assert found["tflite"]["mean_ap"] == pytest.approx(found["torch"]["mean_ap"], abs=0.02)
+    assert 0 < found["largest_difference"] < 0.01
+    folds = Counter(row["fold"] for row in csv.DictReader((tuned.out / SPLIT).open(encoding="utf-8")))
+    assert folds == found["clips"]
+
+
+def test_unusable_clips_are_skipped_listed_and_counted(tuned: Tuned) -> None:
+    reasons = {Path(one["file"]).name: one["reason"] for one in tuned.result["skipped"]}
+    assert set(reasons) == {"notes.txt", "empty.wav", "noise.wav"}
+    assert "empty" in reasons["empty.wav"]
+    assert "not readable" in reasons["noise.wav"]
+    assert tuned.result["repeated"] == 1
+    assert sum(tuned.result["clips"].values()) == 32
+
+
+def test_evaluate_repeats_the_figures(tuned: Tuned, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--data", str(tuned.out / SPLIT), "--fold", HELD_OUT, "--bundle", str(tuned.bundle.path)]
+    assert main(["evaluate", *arguments, "--checkpoint", str(tuned.out / CHECKPOINT), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["figures"]
+    assert found == {"torch": tuned.result["torch"], "tflite cpu": tuned.result["tflite"]}
+
+
+def test_evaluate_refuses_labels_that_the_bundle_has_not(tuned: Tuned, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tuned.out.parent / "other.csv"
+    table.write_text("file,labels\ndata/kettle/000.wav,kettles\n", encoding="utf-8")
+    assert main(["evaluate", "--data", str(table), "--bundle", str(tuned.bundle.path)]) == 2
+    assert "no class 'kettles'; did you mean 'kettle'?" in capsys.readouterr().err
+
+
+def test_a_checkpoint_knows_its_classes_and_its_base(tuned: Tuned) -> None:
+    path = tuned.out / CHECKPOINT
+    assert model_of(find("demo"), path).class_names() == CLASSES
+    with pytest.raises(CheckpointError, match="is a fine-tuned demo; expected mn04"):
+        convert("mn04", checkpoint=path, out=tuned.out / "x")
+    assert model_of(find("demo"), asset("demo_checkpoint.safetensors")) is find("demo")
+
+
+def test_parity_of_few_classes_can_fail(tuned: Tuned) -> None:
+    """With few classes all clips are compared as one; a wrong class is still found."""
+    model = model_of(find("demo"), tuned.out / CHECKPOINT)
+    network = model.build().eval()
+    load_weights(network, tuned.out / CHECKPOINT, model)
+    shipped = tuned.bundle.file("model")
+    right = Reference(network, model.front_end, seconds=household.SECONDS).check("fp16", shipped)
+    assert all(check.passed for check in right)
+    with torch.no_grad():
+        network.get_parameter("fc_audioset.bias")[2] += 0.3
+    wrong = Reference(network, model.front_end, seconds=household.SECONDS).check("fp16", shipped)
+    assert {check.output for check in wrong if not check.passed} == {"probs", "logits"}
+
+
+# --- broken off, resumed, refused ---
+
+
+def break_off(epoch: int) -> Callable[[str, int, int], None]:
+    def watch(what: str, done: int, total: int) -> None:
+        if what == "epochs" and done == epoch:
+            raise KeyboardInterrupt
+
+    return watch
+
+
+def trained(state: Path, watch: Callable[[str, int, int], None] = no_watch, **options: Any) -> tuple[Any, Progress]:
+    """A small network on numbers: what `finetune` does between its clips and its bundle."""
+    rng = np.random.default_rng(0)
+    truth = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 40)]
+    x = torch.from_numpy((truth @ rng.standard_normal((3, 6)) + rng.standard_normal((40, 6))).astype(np.float32))
+    torch.manual_seed(7)
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3))
+
+    def part(rows: slice) -> Part:
+        return Part(load=lambda chosen: x[rows][chosen], truth=truth[rows])
+
+    settings = Settings(**({"epochs": 12, "patience": 5, "batch": 8} | options))
+    progress = train(network, network, dict(network.named_parameters()), learn=part(slice(30)),
+                     watched=part(slice(30, 40)), settings=settings, state=state,
+                     fingerprint={"data": 1}, watch=watch)  # fmt: skip
+    return network.state_dict(), progress
+
+
+def same(a: Any, b: Any) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_broken_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_SAVE_SECONDS", -1.0)
+    whole, progress = trained(tmp_path / "whole")
+    for epoch in (3, 4, 9):
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path / "broken", break_off(epoch))
+    resumed, again = trained(tmp_path / "broken")
+    assert same(whole, resumed)
+    assert again == progress
+    assert progress.epoch == 12
+    finished, _ = trained(tmp_path / "whole", break_off(0))  # nothing is left to do
+    assert same(whole, finished)
+
+
+def test_the_seed_decides(tmp_path: Path) -> None:
+    first, _ = trained(tmp_path / "a")
+    assert same(first, trained(tmp_path / "b")[0])
+    assert not same(first, trained(tmp_path / "c", seed=1)[0])
+
+
+def test_it_stops_when_the_watched_clips_get_no_better(tmp_path: Path) -> None:
+    _, progress = trained(tmp_path / "a", epochs=500, learning_rate=0.05)
+    losses = [row["watched_loss"] for row in progress.history]
+    assert progress.epoch < 500
+    assert progress.epoch == progress.best_epoch + 5
+    assert progress.best_loss == min(losses) == losses[progress.best_epoch - 1]
+
+
+@pytest.mark.parametrize("options", [{"loss": "ce"}, {"mixup": 0.0}, {"balanced": False}, {"mixup": 1.0}])
+def test_every_setting_learns(options: dict[str, Any], tmp_path: Path) -> None:
+    _, progress = trained(tmp_path / "a", epochs=40, patience=40, learning_rate=0.01, **options)
+    assert progress.history[-1]["loss"] < 0.8 * progress.history[0]["loss"]
+
+
+def test_a_state_of_other_settings_or_damaged_is_refused(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    trained(state)
+    with pytest.raises(TrainingError, match="seed 0 instead of 1"):
+        trained(state, seed=1)
+    state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(TrainingError, match="no state of a training"):
+        trained(state)
+
+
+def test_a_loss_that_explodes_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="lower learning rate"):
+        trained(tmp_path / "a", weight_decay=1e30, learning_rate=0.9)
+    network = find("demo").build()
+    with torch.no_grad():
+        network.get_parameter("fc1.bias")[0] = np.nan
+    with pytest.raises(CheckpointError, match=r"NaN or Inf in fc1\.bias"):
+        save_own(network, tmp_path / "x.safetensors", model=find("demo"), classes=find("demo").class_names())
+
+
+def test_no_space_left_costs_nothing(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    trained(state)
+    before = state.read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256, limit[1]))
+    try:
+        with pytest.raises(ResultsError, match="state: File too large; expected a file that can be written"):
+            trained(state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert state.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["state"]
+
+
+def test_interrupted_finetune_says_how_to_go_on(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loop, "_SAVE_SECONDS", -1.0)
+    arguments = ["finetune", "--data", str(sounds), "--model", "demo", "--out", str(tmp_path / "out")]
+    real = loop._epoch
+
+    def interrupted(*rest: Any) -> None:
+        if rest[-1].epoch == 4:
+            raise KeyboardInterrupt
+        real(*rest)
+
+    monkeypatch.setattr(loop, "_epoch", interrupted)
+    assert main(arguments) == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert (tmp_path / "out" / STATE).exists()
+    assert not (tmp_path / "out" / "bundle").exists()
+    assert main([*arguments, "--seed", "1"]) == 2
+    assert "is of another training: seed 0 instead of 1" in capsys.readouterr().err
+
+
+def test_unfrozen_training_moves_the_whole_network_but_not_its_statistics(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from panns_litert_convert.training import finetune as module
+
+    class EnoughError(Exception):
+        pass
+
+    def enough(*_: object, **__: object) -> None:
+        raise EnoughError
+
+    monkeypatch.setattr(module, "convert", enough)  # the bundle is the other tests'
+    with pytest.raises(EnoughError):
+        finetune(sounds, model="demo", out=tmp_path, settings=Settings(unfrozen=True, epochs=1, batch=16))
+    model = model_of(find("demo"), tmp_path / CHECKPOINT)
+    new, old = model.build(), find("demo").build()
+    load_weights(new, tmp_path / CHECKPOINT, model)
+    load_weights(old, asset("demo_checkpoint.safetensors"), find("demo"))
+    before = old.state_dict()
+    moved = {name for name, tensor in new.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert {"conv_block1.conv1.weight", "bn0.weight", "fc1.weight", "fc_audioset.weight"} <= moved
+    assert not any("running" in name for name in moved)
+
+
+@pytest.mark.parametrize(
+    ("stages", "precision", "tried"),
+    [({"fp16"}, None, ["fp16", "fp32"]), ({"fp16"}, "fp16", ["fp16"]), ({"fp16", "fp32"}, None, ["fp16"])],
+)
+def test_float32_weights_where_float16_ones_alone_fail(
+    stages: set[str], precision: str | None, tried: list[str], sounds: Path, tmp_path: Path,
+    tuned: Tuned, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Which precision is tried; the conversions themselves are other tests'."""
+    asked = []
+    report = [replace(c, passed=c.stage not in stages, why="too far") for c in tuned.bundle.manifest.parity]
+
+    def fails(*_: object, precision: str, **__: object) -> None:
+        asked.append(precision)
+        raise ParityError("failed", report)
+
+    monkeypatch.setattr("panns_litert_convert.training.finetune.convert", fails)
+    with pytest.raises(ParityError):
+        finetune(sounds, model="demo", out=tmp_path, precision=precision, settings=Settings(epochs=1))
+    assert asked == tried
+
+
+# --- the clips ---
+
+
+def table(path: Path, rows: list[tuple[str, ...]], header: str = "file,labels,fold") -> Path:
+    path.write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "message"),
+    [
+        ([("a", "x")], "path,label", "columns path, label; expected file, labels, fold"),
+        ([("", "x")], "file,labels", "line 2: no file"),
+        ([("kettle/000.wav", "x", "1"), ("kettle/001.wav", "x", "")], "file,labels,fold", "some rows have a fold"),
+        ([("nowhere.wav", "x")], "file,labels", "no clip.*nowhere.wav: no such file"),
+        ([("kettle/000.wav", "x", "1"), ("again.wav", "x", "2")], "file,labels,fold", "same recording"),
+    ],
+)
+def test_a_bad_table_is_one_error(
+    rows: list[tuple[str, ...]], header: str, message: str, sounds: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(sounds / "kettle", tmp_path / "kettle")
+    shutil.copyfile(tmp_path / "kettle" / "000.wav", tmp_path / "again.wav")
+    with pytest.raises(DatasetError, match=message):
+        read_dataset(table(tmp_path / "t.csv", rows, header))
+
+
+def test_a_table_with_several_labels(sounds: Path) -> None:
+    rows = [("kettle/000.wav", " b; a;b"), ("kettle/001.wav", ""), ("tap.wav", "c")]
+    found = read_dataset(table(sounds / "several.csv", rows, "file,labels"))
+    assert found.classes == ("a", "b")
+    assert found.truth().tolist() == [[1, 1], [0, 0]]
+    assert found.skipped[0].reason == "no such file"
+    (sounds / "several.csv").unlink()
+    with pytest.raises(DatasetError, match="no class 'kettle'"):
+        read_dataset(sounds, classes=("background", "doorbell", "dripping tap"))
+
+
+def test_one_class_alone_is_refused(sounds: Path, tmp_path: Path) -> None:
+    shutil.copytree(sounds / "kettle", tmp_path / "data" / "kettle")
+    with pytest.raises(DatasetError, match="only the class 'kettle'; expected clips of at least two"):
+        finetune(tmp_path / "data", model="demo", out=tmp_path / "out")
+    with pytest.raises(DatasetError, match="no such folder or file"):
+        finetune(tmp_path / "nowhere", model="demo", out=tmp_path / "out")
+    with pytest.raises(DatasetError, match="no clip; expected audio files"):
+        (tmp_path / "nothing").mkdir()
+        finetune(tmp_path / "nothing", model="demo", out=tmp_path / "out")
+    for name, message in (("a;b", "without a semicolon"), ("a\u2028b", "of one line")):
+        shutil.copytree(sounds / "doorbell", tmp_path / "data" / name)
+        with pytest.raises(DatasetError, match=message):
+            finetune(tmp_path / "data", model="demo", out=tmp_path / "out")
+        shutil.rmtree(tmp_path / "data" / name)
+    with pytest.raises(ModelError, match=r"clip of 0\.5 s; expected 1"):
+        finetune(sounds, model="demo", out=tmp_path / "out", seconds=0.5)
+    assert not (tmp_path / "out").exists()
+
+
+def test_cross_entropy_takes_one_class_per_clip(sounds: Path, tmp_path: Path) -> None:
+    rows = [(f"{name}/00{i}.wav", name if i else f"{name};kettle") for name in CLASSES for i in range(3)]
+    path = table(sounds / "two.csv", rows, "file,labels")
+    with pytest.raises(DatasetError, match="cross entropy with clips of no class or of several"):
+        finetune(path, model="demo", out=tmp_path / "out", settings=Settings(loss="ce"))
+    path.unlink()
+
+
+def test_frame_wise_networks_say_that_they_must_be_unfrozen(sounds: Path, tmp_path: Path, official_pth: Path) -> None:
+    model = find("cnn14_decisionlevelmax")
+    state = model.build().state_dict()
+    torch.save({"model": state}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="expected --unfrozen"):
+        finetune(sounds, model=model.name, checkpoint=tmp_path / "w.pth", out=tmp_path / "out")
+
+
+def clips(labels: list[tuple[str, ...]], folds: list[str | None] | None = None) -> Dataset:
+    made = tuple(
+        LabelledClip(path=Path(f"{i}.wav"), labels=one, fold=folds[i] if folds else None, sha256=str(i))
+        for i, one in enumerate(labels)
+    )
+    return Dataset(clips=made, classes=tuple(sorted({x for one in labels for x in one})), skipped=(), repeated=0)
+
+
+@given(st.lists(st.lists(st.sampled_from("abcd"), max_size=3, unique=True).map(tuple), min_size=1, max_size=60),
+       st.integers(0, 1000))  # fmt: skip
+def test_every_clip_is_in_one_part_and_every_class_is_learnt(labels: list[tuple[str, ...]], seed: int) -> None:
+    data = clips(labels)
+    if len(data.classes) < 2:
+        with pytest.raises(DatasetError, match="at least two"):
+            split(data, seed=seed)
+        return
+    found = split(data, seed=seed)
+    assert [clip.path for clip in found.clips] == [clip.path for clip in data.clips]
+    assert {clip.fold for clip in found.clips} <= {TRAIN, VALIDATION, HELD_OUT}
+    assert split(data, seed=seed) == found
+    if all(len(one) == 1 for one in labels):
+        for label in data.classes:
+            parts = Counter(clip.fold for clip in found.clips if label in clip.labels)
+            assert parts[TRAIN] >= 1
+            assert (parts[HELD_OUT] >= 1) == (parts.total() >= 2)
+            assert (parts[VALIDATION] >= 1) == (parts.total() >= 3)
+
+
+def test_folds_are_kept() -> None:
+    data = clips([("a",), ("b",)] * 6, ["1", "1", "2", "2", "3", "3"] * 2)
+    found = split(data, held_out="2")
+    assert all((old.fold == "2") == (new.fold == HELD_OUT) for old, new in zip(data.clips, found.clips, strict=True))
+    assert {clip.fold for clip in found.clips} == {TRAIN, VALIDATION, HELD_OUT}
+    assert split(found) == found  # the table that `finetune` writes gives the same parts again
+    for wrong in ("4", ""):
+        with pytest.raises(DatasetError, match="expected one of at least two"):
+            split(data if wrong else replace(data, clips=data.clips[:2]), held_out=wrong or None)
+    with pytest.raises(DatasetError, match="have no folds"):
+        split(clips([("a",), ("b",)]), held_out="1")
+
+
+# --- augmentation, cache, settings ---
+
+
+def test_mixup_mixes_labels_as_it_mixes_clips() -> None:
+    y = torch.eye(6)
+    x, mixed = mixup(y.clone(), y, alpha=0.5, rng=np.random.default_rng(0))
+    assert torch.equal(x, mixed)
+    assert torch.allclose(mixed.sum(dim=1), torch.ones(6))
+    assert (mixed.diagonal() >= 0.5).all()
+    assert not torch.equal(mixed, y)
+
+
+def test_spec_augment_hides_stripes_at_the_mean() -> None:
+    x = torch.randn(8, 1, 500, 64, generator=torch.Generator().manual_seed(0))
+    out = spec_augment(x, rng=np.random.default_rng(0))
+    mean = x.mean(dim=2, keepdim=True).expand_as(x)
+    changed = out != x
+    assert torch.equal(out[changed], mean[changed])
+    share = changed.float().mean(dim=(1, 2, 3))
+    assert (share > 0).any()
+    assert (share < 2 * (64 / 1001 + 8 / 64) + 0.01).all()
+
+
+def test_a_balanced_epoch_draws_every_class_equally_often() -> None:
+    truth = np.zeros((1000, 2), np.float32)
+    truth[:900, 0], truth[900:, 1] = 1, 1
+    rng = np.random.default_rng(0)
+    assert abs(truth[epoch_order(truth, balanced=True, rng=rng)][:, 1].mean() - 0.5) < 0.1
+    assert sorted(epoch_order(truth, balanced=False, rng=rng)) == list(range(1000))
+
+
+def test_features_are_computed_once_and_again_if_damaged(tmp_path: Path) -> None:
+    made: list[Path] = []
+
+    def make(clip: LabelledClip) -> Any:
+        made.append(clip.path)
+        return np.arange(3, dtype=np.float32)
+
+    clip = LabelledClip(path=tmp_path / "x.wav", labels=(), fold=None, sha256="ab" * 32)
+    cache = FeatureCache(make, key={"test": str(tmp_path)})
+    assert cache(clip).tolist() == cache(clip).tolist() == [0, 1, 2]
+    assert len(made) == 1
+    assert FeatureCache(make, key={"test": "other"}).folder != cache.folder
+    for damage in (b"", b"junk", cache.path(clip).read_bytes()[:-2]):
+        cache.path(clip).write_bytes(damage)
+        assert cache(clip).tolist() == [0, 1, 2]
+    assert len(made) == 4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"loss": "mse"}, {"epochs": 0}, {"patience": 0}, {"batch": 0}, {"seed": -1}, {"mixup": -1.0},
+     {"mixup": float("nan")}, {"learning_rate": 0.0}, {"weight_decay": float("inf")}],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(TrainingError, match="expected"):
+        Settings(**options)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.binary(max_size=80))
+def test_any_bytes_for_a_table_are_one_error_or_none(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = tmp_path_factory.mktemp("t") / "t.csv"
+    path.write_bytes(data)
+    with pytest.raises(PannsLitertError):
+        read_dataset(path)
+
+
+def test_with_classes_keeps_the_record() -> None:
+    model = with_classes(find("mn04"), ["a", "b"])
+    assert (model.class_names(), model.name, model.front_end) == (("a", "b"), "mn04", find("mn04").front_end)
+    assert model.build().state_dict()["classifier.5.weight"].shape[0] == 2

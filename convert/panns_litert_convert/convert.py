@@ -1,6 +1,6 @@
 """Convert: checkpoint in, proven bundle out. Verify: the same proof for a bundle that exists.
 
-checkpoint → network → fp32 .tflite → fp16 .tflite → bundle, with a parity stage after every step, the last
+checkpoint → network → fp32 .tflite → fp16 or integer .tflite → bundle, with a parity stage after every step, the last
 on the GPU where asked for. A failed stage leaves no bundle.
 """
 
@@ -11,13 +11,15 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from panns_litert.bundle import (
@@ -30,6 +32,7 @@ from panns_litert.bundle import (
     FileRecord,
     GpuRecord,
     Manifest,
+    Quantization,
     Source,
     TensorSpec,
     file_sha256,
@@ -38,11 +41,12 @@ from panns_litert.cache import bundle_dir, cache_dir
 from panns_litert.errors import BundleError, ConversionError, ModelError, ParityError
 from panns_litert.frontend import mel_basis
 from panns_litert.model_card import model_card
-from panns_litert.parity import Check, require
+from panns_litert.parity import QUANTIZED, Check, require
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of, weights_file
 from panns_litert_convert.export import cast_fp16, export_fp32
 from panns_litert_convert.frontend import GraphLogMel, WaveformNetwork
 from panns_litert_convert.networks.tagger import AudioTagger
+from panns_litert_convert.quantize import calibrate, calibration_clips, quantize, quantize_within_gate
 from panns_litert_convert.stages import (
     Reference,
     constants_check,
@@ -68,6 +72,7 @@ def convert(
     graph: str | None = None,
     seconds: float = 10.0,
     precision: str = "fp16",
+    calibration: Sequence[str | os.PathLike[str]] = (),
     gpu: bool = False,
     out: str | os.PathLike[str] | None = None,
     report: Report = lambda _: None,
@@ -83,14 +88,17 @@ def convert(
         graph: "logmel", the host computes the log-mel, or "waveform", the graph takes samples; the model's
             usual one if not given.
         seconds: length of a clip, 1 … 60.
-        precision: "fp16" or "fp32".
+        precision: one of `bundle.PRECISIONS`. Of integer weights the layers that the gate needs finer stay finer.
+        calibration: recordings, or folders of them, like those that will be tagged: what "int8-full" takes the ranges
+            of its activations from.
         gpu: whether the file must also run whole and right on the GPU delegate of this machine.
         out: folder of the bundle; the cache if not given.
         report: told of every step.
         progress: whether a download draws a progress bar on stderr.
 
     Raises:
-        ModelError: unknown model, graph, length or precision.
+        ModelError: unknown model, graph, length or precision; "int8-full" without audio, or audio without it.
+        AudioError: audio for calibration is missing, unreadable or silent.
         DownloadError, CheckpointError: the weights cannot be had or used.
         ConversionError: a converter failed; the message names its log.
         ParityError: a stage failed; `report` of the error has all figures. No bundle is left.
@@ -102,6 +110,12 @@ def convert(
     for what, value, choices in (("graph", graph, model.graphs), ("precision", precision, PRECISIONS)):
         if value not in choices:
             raise ModelError(f"{what} {value!r}; expected one of {', '.join(choices)}")
+    if (precision == "int8-full") != bool(calibration):
+        raise ModelError(
+            f"precision {precision} {'with' if calibration else 'without'} audio for calibration; expected recordings "
+            "with int8-full, and with no other"
+        )
+    clips = calibration_clips(calibration, model.front_end, seconds=seconds) if calibration else []
     target = Path(out) if out is not None else bundle_dir(model.name, graph=graph, seconds=seconds, precision=precision)
     with BundleWriter(target) as writer, _Workspace() as work:
         network, source = _load(model, checkpoint, report=report, progress=progress)
@@ -112,13 +126,21 @@ def convert(
                 "expected --out DIR"
             )
         model_file = f"{model.name}_{model.dataset}_{'' if graph == 'logmel' else f'{graph}_'}{precision}.tflite"
-        checks, files, gpu_record = _prove(
-            model, network, graph=graph, seconds=seconds, precision=precision, gpu=gpu, work=work, report=report
+        proof = _prove(
+            model,
+            network,
+            graph=graph,
+            seconds=seconds,
+            precision=precision,
+            calibration=clips,
+            gpu=gpu,
+            work=work,
+            report=report,
         )
-        require([*checks, *(gpu_record.checks if gpu_record else ())])
-        _require_gpu(gpu_record)
+        require([*proof.checks, *(proof.gpu.checks if proof.gpu else ())])
+        _require_gpu(proof.gpu)
         report("bundle")
-        shutil.copyfile(files[precision], writer.folder / model_file)  # the exporter's file is executable
+        shutil.copyfile(proof.file, writer.folder / model_file)  # the exporter's file is executable
         mel_basis(model.front_end).astype("<f4").tofile(writer.folder / MEL_BASIS)
         lines = "".join(f"{label}\n" for label in model.class_names())
         (writer.folder / model.labels).write_bytes(lines.encode())
@@ -141,8 +163,9 @@ def convert(
                 MODEL_CARD: _NO_CARD_YET,
             },
             precision=precision,
-            parity=tuple(checks),
-            gpu=gpu_record,
+            quantization=proof.quantization,
+            parity=tuple(proof.checks),
+            gpu=proof.gpu,
             versions=_versions(),
         )
         (writer.folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
@@ -181,7 +204,7 @@ def verify(
     network, source = _load(model, checkpoint, report=report, progress=progress)
     _require_manifest(opened, model, source)
     with _Workspace() as work:
-        checks, _, gpu_record = _prove(
+        proof = _prove(
             model,
             network,
             graph=manifest.graph,
@@ -192,13 +215,24 @@ def verify(
             report=report,
             bundle=opened,
         )
+    checks = proof.checks
     if all(check.passed for check in checks):
         _require_figures(opened, [check for check in checks if check.output != "constants"])
-    if gpu_record:
-        checks += gpu_record.checks
+    if proof.gpu:
+        checks += proof.gpu.checks
         if all(check.passed for check in checks):
-            _require_gpu(gpu_record)
+            _require_gpu(proof.gpu)
     return checks
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Proof:
+    """What `_prove` found: the checks, the .tflite of the wanted precision, and what the manifest says of it."""
+
+    checks: list[Check]
+    file: Path
+    quantization: Quantization | None
+    gpu: GpuRecord | None
 
 
 def _prove(
@@ -208,14 +242,15 @@ def _prove(
     graph: str,
     seconds: float,
     precision: str,
+    calibration: Sequence[NDArray[np.float32]] = (),
     gpu: bool,
     work: _Workspace,
     report: Report,
     bundle: Bundle | None = None,
-) -> tuple[list[Check], dict[str, Path], GpuRecord | None]:
+) -> _Proof:
     """Runs every stage, up to the one of `precision`, then the GPU's; the files made on the way are in `work`.
 
-    With a bundle, its mel basis and its .tflite take the place of those made here.
+    With a bundle, its mel basis and its .tflite take the place of those made here, and the same layers stay finer.
     """
     spec = model.front_end
     report("front_end")
@@ -232,25 +267,49 @@ def _prove(
     checks += network_stage(model)
     report("reference")
     reference = Reference(network, spec, graph=graph, seconds=seconds)
-    files = {name: work.folder / f"{name}.tflite" for name in PRECISIONS}
+    source, made = (work.folder / f"{name}.tflite" for name in ("fp32", precision))  # of fp32 one and the same
     report("export fp32")
-    export_fp32(exported, {graph: torch.from_numpy(reference.inputs[0])}, files["fp32"], log=work.log)
-    if precision == "fp16":
+    export_fp32(exported, {graph: torch.from_numpy(reference.inputs[0])}, source, log=work.log)
+    if precision != "fp32":
         report("fp32")
-        checks += reference.check("fp32", files["fp32"])
+        checks += reference.check("fp32", source)
+    # The DFT of a waveform graph is 0.9 MB. With fewer bits its rounding would be heard 70 dB below the loudest
+    # band, on a CPU that computes in float32.
+    keep = f".*{GraphLogMel.__name__}.*"
+    quantization = None
+    if precision == "fp16":
         report("cast fp16")
-        # The DFT of a waveform graph is 0.9 MB. In float16 its rounding would be heard 70 dB below the loudest
-        # band, on a CPU that computes in float32.
-        cast_fp16(files["fp32"], files["fp16"], keep=f".*{GraphLogMel.__name__}.*", log=work.log)
+        cast_fp16(source, made, keep=keep, log=work.log)
+    elif precision in QUANTIZED:
+        inputs = reference.prepared(calibration) if calibration else reference.inputs
+        report("calibrate" if precision == "int8-full" else "quantize")
+        ranges = calibrate(source, inputs, log=work.log) if precision == "int8-full" else None
+        if bundle:
+            quantization = bundle.manifest.quantization
+            kept = {layer.operator: layer.precision for layer in quantization.kept} if quantization else {}
+            quantize(source, made, precision=precision, kept=kept, ranges=ranges, keep=keep, log=work.log)
+        else:
+            require(checks)  # of a wrong float32 file no layer is worth a look
+            try:
+                kept_layers = quantize_within_gate(
+                    source, made, precision=precision, reference=reference, ranges=ranges, keep=keep, log=work.log,
+                    work=work.folder, report=report,
+                )  # fmt: skip
+            except ParityError as error:
+                raise ParityError(
+                    str(error), [*checks, *(error.report if isinstance(error.report, list) else [])]
+                ) from error
+            quantization = Quantization(kept=kept_layers, calibration_clips=len(calibration))
     report(precision)
-    shipped = bundle.file("model") if bundle else files[precision]
+    shipped = bundle.file("model") if bundle else made
     checks += reference.check(precision, shipped)
     if bundle:
-        checks.append(constants_check(precision, shipped, files[precision]))
-    if not gpu:
-        return checks, files, None
-    report("gpu_fp16")
-    return checks, files, reference.gpu_check(shipped).record()
+        checks.append(constants_check(precision, shipped, made))
+    gpu_record = None
+    if gpu:
+        report("gpu_fp16")
+        gpu_record = reference.gpu_check(shipped).record()
+    return _Proof(checks=checks, file=shipped, quantization=quantization, gpu=gpu_record)
 
 
 def _load(

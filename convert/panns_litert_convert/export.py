@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -34,7 +35,7 @@ def export_fp32(network: nn.Module, inputs: dict[str, Tensor], path: Path, *, lo
     Raises:
         ConversionError: naming the log.
     """
-    with _captured(log, f"litert-torch cannot convert {type(network).__name__}"):
+    with captured(log, f"litert-torch cannot convert {type(network).__name__}"):
         import litert_torch  # slow to import; only a conversion needs it
 
         model = litert_torch.signature(SIGNATURE, network, sample_kwargs=inputs).convert()
@@ -54,17 +55,14 @@ def cast_fp16(source: Path, path: Path, *, keep: str | None = None, log: Path) -
     Raises:
         ConversionError: naming the log.
     """
-    with _captured(log, f"ai-edge-quantizer cannot convert {source.name}"):
+    with captured(log, f"ai-edge-quantizer cannot convert {source.name}"):
         from ai_edge_quantizer import qtyping, quantizer
 
         work = quantizer.Quantizer(str(source))
         work.update_quantization_recipe(
             regex=".*",
             operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
-            op_config=qtyping.OpQuantizationConfig(
-                weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
-                compute_precision=qtyping.ComputePrecision.FLOAT,
-            ),
+            op_config=float16_weights(),
             algorithm_key=quantizer.AlgorithmName.FLOAT_CASTING,
         )
         if keep is not None:
@@ -78,8 +76,18 @@ def cast_fp16(source: Path, path: Path, *, keep: str | None = None, log: Path) -
     gc.collect()
 
 
+def float16_weights() -> Any:
+    """ai-edge-quantizer's configuration of an operator with float16 weights and float32 arithmetic."""
+    from ai_edge_quantizer import qtyping
+
+    return qtyping.OpQuantizationConfig(
+        weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
+        compute_precision=qtyping.ComputePrecision.FLOAT,
+    )
+
+
 @contextmanager
-def _captured(log: Path, problem: str) -> Iterator[None]:
+def captured(log: Path, problem: str) -> Iterator[None]:
     """Keeps the converter's chatter in the log, and turns whatever it raises into one error."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     try:

@@ -7,7 +7,8 @@ artefact under test.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from panns_litert.engine import CpuEngine, Outputs
 from panns_litert.frontend import FrontEndSpec, LogMel, mel_basis
 from panns_litert.gpu import GpuReport, gpu_check
-from panns_litert.parity import GATES, Check, Gate, compare, few_as_one
+from panns_litert.parity import GATES, TAG_GATES, Check, Gate, compare, compare_tags, few_as_one
 from panns_litert_convert.export import export_fp32
 from panns_litert_convert.frontend import GraphLogMel, to_decibels
 from panns_litert_convert.networks.tagger import AudioTagger
@@ -187,19 +188,25 @@ class Reference:
     """
 
     def __init__(self, network: AudioTagger, spec: FrontEndSpec, *, graph: str = "logmel", seconds: float) -> None:
-        logmel = LogMel(spec)
+        self._logmel = LogMel(spec)
         clips = parity_clips(spec.sample_rate, seconds)
         self.graph = graph
 
-        def prepared(clips: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-            takes_samples = network.graph == "waveform"
-            return [clip[None] if takes_samples else logmel(clip)[None, None] for clip in clips]
+        def features(clips: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+            return self._as_input(clips, network.graph)
 
-        self.inputs = prepared(clips) if graph == "logmel" else [clip[None] for clip in clips]
-        self._network, self._features = network, prepared(clips)
+        self.inputs = self.prepared(clips)
+        self._network, self._features = network, features(clips)
         self.outputs = self._run(network, self._features)
         rounded = [clip.astype(np.float16).astype(np.float32) for clip in clips] if graph == "waveform" else []
-        self.half = self._run(network, prepared(rounded))
+        self.half = self._run(network, features(rounded))
+
+    def prepared(self, clips: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Clips (samples,) as the .tflite takes them."""
+        return self._as_input(clips, self.graph)
+
+    def _as_input(self, clips: Sequence[NDArray[np.float32]], graph: str) -> list[NDArray[np.float32]]:
+        return [clip[None] if graph == "waveform" else self._logmel(clip)[None, None] for clip in clips]
 
     def check(self, stage: str, path: Path) -> list[Check]:
         """Runs a .tflite on the parity clips and compares every output."""
@@ -216,11 +223,20 @@ class Reference:
                 checks.append(self._compare(stage, name, got, want, gate))
                 # Again as logits: a class that is unlikely in every clip must be right, too.
                 checks.append(self._compare(stage, "logits", _logits(got), _logits(want), share))
+                if stage in TAG_GATES:
+                    checks.append(compare_tags(stage, got, want, gate=TAG_GATES[stage]))
             elif name == "framewise":  # probabilities too; neighbouring frames repeat each other, so no top five
                 checks.append(self._compare(stage, name, got, want, Gate(max_abs=gate.max_abs, corr=gate.corr)))
             else:  # an embedding has no unit: its error counts as a share of its spread
                 checks.append(self._compare(stage, name, got, want, share))
         return checks
+
+    def logit_error(self, path: Path, *, clips: int) -> float:
+        """Mean squared error of a .tflite's logits on the first clips, as a share of each clip's variance."""
+        engine = CpuEngine(path)
+        got = _logits(np.concatenate([engine.run(values)["probs"] for values in self.inputs[:clips]]))
+        got, want = few_as_one(got, _logits(self.outputs["probs"][:clips]))
+        return float(np.mean(np.mean((got - want) ** 2, axis=1) / np.var(want, axis=1)))
 
     def _compare(self, stage: str, name: str, got: _Values, want: _Values, gate: Gate) -> Check:
         """A check; where float16 weights cost PyTorch itself that much, against a threshold of its own.
@@ -279,14 +295,14 @@ def constants_check(stage: str, path: Path, rebuilt: Path) -> Check:
     """Every constant of a .tflite against the same file made from the checkpoint here and now.
 
     The stages above run clips, and clips do not exercise every weight. The bound allows for the last bit
-    of float16, which another processor may round the other way.
+    of float16 and one step of a quantized constant, which another processor may round the other way.
 
     Returns:
         A check whose error is the largest of any constant, as a share of that constant's largest value.
     """
     worst, why = 0.0, ""
     ours, theirs = _constants(path), _constants(rebuilt)
-    for name, shape, values in theirs:
+    for name, shape, values, step in theirs:
         other = next(ours, None)
         if other is None or other[:2] != (name, shape):
             why = f"{name} {shape} is missing"
@@ -294,7 +310,7 @@ def constants_check(stage: str, path: Path, rebuilt: Path) -> Check:
         if not np.isfinite(other[2]).all():
             why = f"{name} holds NaN or Inf"
             break
-        error = np.abs(other[2].astype(np.float32) - values.astype(np.float32)).max(initial=0.0)
+        error = (np.abs(other[2].astype(np.float32) - values.astype(np.float32)) - 1.001 * step).max(initial=0.0)
         share = float(error / max(np.abs(values).max(initial=0.0), np.finfo(np.float32).tiny))
         if share > worst:
             worst = share
@@ -319,20 +335,43 @@ def constants_check(stage: str, path: Path, rebuilt: Path) -> Check:
 CONSTANTS_SHARE = 1e-3
 
 
-def _constants(path: Path) -> Iterator[tuple[str, tuple[int, ...], NDArray[np.generic]]]:
-    """Name, shape and values of every float constant of a .tflite, in the file's order."""
+def _constants(path: Path) -> Iterator[tuple[str, tuple[int, ...], NDArray[np.generic], NDArray[np.float32]]]:
+    """Name, shape, values and quantization step of every constant of a .tflite, in the file's order.
+
+    Integers that stand for numbers are given as those numbers; where the scale is a constant of its own (blockwise),
+    as they are. Shapes and axes are not listed.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     data = np.memmap(path, np.uint8, "r")
     model = schema.Model.GetRootAs(data, 0)
     graph = model.Subgraphs(0)
-    dtypes = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.FLOAT16: np.float16}
+    kinds = schema.TensorType
+    dtypes = {kinds.FLOAT32: np.float32, kinds.FLOAT16: np.float16, kinds.INT8: np.int8, kinds.INT32: np.int32}
     for i in range(graph.TensorsLength()):
         tensor = graph.Tensors(i)
         buffer = model.Buffers(tensor.Buffer())
-        dtype = dtypes.get(tensor.Type())
         # Large constants stand behind the flatbuffer, at an offset into the file.
         raw = data[buffer.Offset() : buffer.Offset() + buffer.Size()] if buffer.Size() else buffer.DataAsNumpy()
-        if dtype is not None and not isinstance(raw, int) and raw.size:
-            shape = tuple(int(n) for n in tensor.ShapeAsNumpy()) if tensor.ShapeLength() else ()
-            yield tensor.Name().decode(), shape, np.frombuffer(raw.tobytes(), dtype)
+        if isinstance(raw, int) or not raw.size:
+            continue
+        shape = tuple(int(n) for n in tensor.ShapeAsNumpy()) if tensor.ShapeLength() else ()
+        quantization = tensor.Quantization()
+        scaled = quantization is not None and quantization.ScaleLength() > 0
+        if tensor.Type() in (kinds.FLOAT32, kinds.FLOAT16):
+            values: NDArray[np.generic] = np.frombuffer(raw.tobytes(), dtypes[tensor.Type()]).reshape(shape)
+            step = np.zeros(1, np.float32)
+        elif tensor.Type() == kinds.INT4 or (scaled and tensor.Type() in dtypes):
+            if tensor.Type() == kinds.INT4:  # two in a byte, the first in the lower half
+                pairs = np.frombuffer(raw.tobytes(), np.int8)
+                whole = np.stack([np.left_shift(pairs, 4) >> 4, pairs >> 4], axis=1).reshape(-1)[: math.prod(shape)]
+            else:
+                whole = np.frombuffer(raw.tobytes(), dtypes[tensor.Type()])
+            step = quantization.ScaleAsNumpy().astype(np.float32) if scaled else np.ones(1, np.float32)
+            if len(step) > 1:
+                axis = quantization.QuantizedDimension()
+                step = step.reshape([-1 if n == axis else 1 for n in range(len(shape))])
+            values = (whole.reshape(shape) * step).astype(np.float32)
+        else:
+            continue
+        yield tensor.Name().decode(), shape, values, step

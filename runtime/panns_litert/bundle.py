@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from panns_litert.errors import BundleError, SpecError
 from panns_litert.frontend import FrontEndSpec, mel_basis
-from panns_litert.parity import STAGES, Check
+from panns_litert.parity import QUANTIZED, STAGES, Check
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 MEL_BASIS = "mel_basis.bin"
 MODEL_CARD = "README.md"
@@ -127,6 +127,59 @@ class GpuRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeptLayer:
+    """A layer of a quantized .tflite whose weights have a finer type than the bundle's precision says.
+
+    Attributes:
+        operator: its index in the float32 graph.
+        op: its kind, such as CONV_2D.
+        name: of the module that it came from.
+        weights: how many it has.
+        precision: of its weights: "int8", "fp16" or "fp32".
+        error: what its quantization alone costs: mean squared error of the logits, as a share of their variance.
+    """
+
+    operator: int
+    op: str
+    name: str
+    weights: int
+    precision: str
+    error: float
+
+    def __post_init__(self) -> None:
+        if self.operator < 0 or self.weights < 0 or not (math.isfinite(self.error) and self.error >= 0):
+            raise BundleError(f"kept layer {self}; expected figures >= 0")
+        if self.precision not in ("int8", "fp16", "fp32"):
+            raise BundleError(f"kept layer of precision {self.precision!r}; expected int8, fp16 or fp32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """How a bundle of integer weights was made.
+
+    Attributes:
+        kept: layers with a finer type, found one by one, the most worth it first; none where none had to be.
+        calibration_clips: how many clips of audio gave the ranges of `int8-full`; 0 for every other precision.
+    """
+
+    kept: tuple[KeptLayer, ...] = ()
+    calibration_clips: int = 0
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Quantization:
+        """The record from JSON types, strictly.
+
+        Raises:
+            BundleError: a field is missing, unknown or of another type.
+        """
+        data = _exactly(cls, data)
+        return cls(
+            kept=tuple(_record(KeptLayer, layer) for layer in _typed(data, "kept", list)),
+            calibration_clips=_typed(data, "calibration_clips", int),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Everything that a reader needs to know about a bundle. Checked on construction.
 
@@ -134,6 +187,7 @@ class Manifest:
         graph: what the graph takes, "logmel" or "waveform".
         log_mel: who computes the log-mel: the "host", the "graph", or "none" where the network has none; then
             of `front_end` only the sample rate counts.
+        quantization: of a precision with integer weights; None for fp32 and fp16.
 
     Raises:
         BundleError: the parts contradict each other.
@@ -152,6 +206,7 @@ class Manifest:
     outputs: tuple[TensorSpec, ...]
     files: dict[str, FileRecord]
     precision: str
+    quantization: Quantization | None
     parity: tuple[Check, ...]
     gpu: GpuRecord | None
     versions: dict[str, str]
@@ -168,6 +223,7 @@ class Manifest:
             raise BundleError(f"log_mel {self.log_mel!r} with graph {self.graph!r}; expected host with logmel alone")
         if self.precision not in PRECISIONS:
             raise BundleError(f"precision {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
+        self._require_quantization()
         if not (math.isfinite(self.clip_seconds) and self.clip_seconds > 0):
             raise BundleError(f"clip_seconds {self.clip_seconds!r}; expected a number > 0")
         most = self.front_end.most_samples
@@ -197,6 +253,13 @@ class Manifest:
                 raise BundleError(f"file name {name!r}; expected a plain name inside the bundle")
         if self.gpu is not None and self.gpu.model_sha256 != self.files[self.file("model")].sha256:
             raise BundleError("the GPU's result is of another .tflite; run gpu-check again")
+
+    def _require_quantization(self) -> None:
+        found = self.quantization
+        if (found is not None) != (self.precision in QUANTIZED):
+            raise BundleError(f"quantization {found} with precision {self.precision}; expected it with integer weights")
+        if found is not None and (found.calibration_clips > 0) != (self.precision == "int8-full"):
+            raise BundleError(f"calibration_clips {found.calibration_clips} with precision {self.precision}")
 
     @property
     def clip_samples(self) -> int:
@@ -257,6 +320,7 @@ class Manifest:
                 outputs=_tensors(data["outputs"]),
                 files={name: _record(FileRecord, record) for name, record in _typed(data, "files", dict).items()},
                 precision=_typed(data, "precision", str),
+                quantization=None if data["quantization"] is None else Quantization.from_dict(data["quantization"]),
                 parity=tuple(Check.from_dict(check) for check in _typed(data, "parity", list)),
                 gpu=None if data["gpu"] is None else GpuRecord.from_dict(data["gpu"]),
                 versions=_typed(data, "versions", dict),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from panns_litert.bundle import GpuRecord, Manifest
+from panns_litert.bundle import GpuRecord, Manifest, Quantization
 from panns_litert.parity import Check
 
 _PARITY_HEAD = """\
@@ -57,7 +57,7 @@ Made by panns-litert. `manifest.json` holds the same facts for programs.
 
 {_front_end(manifest)}
 
-## Parity
+{_quantization(manifest.precision, manifest.quantization)}## Parity
 
 {_PARITY_HEAD}
 {rows}
@@ -99,6 +99,36 @@ FFT of {spec.n_fft}, hop {spec.hop_length}, {frames}, power {spec.power:g},
 {spec.n_mels} {spec.mel_scale} mels {spec.fmin:g}–{spec.fmax:g} Hz (`{manifest.file("mel_basis")}`, float32
 little-endian, [{spec.n_mels}, {spec.bins}]), {log}.
 A clip of {manifest.clip_seconds:g} s is {manifest.clip_samples} samples, {manifest.frames} frames."""
+
+
+_MEANING = {
+    "int8": "Weights are 8-bit integers; activations are quantized as they come, and computed with in integers.",
+    "int8-weights": "Weights are 8-bit integers, turned into floats before they are computed with.",
+    "int8-full": "Weights and activations are 8-bit integers, the activations' ranges from {clips} clips of audio.",
+    "int4-weights": "Weights are 4-bit integers, of the smallest layers 8-bit; activations as they come, in 8 bits.",
+}
+
+
+def _quantization(precision: str, quantization: Quantization | None) -> str:
+    if quantization is None:
+        return ""
+    text = _MEANING[precision].format(clips=quantization.calibration_clips)
+    if not quantization.kept:
+        return f"## Quantization\n\n{text} No layer had to stay finer.\n\n"
+    rows = "\n".join(
+        f"| {layer.name} | {layer.op} | {layer.weights} | {layer.precision} | {layer.error:.1e} |"
+        for layer in quantization.kept
+    )
+    return f"""## Quantization
+
+{text}
+These layers stay finer; the error is what quantizing that layer alone costs: of the logits, mean square over variance.
+
+| layer | operator | weights | kept as | error |
+|---|---|---|---|---|
+{rows}
+
+"""
 
 
 def _gpu(gpu: GpuRecord | None) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.errors import BundleError, ParityError
+
+_Float = TypeVar("_Float", np.float32, np.float64)
 
 _PSNR_CAP_DB = 300.0  # an exact match; JSON has no infinity
 
@@ -38,7 +40,15 @@ class Gate:
     top5: bool = False
 
 
-STAGES = {"fp32": ("front_end", "network", "fp32"), "fp16": ("front_end", "network", "fp32", "fp16")}
+QUANTIZED = ("int8", "int8-weights", "int8-full", "int4-weights")
+"""The precisions below float16: integer weights with activations quantized as they come (`int8`), weights alone
+(`int8-weights`), weights and activations by calibrated ranges (`int8-full`), and weights of four bits with activations
+as in `int8` (`int4-weights`)."""
+
+STAGES = {
+    "fp32": ("front_end", "network", "fp32"),
+    **{precision: ("front_end", "network", "fp32", precision) for precision in ("fp16", *QUANTIZED)},
+}
 """The stages that a bundle of each precision must have passed."""
 
 GATES: dict[str, Gate] = {
@@ -46,9 +56,23 @@ GATES: dict[str, Gate] = {
     "fp32": Gate(max_abs=1e-4, corr=0.99999),
     "fp16": Gate(max_abs=5e-3, corr=0.9999, top5=True),
     "gpu_fp16": Gate(max_abs=0.05, corr=0.999),
+    "int8": Gate(max_abs=0.05, corr=0.999, top5=True),
+    "int8-weights": Gate(max_abs=0.05, corr=0.999, top5=True),
+    "int8-full": Gate(max_abs=0.05, corr=0.999, top5=True),
+    "int4-weights": Gate(max_abs=0.15, corr=0.98, top5=True),
 }
 """The gate of every stage that compares outputs of a network. The front end's are in decibels and
-depend on the level: panns_litert_convert.stages."""
+depend on the level: panns_litert_convert.stages. Eight bits may cost what float16 arithmetic on a GPU may, four bits
+three times that."""
+
+TAG_THRESHOLD = 0.3
+"""A probability from which a class counts as a tag in `compare_tags`."""
+
+TAG_GATES = {
+    **{precision: Gate(max_abs=0.1, corr=0.99) for precision in QUANTIZED[:3]},
+    "int4-weights": Gate(max_abs=0.25, corr=0.95),
+}
+"""Of every quantized precision: see `compare_tags`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +118,7 @@ class Check:
 FEW_CLASSES = 16
 
 
-def few_as_one(
-    got: NDArray[np.float32], reference: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def few_as_one(got: NDArray[_Float], reference: NDArray[_Float]) -> tuple[NDArray[_Float], NDArray[_Float]]:
     """Probabilities (clips, classes) of fewer than FEW_CLASSES classes as if all clips were one, (1, …).
 
     A clip's own correlation and spread say nothing there: of two classes the correlation is 1 or -1, and two that are
@@ -177,6 +199,51 @@ def compare(
         corr=corr,
         psnr_db=float(psnr),
         top5_agree=agree,
+        passed=not why,
+        why="; ".join(why),
+    )
+
+
+def compare_tags(stage: str, got: NDArray[np.floating], reference: NDArray[np.floating], *, gate: Gate) -> Check:
+    """Whether the same tags come out: what a user sees of an error.
+
+    Args:
+        stage: name for the report.
+        got, reference: probabilities (clips, classes).
+        gate: `max_abs` bounds the share of tags that only one of the two has, of those that either has, all clips
+            together (1 minus the Jaccard index); `corr` the mean of the clips' Spearman rank correlations. The mean:
+            in a clip where all classes but one are near zero their order says little, and the largest error bounds
+            every clip by itself.
+
+    Returns:
+        A check of output "tags".
+    """
+    check = compare(stage, "tags", got, reference, gate=Gate(max_abs=1.0))
+    threshold = {"max_abs": gate.max_abs} | ({"corr": gate.corr} if gate.corr is not None else {})
+    if not check.passed:  # shapes, NaN, a flat reference
+        return _with(check, threshold=threshold)
+    from scipy.stats import rankdata  # slow to import; only a quantized bundle's proof needs it
+
+    a, b = np.asarray(got, np.float64), np.asarray(reference, np.float64)
+    tags_a, tags_b = a >= TAG_THRESHOLD, b >= TAG_THRESHOLD
+    either = int((tags_a | tags_b).sum())
+    differ = int((tags_a ^ tags_b).sum())
+    share = differ / either if either else 0.0
+    rank_pairs = zip(rankdata(a, axis=1)[:, None], rankdata(b, axis=1)[:, None], strict=True)
+    ranks = float(np.mean([_worst_correlation(*pair) for pair in rank_pairs]))
+    why = []
+    if share > gate.max_abs:
+        why.append(f"{differ} of {either} tags (probability from {TAG_THRESHOLD:g}) only one of the two has")
+    if gate.corr is not None and not ranks >= gate.corr:
+        why.append(f"rank correlation {ranks:.4f} < {gate.corr}")
+    return _with(
+        check,
+        threshold=threshold,
+        max_abs=share,
+        rmse=None,
+        corr=ranks,
+        psnr_db=None,
+        top5_agree=None,
         passed=not why,
         why="; ".join(why),
     )

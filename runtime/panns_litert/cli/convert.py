@@ -30,7 +30,15 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--checkpoint", type=Path, help="use these weights, no download: a file, or a model hub's folder")
     sub.add_argument("--seconds", type=float, default=DEFAULT_SECONDS, help="length of a clip, 1 … 60 (default 10)")
     sub.add_argument("--graph", choices=GRAPHS, help="what the graph takes (default: logmel where the network does)")
-    sub.add_argument("--precision", choices=PRECISIONS, default=DEFAULT_PRECISION)
+    sub.add_argument("--precision", choices=PRECISIONS, default=DEFAULT_PRECISION, help="of weights (default fp16)")
+    sub.add_argument(
+        "--calibration",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="AUDIO",
+        help="recordings or folders of them that int8-full takes its ranges from",
+    )
     sub.add_argument("--gpu", action="store_true", help="the GPU delegate must run it whole and right, too")
     sub.add_argument("--out", type=Path, help="folder of the bundle (default: the cache, where --model finds it)")
 
@@ -98,7 +106,7 @@ def run_fetch(args: argparse.Namespace) -> int:
 def run_convert(args: argparse.Namespace) -> int:
     """`convert`: checkpoint to bundle, with the table of every stage."""
     bundle = convert_bundle(args, args.model, checkpoint=args.checkpoint, graph=args.graph, seconds=args.seconds,
-                      precision=args.precision, gpu=args.gpu, out=args.out)  # fmt: skip
+                      precision=args.precision, calibration=args.calibration, gpu=args.gpu, out=args.out)  # fmt: skip
     checks = [*bundle.manifest.parity, *(bundle.manifest.gpu.checks if bundle.manifest.gpu else ())]
     if args.json:
         return print_json({"bundle": str(bundle.path), "passed": True, "parity": [c.to_dict() for c in checks]})

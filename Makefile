@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench assets zoo clean
+.PHONY: demo test lint bench assets zoo ladder clean
 
 demo: $(READY)
 	$(BIN)/panns-litert demo
@@ -28,6 +28,10 @@ assets: $(READY)
 # Every model at full size, measured: about 20 minutes. Interrupted, it goes on where it was.
 zoo: $(READY)
 	$(BIN)/python -m panns_litert_convert.sweep --out assets/zoo.json --document docs/zoo.md
+
+# Every model at every precision. Hours: layers that must stay finer are found one by one. It goes on where it was.
+ladder: $(READY)
+	$(BIN)/python -m panns_litert_convert.ladder --out assets/ladder.json --document docs/ladder.md
 
 # The marker is written last, so that an interrupted installation is done again.
 $(READY): pyproject.toml constraints.txt

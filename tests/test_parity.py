@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from panns_litert.errors import BundleError, ParityError
-from panns_litert.parity import GATES, Check, Gate, compare, require
+from panns_litert.parity import GATES, TAG_THRESHOLD, Check, Gate, compare, compare_tags, require
 
 GATE = Gate(max_abs=5e-3, corr=0.9999, top5=True)
 
@@ -166,3 +167,54 @@ def test_check_is_read_strictly(reference: NDArray[np.float64], change: dict[str
     del data["corr"]
     with pytest.raises(BundleError, match="expected"):
         Check.from_dict(data)
+
+
+# --- tags ---
+
+TAGS = Gate(max_abs=0.1, corr=0.99)
+
+
+def probabilities(rng: np.random.Generator) -> np.ndarray:
+    return rng.uniform(0.01, 0.99, (3, 40)).astype(np.float32)
+
+
+def test_the_same_tags_pass() -> None:
+    reference = probabilities(np.random.default_rng(0))
+    check = compare_tags("int8", reference, reference, gate=TAGS)
+    assert (check.output, check.max_abs, check.passed) == ("tags", 0.0, True)
+    assert check.corr == pytest.approx(1.0)
+
+
+@given(seed=st.integers(0, 99), flips=st.integers(0, 20))
+def test_the_share_of_tags_that_differ_is_counted(seed: int, flips: int) -> None:
+    """Against counting sets by hand."""
+    rng = np.random.default_rng(seed)
+    reference = probabilities(rng)
+    got = reference.copy()
+    places = rng.choice(reference.size, flips, replace=False)
+    got.reshape(-1)[places] = np.where(got.reshape(-1)[places] >= TAG_THRESHOLD, 0.1, 0.9)
+    tags = [{(i, j) for i, j in np.argwhere(x >= TAG_THRESHOLD).tolist()} for x in (got, reference)]
+    share = len(tags[0] ^ tags[1]) / len(tags[0] | tags[1])
+    check = compare_tags("int8", got, reference, gate=Gate(max_abs=0.1))
+    assert check.max_abs == pytest.approx(share)
+    assert check.passed == (share <= 0.1)
+    assert ("tags" in check.why) == (share > 0.1)
+
+
+def test_another_order_of_classes_fails() -> None:
+    reference = np.linspace(0.31, 0.9, 40, dtype=np.float32)[None].repeat(2, axis=0)
+    got = reference.copy()
+    got[0] = got[0, ::-1]  # the same tags, upside down; the mean of -1 and 1
+    check = compare_tags("int8", got, reference, gate=TAGS)
+    assert check.max_abs == 0.0
+    assert check.corr == pytest.approx(0.0)
+    assert not check.passed
+    assert "rank correlation" in check.why
+
+
+@pytest.mark.parametrize("damage", [lambda p: p * np.nan, lambda p: p[:, :-1], lambda p: 0 * p])
+def test_tags_of_nothing_fail(damage: Callable[[np.ndarray], np.ndarray]) -> None:
+    reference = probabilities(np.random.default_rng(0))
+    check = compare_tags("int8", damage(reference), reference, gate=TAGS)
+    assert not check.passed
+    assert check.why

@@ -44,7 +44,7 @@ from panns_litert.model_card import model_card
 from panns_litert.parity import QUANTIZED, Check, require
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of, weights_file
 from panns_litert_convert.export import cast_fp16, export_fp32
-from panns_litert_convert.frontend import GraphLogMel, WaveformNetwork
+from panns_litert_convert.frontend import ALWAYS_FLOAT32, WaveformNetwork
 from panns_litert_convert.networks.tagger import AudioTagger
 from panns_litert_convert.quantize import calibrate, calibration_clips, quantize, quantize_within_gate
 from panns_litert_convert.stages import (
@@ -273,13 +273,10 @@ def _prove(
     if precision != "fp32":
         report("fp32")
         checks += reference.check("fp32", source)
-    # The DFT of a waveform graph is 0.9 MB. With fewer bits its rounding would be heard 70 dB below the loudest
-    # band, on a CPU that computes in float32.
-    keep = f".*{GraphLogMel.__name__}.*"
     quantization = None
     if precision == "fp16":
         report("cast fp16")
-        cast_fp16(source, made, keep=keep, log=work.log)
+        cast_fp16(source, made, keep=ALWAYS_FLOAT32, log=work.log)
     elif precision in QUANTIZED:
         inputs = reference.prepared(calibration) if calibration else reference.inputs
         report("calibrate" if precision == "int8-full" else "quantize")
@@ -287,14 +284,21 @@ def _prove(
         if bundle:
             quantization = bundle.manifest.quantization
             kept = {layer.operator: layer.precision for layer in quantization.kept} if quantization else {}
-            quantize(source, made, precision=precision, kept=kept, ranges=ranges, keep=keep, log=work.log)
+            quantize(source, made, precision=precision, kept=kept, ranges=ranges, keep=ALWAYS_FLOAT32, log=work.log)
         else:
             require(checks)  # of a wrong float32 file no layer is worth a look
             try:
                 kept_layers = quantize_within_gate(
-                    source, made, precision=precision, reference=reference, ranges=ranges, keep=keep, log=work.log,
-                    work=work.folder, report=report,
-                )  # fmt: skip
+                    source,
+                    made,
+                    precision=precision,
+                    reference=reference,
+                    ranges=ranges,
+                    keep=ALWAYS_FLOAT32,
+                    work=work.folder,
+                    log=work.log,
+                    report=report,
+                )
             except ParityError as error:
                 raise ParityError(
                     str(error), [*checks, *(error.report if isinstance(error.report, list) else [])]

@@ -47,10 +47,29 @@ data class GpuRecord(
 )
 
 /**
- * Everything that a reader needs to know about a bundle: manifest.json, format 1. Checked on construction.
+ * A layer of a quantized model whose weights have a finer type than the bundle's precision says.
+ *
+ * @property operator its index in the float32 graph
+ * @property error what its quantization alone costs: of the logits, mean square over variance
+ */
+data class KeptLayer(
+    val operator: Int,
+    val op: String,
+    val name: String,
+    val weights: Long,
+    val precision: String,
+    val error: Double,
+)
+
+/** How a bundle of integer weights was made; see runtime/panns_litert/bundle.py, Quantization. */
+data class Quantization(val kept: List<KeptLayer>, val calibrationClips: Int)
+
+/**
+ * Everything that a reader needs to know about a bundle: manifest.json, format 2. Checked on construction.
  *
  * @property graph what the model takes: "logmel" or "waveform"
  * @property logMel who computes the log-mel: "host", "graph", or "none" where the network has none
+ * @property quantization of a precision with integer weights; null for fp32 and fp16
  * @throws BundleException the parts contradict each other, or a stage of parity has no proof
  */
 data class Manifest(
@@ -66,6 +85,7 @@ data class Manifest(
     val outputs: List<TensorSpec>,
     val files: Map<String, FileRecord>,
     val precision: String,
+    val quantization: Quantization?,
     val parity: List<ParityCheck>,
     val gpu: GpuRecord?,
     val versions: Map<String, String>,
@@ -101,6 +121,7 @@ data class Manifest(
         requireOutputs()
         requireFiles()
         requireProof()
+        requireQuantization()
     }
 
     private fun requireOutputs() {
@@ -141,22 +162,37 @@ data class Manifest(
         }
     }
 
+    private fun requireQuantization() {
+        require((quantization != null) == (precision in QUANTIZED)) {
+            "quantization $quantization with precision $precision; expected it with integer weights"
+        }
+        if (quantization == null) return
+        val clips = quantization.calibrationClips
+        require((clips > 0) == (precision == "int8-full")) { "calibration_clips $clips with precision $precision" }
+        for (layer in quantization.kept) {
+            val figures = layer.operator >= 0 && layer.weights >= 0 && layer.error >= 0
+            require(figures && layer.precision in FINER) {
+                "kept layer $layer; expected figures >= 0 and one of ${FINER.joinToString()}"
+            }
+        }
+    }
+
     private inline fun require(holds: Boolean, message: () -> String) {
         if (!holds) throw BundleException(message())
     }
 
     companion object {
         /** The version of the format that is read. */
-        const val FORMAT_VERSION = 1
+        const val FORMAT_VERSION = 2
 
         private const val MOST_SAMPLES = 100_000_000.0
         private val GRAPHS = listOf("logmel", "waveform")
         private val LOG_MEL = listOf("host", "graph", "none")
         private val ROLES = listOf("labels", "mel_basis", "model", "model_card")
-        private val STAGES = mapOf(
-            "fp32" to listOf("front_end", "network", "fp32"),
-            "fp16" to listOf("front_end", "network", "fp32", "fp16"),
-        )
+        private val QUANTIZED = listOf("int8", "int8-weights", "int8-full", "int4-weights")
+        private val FINER = listOf("int8", "fp16", "fp32")
+        private val STAGES =
+            (listOf("fp32", "fp16") + QUANTIZED).associateWith { listOf("front_end", "network", "fp32", it).distinct() }
 
         /**
          * The manifest from the text of a manifest.json, strictly: every field of the format, and no other.
@@ -205,6 +241,7 @@ data class Manifest(
                 child(name).whole { FileRecord(string("role"), sha256 = string("sha256"), bytes = long("bytes")) }
             },
             precision = json.string("precision"),
+            quantization = json.optional("quantization") { child(it).whole(::quantization) },
             parity = json.children("parity").map(::check),
             gpu = json.optional("gpu") { child(it).whole(::gpuRecord) },
             versions = json.map("versions", StrictJson::string),
@@ -228,6 +265,22 @@ data class Manifest(
                 why = string("why"),
             )
         }
+
+        private fun quantization(json: StrictJson) = Quantization(
+            kept = json.children("kept").map { layer ->
+                layer.whole {
+                    KeptLayer(
+                        operator = int("operator"),
+                        op = string("op"),
+                        name = string("name"),
+                        weights = long("weights"),
+                        precision = string("precision"),
+                        error = number("error"),
+                    )
+                }
+            },
+            calibrationClips = json.int("calibration_clips"),
+        )
 
         private fun gpuRecord(json: StrictJson) = GpuRecord(
             adapter = json.string("adapter"),

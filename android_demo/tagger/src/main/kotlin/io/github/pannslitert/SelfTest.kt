@@ -46,7 +46,7 @@ class SelfTest private constructor(val samples: FloatArray, val probs: FloatArra
             fun cpu(manifest: Manifest): Gate {
                 val proof = manifest.parity.first { it.stage == manifest.precision && it.output == "probs" }
                 val bounds = proof.threshold
-                return Gate(bounds.getValue("max_abs"), bounds["corr"], top5 = manifest.precision == "fp16")
+                return Gate(bounds.getValue("max_abs"), bounds["corr"], top5 = manifest.precision != "fp32")
             }
         }
     }

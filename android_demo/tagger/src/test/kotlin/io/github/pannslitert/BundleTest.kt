@@ -55,12 +55,14 @@ class BundleTest {
     fun `a manifest that contradicts itself is refused`() {
         fun JsonObject.first(name: String) = this[name].asJsonArray[0].asJsonObject
         val changes = mapOf<String, (JsonObject) -> Unit>(
-            "this version reads 1" to { it.addProperty("format_version", 2) },
+            "this version reads 2" to { it.addProperty("format_version", 1) },
             "graph mel" to { it.addProperty("graph", "mel") },
             "expected host with logmel alone" to { it.addProperty("log_mel", "graph") },
             "clip_seconds -1" to { it.addProperty("clip_seconds", -1) },
             "inputs" to { it.addProperty("clip_seconds", 5) },
             "precision int3" to { it.addProperty("precision", "int3") },
+            "no proof of every stage; expected front_end, network, fp32, int8" to { it.addProperty("precision", "int8") },
+            "expected it with integer weights" to { it.add("quantization", quantization()) },
             "no proof of every stage" to { it.add("parity", JsonArray()) },
             "no proof of front_end/" to { it.first("parity").addProperty("passed", false) },
             "expected probs, embedding" to { it.first("outputs").addProperty("name", "scores") },
@@ -73,6 +75,53 @@ class BundleTest {
             "its figures say otherwise" to { it.add("gpu", gpuRecord(passed = true)) },
         )
         for ((message, change) in changes) assertRefused<BundleException>(message) { Bundle.open(bundleCopy(change)) }
+    }
+
+    @Test
+    fun `a quantized bundle says which layers stay finer`() {
+        fun asInt8(manifest: JsonObject) {
+            manifest.addProperty("precision", "int8")
+            manifest.add("quantization", quantization())
+            for (check in manifest["parity"].asJsonArray.map { it.asJsonObject }) {
+                if (check["stage"].asString == "fp16") check.addProperty("stage", "int8")
+            }
+        }
+        val found = Bundle.open(bundleCopy(::asInt8)).manifest.quantization
+        val layer = KeptLayer(25, "FULLY_CONNECTED", "fc_audioset", weights = 2816, precision = "fp16", error = 0.01)
+        assertEquals(Quantization(listOf(layer), calibrationClips = 0), found)
+        fun JsonObject.quantization() = this["quantization"].asJsonObject
+        fun JsonObject.layer() = quantization()["kept"].asJsonArray[0].asJsonObject
+        val changes = mapOf<String, (JsonObject) -> Unit>(
+            "expected it with integer weights" to { it.add("quantization", JsonNull.INSTANCE) },
+            "calibration_clips 3 with precision int8" to { it.quantization().addProperty("calibration_clips", 3) },
+            "missing error" to { it.layer().remove("error") },
+            "unknown sign" to { it.layer().addProperty("sign", 1) },
+            "expected figures >= 0" to { it.layer().addProperty("error", -1) },
+            "one of int8, fp16, fp32" to { it.layer().addProperty("precision", "int2") },
+        )
+        for ((message, change) in changes) {
+            assertRefused<BundleException>(message) {
+                Bundle.open(
+                    bundleCopy {
+                        asInt8(it)
+                        change(it)
+                    },
+                )
+            }
+        }
+    }
+
+    private fun quantization() = JsonObject().apply {
+        val layer = JsonObject().apply {
+            addProperty("operator", 25)
+            addProperty("op", "FULLY_CONNECTED")
+            addProperty("name", "fc_audioset")
+            addProperty("weights", 2816)
+            addProperty("precision", "fp16")
+            addProperty("error", 0.01)
+        }
+        add("kept", JsonArray().apply { add(layer) })
+        addProperty("calibration_clips", 0)
     }
 
     @Test

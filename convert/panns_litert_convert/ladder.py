@@ -1,0 +1,298 @@
+"""The ladder: `python -m panns_litert_convert.ladder --out assets/ladder.json`, or `make ladder`.
+
+Every model at every precision, from float32 down to four bits: size, agreement with PyTorch on the parity clips, what
+had to stay finer, and time on this machine's CPU. Weights are the zoo sweep's (the golden recipe's; what ships as it
+ships), or published ones given by `--checkpoint`. A rung that fails its gates is a row with its figures and the layers
+that hurt most. Interrupted, it goes on where it was; `--fresh` starts over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from panns_litert.audio import from_array
+from panns_litert.bundle import PRECISIONS, KeptLayer
+from panns_litert.cache import cache_dir
+from panns_litert.engine import CpuEngine
+from panns_litert.errors import ConversionError, ParityError
+from panns_litert.metrics import figures
+from panns_litert.parity import QUANTIZED, Check
+from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of
+from panns_litert_convert.demo import sounds
+from panns_litert_convert.export import cast_fp16, export_fp32
+from panns_litert_convert.frontend import ALWAYS_FLOAT32
+from panns_litert_convert.networks.tagger import AudioTagger
+from panns_litert_convert.quantize import calibrate, quantize, quantize_within_gate
+from panns_litert_convert.stages import Reference
+from panns_litert_convert.sweep import insert, latency, markdown, recipe_state, worst, write
+from panns_litert_convert.zoo import MODELS, Model, find
+
+SECONDS = 10.0
+TIMEOUT_SECONDS = 3600
+CALIBRATION_CLIPS, CALIBRATION_SEED = 8, 7
+"""Synthetic mixtures that `int8-full` is calibrated on; not those that it is measured on."""
+
+LABELLED_CLIPS, LABELLED_SEED = 200, 1_000_001
+"""Mixtures with their labels, for the demo model's mean average precision; it learns from seeds below a million."""
+
+
+def measure(model: Model, folder: Path, *, checkpoint: Path | None = None, mixed: bool = True) -> dict[str, Any]:
+    """One row: the model at every precision.
+
+    Args:
+        model: of the registry.
+        folder: for the files on the way.
+        checkpoint: published weights; the zoo sweep's if not given.
+        mixed: whether layers may stay finer; if not, a rung whose uniform file fails is a failure.
+    """
+    start = time.perf_counter()
+    path = checkpoint
+    if path is None and (model.checkpoint.url is not None or not model.checkpoint.published):
+        path = folder / "recipe.safetensors"
+        save_file(recipe_state(model), path)
+    model = model_of(model, path)
+    network = model.build()
+    published = path is None or is_official(path, model.checkpoint)
+    load_weights(network, path or fetch(model), model)
+    network.eval()
+    reference = Reference(network, model.front_end, graph=network.graph, seconds=SECONDS)
+    source, log = folder / "source.tflite", folder / "log"
+    samples = model.front_end.samples(SECONDS)
+    inputs = {network.graph: torch.from_numpy(reference.inputs[0])}
+    labelled = None if model.checkpoint.url or not model.checkpoint.published else _labelled(reference, model)
+    export_fp32(network.for_export(samples=samples), inputs, source, log=log)
+    rows = []
+    for precision in PRECISIONS:
+        begun = time.perf_counter()
+        row = _rung(precision, source, reference, model=model, folder=folder, mixed=mixed, labelled=labelled)
+        rows.append({"precision": precision, **row, "seconds": round(time.perf_counter() - begun, 1)})
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    return {
+        "name": model.name,
+        "weights": "published" if published else "recipe",
+        "map": _torch_map(network, labelled),
+        "error": None,
+        "rungs": rows,
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+def _rung(
+    precision: str,
+    source: Path,
+    reference: Reference,
+    *,
+    model: Model,
+    folder: Path,
+    mixed: bool,
+    labelled: _Labelled | None,
+) -> dict[str, Any]:
+    path, log = folder / f"{precision}.tflite", folder / "log"
+    kept: Sequence[KeptLayer] = ()
+    if precision == "fp32":
+        shutil.copyfile(source, path)
+    elif precision == "fp16":
+        cast_fp16(source, path, keep=ALWAYS_FLOAT32, log=log)
+    else:
+        try:
+            ranges = calibrate(source, _calibration(reference, model), log=log) if precision == "int8-full" else None
+            if mixed:
+                kept = quantize_within_gate(
+                    source,
+                    path,
+                    precision=precision,
+                    reference=reference,
+                    ranges=ranges,
+                    keep=ALWAYS_FLOAT32,
+                    work=folder,
+                    log=log,
+                    report=lambda step: print(f"{model.name} {step}", file=sys.stderr, flush=True),
+                )
+            else:
+                quantize(source, path, precision=precision, ranges=ranges, keep=ALWAYS_FLOAT32, log=log)
+        except ConversionError as error:
+            return {"passed": False, "why": str(error).split("; see ")[0]}
+        except ParityError as error:
+            checks = error.report if isinstance(error.report, list) else []
+            return {"passed": False, "why": str(error), **_figures(checks)}
+    checks = reference.check(precision, path)
+    failed = [f"{check.output}: {check.why}" for check in checks if not check.passed]
+    row = {
+        "passed": not failed,
+        "why": "; ".join(failed),
+        "bytes": path.stat().st_size,
+        "kept": [f"{layer.name} ({layer.op}, {layer.precision})" for layer in kept],
+        "cpu_ms": latency(path),
+        **_figures(checks),
+    }
+    if labelled:
+        engine = CpuEngine(path)
+        row["map"] = _map(np.concatenate([engine.run(values)["probs"] for values in labelled.inputs]), labelled)
+    path.unlink()
+    return row
+
+
+def _figures(checks: Sequence[Check]) -> dict[str, Any]:
+    """The largest errors, the least correlation of probabilities, and the agreement of tags."""
+    by_output = {check.output: check for check in checks}
+    found: dict[str, Any] = {"checks": worst(checks)}
+    if "probs" in by_output:
+        found |= {"corr": by_output["probs"].corr, "top5": by_output["probs"].top5_agree}
+    if "tags" in by_output:
+        found |= {"tags_differ": by_output["tags"].max_abs, "rank_corr": by_output["tags"].corr}
+    return found
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """Inputs of the graph, and what is true of them: (clips, classes)."""
+
+    inputs: list[NDArray[np.float32]]
+    truth: NDArray[np.float32]
+
+
+def _labelled(reference: Reference, model: Model) -> _Labelled:
+    clips, truth = sounds.dataset(LABELLED_CLIPS, seconds=SECONDS, seed=LABELLED_SEED)
+    return _Labelled(_resampled(reference, model, clips), truth)
+
+
+def _map(probs: NDArray[np.float32], labelled: _Labelled) -> float | None:
+    return figures(probs, labelled.truth, [str(k) for k in range(probs.shape[1])]).mean_ap
+
+
+def _torch_map(network: AudioTagger, labelled: _Labelled | None) -> float | None:
+    if labelled is None:
+        return None
+    with torch.inference_mode():
+        probs = [network(torch.from_numpy(values))["probs"].numpy() for values in labelled.inputs]
+    return _map(np.concatenate(probs), labelled)
+
+
+def _resampled(reference: Reference, model: Model, clips: Iterable[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    rate = model.front_end.sample_rate
+    return reference.prepared([from_array(clip, sounds.RATE, sample_rate=rate).waveform for clip in clips])
+
+
+def _calibration(reference: Reference, model: Model) -> list[NDArray[np.float32]]:
+    clips, _ = sounds.dataset(CALIBRATION_CLIPS, seconds=SECONDS, seed=CALIBRATION_SEED)
+    return _resampled(reference, model, clips)
+
+
+def sweep(
+    names: Sequence[str], out: Path, *, fresh: bool, mixed: bool, checkpoints: Mapping[str, Path]
+) -> list[dict[str, Any]]:
+    """Measures models, each in a process of its own, and writes what is known after each of them."""
+    known: dict[str, dict[str, Any]] = {}
+    if out.is_file():
+        known = {row["name"]: row for row in json.loads(out.read_text(encoding="utf-8"))["rows"]}
+    for name in names:
+        before = known.get(name, {"error": "not measured"})
+        if not fresh and before.get("error") is None and not (name in checkpoints and before["weights"] != "published"):
+            print(f"{name}: measured before")
+            continue
+        known[name] = in_process(name, checkpoint=checkpoints.get(name), mixed=mixed)
+        write(out, [known[model.name] for model in MODELS if model.name in known])
+        passed = [rung["precision"] for rung in known[name].get("rungs", []) if rung["passed"]]
+        print(f"{name}: {known[name].get('error') or ', '.join(passed)}, {known[name].get('seconds')} s", flush=True)
+    return [known[model.name] for model in MODELS if model.name in known]
+
+
+def in_process(name: str, *, checkpoint: Path | None, mixed: bool) -> dict[str, Any]:
+    """`measure` in a process of its own, so that a crash or a lack of memory stays one row."""
+    (cache_dir() / "work").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_dir() / "work") as folder:
+        command = [sys.executable, "-m", "panns_litert_convert.ladder", "--one", name, "--folder", folder]
+        command += ["--checkpoint", f"{name}={checkpoint}"] if checkpoint else []
+        command += [] if mixed else ["--uniform"]
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            return {"name": name, "error": f"no result after {TIMEOUT_SECONDS} s"}
+        result = Path(folder) / "row.json"
+        if not result.is_file():
+            return {"name": name, "error": f"exit code {done.returncode}"}
+        row: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        return row
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """A row for every model and precision, for documents."""
+
+    def number(value: float | None, form: str) -> str:
+        return "–" if value is None else format(value, form)
+
+    found = []
+    for row in rows:
+        for rung in row.get("rungs", []):
+            checks = rung.get("checks", {})
+            verdict = "passed" if rung["passed"] else f"FAILED: {_short(rung['why'])}"
+            kept = rung.get("kept", [])
+            found.append(
+                {
+                    "model": row["name"],
+                    "weights": row["weights"],
+                    "precision": rung["precision"],
+                    "MB": number(rung["bytes"] / 1e6 if "bytes" in rung else None, ".2f"),
+                    "error": number(checks.get(f"{rung['precision']}/probs"), ".1e"),
+                    "corr": number(rung.get("corr"), ".5f"),
+                    "tags differ": number(rung.get("tags_differ"), ".1%"),
+                    "rank corr": number(rung.get("rank_corr"), ".4f"),
+                    "mAP": number(rung.get("map"), ".3f"),
+                    "layers kept finer": str(len(kept)) if rung["precision"] in QUANTIZED and rung["passed"] else "–",
+                    "CPU ms": number(rung.get("cpu_ms"), ".1f"),
+                    "gates": verdict,
+                }
+            )
+    return found
+
+
+def _short(why: str) -> str:
+    """What failed and the layer that hurts most, without the rest of the sentence."""
+    hurt = why.partition("the layers that hurt most: ")[2].partition(";")[0]
+    return f"{hurt} hurts most" if hurt else why[:120]
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, help="JSON file of the results")
+    parser.add_argument("--document", type=Path, action="append", default=[], help="Markdown to put the table into")
+    parser.add_argument("--only", action="append", help="measure these models alone")
+    parser.add_argument("--checkpoint", action="append", default=[], metavar="NAME=FILE", help="published weights")
+    parser.add_argument("--fresh", action="store_true", help="measure again what was measured before")
+    parser.add_argument("--uniform", action="store_true", help="let no layer stay finer: quicker, and more rungs fail")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    checkpoints = {name: Path(file) for name, _, file in (given.partition("=") for given in args.checkpoint)}
+    if args.one:
+        row = measure(find(args.one), args.folder, checkpoint=checkpoints.get(args.one), mixed=not args.uniform)
+        (args.folder / "row.json").write_text(json.dumps(row), encoding="utf-8")
+        return
+    if args.out is None:
+        parser.error("--out is required")
+    names = args.only or [model.name for model in MODELS]
+    rows = sweep(names, args.out, fresh=args.fresh, mixed=not args.uniform, checkpoints=checkpoints)
+    if lines := table(rows):
+        for document in args.document:
+            insert(document, markdown(lines))
+        print(markdown(lines))
+
+
+if __name__ == "__main__":
+    main()

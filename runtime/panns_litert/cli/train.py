@@ -89,7 +89,7 @@ def run_finetune(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in (*names, "spec_augment", "balanced", "seed")}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
     try:
-        with _watching(args) as watch:
+        with watching(args) as watch:
             result = finetune(
                 args.data,
                 model=args.model,
@@ -141,7 +141,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     if args.bundle is not None and args.model is not None:
         raise BundleError("--bundle and --model together; expected one of them")
     chosen = bundle_for(args)
-    with _watching(args) as watch:
+    with watching(args) as watch:
         for engine in dict.fromkeys(args.engine):
             with Tagger(chosen, engine=engine, threads=args.threads) as tagger:
                 if dataset is None:
@@ -267,14 +267,19 @@ def _skipped_rows(dataset: Dataset) -> list[dict[str, str]]:
 def _print_skipped(dataset: Dataset) -> None:
     if dataset.repeated:
         note(f"{dataset.repeated} files have the same bytes as another; each recording counts once")
-    for one in dataset.skipped[:_SHOWN_SKIPPED]:
+    print_skipped(dataset.skipped)
+
+
+def print_skipped(skipped: Sequence[Skipped]) -> None:
+    """Says which files were left out, the first ones of many."""
+    for one in skipped[:_SHOWN_SKIPPED]:
         note(f"skipped {one.path}: {one.reason}")
-    if len(dataset.skipped) > _SHOWN_SKIPPED:
-        note(f"{len(dataset.skipped)} files were skipped in all")
+    if len(skipped) > _SHOWN_SKIPPED:
+        note(f"{len(skipped)} files were skipped in all")
 
 
 @contextlib.contextmanager
-def _watching(args: argparse.Namespace) -> Iterator[Watch]:
+def watching(args: argparse.Namespace) -> Iterator[Watch]:
     """Shows on stderr what is being done: bars on a terminal, a line per step elsewhere."""
     if args.json:
         yield lambda what, done, total: None

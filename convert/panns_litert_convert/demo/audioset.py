@@ -1,0 +1,86 @@
+"""A small data set in the form of AudioSet: `python -m panns_litert_convert.demo.audioset --out DIR`.
+
+Mixtures of the demo model's sounds as clips Y<YTID>.flac, two tables of segments, one to learn from and one to
+evaluate on, and the list of classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from panns_litert.atomic import replacing
+from panns_litert_convert.demo.sounds import LABELS, MIN_SECONDS, RATE, mixture
+from panns_litert_convert.training.pack import CLASS_LIST, read_classes
+
+TRAIN_CSV, EVAL_CSV, CLIPS = "balanced_train_segments.csv", "eval_segments.csv", "clips"
+"""Names in the data set's folder."""
+
+
+def write(out: Path, *, train: int, evaluate: int, seconds: tuple[float, float], seed: int = 0, lost: int = 0) -> None:
+    """Writes the data set. Clip i depends on `seed`, `seconds` and i alone, whichever table it is in.
+
+    Args:
+        out: the folder.
+        train, evaluate: clips of either table, ≥ 1.
+        seconds: shortest and longest clip, ≥ MIN_SECONDS.
+        seed: ≥ 0.
+        lost: how many of the first table's clips have no file, as in AudioSet, whose videos vanish.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+    if train < 1 or evaluate < 1 or not MIN_SECONDS <= seconds[0] <= seconds[1] or not 0 <= lost < train:
+        raise ValueError(f"{train} + {evaluate} clips of {seconds} s, {lost} lost; expected at least one of each")
+    mids = {name: mid for mid, name in read_classes().items()}
+    (out / CLIPS).mkdir(parents=True, exist_ok=True)
+    rows = [(index, mids[label], label) for index, label in enumerate(LABELS)]
+    _write_csv(out / CLASS_LIST, [("index", "mid", "display_name"), *rows])
+    for name, start, count in ((TRAIN_CSV, 0, train), (EVAL_CSV, train, evaluate)):
+        lines = ["# Segments csv of synthetic sounds", f"# num_segs={count}"]
+        lines += ["# YTID, start_seconds, end_seconds, positive_labels"]
+        for i in range(start, start + count):
+            rng = np.random.default_rng([seed, i])
+            waveform, truth = mixture(rng, seconds=rng.uniform(*seconds))
+            ytid = f"{seed:03d}-{i:07d}"
+            if i >= lost:
+                with replacing(out / CLIPS / f"Y{ytid}.flac") as file:
+                    soundfile.write(file, waveform, RATE, format="FLAC", subtype="PCM_16")
+            tagged = ",".join(mids[label] for label, on in zip(LABELS, truth, strict=True) if on)
+            lines.append(f'{ytid}, 0.000, {len(waveform) / RATE:.3f}, "{tagged}"')
+        with replacing(out / name) as file:
+            file.write(("\n".join(lines) + "\n").encode())
+
+
+def _write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the data set and says where. Returns 0."""
+    parser = argparse.ArgumentParser(description="Write a small data set of synthetic sounds in AudioSet's form.")
+    parser.add_argument("--out", type=Path, required=True, help="folder")
+    parser.add_argument("--train", type=int, default=64, help="clips to learn from (default 64)")
+    parser.add_argument("--evaluate", type=int, default=32, help="clips to evaluate on (default 32)")
+    parser.add_argument("--seconds", type=float, nargs=2, default=(1.0, 2.0), help="shortest, longest (default 1 2)")
+    parser.add_argument("--lost", type=int, default=0, help="clips of the table that have no file (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives other clips (default 0)")
+    args = parser.parse_args(argv)
+    shortest, longest = args.seconds
+    counts = {"train": args.train, "evaluate": args.evaluate, "lost": args.lost}
+    write(args.out, seconds=(shortest, longest), seed=args.seed, **counts)
+    print(f"{args.out}: {args.train} clips to learn from ({args.lost} lost), {args.evaluate} to evaluate on")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,240 @@
+"""Pack: AudioSet's metadata and a folder of clips into one HDF5 file in the layout of PANNs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import h5py
+import numpy as np
+
+from panns_litert.atomic import replacing
+from panns_litert.audio import audio_files, load_audio
+from panns_litert.dataset import Skipped, Watch, no_watch
+from panns_litert.errors import AudioError, DatasetError, ResultsError
+from panns_litert_convert.training.waveforms import (
+    AUDIO_NAME,
+    LABELS,
+    SAMPLE_RATE,
+    TARGET,
+    WAVEFORM,
+    to_int16,
+)
+from panns_litert_convert.zoo import CLIP_SECONDS, asset
+
+CLASS_LIST = "class_labels_indices.csv"
+"""AudioSet's 527 classes: index, mid and display_name."""
+
+_HEADERS = 100_000  # bytes that HDF5 needs for itself and the names of classes, and more
+
+MISSING = "no such clip"
+"""Why a clip of the metadata was left out whose file is not there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A row of AudioSet's metadata.
+
+    Attributes:
+        name: YTID, the video's 11 characters.
+        mids: of its classes.
+    """
+
+    name: str
+    mids: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """What came of a packing.
+
+    Attributes:
+        path: the file.
+        clips, classes: how many.
+        skipped: rows of the metadata without a usable clip, and why.
+    """
+
+    path: Path
+    clips: int
+    classes: int
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def missing(self) -> int:
+        """How many of the skipped have no file at all; AudioSet always lacks some."""
+        return sum(one.reason == MISSING for one in self.skipped)
+
+
+def read_classes(path: str | os.PathLike[str] | None = None) -> dict[str, str]:
+    """Display names by mid, in the order of the outputs.
+
+    Args:
+        path: a CSV with the columns index, mid and display_name; AudioSet's own if not given.
+
+    Raises:
+        DatasetError: it cannot be read, has other columns, fewer than two classes, or one of them twice.
+    """
+    path = asset(CLASS_LIST) if path is None else Path(path)
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+        rows = sorted(rows, key=lambda row: int(row["index"]))
+        classes = {row["mid"]: row["display_name"] for row in rows}
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{path}: {error}; expected a CSV with the columns index, mid, display_name") from error
+    indexes = [int(row["index"]) for row in rows]
+    if len(classes) < 2 or indexes != list(range(len(classes))) or len(set(classes.values())) != len(classes):
+        raise DatasetError(f"{path}: {len(rows)} rows; expected classes numbered from 0 on, at least two, each once")
+    return classes
+
+
+def read_segments(path: str | os.PathLike[str]) -> list[Segment]:
+    """Rows of AudioSet's metadata, `YTID, start_seconds, end_seconds, "mid,mid"`; lines that begin with # are comments.
+
+    Raises:
+        DatasetError: it cannot be read, or a row is of another form or of a clip that an earlier row has.
+    """
+    path, segments, seen = Path(path), [], set()
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, skipinitialspace=True)
+            for row in rows:
+                if not row or row[0].startswith("#"):
+                    continue
+                where = f"{path}, line {rows.line_num}"
+                if len(row) != 4 or not row[0] or not _is_number(row[1]) or not _is_number(row[2]):
+                    raise DatasetError(f'{where}: {row!r}; expected YTID, start_seconds, end_seconds, "mid,mid"')
+                if row[0] in seen:
+                    raise DatasetError(f"{where}: {row[0]} again; expected every clip once")
+                seen.add(row[0])
+                mids = tuple(dict.fromkeys(mid.strip() for mid in row[3].split(",") if mid.strip()))
+                segments.append(Segment(name=row[0], mids=mids))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path}: {error}; expected AudioSet's segments, a CSV in UTF-8") from error
+    if not segments:
+        raise DatasetError(f"{path}: no row; expected AudioSet's segments")
+    return segments
+
+
+def pack(
+    metadata: str | os.PathLike[str],
+    clips: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str],
+    classes: str | os.PathLike[str] | None = None,
+    sample_rate: int = 32000,
+    seconds: float = 10.0,
+    watch: Watch = no_watch,
+) -> Packed:
+    """Packs the clips of a folder that the metadata speaks of.
+
+    A clip is a file called YTID or, as PANNs' download has it, Y + YTID, with the suffix of any format that libsndfile
+    reads; it holds the segment alone, not the whole video. Its channels are averaged; it is resampled, cut to length
+    or followed by zeros.
+
+    Args:
+        metadata: AudioSet's segments; see `read_segments`.
+        clips: the folder, and those in it.
+        out: the HDF5 file, there whole or not at all.
+        classes: a CSV; see `read_classes`.
+        sample_rate: Hz, 1000 … 192000.
+        seconds: of every clip, within zoo.CLIP_SECONDS.
+        watch: told of every clip.
+
+    Raises:
+        DatasetError: the metadata cannot be used, or no clip of it can.
+        ResultsError: the file cannot be written: no such folder, or the disk is full.
+    """
+    if not CLIP_SECONDS[0] <= seconds <= CLIP_SECONDS[1] or not 1000 <= sample_rate <= 192000:
+        raise DatasetError(
+            f"{seconds} s at {sample_rate} Hz; expected {CLIP_SECONDS[0]:g} … {CLIP_SECONDS[1]:g} s, 1000 … 192000 Hz"
+        )
+    names = read_classes(classes)
+    segments = read_segments(metadata)
+    if unknown := sorted({mid for segment in segments for mid in segment.mids} - set(names)):
+        raise DatasetError(
+            f"{metadata}: no class {unknown[0]}; expected mids of {classes or CLASS_LIST}; pass --classes"
+        )
+    found = _files(Path(clips))
+    files = {segment.name: found.get(f"Y{segment.name}") or found.get(segment.name) for segment in segments}
+    skipped = [Skipped(path=Path(clips) / f"Y{name}", reason=MISSING) for name, file in files.items() if file is None]
+    there = [segment for segment in segments if files[segment.name] is not None]
+    out, samples, count = Path(out), round(seconds * sample_rate), 0
+    with replacing(out) as reserved:
+        _lay_out(reserved, there, samples, list(names.values()), sample_rate)
+        with h5py.File(reserved.name, "r+") as file:
+            for done, segment in enumerate(there):
+                watch("clips", done, len(there))
+                path = files[segment.name]
+                assert path is not None
+                try:
+                    waveform = load_audio(path, sample_rate=sample_rate, max_seconds=seconds).waveform
+                except AudioError as error:
+                    skipped.append(Skipped(path=path, reason=str(error)))
+                    continue
+                row = np.zeros(samples, np.int16)
+                row[: len(waveform)] = to_int16(waveform)[:samples]
+                file[WAVEFORM][count] = row
+                file[TARGET][count] = [mid in segment.mids for mid in names]
+                file[AUDIO_NAME][count] = f"Y{segment.name}{path.suffix}".encode()
+                count += 1
+            watch("clips", len(there), len(there))
+        if not count:
+            listed = "; ".join(f"{one.path.name}: {one.reason}" for one in skipped[:3])
+            raise DatasetError(f"{clips}: none of {len(segments)} clips can be used; {listed}")
+    return Packed(path=out, clips=count, classes=len(names), skipped=tuple(skipped))
+
+
+def _lay_out(file: BinaryIO, there: Sequence[Segment], samples: int, labels: Sequence[str], sample_rate: int) -> None:
+    """Makes the file, all its rows empty, and has all its room reserved: a disk that fills up crashes HDF5.
+
+    Rows that stay empty are what PANNs' packer leaves for a clip that it does not find.
+    """
+    longest = max((len(f"Y{segment.name}.flac") for segment in there), default=0)
+    names = np.zeros(len(there), f"S{max(20, longest)}")
+    target = np.zeros((len(there), len(labels)), np.bool_)
+    expected = names.nbytes + target.nbytes + 2 * samples * len(there)
+    _reserve(file, expected + _HEADERS)
+    file.truncate(0)
+    at_once = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    at_once.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    at_once.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # it is a file of zeros as it is
+    with h5py.File(file.name, "w") as made:
+        made.attrs.create(SAMPLE_RATE, sample_rate, dtype=np.int32)
+        made.attrs[LABELS] = json.dumps(labels, ensure_ascii=False)
+        made.create_dataset(AUDIO_NAME, data=names)
+        made.create_dataset(TARGET, data=target)
+        made.create_dataset(WAVEFORM, shape=(len(there), samples), dtype=np.int16, dcpl=at_once)
+    _reserve(file, os.fstat(file.fileno()).st_size)
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise ResultsError(
+            f"no room for {size / 1e6:.1f} MB ({error.strerror}); free some, or pack in parts"
+        ) from error
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Audio files by their names without suffix."""
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder; expected one of clips")
+    try:
+        return {path.stem: path for path in audio_files(folder)}
+    except AudioError as error:
+        raise DatasetError(str(error)) from error
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) >= 0.0
+    except ValueError:
+        return False

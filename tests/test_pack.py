@@ -1,0 +1,241 @@
+"""Packing AudioSet-style clips into PANNs' HDF5 layout, and reading what PANNs itself packed."""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import soundfile
+
+from panns_litert.cli import main
+from panns_litert.errors import DatasetError, PannsLitertError, ResultsError
+from panns_litert_convert.assets import audioset_labels
+from panns_litert_convert.training.pack import MISSING, pack, read_classes, read_segments
+from panns_litert_convert.training.waveforms import Waveforms, to_int16
+
+# The first rows of AudioSet's own file, as Google publishes it.
+SEGMENTS = """\
+# Segments csv created Sun Mar  5 10:54:25 2017
+# num_ytids=22160, num_segs=22160, num_unique_labels=527, num_positive_labels=52882
+# YTID, start_seconds, end_seconds, positive_labels
+--4gqARaEJE, 0.000, 10.000, "/m/068hy,/m/07q6cd_,/m/0bt9lr,/m/0jbk"
+--BfvyPmVMo, 20.000, 30.000, "/m/03l9g"
+--U7joUcTCo, 0.000, 10.000, "/m/01b_21"
+-0xzrMun0Rs, 30.000, 40.000, "/m/01d380,/m/03qc9zr"
+"""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Segments and clips: one as PANNs names it, one stereo and bare, one broken, one missing."""
+    folder = tmp_path_factory.mktemp("audioset")
+    (folder / "segments.csv").write_text(SEGMENTS, encoding="utf-8")
+    (folder / "clips" / "part00").mkdir(parents=True)
+    t = np.arange(16000 * 3) / 16000
+    soundfile.write(folder / "clips" / "Y--4gqARaEJE.wav", 0.5 * np.sin(2 * np.pi * 440 * t), 16000)
+    ramp = np.linspace(-1.0, 1.0, 3000)
+    soundfile.write(folder / "clips" / "part00" / "--U7joUcTCo.flac", np.stack([ramp, ramp], axis=1), 32000)
+    (folder / "clips" / "Y-0xzrMun0Rs.wav").write_bytes(b"no audio" * 50)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def packed(source: Path) -> dict[str, Any]:
+    """What the command says of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        printed: list[dict[str, Any]] = []
+        patch.setattr("panns_litert.cli.audioset.print_json", lambda data: printed.append(data) or 0)
+        arguments = ["--metadata", str(source / "segments.csv"), "--clips", str(source / "clips")]
+        assert main(["pack", *arguments, "--out", str(source / "train.h5"), "--seconds", "2", "--json"]) == 0
+    return printed[0]
+
+
+def test_a_file_has_panns_layout(source: Path, packed: dict[str, Any]) -> None:
+    """Read with h5py alone, as PANNs' data generator does."""
+    labels = audioset_labels()
+    with h5py.File(source / "train.h5") as file:
+        assert [name.decode() for name in file["audio_name"]] == ["Y--4gqARaEJE.wav", "Y--U7joUcTCo.flac", ""]
+        assert file["audio_name"].dtype == "S20"
+        assert (file["waveform"].shape, file["waveform"].dtype) == ((3, 64000), np.int16)
+        assert (file["target"].shape, file["target"].dtype) == ((3, 527), np.bool_)
+        assert (file.attrs["sample_rate"], file.attrs["sample_rate"].dtype) == (32000, np.int32)
+        tagged = [{labels[k] for k in np.flatnonzero(row)} for row in file["target"][:2]]
+        first, second = (row / 32767.0 for row in file["waveform"][:2])
+    assert tagged == [{"Animal", "Domestic animals, pets", "Dog", "Squeak"}, {"Cough"}]
+    t = np.arange(64000) / 32000
+    np.testing.assert_allclose(first[500:60000], 0.5 * np.sin(2 * np.pi * 440 * t)[500:60000], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(second[:3000], np.linspace(-1.0, 1.0, 3000), rtol=0, atol=1e-4)
+    assert not second[3000:].any()
+
+
+def test_what_is_missing_or_unreadable_is_counted_and_listed(packed: dict[str, Any]) -> None:
+    assert (packed["clips"], packed["missing"], packed["unusable"]) == (2, 1, 1)
+    reasons = {Path(one["file"]).name: one["reason"] for one in packed["skipped"]}
+    assert reasons.pop("Y--BfvyPmVMo") == MISSING
+    assert "not readable" in reasons.pop("Y-0xzrMun0Rs.wav")
+    assert not reasons
+
+
+def test_what_was_written_is_read(source: Path, packed: dict[str, Any]) -> None:
+    both = Waveforms([source / "train.h5", source / "train.h5"])
+    assert (len(both), both.samples, both.sample_rate, both.absent) == (4, 64000, 32000, 2)
+    assert both.labels == tuple(audioset_labels())
+    assert both.names[2:] == ("Y--4gqARaEJE.wav", "Y--U7joUcTCo.flac")
+    np.testing.assert_array_equal(both[1], both[3])
+    assert both[1].dtype == np.float32
+    assert both[1][2999] == pytest.approx(1.0, abs=1e-4)
+    assert both.truth.sum() == 2 * (4 + 1)
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.float32])
+def test_a_file_of_panns_is_read(tmp_path: Path, kind: type) -> None:
+    """Made as PANNs' packer makes it, whose clips without a file are rows of nothing."""
+    path = tmp_path / "balanced_train.h5"
+    samples = np.array([0.25, -1.0, 1.0, 0.0], np.float32)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("audio_name", shape=(3,), dtype="S20")
+        file.create_dataset("waveform", shape=(3, 4), dtype=kind)
+        file.create_dataset("target", shape=(3, 527), dtype=bool)
+        file.attrs.create("sample_rate", data=32000, dtype=np.int32)
+        for row in (0, 2):
+            file["audio_name"][row] = f"Yclip{row}.wav".encode()
+            file["waveform"][row] = (samples * 32767.0).astype(kind) if kind is np.int16 else samples
+            file["target"][row] = np.arange(527) == 10 * row
+    found = Waveforms([path])
+    assert found.names == ("Yclip0.wav", "Yclip2.wav")
+    assert found.absent == 1
+    assert found.labels == tuple(audioset_labels())
+    assert found.truth.argmax(axis=1).tolist() == [0, 20]
+    np.testing.assert_allclose(found[1], samples, rtol=0, atol=1 / 32767)
+
+
+def test_samples_survive_to_half_a_step() -> None:
+    samples = np.linspace(-1.0, 1.0, 1001, dtype=np.float32)
+    np.testing.assert_allclose(to_int16(samples) / 32767.0, samples, rtol=0, atol=0.501 / 32767)
+    assert to_int16(np.array([-7.0, 7.0], np.float32)).tolist() == [-32767, 32767]
+
+
+def test_audiosets_own_classes_and_segments() -> None:
+    assert list(read_classes().values()) == audioset_labels()
+
+
+# --- what can be wrong ---
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no row; expected AudioSet's segments"),
+        ("# only a comment\n", "no row"),
+        ("abc, 0, 10\n", "line 1: .* expected YTID, start_seconds, end_seconds"),
+        ("abc, zero, 10, /m/0bt9lr\n", "line 1"),
+        ('abc, 0, 10, "/m/0bt9lr"\nabc, 0, 10, "/m/0bt9lr"\n', "line 2: abc again; expected every clip once"),
+        ("abc, 0, 10, /m/unheard\n", "no class /m/unheard; expected mids of class_labels_indices.csv"),
+        ('abc, 0, 10, "/m/0bt9lr"\n', "none of 1 clips can be used; Yabc: no such clip"),
+    ],
+)
+def test_bad_metadata_is_one_clear_error(source: Path, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "segments.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DatasetError, match=message):
+        pack(tmp_path / "segments.csv", source / "clips", out=tmp_path / "x.h5")
+    assert [path.name for path in tmp_path.iterdir()] == ["segments.csv"]
+
+
+def test_other_bad_arguments(source: Path, tmp_path: Path) -> None:
+    segments, clips = source / "segments.csv", source / "clips"
+    with pytest.raises(DatasetError, match="no such folder"):
+        pack(segments, tmp_path / "nowhere", out=tmp_path / "x.h5")
+    with pytest.raises(DatasetError, match="no audio file in this folder"):
+        pack(segments, tmp_path, out=tmp_path / "x.h5")
+    with pytest.raises(DatasetError, match=r"0 s at 32000 Hz; expected 1 … 60 s"):
+        pack(segments, clips, out=tmp_path / "x.h5", seconds=0)
+    with pytest.raises(ResultsError, match="No such file"):
+        pack(segments, clips, out=tmp_path / "nowhere" / "x.h5")
+    for text in ("mid,name\n/m/1,a\n", "index,mid,display_name\n0,/m/1,a\n2,/m/2,b\n", "index,mid,display_name\n"):
+        (tmp_path / "classes.csv").write_text(text, encoding="utf-8")
+        with pytest.raises(DatasetError, match=r"classes.csv: .*expected"):
+            pack(segments, clips, out=tmp_path / "x.h5", classes=tmp_path / "classes.csv")
+
+
+def test_a_full_disk_leaves_the_old_file(source: Path, tmp_path: Path) -> None:
+    path = tmp_path / "train.h5"
+    path.write_bytes(b"what was there")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(ResultsError, match=r"no room for 0\.\d MB \(File too large\)"):
+            pack(source / "segments.csv", source / "clips", out=path, seconds=4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == b"what was there"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["train.h5"]
+
+
+def _damage(path: Path, name: str) -> None:
+    with h5py.File(path, "a") as file:
+        if name == "layout":
+            del file["target"]
+        elif name == "index":
+            del file["waveform"]
+            file["index_in_hdf5"] = np.arange(2)
+        elif name == "shape":
+            del file["waveform"]
+            file["waveform"] = np.zeros((4, 10), np.int16)
+        elif name == "rate":
+            del file.attrs["sample_rate"]
+        elif name == "empty":
+            file["audio_name"][:] = b""
+        elif name == "classes":
+            file.attrs["labels"] = json.dumps(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("layout", "no dataset target; expected PANNs' layout; pack the clips again"),
+        ("index", "no dataset waveform; .* it lists clips of other files: give those"),
+        ("shape", r"waveform \(4, 10\) int16, .*expected \(N,\), \(N, samples\) int16 and"),
+        ("rate", "no attribute sample_rate"),
+        ("empty", "no clip; expected at least one"),
+        ("classes", "527 classes, but 2 names of classes"),
+    ],
+)
+def test_a_bad_file_is_one_clear_error(
+    source: Path, packed: dict[str, Any], tmp_path: Path, name: str, message: str
+) -> None:
+    path = tmp_path / "bad.h5"
+    path.write_bytes((source / "train.h5").read_bytes())
+    _damage(path, name)
+    with pytest.raises(DatasetError, match=message):
+        Waveforms([path])
+
+
+def test_files_that_are_none_or_do_not_go_together(source: Path, packed: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"expected at least one \.h5"):
+        Waveforms([])
+    with pytest.raises(DatasetError, match="no such file"):
+        Waveforms([tmp_path / "x.h5"])
+    with pytest.raises(DatasetError, match="not HDF5, or damaged"):
+        Waveforms([source / "segments.csv"])
+    whole = (source / "train.h5").read_bytes()
+    (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DatasetError, match="not HDF5, or damaged"):
+        Waveforms([tmp_path / "cut.h5"])
+    pack(source / "segments.csv", source / "clips", out=tmp_path / "short.h5", seconds=1, sample_rate=16000)
+    with pytest.raises(DatasetError, match=r"does not go with .*sample_rate 16000 instead of 32000; samples 16000"):
+        Waveforms([source / "train.h5", tmp_path / "short.h5"])
+
+
+def test_an_unwritable_place_is_the_commands_own_error(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--metadata", str(source / "segments.csv"), "--clips", str(source / "clips")]
+    assert main(["pack", *arguments, "--out", str(tmp_path / "nowhere" / "x.h5")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("panns-litert: ")
+    assert issubclass(ResultsError, PannsLitertError)
+    assert len(read_segments(source / "segments.csv")) == 4

@@ -7,6 +7,7 @@ Pattern Recognition, IEEE/ACM TASLP 28 (2020), https://arxiv.org/abs/1912.10211,
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -49,9 +50,12 @@ class LogmelCnn(LogmelTagger):
 
     Attributes:
         head_dropout: share of the pooled features that training drops.
+        augment: what training does to the normalised log-mel, (batch, 1, frames, mels) to as many or fewer clips; None
+            for nothing. There the originals have SpecAugment and mixup.
     """
 
     head_dropout: ClassVar[float] = 0.5
+    augment: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, *, n_mels: int) -> None:
         super().__init__()
@@ -70,7 +74,10 @@ class LogmelCnn(LogmelTagger):
 
     def mel_mean(self, logmel: Tensor) -> Tensor:
         """Log-mel (batch, 1, frames, mels), dB, to features (batch, channels, frames / 32, 1), ≥ 0."""
-        x = self.convolve(self.bn0(logmel.flatten(0, 2)).view_as(logmel))
+        x = self.bn0(logmel.flatten(0, 2)).view_as(logmel)
+        if self.augment is not None:
+            x = self.augment(x)
+        x = self.convolve(x)
         # Rank 4 from here on, too: the converter keeps such a graph channels-last without a single transpose.
         return x.mean(dim=3, keepdim=True)
 
@@ -84,4 +91,5 @@ class LogmelCnn(LogmelTagger):
 
     def logits(self, embedding: Tensor) -> Tensor:
         """Embedding (batch, dim) to logits (batch, classes)."""
-        return self.fc_audioset(F.dropout(embedding, 0.5, training=self.training))  # type: ignore[no-any-return]
+        # The original drops half of the embedding that it returns, but of none that its classes are computed from.
+        return self.fc_audioset(embedding)  # type: ignore[no-any-return]

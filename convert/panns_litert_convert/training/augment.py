@@ -30,20 +30,36 @@ def mixup(x: Tensor, y: Tensor, *, alpha: float, rng: np.random.Generator) -> tu
     return of_x * x + (1 - of_x) * x[other], of_y * y + (1 - of_y) * y[other]
 
 
+def mix_pairs(x: Tensor, shares: Tensor) -> Tensor:
+    """Every clip of an even place with the next one, as PANNs mixes: two batches become one.
+
+    Args:
+        x: (2 · batch, …) inputs or labels.
+        shares: (batch,), of the even ones, 0 … 1.
+    """
+    shares = shares.to(x.device).reshape(-1, *[1] * (x.ndim - 1))
+    return shares * x[0::2] + (1 - shares) * x[1::2]
+
+
 def spec_augment(logmel: Tensor, *, rng: np.random.Generator) -> Tensor:
     """Log-mels (batch, 1, frames, mels) with stripes of frames and of mels at the band's mean.
 
     Park et al.: SpecAugment, Interspeech 2019, https://arxiv.org/abs/1904.08779.
     """
-    out = logmel.clone()
-    _, _, frames, mels = logmel.shape
-    for one, mean in zip(out, logmel.mean(dim=2, keepdim=True), strict=True):  # (1, frames, mels), (1, 1, mels)
+    return torch.where(unhidden(logmel, rng=rng), logmel, logmel.mean(dim=2, keepdim=True))
+
+
+def unhidden(logmel: Tensor, *, rng: np.random.Generator) -> Tensor:
+    """What SpecAugment leaves of log-mels (batch, 1, frames, mels), as a mask of that shape."""
+    batch, _, frames, mels = logmel.shape
+    times, bands = np.ones((batch, 1, frames, 1), np.bool_), np.ones((batch, 1, 1, mels), np.bool_)
+    for time, band in zip(times, bands, strict=True):
         for _ in range(STRIPES):
             start, end = _stripe(frames, TIME_SHARE, rng)
-            one[:, start:end] = mean
+            time[:, start:end] = False
             start, end = _stripe(mels, MEL_SHARE, rng)
-            one[:, :, start:end] = mean[:, :, start:end]
-    return out
+            band[:, :, start:end] = False
+    return (torch.from_numpy(times) & torch.from_numpy(bands)).to(logmel.device)
 
 
 def _stripe(size: int, share: float, rng: np.random.Generator) -> tuple[int, int]:

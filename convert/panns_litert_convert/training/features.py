@@ -49,8 +49,12 @@ class ClipInput:
         Raises:
             AudioError: the file cannot be used.
         """
+        rate = self._logmel.spec.sample_rate
+        return self.of_samples(load_audio(clip.path, sample_rate=rate, max_seconds=self.seconds).waveform)
+
+    def of_samples(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The network's input of samples at the front end's rate, no longer than the clip."""
         spec = self._logmel.spec
-        waveform = load_audio(clip.path, sample_rate=spec.sample_rate, max_seconds=self.seconds).waveform
         samples = np.zeros(spec.samples(self.seconds), np.float32)
         samples[: len(waveform)] = waveform
         if self._graph == "waveform":

@@ -8,12 +8,14 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from panns_litert.atomic import replacing
@@ -36,9 +38,10 @@ from panns_litert.metrics import Figures, figures
 from panns_litert.tagger import Tagger
 from panns_litert_convert.checkpoints import fetch, load_weights, model_of, save_own, weights_file, with_classes
 from panns_litert_convert.convert import convert, require_length
+from panns_litert_convert.networks.blocks import LogmelCnn
 from panns_litert_convert.networks.tagger import AudioTagger
 from panns_litert_convert.training.features import ClipInput, FeatureCache, of_network
-from panns_litert_convert.training.loop import Part, Settings, train
+from panns_litert_convert.training.loop import Part, Settings, clip_logits, train
 from panns_litert_convert.zoo import Model, find
 
 STATE, CHECKPOINT, METRICS, SPLIT, BUNDLE = (
@@ -167,7 +170,7 @@ def finetune(
     parameters = dict(network.named_parameters())
     if not settings.unfrozen:
         parameters = _head(network, features[:1])
-    forward = _clip_logits(network) if settings.unfrozen else network.logits
+    forward = partial(clip_logits, network) if settings.unfrozen else partial(_head_logits, network)
 
     def part(fold: str) -> Part:
         which = np.flatnonzero([clip.fold == fold for clip in dataset.clips])
@@ -311,6 +314,17 @@ def _head(network: AudioTagger, embedding: np.ndarray[Any, np.dtype[np.float32]]
     return {name: parameter for (name, parameter), grad in zip(named.items(), found, strict=True) if grad is not None}
 
 
+def _head_logits(network: AudioTagger, embedding: Tensor) -> Tensor:
+    """The logits (batch, classes) of embeddings, half of which training drops with PANNs.
+
+    So do PANNs' own transfers (finetune_template.py): the embedding that they hand on is one with dropout, while
+    Cnn14's own classes come from all of it.
+    """
+    if isinstance(network, LogmelCnn):
+        embedding = F.dropout(embedding, 0.5, training=network.training)
+    return network.logits(embedding)
+
+
 def _require_embedding_alone(network: AudioTagger, model: Model, seconds: float) -> None:
     """Raises unless the classes follow from the embedding alone: not so where they are decided frame by frame."""
     samples = model.front_end.samples(seconds)
@@ -320,18 +334,6 @@ def _require_embedding_alone(network: AudioTagger, model: Model, seconds: float)
         outputs = network(torch.zeros(shape))
     if "framewise" in outputs:
         raise ModelError(f"{model.name} decides frame by frame, not by its embedding; expected --unfrozen with it")
-
-
-def _clip_logits(network: AudioTagger) -> Any:
-    """The logits (batch, classes) of a network's clip-wise probabilities."""
-
-    def forward(x: Tensor) -> Tensor:
-        found = network.trace(x)
-        if found["logits"].shape == found["probs"].shape:
-            return found["logits"]
-        return torch.logit(found["probs"], eps=1e-6)  # frame by frame: the clip's are a summary of those
-
-    return forward
 
 
 def _digest(value: object) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from panns_litert.atomic import replacing
 from panns_litert.dataset import Watch
 from panns_litert.errors import TrainingError
+from panns_litert_convert.networks.tagger import AudioTagger
 from panns_litert_convert.training.augment import epoch_order, mixup, spec_augment
 from panns_litert_convert.training.features import one_thread
+from panns_litert_convert.training.state import keep, reproducible, restore
 
 LOSSES = ("bce", "ce")
 
 _SAVE_SECONDS = 5.0  # between states; a frozen epoch takes milliseconds
-_FORMAT = "1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,23 +143,27 @@ def train(
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in parameters)
     optimizer = torch.optim.AdamW(parameters.values(), lr=settings.rate, weight_decay=settings.weight_decay)
-    facts = {"format": _FORMAT, "settings": asdict(settings), "fingerprint": fingerprint}
     best = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     progress = Progress(history=[])
+    of: dict[str, Any] = {"settings": asdict(settings), "fingerprint": fingerprint, "optimizer": optimizer}
     if state.exists():
-        progress = _restore(state, facts, parameters, best, optimizer)
+        progress = Progress(**restore(state, groups={"network": parameters, "best": best}, **of))
+
+    def save() -> None:
+        keep(state, groups={"network": parameters, "best": best}, progress=asdict(progress), **of)
+
     saved = time.monotonic()
-    with _reproducible(), contextlib.nullcontext() if settings.unfrozen else one_thread():
+    with reproducible(), contextlib.nullcontext() if settings.unfrozen else one_thread():
         try:
             while not _finished(progress, settings, watching=len(watched.truth) > 0):
                 watch("epochs", progress.epoch, settings.epochs)
                 _epoch(network, forward, parameters, best, learn, watched, settings, optimizer, progress)
                 if time.monotonic() - saved > _SAVE_SECONDS:
-                    _keep(state, facts, parameters, best, optimizer, progress)
+                    save()
                     saved = time.monotonic()
         finally:
             network.eval()
-    _keep(state, facts, parameters, best, optimizer, progress)
+    save()
     watch("epochs", settings.epochs, settings.epochs)
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -231,75 +232,16 @@ def loss_of(logits: Tensor, y: Tensor, kind: str) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, y) if kind == "bce" else F.cross_entropy(logits, y)
 
 
+def clip_logits(network: AudioTagger, x: Tensor) -> Tensor:
+    """The logits (batch, classes) of a network's clip-wise probabilities."""
+    found = network.trace(x)
+    if found["logits"].shape == found["probs"].shape:
+        return found["logits"]
+    return torch.logit(found["probs"], eps=1e-6)  # frame by frame: the clip's are a summary of those
+
+
 def _training_mode(network: nn.Module) -> None:
     network.train()
     for module in network.modules():  # statistics of few clips are worse than those of AudioSet
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             module.eval()
-
-
-def _keep(
-    path: Path,
-    facts: dict[str, Any],
-    parameters: dict[str, nn.Parameter],
-    best: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-) -> None:
-    tensors = {f"network.{name}": parameter.detach().clone() for name, parameter in parameters.items()}
-    tensors |= {f"best.{name}": tensor.clone() for name, tensor in best.items()}
-    for index, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value.clone() for name, value in slots.items()}
-    data = save(tensors, {"training": json.dumps(facts | {"progress": asdict(progress)})})
-    with replacing(path) as file:
-        file.write(data)
-
-
-def _restore(
-    path: Path,
-    facts: dict[str, Any],
-    parameters: dict[str, nn.Parameter],
-    best: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> Progress:
-    remedy = "give another --out, or delete it to begin anew"
-    try:
-        with safe_open(path, "pt") as file:
-            found = json.loads((file.metadata() or {}).get("training", "{}"))
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise TrainingError(f"{path}: no state of a training ({error}); {remedy}") from error
-    kept = found.pop("progress", None)
-    if found != json.loads(json.dumps(facts)):
-        mine = json.loads(json.dumps(facts))
-        differ = [
-            f"{name} {found.get(part, {}).get(name)!r} instead of {value!r}"
-            for part in ("settings", "fingerprint")
-            for name, value in mine[part].items()
-            if found.get(part, {}).get(name) != value
-        ]
-        raise TrainingError(f"{path} is of another training: {'; '.join(differ)[:300] or 'its format'}; {remedy}")
-    slots: dict[int, dict[str, Tensor]] = {}
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[f"network.{name}"])
-            best[name] = tensors[f"best.{name}"]
-    for key, tensor in tensors.items():
-        part, _, rest = key.partition(".")
-        if part == "optimizer":
-            index, _, name = rest.partition(".")
-            slots.setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
-    return Progress(**kept)
-
-
-@contextlib.contextmanager
-def _reproducible() -> Iterator[None]:
-    """Torch's own random numbers and choices, put back afterwards."""
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=[]):
-        try:
-            torch.use_deterministic_algorithms(True)
-            yield
-        finally:
-            torch.use_deterministic_algorithms(deterministic)

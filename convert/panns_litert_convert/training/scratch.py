@@ -223,7 +223,7 @@ class _Run:
         self.evaluated = _named(evaluate, labels)
         for waveforms in (self.learn, *self.evaluated.values()):
             self._require_fit(waveforms)
-        self.accelerator = Accelerator(gradient_accumulation_steps=recipe.accumulate)
+        self.accelerator = _accelerator(recipe.accumulate)
         self.watch = watch if self.accelerator.is_main_process else no_watch
         self.parts = self.accelerator.num_processes * recipe.accumulate
         if recipe.batch % self.parts:
@@ -303,10 +303,15 @@ class _Run:
         total += progress.loss
         batches = iter(self._batches(progress.step))
 
+        def evaluated() -> dict[str, Figures]:
+            _require_finite(float(total), progress.step)
+            found = self._evaluate(progress, float(total))
+            total.zero_()
+            return found
+
         def save() -> None:
             progress.loss = float(total)
-            if not math.isfinite(progress.loss):
-                raise TrainingError(f"the loss is not finite after step {progress.step}; try a lower learning rate")
+            _require_finite(progress.loss, progress.step)
             if self.accelerator.is_main_process:
                 keep(state, progress=asdict(progress), **of)
 
@@ -325,8 +330,7 @@ class _Run:
                 total += loss.detach().double() / recipe.accumulate
             progress.step, progress.losses = progress.step + 1, progress.losses + 1
             if progress.step % recipe.every == 0 and progress.step < recipe.steps:
-                self._evaluate(progress, float(total))
-                total.zero_()
+                evaluated()
                 save()
                 saved = time.monotonic()
             elif time.monotonic() - saved > _SAVE_SECONDS:
@@ -335,7 +339,7 @@ class _Run:
         self.watch("steps", recipe.steps, recipe.steps)
         save()
         self._settle()
-        found = self._evaluate(progress, float(total))
+        found = evaluated()
         if self.accelerator.is_main_process:
             save_own(self.network, self.out / CHECKPOINT, model=self.record, classes=self.learn.labels)
         result = Trained(
@@ -420,6 +424,9 @@ class _Run:
         row: dict[str, Any] = {"step": progress.step, "loss": mean}
         found = {}
         self.network.eval()
+        for buffer in self.network.buffers():  # the averages of batch norm, which every process has of its own clips
+            if buffer.is_floating_point():
+                buffer.copy_(self.accelerator.reduce(buffer, "mean"))
         me, all_of_us = self.accelerator.process_index, self.accelerator.num_processes
         for name, waveforms in self.evaluated.items():
             mine = np.arange(me, len(waveforms), all_of_us)
@@ -438,6 +445,15 @@ class _Run:
         progress.loss, progress.losses = 0.0, 0
         self.watch(describe(row), 0, 0)
         return found
+
+
+def _accelerator(accumulate: int) -> Accelerator:
+    """Accelerate on this machine's GPUs, or on its CPU if there is none, which it has to be told."""
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), gradient_accumulation_steps=accumulate)
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != started:
+        raise TrainingError(f"{started} processes were started, but {accelerator.num_processes} found each other")
+    return accelerator
 
 
 def describe(row: dict[str, Any]) -> str:
@@ -509,6 +525,11 @@ def _training_mode(network: nn.Module, *, dropout: bool) -> None:
     if not dropout:  # it goes by the flag of the module that holds it, batch norm by its own
         for module in network.modules():
             module.training = isinstance(module, nn.modules.batchnorm._BatchNorm)
+
+
+def _require_finite(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(f"the loss is not finite after step {step}; try a lower learning rate")
 
 
 def _digest(value: object) -> str:

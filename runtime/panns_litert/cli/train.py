@@ -297,7 +297,7 @@ def watching(args: argparse.Namespace) -> Iterator[Watch]:
                 if what not in tasks:
                     tasks[what] = True
                     of = f", {total}" if total else ""
-                    console.print(f"[{time.perf_counter() - start:5.1f} s] {what}{of}", markup=False)
+                    console.print(f"[{time.perf_counter() - start:5.1f} s] {what}{of}", markup=False, soft_wrap=True)
 
             yield line
             return

@@ -365,6 +365,46 @@ def test_a_plain_layer_norm_is_caught_on_the_gpu(tmp_path: Path, monkeypatch: py
     assert not report.passed
 
 
+class _EvenAttention(nn.Module):
+    """One layer's attention over as many tokens as AST has, nearly even; every value is about 1."""
+
+    def __init__(self, *, plain: bool) -> None:
+        super().__init__()
+        self.layer, self.plain = ast.Layer(hidden=64, heads=2, intermediate=64), plain
+        randomise(self.layer)
+        projections = self.layer.attention["attention"]
+        with torch.no_grad():
+            projections["query"].weight *= 0.1
+            projections["value"].weight *= 0.1
+            projections["value"].bias += 1.0
+
+    def forward(self, tokens: Tensor) -> dict[str, Tensor]:
+        if not self.plain:
+            return {"attended": self.layer._attend(tokens, 16)}
+        query = self.layer._project("query", tokens[:, :16]) * 32**-0.5
+        key, value = self.layer._project("key", tokens), self.layer._project("value", tokens)
+        gathered = ((query @ key.transpose(1, 2)).softmax(2) @ value).transpose(0, 1).reshape(16, 1, 64)
+        return {"attended": self.layer.get_submodule("attention.output.dense")(gathered.transpose(0, 1))}
+
+
+@pytest.mark.usefixtures("vulkan")
+def test_even_attention_on_the_gpu(tmp_path: Path) -> None:
+    """A thousand small shares of values of one sign, added up in float16, drift; without their mean they do not."""
+    tokens = torch.randn(1, 1214, 64, generator=torch.Generator().manual_seed(6))
+    errors = {}
+    for plain in (False, True):
+        network = _EvenAttention(plain=plain).eval()
+        with torch.inference_mode():
+            want = {name: values.numpy() for name, values in network(tokens).items()}
+        path = tmp_path / f"{plain}.tflite"
+        export_fp32(network, {"tokens": tokens}, path, log=tmp_path / "log")
+        report = gpu_check(path, inputs=[{"tokens": tokens.numpy()}], references=[want], audit=False)
+        errors[plain] = report.checks[0].max_abs or np.inf
+    print(errors)
+    assert errors[False] < 0.005
+    assert errors[True] > 3 * errors[False]
+
+
 @pytest.mark.full
 def test_full_size(tmp_path: Path) -> None:
     """From a folder as the hub has it to tags: every stage passes, and a short clip is padded as in training."""

@@ -100,6 +100,13 @@ class Model:
             return ("waveform",)
         return ("logmel", "waveform") if self.front_end.mel_scale == "slaney" else ("logmel",)
 
+    def input_shape(self, seconds: float) -> tuple[int, ...]:
+        """Of the usual graph's input for clips of that length, s: samples (1, n) or log-mel (1, 1, frames, mels)."""
+        samples = self.front_end.samples(seconds)
+        if self.graphs[0] == "waveform":
+            return (1, samples)
+        return (1, 1, self.front_end.frames(samples), self.front_end.n_mels)
+
     def build(self) -> AudioTagger:
         """The network with random weights."""
         return self.architecture(classes=len(self.class_names()), **self.options)
@@ -124,12 +131,8 @@ def size_of(model: Model) -> Size:
     """Counts a network without making its weights."""
     with torch.device("meta"):
         network = model.build().eval()
-        samples = model.front_end.samples(10.0)
-        shape = (1, samples)
-        if network.graph == "logmel":
-            shape = (1, 1, model.front_end.frames(samples), model.front_end.n_mels)  # type: ignore[assignment]
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            outputs = network.for_export(samples=samples)(torch.zeros(shape))
+            outputs = network.for_export(samples=model.front_end.samples(10.0))(torch.zeros(model.input_shape(10.0)))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return Size(parameters=parameters, gmac=counter.get_total_flops() / 2e9, outputs=tuple(outputs))
 

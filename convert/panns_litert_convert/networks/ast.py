@@ -91,8 +91,11 @@ class Layer(nn.Module):
         key, value = self._project("key", x), self._project("value", x)  # (batch · heads, tokens, dim)
         # Scaled before the product: that is less work, and leaves float16 more room.
         scores = (query * query.shape[2] ** -0.5) @ key.transpose(1, 2)  # (batch · heads, wanted, tokens)
-        gathered = (scores.softmax(2) @ value).transpose(0, 1)  # (wanted, batch · heads, dim)
-        x = gathered.reshape(wanted, *x.shape[::2]).transpose(0, 1)  # (batch, wanted, hidden)
+        # Values without their mean over the tokens, for a row of weights sums to 1. A GPU adds up in float16, and where
+        # attention is even, a thousand small shares of one sign are each rounded the same way next to their sum.
+        mean = value.mean(1, keepdim=True)  # (batch · heads, 1, dim)
+        gathered = scores.softmax(2) @ (value - mean) + mean  # (batch · heads, wanted, dim)
+        x = gathered.transpose(0, 1).reshape(wanted, *x.shape[::2]).transpose(0, 1)  # (batch, wanted, hidden)
         return self.get_submodule("attention.output.dense")(x)  # type: ignore[no-any-return]
 
     def _project(self, name: str, x: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def test_every_rung_passes_its_gates(rungs: dict[str, Bundle], precision: str) -
     outputs = {check.output for check in manifest.parity if check.stage == precision}
     assert outputs == {"probs", "logits", "tags", "embedding"}
     assert manifest.quantization is not None
-    assert manifest.quantization.calibration_clips == (len(demo_clips()) if precision == "int8-full" else 0)
+    assert (manifest.quantization.calibration_clips > 0) == (precision == "int8-full")
     assert precision in (bundle.path / "README.md").read_text(encoding="utf-8")
 
 

@@ -1,7 +1,7 @@
 """The ladder: `python -m panns_litert_convert.ladder --out assets/ladder.json`, or `make ladder`.
 
-Every model at every precision, from float32 down to four bits: size, agreement with PyTorch on the parity clips, what
-had to stay finer, and time on this machine's CPU. Weights are the zoo sweep's (the golden recipe's; what ships as it
+Every model at every precision, from float32 down to four bits: size, agreement with PyTorch on the parity clips, and
+what had to stay finer. Times are `panns-litert bench`'s. Weights are the zoo sweep's (the golden recipe's; what ships as it
 ships), or published ones given by `--checkpoint`. A rung that fails its gates is a row with its figures and the layers
 that hurt most. Interrupted, it goes on where it was; `--fresh` starts over.
 """
@@ -39,7 +39,7 @@ from panns_litert_convert.frontend import ALWAYS_FLOAT32
 from panns_litert_convert.networks.tagger import AudioTagger
 from panns_litert_convert.quantize import calibrate, quantize, quantize_within_gate
 from panns_litert_convert.stages import Reference
-from panns_litert_convert.sweep import insert, latency, markdown, recipe_state, worst, write
+from panns_litert_convert.sweep import insert, markdown, recipe_state, worst, write
 from panns_litert_convert.zoo import MODELS, Model, find
 
 SECONDS = 10.0
@@ -137,7 +137,6 @@ def _rung(
         "why": "; ".join(failed),
         "bytes": path.stat().st_size,
         "kept": [f"{layer.name} ({layer.op}, {layer.precision})" for layer in kept],
-        "cpu_ms": latency(path),
         **_figures(checks),
     }
     if labelled:
@@ -254,7 +253,6 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
                     "rank corr": number(rung.get("rank_corr"), ".4f"),
                     "mAP": number(rung.get("map"), ".3f"),
                     "layers kept finer": str(len(kept)) if rung["precision"] in QUANTIZED and rung["passed"] else "–",
-                    "CPU ms": number(rung.get("cpu_ms"), ".1f"),
                     "gates": verdict,
                 }
             )

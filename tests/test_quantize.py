@@ -22,8 +22,9 @@ from panns_litert.audio import load_audio
 from panns_litert.bundle import Bundle
 from panns_litert.errors import AudioError, BundleError, ModelError, PannsLitertError, ParityError
 from panns_litert.frontend import PANNS_32K, LogMel
+from panns_litert.gpu import gpu_check
 from panns_litert.graph import read_graph
-from panns_litert.parity import GATES, QUANTIZED, STAGES, Gate
+from panns_litert.parity import GATES, QUANTIZED, STAGES, Check, Gate
 from panns_litert.tagger import Tagger, demo_bundle, demo_clips
 from panns_litert_convert import quantize as module
 from panns_litert_convert.checkpoints import load_weights
@@ -152,6 +153,31 @@ def test_the_command(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["passed"]
     assert Bundle(tmp_path / "bundle").manifest.precision == "int8-full"
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("vulkan")
+@pytest.mark.parametrize("precision", ["int8", "int4-weights"])
+def test_integer_weights_run_whole_on_the_gpu(rungs: dict[str, Bundle], precision: str) -> None:
+    report = gpu_check(rungs[precision], audit=False)
+    print(f"{precision}: {report.operators} operators, {report.why or 'passed'}, {worst_of(report.checks)}")
+    assert report.resident
+    assert report.passed
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("vulkan")
+@pytest.mark.parametrize("precision", ["int8-weights", "int8-full"])
+def test_what_the_gpu_cannot_take_is_a_result(rungs: dict[str, Bundle], precision: str) -> None:
+    """docs/ladder.md says so; once it passes, that has to change."""
+    report = gpu_check(rungs[precision], audit=False)
+    print(f"{precision}: {report.why}")
+    assert not report.passed
+    assert report.why
+
+
+def worst_of(checks: tuple[Check, ...] | list[Check]) -> dict[str, float | None]:
+    return {check.output: check.max_abs for check in checks}
 
 
 # --- mixed recipes ---

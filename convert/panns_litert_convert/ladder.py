@@ -1,9 +1,9 @@
 """The ladder: `python -m panns_litert_convert.ladder --out assets/ladder.json`, or `make ladder`.
 
 Every model at every precision, from float32 down to four bits: size, agreement with PyTorch on the parity clips, and
-what had to stay finer. Times are `panns-litert bench`'s. Weights are the zoo sweep's (the golden recipe's; what ships as it
-ships), or published ones given by `--checkpoint`. A rung that fails its gates is a row with its figures and the layers
-that hurt most. Interrupted, it goes on where it was; `--fresh` starts over.
+what had to stay finer. Times are `panns-litert bench`'s. Weights are the zoo sweep's (the golden recipe's; what ships
+as it ships), or published ones given by `--checkpoint`. A rung that fails its gates is a row with its figures and the
+layers that hurt most. Interrupted, it goes on where it was; `--fresh` starts over.
 """
 
 from __future__ import annotations

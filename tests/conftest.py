@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from suite import *  # noqa: F403 (its hooks)
 
 from panns_litert.bundle import MANIFEST, Bundle, file_sha256
 from panns_litert.errors import GpuDriverError
@@ -108,13 +109,3 @@ def rehash(folder: Path, name: str) -> None:
         data["files"][name] |= {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size}
 
     edit_manifest(folder, change)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
-    """In strict mode (CI) a skip is a failure: nothing may be left out for a missing tool."""
-    report = yield
-    if os.environ.get("PANNS_LITERT_STRICT") and report.skipped:
-        report.outcome = "failed"
-        report.longrepr = f"skipped in strict mode: {report.longrepr}"
-    return report

@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/panns-litert demo
 
-# One worker a core, see tests/conftest.py; the shortest way to one test is $(BIN)/python -m pytest -k NAME.
+# One worker a core: tests/suite.py. For one test: .venv/bin/python -m pytest -k NAME
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 

@@ -35,7 +35,8 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
     )
 
 
-WORKERS = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+MAKEFILE = (TESTS.parent / "Makefile").read_text(encoding="utf-8")
+WORKERS = tuple(re.findall(r"-m pytest (.+)", MAKEFILE)[-1].replace("-n auto", "-n 2").split())
 
 
 @pytest.mark.parametrize("workers", [(), WORKERS], ids=["1", "2"])

@@ -60,7 +60,8 @@ def test_demo_passes_every_stage(seconds: float, demo: Bundle, tmp_path: Path) -
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("seconds", "graph", "gpu"),
-    [(2.0, "logmel", False), (10.0, "logmel", True), (10.0, "waveform", True), (30.0, "logmel", False)],
+    # 10 s of log-mel is what README's commands convert; its graph is part of the waveform graph.
+    [(2.0, "logmel", True), (10.0, "waveform", True), (30.0, "logmel", False)],
 )
 def test_full_size_cnn14_passes_every_stage(
     seconds: float, graph: str, gpu: bool, official_pth: Path, tmp_path: Path, request: pytest.FixtureRequest

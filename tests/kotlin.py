@@ -16,6 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "android_demo"
 BUILD = ROOT / "build" / "kotlin"
@@ -46,14 +48,15 @@ def class_path() -> str:
     sources = sorted((DEMO / "tagger" / "src").rglob("*.kt"))
     libraries.append(compiler / "lib" / "kotlin-stdlib.jar")
     classes = BUILD / f"classes-{_digest([*sources, DEMO / 'package-lock.json', Path(__file__)])}"
-    if not classes.exists():
-        unfinished = classes.with_name(f"{classes.name}.part")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        compile_sources(sources, class_path=_joined(libraries), out=unfinished)
-        for old in BUILD.glob("classes-*"):
-            if old != unfinished:
-                shutil.rmtree(old)
-        unfinished.rename(classes)
+    with FileLock(BUILD / "classes.lock"):  # the suite's processes ask at the same time
+        if not classes.exists():
+            unfinished = classes.with_name(f"{classes.name}.part")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            compile_sources(sources, class_path=_joined(libraries), out=unfinished)
+            for old in BUILD.glob("classes-*"):
+                if old != unfinished:
+                    shutil.rmtree(old)
+            unfinished.rename(classes)
     return _joined([classes, *libraries])
 
 
@@ -95,17 +98,19 @@ def _compiler() -> Path:
     """The installed compiler, fetched by npm at the pinned version and hash."""
     pinned = [DEMO / name for name in _NPM_FILES]
     folder = BUILD / f"npm-{_digest(pinned)}"
-    if not folder.exists():
-        unfinished = folder.with_name(f"{folder.name}.part")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        for path in pinned:
-            shutil.copy(path, unfinished)
-        try:
-            _run("npm", "ci", cwd=unfinished)
-        except KotlinError as error:
-            raise ToolMissingError(f"npm cannot fetch the Kotlin compiler: {error}") from error
-        unfinished.rename(folder)
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with FileLock(BUILD / "npm.lock"):
+        if not folder.exists():
+            unfinished = folder.with_name(f"{folder.name}.part")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            for path in pinned:
+                shutil.copy(path, unfinished)
+            try:
+                _run("npm", "ci", cwd=unfinished)
+            except KotlinError as error:
+                raise ToolMissingError(f"npm cannot fetch the Kotlin compiler: {error}") from error
+            unfinished.rename(folder)
     return folder / "node_modules" / "kotlin-compiler"
 
 

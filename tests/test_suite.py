@@ -1,0 +1,81 @@
+"""How the suite runs: strict mode fails what is skipped, wherever it is skipped and whichever process runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+
+# By what is skipped: a file of tests.
+SKIPS = {
+    "test": "import pytest\n\ndef test_it(): pytest.skip('no tool')\n",
+    "fixture": "import pytest\n\n@pytest.fixture\ndef tool(): pytest.skip('no tool')\n\ndef test_it(tool): pass\n",
+    "file": "import pytest\npytest.skip('no tool', allow_module_level=True)\n",
+    "nothing": "def test_it(): pass\n",
+}
+
+
+def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """pytest with the suite's hooks, in a process of its own."""
+    outer = {"PANNS_LITERT_STRICT", "PYTEST_ADDOPTS", "OMP_NUM_THREADS"}
+    environment = {k: v for k, v in os.environ.items() if k not in outer and not k.startswith("PYTEST_XDIST")}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "suite", "-p", "xdist", "-ra", *arguments, str(folder)],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+MAKEFILE = (TESTS.parent / "Makefile").read_text(encoding="utf-8")
+WORKERS = tuple(re.findall(r"-m pytest (.+)", MAKEFILE)[-1].replace("-n auto", "-n 2").split())
+
+
+@pytest.mark.parametrize("workers", [(), WORKERS], ids=["1", "2"])
+def test_in_strict_mode_every_skip_is_a_failure(workers: tuple[str, ...], tmp_path: Path) -> None:
+    for what, text in SKIPS.items():
+        (tmp_path / f"test_{what}.py").write_text(text)
+    lenient = run(tmp_path, *workers)
+    assert lenient.returncode == 0, lenient.stdout
+    assert "1 passed, 3 skipped" in lenient.stdout
+    strict = run(tmp_path, *workers, "--continue-on-collection-errors", PANNS_LITERT_STRICT="1")
+    assert strict.returncode == 1, strict.stdout
+    assert "1 passed" in strict.stdout
+    assert "skipped," not in strict.stdout.splitlines()[-1]
+    assert len(re.findall(r"skipped in strict mode: .*no tool", strict.stdout)) == 3
+    for what in SKIPS:
+        assert bool(re.search(rf"^(FAILED|ERROR) .*test_{what}\.py", strict.stdout, re.M)) == (what != "nothing"), what
+
+
+NOTE = """
+import os, pytest
+
+@pytest.mark.parametrize("n", range(3))
+def test_it(n):
+    with open(os.environ["NOTES"], "a") as file:
+        print(os.environ["PYTEST_XDIST_WORKER"], __file__[-4], os.environ["OMP_NUM_THREADS"], file=file)
+"""
+
+
+def test_a_file_is_one_worker_s_and_long_ones_come_first(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"test_{name}.py").write_text(NOTE)
+    (tmp_path / "test_z.py").write_text(NOTE.replace("@", "@pytest.mark.full\n@"))
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = full\n")
+    result = run(tmp_path, *WORKERS, NOTES=str(tmp_path / "notes"))
+    assert result.returncode == 0, result.stdout
+    notes = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
+    files = {name: {worker for worker, file, _ in notes if file == name} for name in "abcz"}
+    assert len(notes) == 12
+    assert all(len(workers) == 1 for workers in files.values())
+    (worker,) = files["z"]
+    assert next(file for name, file, _ in notes if name == worker) == "z"
+    assert {int(threads) for _, _, threads in notes} == {max(1, len(os.sched_getaffinity(0)) // 2)}

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from matplotlib.colors import LogNorm
 
 _MARKERS = "osD^vP*X<>"
+_STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # matplotlib's own: the same picture everywhere
+    "text.parse_math": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "panns-litert",
+}
 # An error below that is as good as none, and one above is as bad as any.
 _LEAST, _MOST = 1e-7, 0.3
 
@@ -44,7 +50,7 @@ def plot_ladder(rungs: Sequence[Rung], path: str | os.PathLike[str]) -> None:
         from matplotlib.colors import LogNorm
         from matplotlib.figure import Figure
         from matplotlib.lines import Line2D
-        from matplotlib.ticker import FuncFormatter
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
     except ImportError as error:
         raise MissingDependencyError("pictures need matplotlib; pip install 'panns-litert[plot]'") from error
     form = picture_format(path)
@@ -54,7 +60,7 @@ def plot_ladder(rungs: Sequence[Rung], path: str | os.PathLike[str]) -> None:
     devices = sorted({rung.device.name for rung in shown})
     precisions = sorted({rung.file.precision for rung in shown}, key=lambda name: (name[:2] != "fp", name))
     markers = {name: _MARKERS[i % len(_MARKERS)] for i, name in enumerate(precisions)}
-    with style.context(["default", {"font.family": "DejaVu Sans", "svg.hashsalt": "panns-litert"}]):
+    with style.context(["default", _STYLE]):
         figure = Figure(figsize=(1.5 + 6.5 * len(devices), 6.0), layout="constrained")
         panels = figure.subplots(1, len(devices), squeeze=False, sharex=True, sharey=True)[0]
         norm = LogNorm(_LEAST, _MOST)
@@ -62,7 +68,9 @@ def plot_ladder(rungs: Sequence[Rung], path: str | os.PathLike[str]) -> None:
             drawn = _draw(axes, [rung for rung in shown if rung.device.name == device], markers, norm)
             axes.set(title=device, xscale="log", yscale="log", xlabel="MB of the .tflite")
             for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
                 axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                axis.set_minor_formatter(NullFormatter())
             axes.grid(which="major", color="#e6e6e6")
             axes.margins(0.15)
         panels[0].set_ylabel("ms, fastest engine of the device")
@@ -76,6 +84,11 @@ def plot_ladder(rungs: Sequence[Rung], path: str | os.PathLike[str]) -> None:
         )
         panels[0].legend(handles=legend, fontsize=8)
         figure.colorbar(drawn, ax=list(panels), label="largest error of a probability against PyTorch")
+        # The layout's solver differs in the last bit from run to run: another name of each clip path in SVG.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for axes in figure.axes:
+            axes.set_position([round(float(v), 6) for v in axes.get_position().bounds])  # type: ignore[arg-type]
         data = io.BytesIO()
         figure.savefig(data, format=form, dpi=110, metadata={"Date": None} if form == "svg" else None)
     with replacing(Path(path)) as file:
@@ -105,5 +118,5 @@ def _draw(axes: Axes, rungs: Sequence[Rung], markers: dict[str, str], norm: LogN
                 zorder=2,
             )
         name = model if graph == "logmel" and seconds == 10 else f"{model}, {graph}, {seconds:g} s"
-        axes.annotate(name, points[0], xytext=(7, 5), textcoords="offset points", fontsize=8, parse_math=False)
+        axes.annotate(name, points[0], xytext=(7, 5), textcoords="offset points", fontsize=8)
     return drawn

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import kotlin
 import pytest
 from conftest import edit_manifest
 from hypothesis import given, settings
@@ -487,3 +488,21 @@ def test_a_bad_record_is_one_line_that_names_it(tmp_path: Path, capsys: pytest.C
     (line,) = capsys.readouterr().err.splitlines()
     assert "b.json: " in line
     assert "runs[1].ms: median -1.0; expected a finite number > 0" in line
+
+
+# --- Kotlin ---
+
+
+def test_kotlin_writes_what_it_read(measured: Measured, tmp_path: Path) -> None:
+    """Its own tests read tests/vectors/records.json; here it gives back what was measured, and every vector."""
+    records = [DeviceRecord.from_json(json.dumps(record)) for record in vectors.GOOD.values()]
+    records += [DeviceRecord(device=this_device(), runs=measured.runs), *LADDER]
+    files = [(tmp_path / f"{i}.in.json", tmp_path / f"{i}.out.json") for i in range(len(records))]
+    for (path, _), record in zip(files, records, strict=True):
+        path.write_text(record.to_json(), encoding="utf-8")
+    try:
+        kotlin.run("io.github.pannslitert.RecordDriverKt", *(path for pair in files for path in pair))
+    except kotlin.ToolMissingError as error:
+        pytest.skip(str(error))
+    for (_, path), record in zip(files, records, strict=True):
+        assert read_record(path) == record

@@ -29,7 +29,8 @@ from panns_litert.errors import RecordError
 FORMAT_VERSION = 1
 ENGINES = ("cpu", "gpu")
 
-_BELOW = 10**18  # what every language's 64-bit numbers hold
+# What every language's whole numbers hold.
+_BELOW, _BYTES_BELOW = 2**31, 10**18
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -387,7 +388,8 @@ def _read(kind: Any, data: Any, where: str) -> Any:
             return float(data)
         except OverflowError as error:
             raise RecordError(f"{where}: a number of {len(str(data))} digits; expected a finite number") from error
-    if type(data) is not kind or (kind is int and not -_BELOW < data < _BELOW):
+    below = _BYTES_BELOW if where.endswith("_bytes") else _BELOW
+    if type(data) is not kind or (kind is int and not -below < data < below):
         raise RecordError(f"{where} {data!r}; expected {_EXPECTED[kind]}")
     return data
 

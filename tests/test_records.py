@@ -23,8 +23,6 @@ from panns_litert.child import run_child
 from panns_litert.cli import main
 from panns_litert.engine import available_cores
 from panns_litert.errors import BenchError, BundleError, PictureError, RecordError, ResultsError
-from panns_litert.ladder import ladder, table
-from panns_litert.ladder_plot import plot_ladder
 from panns_litert.records import (
     Agreement,
     Device,
@@ -37,6 +35,8 @@ from panns_litert.records import (
     read_records,
     this_device,
 )
+from panns_litert.report import join, table
+from panns_litert.report_plot import plot_rungs
 from panns_litert.tagger import demo_bundle
 
 sys.path.insert(0, str(Path(__file__).parent / "vectors"))
@@ -383,7 +383,7 @@ LADDER = [
 
 
 def test_the_pareto_front() -> None:
-    front = {(r.device.name, r.file.model, r.file.precision) for r in ladder(LADDER) if r.pareto}
+    front = {(r.device.name, r.file.model, r.file.precision) for r in join(LADDER) if r.pareto}
     assert front == {
         ("A", "m", "fp32"), ("A", "m", "fp16"), ("A", "m", "int8"), ("A", "other", "fp32"),
         ("B", "m", "int8"),  # smaller; its time on a software driver counts for nothing
@@ -392,7 +392,7 @@ def test_the_pareto_front() -> None:
 
 
 def test_the_table() -> None:
-    rows = table(ladder(LADDER))
+    rows = table(join(LADDER))
     assert [(r["model"], r["precision"], r["device"]) for r in rows] == [
         ("m", "fp32", "A, 8 cores"),
         ("m", "fp16", "A, 8 cores"),
@@ -409,7 +409,7 @@ def test_the_table() -> None:
     assert (int8["max error"], int8["MB"], int8["tags"]) == ("2.0e-02", "1.00", "–")
 
 
-def write_ladder(folder: Path, records: list[DeviceRecord]) -> None:
+def write_records(folder: Path, records: list[DeviceRecord]) -> None:
     for record in records:
         add_runs(folder, record.device, record.runs)
 
@@ -418,17 +418,17 @@ def test_the_report_is_the_same_for_the_same_records(tmp_path: Path, capsys: pyt
     outputs = []
     for name, records in (("one", LADDER), ("two", LADDER[::-1])):
         folder = tmp_path / name
-        write_ladder(folder / "records", records)
-        document, drawing = folder / "doc.md", folder / "ladder.svg"
-        document.write_text("before\n<!-- ladder -->\nold\n<!-- /ladder -->\nafter\n")
+        write_records(folder / "records", records)
+        document, drawing = folder / "doc.md", folder / "rungs.svg"
+        document.write_text("before\n<!-- records -->\nold\n<!-- /records -->\nafter\n")
         options = ["--records", str(folder / "records"), "--out", str(document), "--plot", str(drawing)]
         assert main(["bench", "--report", *options]) == 0
         outputs.append((document.read_text(), drawing.read_bytes()))
         capsys.readouterr()
     assert outputs[0] == outputs[1]
     text, picture = outputs[0][0], outputs[0][1].decode()
-    assert text.startswith("before\n<!-- ladder -->\n| model |")
-    assert text.endswith("\n<!-- /ladder -->\nafter\n")
+    assert text.startswith("before\n<!-- records -->\n| model |")
+    assert text.endswith("\n<!-- /records -->\nafter\n")
     assert "old" not in text
     for word in ("int8-full", "Pareto front", ">A<", ">B<"):
         assert word in picture, word
@@ -438,10 +438,10 @@ def test_the_report_is_the_same_for_the_same_records(tmp_path: Path, capsys: pyt
 
 def test_the_picture_refuses_what_it_cannot_draw(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match="suffix"):
-        plot_ladder(ladder(LADDER), tmp_path / "ladder.gif")
+        plot_rungs(join(LADDER), tmp_path / "rungs.gif")
     nothing = [DeviceRecord(device=A, runs=(example(agreement=None),))]
     with pytest.raises(RecordError, match="expected at least one to draw"):
-        plot_ladder(ladder(nothing), tmp_path / "ladder.png")
+        plot_rungs(join(nothing), tmp_path / "rungs.png")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -480,7 +480,7 @@ def test_bad_input_is_one_line(arguments: list[str], message: str, capsys: pytes
 
 
 def test_a_bad_record_is_one_line_that_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_ladder(tmp_path, LADDER)
+    write_records(tmp_path, LADDER)
     data = json.loads((tmp_path / "b.json").read_text())
     data["runs"][1]["ms"]["median"] = -1
     (tmp_path / "b.json").write_text(json.dumps(data))
@@ -488,6 +488,17 @@ def test_a_bad_record_is_one_line_that_names_it(tmp_path: Path, capsys: pytest.C
     (line,) = capsys.readouterr().err.splitlines()
     assert "b.json: " in line
     assert "runs[1].ms: median -1.0; expected a finite number > 0" in line
+
+
+def test_the_documents_tables_are_those_of_the_records(tmp_path: Path) -> None:
+    """To make them again: panns-litert bench --report --out docs/bench.md --plot docs/rungs.png"""
+    root = Path(__file__).resolve().parents[1]
+    shipped = (root / "docs" / "bench.md").read_text(encoding="utf-8")
+    copy = tmp_path / "bench.md"
+    copy.write_text(shipped, encoding="utf-8")
+    assert main(["bench", "--report", "--records", str(root / "records"), "--out", str(copy)]) == 0
+    assert copy.read_text(encoding="utf-8") == shipped
+    assert (root / "docs" / "rungs.png").is_file()
 
 
 # --- Kotlin ---

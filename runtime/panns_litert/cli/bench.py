@@ -10,13 +10,13 @@ from typing import Any
 from panns_litert.bench import ROUNDS, RUNS, SECONDS, TIMEOUT_SECONDS, WARMUP, Failure, bench
 from panns_litert.cli.output import AddCommand, note, print_json, print_table, steps
 from panns_litert.errors import BenchError, GpuDriverError
-from panns_litert.ladder import Rung, ladder, table
 from panns_litert.markdown import insert, markdown
 from panns_litert.records import ENGINES, Device, DeviceRecord, Run, add_runs, read_records, this_device
+from panns_litert.report import Rung, join, table
 from panns_litert.tagger import demo_bundle
 
 RECORDS = Path("records")
-MARKER = "ladder"
+MARKER = "records"
 _XNNPACK = {"both": (True, False), "on": (True,), "off": (False,)}
 
 
@@ -122,11 +122,11 @@ def _report(args: argparse.Namespace) -> int:
     if args.bundles:
         raise BenchError("bundles with --report, which measures nothing; expected one or the other")
     records = read_records(args.records)
-    rungs = ladder(records)
+    rungs = join(records)
     if args.plot is not None:
-        from panns_litert.ladder_plot import plot_ladder  # only here: it takes matplotlib
+        from panns_litert.report_plot import plot_rungs  # only here: it takes matplotlib
 
-        plot_ladder(rungs, args.plot)
+        plot_rungs(rungs, args.plot)
     if args.out is not None:
         insert(args.out, document(records, rungs), marker=MARKER)
     if args.json:

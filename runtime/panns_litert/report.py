@@ -1,4 +1,4 @@
-"""Ladder: the rungs of every model on every device, joined from device records: size, agreement and time side by side.
+"""Report: the rungs of every model on every device, joined from device records: size, agreement and time side by side.
 
 A rung is one file of a model. It is on the Pareto front if no other file of that model, on that device, is as small, as
 close to PyTorch and as fast, and better in one of them.
@@ -54,7 +54,7 @@ class Rung:
         return min((run for run in self.runs if not run.software), key=lambda run: run.ms.median, default=None)
 
 
-def ladder(records: Iterable[DeviceRecord]) -> list[Rung]:
+def join(records: Iterable[DeviceRecord]) -> list[Rung]:
     """The rungs of all records: by model, the largest file first, then by device."""
     groups: dict[tuple[object, ...], list[Run]] = {}
     devices = {record.device.name: record.device for record in records}

@@ -1,4 +1,4 @@
-"""A picture of the ladder: size × time × agreement, one panel a device. Takes matplotlib, the extra `plot`."""
+"""A picture of all rungs: size × time × agreement, one panel a device. Takes matplotlib, the extra `plot`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from panns_litert.atomic import replacing
 from panns_litert.errors import MissingDependencyError, RecordError
-from panns_litert.ladder import Rung
 from panns_litert.plot import picture_format
+from panns_litert.report import Rung
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,14 +29,14 @@ _STYLE: dict[str, Any] = {
 _LEAST, _MOST = 1e-7, 0.3
 
 
-def plot_ladder(rungs: Sequence[Rung], path: str | os.PathLike[str]) -> None:
+def plot_rungs(rungs: Sequence[Rung], path: str | os.PathLike[str]) -> None:
     """Draws every rung whose time and agreement are known: the rungs of a model are joined by a line.
 
     The colour is the largest error of a probability; a black edge marks the Pareto front; the form is the precision.
     The same rungs give the same file.
 
     Args:
-        rungs: of `panns_litert.ladder.ladder`.
+        rungs: of `panns_litert.report.join`.
         path: a .png or .svg file; it is written whole or not at all.
 
     Raises:

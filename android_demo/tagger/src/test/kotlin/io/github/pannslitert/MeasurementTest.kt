@@ -37,7 +37,7 @@ class MeasurementTest {
         assertTrue(engine.closed)
         assertEquals(run.warmup + run.runs, engine.runs)
         assertEquals(listOf<Any?>("cpu", 4, true, null, null), listOf(run.engine, run.threads, run.xnnpack, run.adapter, run.resident))
-        assertTrue("$run", run.ms.min in 5.0..50.0 && run.firstMs in 45.0..500.0)
+        assertTrue("$run", run.ms.min in 5.0..1000.0 && run.firstMs in 45.0..5000.0)
         assertTrue(run.peakMemoryBytes > 20_000_000)
         assertEquals(bundle.manifest.files.getValue("demo_synthetic_fp16.tflite").sha256, run.modelSha256)
         val proof = bundle.manifest.parity.single { it.stage == "fp16" && it.output == "probs" }

@@ -30,8 +30,8 @@ from panns_litert.bundle import PRECISIONS, KeptLayer
 from panns_litert.cache import cache_dir
 from panns_litert.engine import CpuEngine
 from panns_litert.errors import ConversionError, ParityError
-from panns_litert.metrics import figures
 from panns_litert.markdown import insert, markdown
+from panns_litert.metrics import figures
 from panns_litert.parity import QUANTIZED, Check
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of
 from panns_litert_convert.demo import sounds

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panns_litert.atomic import replacing
-from panns_litert.errors import MissingDependencyError, RecordError
+from panns_litert.errors import RecordError
 from panns_litert.plot import picture_format
 from panns_litert.report import Rung
 
@@ -43,16 +43,14 @@ def plot_rungs(rungs: Sequence[Rung], path: str | os.PathLike[str]) -> None:
         RecordError: there is nothing to draw.
         PictureError: another suffix.
         ResultsError: the file cannot be written.
-        MissingDependencyError: matplotlib is not installed.
+        MissingDependencyError: matplotlib is not installed; raised by the import of this module, as of `plot`.
     """
-    try:
-        from matplotlib import style
-        from matplotlib.colors import LogNorm
-        from matplotlib.figure import Figure
-        from matplotlib.lines import Line2D
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-    except ImportError as error:
-        raise MissingDependencyError("pictures need matplotlib; pip install 'panns-litert[plot]'") from error
+    from matplotlib import style
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     form = picture_format(path)
     shown = [rung for rung in rungs if rung.fastest is not None and rung.agreement is not None]
     if not shown:

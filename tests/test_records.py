@@ -278,13 +278,13 @@ def test_peak_memory_is_the_process_s_own() -> None:
     assert run.runs == run.warmup == 1
 
 
-def test_turns(demo: Bundle, measured: Measured) -> None:
-    """Two bundles take turns; seconds end a turn early, and then one run counts."""
+def test_turns() -> None:
+    """Settings take turns; seconds end a turn early, and then one run counts."""
     with pytest.raises(BenchError, match="are both demo fp16; expected one of them"):
-        bench([demo, demo_bundle()], engines=["cpu"])
+        bench([Bundle(demo_bundle()), demo_bundle()], engines=["cpu"])
     turns: list[str] = []
     options: dict[str, Any] = {"engines": ["cpu"], "threads": [2, 1], "xnnpack": [True], "warmup": 9, "runs": 9}
-    (two, one) = bench([demo], **options, rounds=2, seconds=1e-9, report=turns.append).runs
+    (two, one) = bench([demo_bundle()], **options, rounds=2, seconds=1e-9, report=turns.append).runs
     assert (one.threads, one.runs, one.warmup) == (1, 2, 2)
     assert two.threads == 2
     assert [turn.split(", ")[-1] for turn in turns] == ["2 threads", "1 thread"] * 2

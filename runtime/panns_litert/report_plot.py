@@ -81,7 +81,8 @@ def plot_rungs(rungs: Sequence[Rung], path: str | os.PathLike[str]) -> None:
             )
         )
         panels[0].legend(handles=legend, fontsize=8)
-        figure.colorbar(drawn, ax=list(panels), label="largest error of a probability against PyTorch")
+        bar = figure.colorbar(drawn, ax=list(panels), label="largest error of a probability against PyTorch")
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))
         # The layout's solver differs in the last bit from run to run: another name of each clip path in SVG.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")

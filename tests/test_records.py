@@ -441,7 +441,7 @@ def test_the_picture_refuses_what_it_cannot_draw(tmp_path: Path) -> None:
         plot_rungs(join(LADDER), tmp_path / "rungs.gif")
     nothing = [DeviceRecord(device=A, runs=(example(agreement=None),))]
     with pytest.raises(RecordError, match="expected at least one to draw"):
-        plot_rungs(join(nothing), tmp_path / "rungs.png")
+        plot_rungs(join(nothing), tmp_path / "rungs.svg")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -491,14 +491,14 @@ def test_a_bad_record_is_one_line_that_names_it(tmp_path: Path, capsys: pytest.C
 
 
 def test_the_documents_tables_are_those_of_the_records(tmp_path: Path) -> None:
-    """To make them again: panns-litert bench --report --out docs/bench.md --plot docs/rungs.png"""
+    """To make them again: panns-litert bench --report --out docs/bench.md --plot docs/rungs.svg"""
     root = Path(__file__).resolve().parents[1]
     shipped = (root / "docs" / "bench.md").read_text(encoding="utf-8")
     copy = tmp_path / "bench.md"
     copy.write_text(shipped, encoding="utf-8")
     assert main(["bench", "--report", "--records", str(root / "records"), "--out", str(copy)]) == 0
     assert copy.read_text(encoding="utf-8") == shipped
-    assert (root / "docs" / "rungs.png").is_file()
+    assert (root / "docs" / "rungs.svg").is_file()
 
 
 # --- Kotlin ---

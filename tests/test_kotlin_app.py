@@ -21,7 +21,7 @@ ANDROID = "{http://schemas.android.com/apk/res/android}"
 def resources() -> dict[str, set[str]]:
     """What Android's R holds: names of strings, layouts and ids."""
     files = sorted(RESOURCES.rglob("*.xml"))
-    found: dict[str, set[str]] = {"string": set(), "layout": set(), "id": set()}
+    found: dict[str, set[str]] = {"string": set(), "layout": set(), "id": set(), "xml": set()}
     for file in files:
         root = ET.parse(file).getroot()
         if file.parent.name == "values":
@@ -74,6 +74,7 @@ def test_what_android_does_not_have_does_not_compile(compiler: None, tmp_path: P
         "MainActivity.kt": ("R.string.no_picker", "R.string.no_such_text"),
         "AudioFile.kt": ("codec.queueInputBuffer(index, 0, size, ", "codec.queueInputBuffer(index, "),
         "BarsView.kt": ("canvas.drawRect(0f", "canvas.drawRect(0.0"),
+        "PhoneRecord.kt": ("Build.VERSION.RELEASE", "Build.VERSION.NAME"),
         "Session.kt": ("SelfTest.open(folder, bundle)", "SelfTest.open(bundle)"),
     }
 
@@ -108,7 +109,7 @@ def test_every_resource_exists_and_is_used() -> None:
     for kind, name in re.findall(r"(?<!android\.)\bR\.(\w+)\.(\w+)", sources()):
         used[kind].add(name)
     xml = "\n".join(file.read_text(encoding="utf-8") for file in (APP / "src" / "main").rglob("*.xml"))
-    for kind, name in re.findall(r'"@(string|layout|id)/(\w+)"', xml):
+    for kind, name in re.findall(r'"@(string|layout|id|xml)/(\w+)"', xml):
         used[kind].add(name)
     assert used == found
 
@@ -148,6 +149,32 @@ def test_gradle_takes_the_repositorys_bundle() -> None:
     assert (copied[1] / "selftest.json").is_file()
     assert not list(APP.rglob("*.tflite"))
     assert f'namespace = "{PACKAGE}"' in build
+
+
+def test_what_is_shared() -> None:
+    """The file provider opens the folder of records, by the authority that the app asks for, and nothing else."""
+    root = ET.parse(APP / "src" / "main" / "AndroidManifest.xml").getroot()
+    (provider,) = root.iter("provider")
+    assert {name.removeprefix(ANDROID): value for name, value in provider.attrib.items()} == {
+        "name": "androidx.core.content.FileProvider",
+        "authorities": "${applicationId}.shared",
+        "exported": "false",
+        "grantUriPermissions": "true",
+    }
+    assert '"$packageName.shared"' in sources()
+    (data,) = provider.iter("meta-data")
+    assert data.get(f"{ANDROID}name") == "android.support.FILE_PROVIDER_PATHS"
+    assert data.get(f"{ANDROID}resource") == "@xml/shared"
+    (path,) = ET.parse(RESOURCES / "xml" / "shared.xml").getroot()
+    assert (path.tag, path.get("path")) == ("cache-path", "records/")
+    assert re.findall(r'const val FOLDER = "(\w+)"', sources()) == ["records"]
+
+
+def test_the_version_of_litert_that_a_record_names() -> None:
+    catalog = (kotlin.DEMO / "gradle" / "libs.versions.toml").read_text(encoding="utf-8")
+    assert re.findall(r'const val VERSION = "(.*)"', sources()) == re.findall(
+        r'^litert = "(.*)"', catalog, re.MULTILINE
+    )
 
 
 def test_gradle_names_only_what_the_catalog_has() -> None:

@@ -13,12 +13,13 @@ import torch
 from panns_litert import Tagger
 from panns_litert.cli import main
 from panns_litert.cli.convert import model_row
-from panns_litert.errors import CheckpointError, DownloadError
+from panns_litert.errors import CheckpointError, DownloadError, ResultsError
+from panns_litert.markdown import insert
 from panns_litert.tagger import demo_clips
 from panns_litert_convert import sweep as sweep_module
 from panns_litert_convert.checkpoints import fetch, load_weights
 from panns_litert_convert.convert import convert
-from panns_litert_convert.sweep import insert, recipe_state, sweep
+from panns_litert_convert.sweep import recipe_state, sweep
 from panns_litert_convert.zoo import MODELS, Model, asset, find, golden, golden_shapes, models_table, size_of
 
 NAMES = [model.name for model in MODELS]
@@ -179,8 +180,8 @@ def test_a_sweep_s_row_is_real(tmp_path: Path) -> None:
 def test_the_table_goes_between_the_markers(tmp_path: Path) -> None:
     document = tmp_path / "zoo.md"
     document.write_text("before\n<!-- zoo -->\nold\n<!-- /zoo -->\nafter\n")
-    insert(document, "| new |\n")
+    insert(document, "| new |\n", marker="zoo")
     assert document.read_text() == "before\n<!-- zoo -->\n| new |\n<!-- /zoo -->\nafter\n"
     document.write_text("none")
-    with pytest.raises(SystemExit, match="no <!-- zoo -->"):
-        insert(document, "| new |\n")
+    with pytest.raises(ResultsError, match="no <!-- zoo -->"):
+        insert(document, "| new |\n", marker="zoo")

@@ -27,6 +27,7 @@ dependencies {
     implementation(project(":tagger"))
     implementation(libs.litert)
     implementation(libs.litert.gpu)
+    implementation(libs.androidx.core) // FileProvider alone
 }
 
 // A bundle and its self-test lie in one folder on the device.

@@ -30,6 +30,7 @@ from panns_litert.bundle import PRECISIONS, KeptLayer
 from panns_litert.cache import cache_dir
 from panns_litert.engine import CpuEngine
 from panns_litert.errors import ConversionError, ParityError
+from panns_litert.markdown import insert, markdown
 from panns_litert.metrics import figures
 from panns_litert.parity import QUANTIZED, Check
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of
@@ -39,7 +40,7 @@ from panns_litert_convert.frontend import ALWAYS_FLOAT32
 from panns_litert_convert.networks.tagger import AudioTagger
 from panns_litert_convert.quantize import calibrate, quantize, quantize_within_gate
 from panns_litert_convert.stages import Reference
-from panns_litert_convert.sweep import insert, markdown, recipe_state, worst, write
+from panns_litert_convert.sweep import recipe_state, worst, write
 from panns_litert_convert.zoo import MODELS, Model, find
 
 SECONDS = 10.0
@@ -288,7 +289,7 @@ def main() -> None:
     rows = sweep(names, args.out, fresh=args.fresh, mixed=not args.uniform, checkpoints=checkpoints)
     if lines := table(rows):
         for document in args.document:
-            insert(document, markdown(lines))
+            insert(document, markdown(lines), marker="ladder")
         print(markdown(lines))
 
 

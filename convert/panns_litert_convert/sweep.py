@@ -36,6 +36,7 @@ from panns_litert.engine import CpuEngine, available_cores
 from panns_litert.errors import GpuDriverError, PannsLitertError, ParityError
 from panns_litert.frontend import LogMel
 from panns_litert.gpu import demo_inputs, gpu_check
+from panns_litert.markdown import insert, markdown
 from panns_litert.parity import Check
 from panns_litert_convert.convert import convert
 from panns_litert_convert.export import cast_fp16, export_fp32
@@ -259,25 +260,6 @@ def write(out: Path, rows: list[dict[str, Any]]) -> None:
     os.replace(new, out)
 
 
-def markdown(rows: list[dict[str, str]]) -> str:
-    """A table for documents."""
-    columns = list(rows[0])
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(row[column] for column in columns) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def insert(document: Path, table: str) -> None:
-    """Puts the table between a document's markers."""
-    begin, end = "<!-- zoo -->\n", "<!-- /zoo -->"
-    text = document.read_text(encoding="utf-8")
-    before, _, rest = text.partition(begin)
-    _, marker, after = rest.partition(end)
-    if not marker:
-        raise SystemExit(f"{document}: no {begin.strip()} … {end} to put the table between")
-    document.write_text(before + begin + table + end + after, encoding="utf-8")
-
-
 def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -306,7 +288,7 @@ def main() -> None:
     rows = sweep(names, args.out, fresh=args.fresh, timed=not args.untimed, jobs=args.jobs)
     table = markdown([model_row(row) for row in models_table(rows)])
     for document in args.document:
-        insert(document, table)
+        insert(document, table, marker="zoo")
     print(table)
     print(f"this run: {(time.perf_counter() - start) / 60:.1f} minutes")
 

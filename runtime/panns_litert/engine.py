@@ -47,6 +47,7 @@ class CpuEngine:
     Args:
         path: the file; at most one signature, float32 inputs and outputs, static shapes.
         threads: ≥ 1; all cores of this process if not given.
+        xnnpack: whether XNNPACK's kernels run what they can; without them LiteRT's own run everything.
 
     Attributes:
         name: "cpu".
@@ -59,17 +60,18 @@ class CpuEngine:
 
     name = "cpu"
 
-    def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
-        from ai_edge_litert.interpreter import Interpreter
+    def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None, xnnpack: bool = True) -> None:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         graph = read_graph(path)
         self.inputs, self.outputs = graph.inputs, graph.outputs
         threads = available_cores() if threads is None else threads
         if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
             raise BundleError(f"threads = {threads!r}; expected a whole number ≥ 1")
+        resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         with native_log() as log:
             try:
-                self._interpreter = Interpreter(str(path), num_threads=threads)
+                self._interpreter = Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=resolver)
                 self._interpreter.allocate_tensors()
             except (ValueError, RuntimeError) as error:
                 detail = " ".join(f"{error} {log.text()}".split())[:300]

@@ -101,5 +101,13 @@ class GpuDriverError(GpuError):
     """There is no GPU driver that the delegate can use. The message says what to install."""
 
 
+class RecordError(PannsLitertError, ValueError):
+    """A device record is damaged, of another format or of another device, or there is none."""
+
+
+class BenchError(PannsLitertError, ValueError):
+    """Settings of a measurement are out of range."""
+
+
 class MissingDependencyError(PannsLitertError, ImportError):
     """An optional part of the package is not installed."""

@@ -9,9 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +21,7 @@ from numpy.typing import NDArray
 
 from panns_litert.audit import TensorRange
 from panns_litert.bundle import Bundle, BundleWriter, GpuRecord, file_sha256
+from panns_litert.child import PRINTED_LOG, run_child
 from panns_litert.delegate import DRIVER_REMEDY, DelegateLog, RefusedOp, read_delegate_log
 from panns_litert.engine import Outputs, unusable
 from panns_litert.errors import BundleError, GpuDriverError
@@ -178,9 +176,9 @@ def gpu_check(
         request = {"model": str(path.resolve()), "cpu": references is None, "audit": audit, "gpu": True}
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         save_clips(folder / "inputs.npz", inputs)
-        problem = _run_child(folder, timeout)
+        problem = run_child("panns_litert.gpu_worker", folder, timeout)
         notes = _read_json(folder / "notes.json")
-        log = read_delegate_log(_text(folder / DELEGATE_LOG) + _text(folder / "printed.log"))
+        log = read_delegate_log(_text(folder / DELEGATE_LOG) + _text(folder / PRINTED_LOG))
         if log.driver_problem:
             raise GpuDriverError(f"no GPU: {log.driver_problem}; {DRIVER_REMEDY}")
         if "error" in notes:
@@ -366,32 +364,6 @@ _STEPS = {
     "run": "while the GPU ran the file",
     "arithmetic": "after the run",
 }
-
-
-def _run_child(folder: Path, timeout: float) -> str:
-    """Runs the worker. Returns what went wrong with the process, or nothing."""
-    with (folder / "printed.log").open("wb") as printed:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "panns_litert.gpu_worker", str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=printed,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            code = child.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return f"no result after {timeout:g} s"
-        finally:
-            if child.poll() is None:
-                child.kill()
-                child.wait()
-    if code < 0:
-        return f"the process crashed with {signal.Signals(-code).name}"
-    if code > 0:
-        lines = [line for line in _text(folder / "printed.log").splitlines() if line and not line.startswith("INFO")]
-        return f"the process failed: {lines[-1] if lines else 'no message'}"
-    return ""
 
 
 def _text(path: Path) -> str:

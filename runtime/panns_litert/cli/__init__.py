@@ -14,11 +14,11 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from panns_litert.cli import audioset, batch, convert, events, gpu, match, picture, tag, train
+from panns_litert.cli import audioset, batch, bench, convert, events, gpu, match, picture, tag, train
 from panns_litert.cli.output import one_line
 from panns_litert.errors import GpuDriverError, GpuError, PannsLitertError, ParityError
 
-GROUPS = (convert, gpu, tag, events, picture, match, batch, train, audioset)
+GROUPS = (convert, gpu, bench, tag, events, picture, match, batch, train, audioset)
 """Modules with commands, in the order in which --help lists them."""
 
 

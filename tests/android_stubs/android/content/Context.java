@@ -2,6 +2,9 @@ package android.content;
 
 public abstract class Context {
     public java.io.File getFilesDir() { throw new Error(); }
+    public java.io.File getCacheDir() { throw new Error(); }
+    public final <T> T getSystemService(Class<T> kind) { throw new Error(); }
+    public void startActivity(Intent intent) {}
     public java.io.File getNoBackupFilesDir() { throw new Error(); }
     public android.content.res.AssetManager getAssets() { throw new Error(); }
     public android.content.pm.PackageManager getPackageManager() { throw new Error(); }

@@ -15,5 +15,8 @@ class EventException(message: String) : PannsLitertException(message)
 /** A bundle is incomplete, altered or of an unknown format. */
 class BundleException(message: String, cause: Throwable? = null) : PannsLitertException(message, cause)
 
+/** A device record is damaged, of another format or of another device. */
+class RecordException(message: String, cause: Throwable? = null) : PannsLitertException(message, cause)
+
 /** An engine does not fit its bundle, or its outputs are not what the manifest promises. */
 class EngineException(message: String) : PannsLitertException(message)

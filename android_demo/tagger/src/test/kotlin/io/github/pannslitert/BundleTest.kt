@@ -5,6 +5,7 @@ import com.google.gson.JsonNull
 import com.google.gson.JsonObject
 import java.io.File
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertNotEquals
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
@@ -127,8 +128,9 @@ class BundleTest {
     @Test
     fun `what is not JSON is refused`() {
         val text = File("assets/demo_bundle/manifest.json").readText()
-        val texts = listOf("", "{", "{a: 1}", "$text {}", text.replaceFirst("1", "NaN"), "// note\n$text", "[]", "null")
+        val texts = listOf("", "{", "{a: 1}", "$text {}", text.replaceFirst(": 2,", ": NaN,"), "// note\n$text", "[]", "null")
         for (bad in texts) {
+            assertNotEquals(text, bad)
             val folder = bundleCopy().also { File(it, "manifest.json").writeText(bad) }
             assertRefused<BundleException>("manifest: ") { Bundle.open(folder) }
         }

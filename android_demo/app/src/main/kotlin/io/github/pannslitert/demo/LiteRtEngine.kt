@@ -30,15 +30,20 @@ class LiteRtEngine private constructor(
         private const val SIGNATURE = "tag"
         private const val MOST_THREADS = 4
 
+        /** Of LiteRT, as gradle/libs.versions.toml has it. */
+        const val VERSION = "2.3.0"
+
+        /** How many threads the CPU gets if nobody says otherwise: those beyond would be slow cores. */
+        fun mostThreads(): Int = Runtime.getRuntime().availableProcessors().coerceAtMost(MOST_THREADS)
+
         /** @throws com.google.ai.edge.litert.LiteRtException the GPU does not take the whole graph, or there is none */
         fun gpu(bundle: Bundle): LiteRtEngine = open(bundle, "GPU", null, CompiledModel.Options(Accelerator.GPU))
 
         /** @param fallback why this is not the GPU, if that was wanted */
-        fun cpu(bundle: Bundle, fallback: String?): LiteRtEngine {
-            val threads = Runtime.getRuntime().availableProcessors().coerceAtMost(MOST_THREADS)
+        fun cpu(bundle: Bundle, fallback: String?, threads: Int = mostThreads()): LiteRtEngine {
             val options = CompiledModel.Options(Accelerator.CPU)
             options.cpuOptions = CompiledModel.CpuOptions(numThreads = threads)
-            return open(bundle, "CPU, $threads threads", fallback, options)
+            return open(bundle, "CPU, $threads thread${if (threads > 1) "s" else ""}", fallback, options)
         }
 
         private fun open(

@@ -12,6 +12,7 @@ import android.widget.ArrayAdapter
 import android.widget.Button
 import android.widget.Spinner
 import android.widget.TextView
+import androidx.core.content.FileProvider
 import io.github.pannslitert.EngineChoice
 import io.github.pannslitert.Tagging
 import java.io.File
@@ -22,14 +23,17 @@ class MainActivity : Activity() {
     private val chooser by lazy { findViewById<Spinner>(R.id.bundles) }
     private val listen by lazy { findViewById<Button>(R.id.listen) }
     private val pick by lazy { findViewById<Button>(R.id.pick) }
+    private val measure by lazy { findViewById<Button>(R.id.measure) }
     private var bundles = emptyList<File>()
     private var listening = false
+    private var record: File? = null
 
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
         setContentView(R.layout.main)
         listen.setOnClickListener { if (listening) session.stopListening() else listenIfAllowed() }
         pick.setOnClickListener { pickFile() }
+        measure.setOnClickListener { record?.let(::share) ?: session.measure() }
         chooser.onItemSelectedListener = object : AdapterView.OnItemSelectedListener {
             override fun onItemSelected(parent: AdapterView<*>?, view: View?, position: Int, id: Long) =
                 session.choose(bundles[position])
@@ -80,6 +84,17 @@ class MainActivity : Activity() {
         }
     }
 
+    private fun share(file: File) {
+        val uri = FileProvider.getUriForFile(this, "$packageName.shared", file)
+        val send = Intent(Intent.ACTION_SEND).setType("application/json").putExtra(Intent.EXTRA_STREAM, uri)
+        send.addFlags(Intent.FLAG_GRANT_READ_URI_PERMISSION)
+        try {
+            startActivity(Intent.createChooser(send, getString(R.string.share)))
+        } catch (_: ActivityNotFoundException) {
+            session.reject(getString(R.string.nobody_to_share_with))
+        }
+    }
+
     override fun onActivityResult(requestCode: Int, resultCode: Int, data: Intent?) {
         data?.data?.let(session::tag)
     }
@@ -89,8 +104,11 @@ class MainActivity : Activity() {
         listening = state.listening
         listen.setText(if (state.listening) R.string.stop else R.string.listen)
         listen.isEnabled = state.ready
-        listen.keepScreenOn = state.listening
+        listen.keepScreenOn = state.listening || state.measuring
         pick.isEnabled = state.ready
+        record = state.record
+        measure.setText(if (state.record != null) R.string.share else R.string.measure)
+        measure.isEnabled = state.ready
         with(findViewById<TextView>(R.id.message)) {
             text = state.message
             setTextColor(if (state.isError) RED else BLACK)

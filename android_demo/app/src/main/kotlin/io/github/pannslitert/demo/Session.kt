@@ -7,6 +7,7 @@ import android.os.Looper
 import io.github.pannslitert.Bundle
 import io.github.pannslitert.Engine
 import io.github.pannslitert.EngineChoice
+import io.github.pannslitert.Measurement
 import io.github.pannslitert.SelfTest
 import io.github.pannslitert.Tagger
 import io.github.pannslitert.Tagging
@@ -78,6 +79,31 @@ class Session(private val context: Context) {
             val samples = decodeAudio(context, file, manifest.frontEnd.sampleRate, manifest.clipSamples)
             val tagging = ready.tagger.tag(samples)
             show { copy(message = context.getString(R.string.heard_of_file, tagging.seconds), tagging = tagging) }
+        }
+    }
+
+    /** Measures the open bundle on every engine that passed its self-test; the record is then there to share. */
+    fun measure() = onModel {
+        val ready = opened
+        if (ready != null) {
+            val bundle = ready.bundle
+            val gpu = state.attempts.any { it.name == "GPU" && it.passed }
+            closeModel() // its memory and its accelerator are the measurement's
+            show { copy(measuring = true, record = null, timeline = Timeline()) }
+            val measured = try {
+                PhoneRecord(context).measure(bundle, SelfTest.open(bundle.folder, bundle), gpu) { setting ->
+                    show { copy(message = context.getString(R.string.measuring, "$setting"), isError = false) }
+                }
+            } finally {
+                show { copy(measuring = false) }
+                open(bundle.folder)
+            }
+            val lines = measured.runs.map { run ->
+                val engine = run.threads?.let { Measurement.Setting.cpu(it) } ?: run.adapter
+                context.getString(R.string.measured, "$engine", run.ms.median, run.firstMs)
+            }
+            val message = (lines + measured.failures).joinToString("\n")
+            show { copy(message = message, isError = measured.failures.isNotEmpty(), record = measured.file) }
         }
     }
 

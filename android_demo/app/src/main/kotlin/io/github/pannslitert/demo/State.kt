@@ -13,6 +13,8 @@ import java.io.File
  * @property message what is going on, or what is wrong; empty if there is nothing to say
  * @property attempts the self-test of the GPU, then of the CPU
  * @property ready whether a bundle is open on a proven engine
+ * @property measuring whether engines are being measured
+ * @property record what was measured, to share; null if nothing was
  * @property tagging the newest result
  */
 data class State(
@@ -23,6 +25,8 @@ data class State(
     val attempts: List<EngineChoice.Attempt> = emptyList(),
     val ready: Boolean = false,
     val listening: Boolean = false,
+    val measuring: Boolean = false,
+    val record: File? = null,
     val tagging: Tagging? = null,
     val timeline: Timeline = Timeline(),
 )

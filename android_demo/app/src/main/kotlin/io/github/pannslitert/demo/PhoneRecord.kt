@@ -1,0 +1,97 @@
+package io.github.pannslitert.demo
+
+import android.app.ActivityManager
+import android.content.Context
+import android.os.Build
+import io.github.pannslitert.Bundle
+import io.github.pannslitert.Device
+import io.github.pannslitert.DeviceRecord
+import io.github.pannslitert.Engine
+import io.github.pannslitert.EngineException
+import io.github.pannslitert.Measurement
+import io.github.pannslitert.RecordException
+import io.github.pannslitert.Run
+import io.github.pannslitert.SelfTest
+import java.io.File
+
+/** What this phone is and what bundles cost on it: a device record, to be shared. */
+class PhoneRecord(private val context: Context) {
+    /**
+     * What was measured.
+     *
+     * @property file the phone's record, with earlier measurements of other bundles
+     * @property failures why an engine was not measured, in words
+     */
+    class Measured(val file: File, val runs: List<Run>, val failures: List<String>)
+
+    /**
+     * Measures a bundle on the CPU, with one thread and with as many as the app uses, and on the GPU.
+     *
+     * @param gpu whether the GPU is proven; a driver that crashes would take the app with it
+     * @param onSetting called before each engine
+     * @throws EngineException nothing could be measured
+     */
+    fun measure(
+        bundle: Bundle,
+        selfTest: SelfTest,
+        gpu: Boolean,
+        onSetting: (Measurement.Setting) -> Unit,
+    ): Measured {
+        val measurement = Measurement(bundle, selfTest, mapOf("litert" to LiteRtEngine.VERSION))
+        val threads = listOf(1, LiteRtEngine.mostThreads()).distinct()
+        val engines: MutableList<Pair<Measurement.Setting, () -> Engine>> = threads.map { count ->
+            Measurement.Setting.cpu(count) to { LiteRtEngine.cpu(bundle, fallback = null, threads = count) }
+        }.toMutableList()
+        if (gpu) engines += Measurement.Setting.gpu("GPU of ${chip()}") to { LiteRtEngine.gpu(bundle) }
+        val runs = mutableListOf<Run>()
+        val failures = mutableListOf<String>()
+        for ((setting, open) in engines) {
+            onSetting(setting)
+            try {
+                runs += measurement.run(setting, open)
+            } catch (error: Exception) {
+                failures += "$setting: ${error.message ?: error.javaClass.simpleName}"
+            }
+        }
+        if (runs.isEmpty()) throw EngineException(failures.joinToString("; "))
+        return Measured(write(runs), runs, failures)
+    }
+
+    private fun write(runs: List<Run>): File {
+        val device = device()
+        val file = File(context.cacheDir, "$FOLDER/${device.slug}.json")
+        val before = try {
+            if (file.exists()) DeviceRecord.read(file).runs else listOf()
+        } catch (_: RecordException) {
+            listOf() // a cache may be damaged; what was measured now counts
+        }
+        file.parentFile?.mkdirs()
+        val unfinished = File(file.path + ".new")
+        unfinished.writeText(DeviceRecord(device, before).with(runs).toJson())
+        unfinished.renameTo(file)
+        return file
+    }
+
+    private fun device(): Device {
+        val memory = ActivityManager.MemoryInfo()
+        context.getSystemService(ActivityManager::class.java).getMemoryInfo(memory)
+        return Device(
+            name = "${Build.MANUFACTURER} ${Build.MODEL}",
+            os = "Android ${Build.VERSION.RELEASE} (API ${Build.VERSION.SDK_INT})",
+            cpu = chip(),
+            cores = Runtime.getRuntime().availableProcessors(),
+            memoryBytes = memory.totalMem,
+        )
+    }
+
+    private fun chip(): String = if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.S) {
+        "${Build.SOC_MANUFACTURER} ${Build.SOC_MODEL}"
+    } else {
+        Build.HARDWARE
+    }
+
+    private companion object {
+        /** In the cache folder; res/xml/shared.xml opens it, and nothing else, for sharing. */
+        const val FOLDER = "records"
+    }
+}

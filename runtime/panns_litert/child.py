@@ -1,0 +1,44 @@
+"""Child: a module that is run in a process of its own, so that a crash or a hang is a result."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+PRINTED_LOG = "printed.log"
+"""File of the folder with all that the process printed."""
+
+
+def run_child(module: str, folder: Path, timeout: float) -> str:
+    """Runs `python -m MODULE FOLDER`. What went wrong with the process, or nothing.
+
+    Args:
+        module: by its full name.
+        folder: what the module works in.
+        timeout: seconds after which the process is killed, > 0.
+    """
+    with (folder / PRINTED_LOG).open("wb") as printed:
+        child = subprocess.Popen(
+            [sys.executable, "-m", module, str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code = child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return f"no result after {timeout:g} s"
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+    if code < 0:
+        return f"the process crashed with {signal.Signals(-code).name}"
+    if code > 0:
+        text = (folder / PRINTED_LOG).read_text(encoding="utf-8", errors="replace")
+        lines = [line for line in text.splitlines() if line and not line.startswith("INFO")]
+        return f"the process failed: {lines[-1] if lines else 'no message'}"
+    return ""

@@ -1,0 +1,37 @@
+"""Markdown: tables that a command writes, and where they go in a document."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from panns_litert.atomic import replacing
+from panns_litert.errors import ResultsError
+
+
+def markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """A table: the first row's keys are its columns."""
+    columns = list(rows[0])
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(row[column].replace("|", "\\|") for column in columns) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def insert(document: str | os.PathLike[str], table: str, *, marker: str) -> None:
+    """Puts a table between a document's lines `<!-- MARKER -->` and `<!-- /MARKER -->`, in place of what is there.
+
+    Raises:
+        ResultsError: the document cannot be read or written, or lacks the markers.
+    """
+    begin, end = f"<!-- {marker} -->\n", f"<!-- /{marker} -->"
+    try:
+        text = Path(document).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{os.fspath(document)}: {error}; expected a Markdown file") from error
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ResultsError(f"{os.fspath(document)}: no {begin.strip()} … {end} to put the table between")
+    with replacing(document) as file:
+        file.write((before + begin + table + end + after).encode())

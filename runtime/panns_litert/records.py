@@ -1,0 +1,413 @@
+"""Device record: what a bundle costs on one device, measured there. One JSON file a device, format 1.
+
+    {"format_version": 1, "device": {"name": "AMD EPYC", …}, "runs": [{"model": "mn04", "precision": "fp16", …}, …]}
+
+`panns-litert bench` writes it, and so does the Android app (android_demo/tagger, DeviceRecord.kt). Reading is strict:
+every field, no other, each of its type and within its range; one clear error names the file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import types
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from panns_litert.atomic import replacing
+from panns_litert.bundle import GRAPHS, Manifest
+from panns_litert.engine import available_cores
+from panns_litert.errors import RecordError
+
+FORMAT_VERSION = 1
+ENGINES = ("cpu", "gpu")
+
+# What every language's whole numbers hold.
+_BELOW, _BYTES_BELOW = 2**31, 10**18
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """What something ran on.
+
+    Attributes:
+        name: what the device is called in tables; at least one letter or digit.
+        os, cpu: in their own words.
+        cores: those that a process may use, ≥ 1.
+        memory_bytes: of the whole device, > 0.
+    """
+
+    name: str
+    os: str
+    cpu: str
+    cores: int
+    memory_bytes: int
+
+    def __post_init__(self) -> None:
+        if not self.slug:
+            raise RecordError(f"device name {self.name!r}; expected at least one letter a-z or digit")
+        _require_texts(self, "os", "cpu")
+        _require_positive(self, "cores", "memory_bytes")
+
+    @property
+    def slug(self) -> str:
+        """The name as part of a file name: "AMD EPYC" is "amd-epyc"."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Milliseconds of one inference, with input and outputs copied: median, 10th and 90th percentile, least."""
+
+    median: float
+    p10: float
+    p90: float
+    min: float
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "median", "p10", "p90", "min")
+        if not self.min <= self.p10 <= self.median <= self.p90:
+            raise RecordError(f"ms {asdict(self)}; expected min ≤ p10 ≤ median ≤ p90")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How close a file is to PyTorch: of its bundle's parity, the stage of its precision.
+
+    Attributes:
+        max_abs_prob: largest error of a probability, 0 … 1.
+        corr: smallest correlation of any clip's probabilities, -1 … 1.
+        tags: share of the tags that both have, of those that either has, 0 … 1; None where that was not compared.
+    """
+
+    max_abs_prob: float
+    corr: float
+    tags: float | None
+
+    def __post_init__(self) -> None:
+        share = 0.0 if self.tags is None else self.tags
+        # A correlation is computed, and may be above 1 in its last digit.
+        if not (0 <= self.max_abs_prob <= 1 and -1.000001 <= self.corr <= 1.000001 and 0 <= share <= 1):
+            raise RecordError(f"agreement {asdict(self)}; expected figures within 0 … 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One model, one engine, one setting.
+
+    Attributes:
+        model, network, precision, graph, clip_seconds: of the bundle, as its manifest has them.
+        model_bytes, model_sha256: of the .tflite.
+        engine: "cpu" or "gpu"; the GPU alone and whole, in float16.
+        adapter: the GPU in the driver's words; None for the CPU.
+        driver: the GPU's driver and its version, where known; None for the CPU.
+        xnnpack: whether the CPU ran XNNPACK's kernels; None for the GPU.
+        threads: of the CPU, ≥ 1; None for the GPU.
+        versions: of the software, by name.
+        warmup, runs: how many inferences were not counted, and how many were; over all rounds.
+        ms: of one inference.
+        first_ms: from opening the file to the first outputs, as a user waits for it.
+        peak_memory_bytes: the largest resident memory of the process that ran it, all of it.
+        operators: of the graph, ≥ 1.
+        resident: how many of those ran on the GPU; None for the CPU.
+        date: of the measurement, YYYY-MM-DD.
+        agreement: with PyTorch; None where it is not known.
+    """
+
+    model: str
+    network: str
+    precision: str
+    graph: str
+    clip_seconds: float
+    model_bytes: int
+    model_sha256: str
+    engine: str
+    adapter: str | None
+    driver: str | None
+    xnnpack: bool | None
+    threads: int | None
+    versions: dict[str, str]
+    warmup: int
+    runs: int
+    ms: Latency
+    first_ms: float
+    peak_memory_bytes: int
+    operators: int
+    resident: int | None
+    date: str
+    agreement: Agreement | None
+
+    def __post_init__(self) -> None:
+        _require_texts(self, "model", "network", "precision")
+        if self.graph not in GRAPHS:
+            raise RecordError(f"graph {self.graph!r}; expected one of {', '.join(GRAPHS)}")
+        if self.engine not in ENGINES:
+            raise RecordError(f"engine {self.engine!r}; expected one of {', '.join(ENGINES)}")
+        if not _SHA256.fullmatch(self.model_sha256):
+            raise RecordError(f"model_sha256 {self.model_sha256!r}; expected 64 hexadecimal digits")
+        _require_positive(
+            self, "clip_seconds", "model_bytes", "runs", "first_ms", "peak_memory_bytes", "operators"
+        )  # fmt: skip
+        if self.warmup < 0:
+            raise RecordError(f"warmup {self.warmup}; expected at least 0")
+        for name, version in self.versions.items():
+            if not (name.strip() and version.strip()):
+                raise RecordError(f"versions {self.versions}; expected names and versions")
+        if not self.versions:
+            raise RecordError("versions {}; expected at least one")
+        if not _is_day(self.date):
+            raise RecordError(f"date {self.date!r}; expected YYYY-MM-DD")
+        on_gpu = self.engine == "gpu"
+        for name, of_gpu in (("adapter", True), ("resident", True), ("xnnpack", False), ("threads", False)):
+            if (getattr(self, name) is not None) != (on_gpu == of_gpu):
+                only = "GPU" if of_gpu else "CPU"
+                raise RecordError(
+                    f"{name} {getattr(self, name)!r} of a {self.engine} run; expected it of the {only} alone"
+                )
+        if self.driver is not None and not on_gpu:
+            raise RecordError(f"driver {self.driver!r} of a cpu run; expected it of the GPU alone")
+        for name in ("adapter", "driver"):
+            if getattr(self, name) is not None:
+                _require_texts(self, name)
+        if self.threads is not None and self.threads < 1:
+            raise RecordError(f"threads {self.threads}; expected at least 1")
+        if self.resident is not None and not 0 <= self.resident <= self.operators:
+            raise RecordError(f"resident {self.resident} of {self.operators} operators; expected 0 … operators")
+
+    @property
+    def key(self) -> tuple[str | float | bool, ...]:
+        """What is measured: a new run with the same key takes the place of an older one. Keys can be sorted."""
+        threads, xnnpack = self.threads or 0, bool(self.xnnpack)
+        return (self.model, self.precision, self.graph, self.clip_seconds, self.engine, threads, xnnpack)
+
+    @property
+    def software(self) -> bool:
+        """Whether the GPU is a processor that stands in for one: it proves residency, and its times mean nothing."""
+        return self.adapter is not None and "adapterType=CPU" in self.adapter
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceRecord:
+    """A device and everything that was measured on it; runs in the order of their keys.
+
+    Raises:
+        RecordError: on construction, of this and of its parts: a value out of range, two runs of the same thing.
+    """
+
+    device: Device
+    runs: tuple[Run, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "runs", tuple(sorted(self.runs, key=lambda run: run.key)))
+        for one, other in zip(self.runs, self.runs[1:], strict=False):
+            if one.key == other.key:
+                raise RecordError(f"two runs of {' '.join(map(str, one.key))}; expected one each")
+
+    def with_runs(self, runs: Iterable[Run]) -> DeviceRecord:
+        """The same with new runs, which take the place of older ones with the same key."""
+        by_key = {run.key: run for run in self.runs} | {run.key: run for run in runs}
+        return DeviceRecord(device=self.device, runs=tuple(by_key.values()))
+
+    def to_json(self) -> str:
+        """The record as indented JSON, the same text for the same content."""
+        data = {"format_version": FORMAT_VERSION} | asdict(self)
+        return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> DeviceRecord:
+        """The record from JSON, strictly.
+
+        Raises:
+            RecordError: not JSON, or not this format.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
+            raise RecordError(f"not JSON: {error}; expected a device record") from error
+        if not isinstance(data, dict) or "format_version" not in data:
+            raise RecordError("no format_version; expected a device record that `panns-litert bench` wrote")
+        version = data.pop("format_version")  # before anything else: other fields may differ too
+        if type(version) is not int or version != FORMAT_VERSION:
+            raise RecordError(f"format_version {version!r}; this version reads {FORMAT_VERSION}; update panns-litert")
+        record: DeviceRecord = _read(cls, data, "record")
+        return record
+
+
+def read_record(path: str | os.PathLike[str]) -> DeviceRecord:
+    """Reads a record's file.
+
+    Raises:
+        RecordError: naming the file, what was wrong and what was expected.
+    """
+    try:
+        return DeviceRecord.from_json(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecordError(f"{os.fspath(path)}: {error.strerror}; expected a device record") from error
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{os.fspath(path)}: {error}; expected a device record") from error
+    except RecordError as error:
+        raise RecordError(f"{os.fspath(path)}: {error}") from error
+
+
+def read_records(folder: str | os.PathLike[str]) -> list[DeviceRecord]:
+    """Every record of a folder, `*.json`, by the devices' names.
+
+    Raises:
+        RecordError: one cannot be read, two are of the same device, or there is none.
+    """
+    folder = Path(folder)
+    found: dict[str, DeviceRecord] = {}
+    for path in sorted(folder.glob("*.json")):
+        record = read_record(path)
+        if record.device.name in found:
+            raise RecordError(f"{path}: another record is of {record.device.name!r}, too; expected one file a device")
+        found[record.device.name] = record
+    if not found:
+        raise RecordError(f"{folder}: no device record; expected *.json that `panns-litert bench` wrote")
+    return [found[name] for name in sorted(found)]
+
+
+def add_runs(folder: str | os.PathLike[str], device: Device, runs: Iterable[Run]) -> Path:
+    """Adds runs to a device's record in a folder, which is made if need be. Returns the file.
+
+    Raises:
+        RecordError: the record there is damaged, or of another device of the same name.
+        ResultsError: it cannot be written.
+    """
+    path = Path(folder) / f"{device.slug}.json"
+    record = DeviceRecord(device=device, runs=())
+    if path.exists():
+        old = read_record(path)
+        if (old.device.cpu, old.device.cores) != (device.cpu, device.cores):
+            raise RecordError(
+                f"{path} is of another device ({old.device.cpu}, {old.device.cores} cores; this one: {device.cpu}, "
+                f"{device.cores} cores); give this one a name of its own: --device NAME"
+            )
+        record = record.with_runs(old.runs)
+    text = record.with_runs(runs).to_json()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(text.encode())
+    return path
+
+
+def agreement_of(manifest: Manifest) -> Agreement | None:
+    """What a bundle's own proof says of its precision; None if it has no figures for probabilities."""
+    checks = {check.output: check for check in manifest.parity if check.stage == manifest.precision}
+    probs, tags = checks.get("probs"), checks.get("tags")
+    if probs is None or probs.max_abs is None or probs.corr is None:
+        return None
+    # The check of tags counts those that differ.
+    shared = None if tags is None or tags.max_abs is None else 1.0 - tags.max_abs
+    return Agreement(max_abs_prob=probs.max_abs, corr=probs.corr, tags=shared)
+
+
+def this_device(name: str | None = None) -> Device:
+    """The device that this process runs on.
+
+    Args:
+        name: what to call it; its processor's name if not given.
+    """
+    cpu = _cpu()
+    plain = re.sub(r"\((R|TM)\)|\bCPU\b|@.*", " ", cpu)
+    return Device(
+        name=name if name is not None else " ".join(plain.split()),
+        os=_os(),
+        cpu=cpu,
+        cores=available_cores(),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    )
+
+
+def _os() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):  # not Linux
+        return f"{platform.system()} {platform.release()}"
+
+
+def _cpu() -> str:
+    """The processor's name; its architecture where it has none, as many ARM processors."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        found = re.search(r"^model name\s*:\s*(\S.*)$", info.read_text(encoding="utf-8", errors="replace"), re.M)
+        return found[1].strip() if found else platform.machine()
+    if platform.system() == "Darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        name = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        return name or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def _require_positive(record: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(record, name)
+        if not (math.isfinite(value) and value > 0):
+            raise RecordError(f"{name} {value!r}; expected a finite number > 0")
+
+
+def _require_texts(record: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(record, name).strip():
+            raise RecordError(f"{name} {getattr(record, name)!r}; expected some text")
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return bool(_DAY.fullmatch(text)) and date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _read(kind: Any, data: Any, where: str) -> Any:
+    """A value of JSON as an annotated type: dataclass, tuple[X, ...], dict[str, X], X | None, or a plain type."""
+    if isinstance(kind, types.UnionType):
+        (inner,) = (part for part in get_args(kind) if part is not type(None))
+        return None if data is None else _read(inner, data, where)
+    if is_dataclass(kind):
+        return _read_fields(kind, data, where)
+    if get_origin(kind) is tuple:
+        if not isinstance(data, list):
+            raise RecordError(f"{where} {data!r}; expected a list")
+        return tuple(_read(get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+    if get_origin(kind) is dict:
+        if not isinstance(data, dict):
+            raise RecordError(f"{where} {data!r}; expected an object with named values")
+        return {name: _read(get_args(kind)[1], value, f"{where}.{name}") for name, value in data.items()}
+    if kind is float and type(data) in (int, float):
+        try:
+            return float(data)
+        except OverflowError as error:
+            raise RecordError(f"{where}: a number of {len(str(data))} digits; expected a finite number") from error
+    below = _BYTES_BELOW if where.endswith("_bytes") else _BELOW
+    if type(data) is not kind or (kind is int and not -below < data < below):
+        raise RecordError(f"{where} {data!r}; expected {_EXPECTED[kind]}")
+    return data
+
+
+_EXPECTED = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _read_fields(kind: Any, data: Any, where: str) -> Any:
+    names = {field.name for field in fields(kind)}
+    if not isinstance(data, dict):
+        raise RecordError(f"{where} {data!r}; expected an object with {', '.join(sorted(names))}")
+    if missing := sorted(names - set(data)):
+        raise RecordError(f"{where}: missing {', '.join(missing)}; expected every field of format {FORMAT_VERSION}")
+    if unknown := sorted(set(data) - names):
+        raise RecordError(f"{where}: unknown {', '.join(unknown)}; expected only {', '.join(sorted(names))}")
+    hints = get_type_hints(kind)
+    values = {name: _read(hints[name], data[name], f"{where}.{name}") for name in names}
+    try:
+        return kind(**values)
+    except RecordError as error:
+        raise RecordError(f"{where}: {error}") from error

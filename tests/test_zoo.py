@@ -24,7 +24,17 @@ from panns_litert_convert import sweep as sweep_module
 from panns_litert_convert.checkpoints import fetch, load_weights
 from panns_litert_convert.convert import convert
 from panns_litert_convert.sweep import in_parallel, insert, kept, recipe_state, sweep, write
-from panns_litert_convert.zoo import MODELS, Model, asset, find, golden, golden_shapes, models_table, size_of
+from panns_litert_convert.zoo import (
+    CLIP_SECONDS,
+    MODELS,
+    Model,
+    asset,
+    find,
+    golden,
+    golden_shapes,
+    models_table,
+    size_of,
+)
 
 NAMES = [model.name for model in MODELS]
 PANNS = [model for model in MODELS if model.checkpoint.attribution.startswith("Qiuqiang Kong")]
@@ -70,6 +80,18 @@ def test_the_front_end_is_the_original_s(model: Model) -> None:
         config["sample_rate"], config["window_size"], config["hop_size"]
     )  # fmt: skip
     assert (spec.n_mels, spec.fmin, spec.fmax) == (config["mel_bins"], config["fmin"], config["fmax"])
+
+
+def test_the_shortest_clip_is_long_enough() -> None:
+    """No network pools a clip of the shortest length to nothing; what is shorter than a bundle's clip is padded."""
+    for model in MODELS:
+        with torch.device("meta"), torch.inference_mode():
+            network = model.build().eval().for_export(samples=model.front_end.samples(CLIP_SECONDS[0]))
+            outputs = network(torch.zeros(model.input_shape(CLIP_SECONDS[0])))
+        assert outputs["probs"].shape == (1, len(model.class_names())), model.name
+        assert outputs["embedding"].numel() > 0, model.name
+        if "framewise" in outputs:
+            assert outputs["framewise"].shape[1] == model.input_shape(CLIP_SECONDS[0])[2], model.name
 
 
 def test_published_sizes() -> None:
@@ -149,6 +171,10 @@ def test_models_command(capsys: pytest.CaptureFixture) -> None:  # type: ignore[
     rows = json.loads(capsys.readouterr().out)["models"]
     assert [row["name"] for row in rows] == NAMES
     assert all(row["parameters"] > 0 and row["gmac_per_10_s"] > 0 for row in rows)
+    people = {row["name"]: model_row(row) for row in rows}
+    assert people["cnn14"]["network"] == "Cnn14"
+    assert people["cnn14"]["its MB"] == "327.4"
+    assert people["cnn14_mel32"]["its MB"] == "–"
 
 
 def test_the_sweep_goes_on_and_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +15,7 @@ import pytest
 import torch
 
 from panns_litert import Tagger
+from panns_litert.cache import CACHE_VARIABLE
 from panns_litert.cli import main
 from panns_litert.cli.convert import model_row
 from panns_litert.errors import CheckpointError, DownloadError, ResultsError
@@ -19,8 +24,18 @@ from panns_litert.tagger import demo_clips
 from panns_litert_convert import sweep as sweep_module
 from panns_litert_convert.checkpoints import fetch, load_weights
 from panns_litert_convert.convert import convert
-from panns_litert_convert.sweep import recipe_state, sweep
-from panns_litert_convert.zoo import MODELS, Model, asset, find, golden, golden_shapes, models_table, size_of
+from panns_litert_convert.sweep import in_parallel, kept, recipe_state, sweep, write
+from panns_litert_convert.zoo import (
+    CLIP_SECONDS,
+    MODELS,
+    Model,
+    asset,
+    find,
+    golden,
+    golden_shapes,
+    models_table,
+    size_of,
+)
 
 NAMES = [model.name for model in MODELS]
 PANNS = [model for model in MODELS if model.checkpoint.attribution.startswith("Qiuqiang Kong")]
@@ -66,6 +81,18 @@ def test_the_front_end_is_the_original_s(model: Model) -> None:
         config["sample_rate"], config["window_size"], config["hop_size"]
     )  # fmt: skip
     assert (spec.n_mels, spec.fmin, spec.fmax) == (config["mel_bins"], config["fmin"], config["fmax"])
+
+
+def test_the_shortest_clip_is_long_enough() -> None:
+    """No network pools a clip of the shortest length to nothing; what is shorter than a bundle's clip is padded."""
+    for model in MODELS:
+        with torch.device("meta"), torch.inference_mode():
+            network = model.build().eval().for_export(samples=model.front_end.samples(CLIP_SECONDS[0]))
+            outputs = network(torch.zeros(model.input_shape(CLIP_SECONDS[0])))
+        assert outputs["probs"].shape == (1, len(model.class_names())), model.name
+        assert outputs["embedding"].numel() > 0, model.name
+        if "framewise" in outputs:
+            assert outputs["framewise"].shape[1] == model.input_shape(CLIP_SECONDS[0])[2], model.name
 
 
 def test_published_sizes() -> None:
@@ -145,36 +172,78 @@ def test_models_command(capsys: pytest.CaptureFixture) -> None:  # type: ignore[
     rows = json.loads(capsys.readouterr().out)["models"]
     assert [row["name"] for row in rows] == NAMES
     assert all(row["parameters"] > 0 and row["gmac_per_10_s"] > 0 for row in rows)
+    people = {row["name"]: model_row(row) for row in rows}
+    assert people["cnn14"]["network"] == "Cnn14"
+    assert people["cnn14"]["its MB"] == "327.4"
+    assert people["cnn14_mel32"]["its MB"] == "–"
 
 
 def test_the_sweep_goes_on_and_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that fails is a row; what is measured stays; --fresh measures again."""
     asked = []
 
-    def measured(name: str, *, timed: bool) -> dict[str, object]:
-        asked.append(name)
-        return {"name": name, "error": "it crashed" if name == "cnn6" else None, "cpu_ms": 1.0 if timed else None}
+    def measured(name: str, step: str) -> dict[str, object]:
+        asked.append((name, step))
+        return {"name": name, "error": "it crashed" if name == "cnn6" else None, "seconds": 1.0}
 
     monkeypatch.setattr(sweep_module, "in_process", measured)
     out = tmp_path / "zoo.json"
-    rows = sweep(["cnn6", "cnn10"], out, fresh=False)
+    rows = sweep(["cnn6", "cnn10"], out, fresh=False, timed=False, jobs=1)
     assert {row["name"]: row["error"] for row in rows} == {"cnn6": "it crashed", "cnn10": None}
-    sweep(["cnn6", "cnn10", "cnn14"], out, fresh=False)
-    assert asked == ["cnn6", "cnn10", "cnn6", "cnn14"]
-    sweep(["cnn10"], out, fresh=True)
-    assert asked[-1] == "cnn10"
+    sweep(["cnn6", "cnn10", "cnn14"], out, fresh=False, timed=False, jobs=1)
+    # The largest first.
+    assert asked == [(name, "measure") for name in ("cnn10", "cnn6", "cnn14", "cnn6")]
+    sweep(["cnn10"], out, fresh=True, timed=False)
+    assert asked[-1] == ("cnn10", "measure")
     assert {row["name"] for row in json.loads(out.read_text())["rows"]} == {"cnn6", "cnn10", "cnn14"}
     table = {row["name"]: model_row(row) for row in models_table(rows)}
     assert "it crashed" in table["cnn6"]["on the GPU"]
 
 
-def test_a_sweep_s_row_is_real(tmp_path: Path) -> None:
-    """In a process of its own, the demo model."""
-    (row,) = sweep(["demo"], tmp_path / "zoo.json", fresh=False)
+def test_a_sweep_s_row_is_real(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a process of its own, the demo model; a time that is missing is taken, and nothing is measured again."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    out = tmp_path / "zoo.json"
+    (row,) = sweep(["demo"], out, fresh=False)
     assert row["error"] is None
     assert row["fp16_bytes"] > 500_000
     assert 0 < row["checks"]["fp16/probs"] < 5e-3
     assert row["cpu_ms"] > 0
+    assert row["cpu_seconds"] > 0
+    assert not kept("demo").exists()
+
+    untimed = {key: value for key, value in row.items() if key != "cpu_ms"}
+    write(out, [untimed])
+    (again,) = sweep(["demo"], out, fresh=False)
+    assert again == untimed | {"cpu_ms": again["cpu_ms"]}
+    assert again["cpu_ms"] > 0
+    write(out, [untimed | {"fp16_bytes": 1}])
+    (another,) = sweep(["demo"], out, fresh=False)
+    assert "cpu_ms" not in another
+    assert "demo: no time: its file has" in capsys.readouterr().out
+
+
+def test_models_measured_at_a_time_have_cores_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        pytest.skip("one core")
+    both = threading.Barrier(2)
+
+    def measured(name: str, step: str) -> dict[str, object]:
+        both.wait(timeout=60)
+        command = [sys.executable, "-c", "import os; print(sorted(os.sched_getaffinity(0)))"]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return {"name": name, "cores": json.loads(printed)}
+
+    monkeypatch.setattr(sweep_module, "in_process", measured)
+    first, second = (set(row["cores"]) for _, row in in_parallel(["demo", "mn04"], 2))
+    assert first
+    assert second
+    assert first | second == cores
+    assert not first & second
+    assert os.sched_getaffinity(0) == cores
 
 
 def test_the_table_goes_between_the_markers(tmp_path: Path) -> None:

@@ -290,7 +290,8 @@ def main() -> None:
     for document in args.document:
         insert(document, table, marker="zoo")
     print(table)
-    print(f"this run: {(time.perf_counter() - start) / 60:.1f} minutes")
+    computed = sum(row.get("cpu_seconds", 0.0) for row in rows)
+    print(f"this run: {(time.perf_counter() - start) / 60:.1f} minutes; these rows: {computed / 60:.1f} core minutes")
 
 
 if __name__ == "__main__":

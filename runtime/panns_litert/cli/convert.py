@@ -55,7 +55,7 @@ def run_models(args: argparse.Namespace) -> int:
     rows = models_table()
     if args.json:
         return print_json({"models": rows})
-    columns = ["licence", "checkpoint", "graphs", "outputs", "refused"]
+    columns = ["network", "licence", "checkpoint", "its MB", "graphs", "outputs", "refused"]
     print_table([model_row(row) for row in rows], optional=columns)
     return 0
 
@@ -72,6 +72,7 @@ def model_row(row: Mapping[str, Any]) -> dict[str, str]:
     error = measured.get("error")
     return {
         "name": row["name"],
+        "network": row["network"],
         "Hz": str(row["sample_rate"]),
         "M params": f"{row['parameters'] / 1e6:.2f}",
         "GMAC": f"{row['gmac_per_10_s']:.2f}",
@@ -85,6 +86,7 @@ def model_row(row: Mapping[str, Any]) -> dict[str, str]:
         "CPU ms": number(measured.get("cpu_ms"), ".1f"),
         "licence": row["licence"],
         "checkpoint": row["checkpoint"] or "none published",
+        "its MB": number(row["checkpoint_bytes"] and row["checkpoint_bytes"] / 1e6, ".1f"),
         "graphs": ", ".join(row["graphs"]),
         "outputs": ", ".join(row["outputs"]),
         "refused": "; ".join(measured.get("refused") or ()) or "–",

@@ -1,7 +1,7 @@
 """Which clips a step of training takes: PANNs' samplers, as functions of the step.
 
 Nothing is carried from one step to the next, so a training goes on anywhere, and every process knows what the others
-take. Source: https://github.com/qiuqiangkong/audioset_tagging_cnn, utils/data_generator.py, and section IV-A of
+take. Source: https://github.com/qiuqiangkong/audioset_tagging_cnn, utils/data_generator.py, and
 https://arxiv.org/abs/1912.10211.
 """
 

@@ -58,7 +58,8 @@ _AUGMENT = 20  # stream of random numbers
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train; the defaults are PANNs' (main.py, its README, and section V of arXiv:1912.10211).
+    """How to train; the defaults are PANNs' (https://github.com/qiuqiangkong/audioset_tagging_cnn, main.py and
+    README.md).
 
     Args:
         steps: updates of the weights, ≥ 1. PANNs' README gives Cnn14's published figure after 600,000.
@@ -119,8 +120,9 @@ class Recipe:
         return self.learning_rate * (0.5 - 0.5 * math.cos(math.pi * share))
 
     def decisive(self, parts: int) -> dict[str, Any]:
-        """What the weights depend on, as JSON types: not where a constant rate ends, nor who loads the clips."""
-        aside = {"workers", "accumulate"} | ({"steps"} if self.schedule == "constant" else set())
+        """What the weights depend on, as JSON types: not where a constant rate ends, when
+        figures are taken, nor who loads the clips."""
+        aside = {"workers", "accumulate", "every"} | ({"steps"} if self.schedule == "constant" else set())
         return {name: value for name, value in asdict(self).items() if name not in aside} | {"parts": parts}
 
 
@@ -431,13 +433,12 @@ class _Run:
         for name, waveforms in self.evaluated.items():
             mine = np.arange(me, len(waveforms), all_of_us)
             batches = [mine[k : k + self.recipe.batch].tolist() for k in range(0, len(mine), self.recipe.batch)]
-            probs = np.zeros((0, len(waveforms.labels)), np.float32)
+            probs = [np.zeros((0, len(waveforms.labels)), np.float32)]
             for done, (x, _) in enumerate(self._loader(waveforms, batches)):
                 self.watch(f"evaluation of {name}", done, len(batches))
-                some = self.network(x.to(self.accelerator.device))["probs"].float().cpu().numpy()
-                probs = np.concatenate([probs, some])
-            scores = np.empty((len(waveforms), probs.shape[1]), np.float32)
-            for process, share in enumerate(gather_object([probs])):
+                probs.append(self.network(x.to(self.accelerator.device))["probs"].float().cpu().numpy())
+            scores = np.empty((len(waveforms), len(waveforms.labels)), np.float32)
+            for process, share in enumerate(gather_object([np.concatenate(probs)])):
                 scores[process::all_of_us] = share
             found[name] = figures(scores, waveforms.truth, waveforms.labels)
             row[name] = {key: getattr(found[name], key) for key in ("mean_ap", "auc", "d_prime")}

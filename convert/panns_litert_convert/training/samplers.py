@@ -28,7 +28,7 @@ class Sampler:
     every class its clips likewise; a class without clips is left out, as is a clip without a class.
 
     Args:
-        truth: (clips, classes), 0 or 1.
+        truth: (clips, classes), bool, or 0 or 1.
         kind: one of SAMPLERS.
         count: clips per step, ≥ 1.
         seed: ≥ 0.
@@ -38,7 +38,7 @@ class Sampler:
         DatasetError: no clip has a class, but the kind needs some.
     """
 
-    truth: NDArray[np.float32]
+    truth: NDArray[np.generic]
     kind: str
     count: int
     seed: int

@@ -245,8 +245,8 @@ class _Run:
         self.fingerprint = {
             "model": self.record.name,
             "weights": None if checkpoint is None else file_sha256(weights_file(checkpoint)),
-            "clips": _digest([self.learn.names, self.learn.samples, self.learn.labels]),
-            "evaluated": {name: _digest(waveforms.names) for name, waveforms in self.evaluated.items()},
+            "clips": _digest(self.learn),
+            "evaluated": {name: _digest(waveforms) for name, waveforms in self.evaluated.items()},
         }
         self.network = self._network(checkpoint)
         self.inputs = ClipInput(self.record.front_end, graph=self.network.graph, seconds=self.seconds)
@@ -492,7 +492,7 @@ class _Clips(Dataset[tuple[NDArray[np.float32], NDArray[np.float32]]]):
         return len(self._waveforms)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self._inputs.of_samples(self._waveforms[index])[0], self._waveforms.truth[index]
+        return self._inputs.of_samples(self._waveforms[index])[0], self._waveforms.truth[index].astype(np.float32)
 
 
 def _named(paths: Sequence[str | os.PathLike[str]], labels: Sequence[str] | None) -> dict[str, Waveforms]:
@@ -533,5 +533,7 @@ def _require_finite(loss: float, step: int) -> None:
         raise TrainingError(f"the loss is not finite after step {step}; try a lower learning rate")
 
 
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+def _digest(waveforms: Waveforms) -> str:
+    """Which clips they are, though not what they sound like: AudioSet has a terabyte of that."""
+    known = json.dumps([waveforms.names, waveforms.samples, waveforms.labels]).encode()
+    return hashlib.sha256(known + waveforms.truth.tobytes()).hexdigest()

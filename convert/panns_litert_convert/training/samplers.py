@@ -1,7 +1,7 @@
 """Which clips a step of training takes: PANNs' samplers, as functions of the step.
 
 Nothing is carried from one step to the next, so a training goes on anywhere, and every process knows what the others
-take. Source: https://github.com/qiuqiangkong/audioset_tagging_cnn, utils/data_generator.py, and section IV-A of
+take. Source: https://github.com/qiuqiangkong/audioset_tagging_cnn, utils/data_generator.py, and
 https://arxiv.org/abs/1912.10211.
 """
 
@@ -28,7 +28,7 @@ class Sampler:
     every class its clips likewise; a class without clips is left out, as is a clip without a class.
 
     Args:
-        truth: (clips, classes), 0 or 1.
+        truth: (clips, classes), bool, or 0 or 1.
         kind: one of SAMPLERS.
         count: clips per step, ≥ 1.
         seed: ≥ 0.
@@ -38,7 +38,7 @@ class Sampler:
         DatasetError: no clip has a class, but the kind needs some.
     """
 
-    truth: NDArray[np.float32]
+    truth: NDArray[np.generic]
     kind: str
     count: int
     seed: int

@@ -58,7 +58,8 @@ _AUGMENT = 20  # stream of random numbers
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train; the defaults are PANNs' (main.py, its README, and section V of arXiv:1912.10211).
+    """How to train; the defaults are PANNs' (https://github.com/qiuqiangkong/audioset_tagging_cnn, main.py and
+    README.md).
 
     Args:
         steps: updates of the weights, ≥ 1. PANNs' README gives Cnn14's published figure after 600,000.
@@ -119,8 +120,9 @@ class Recipe:
         return self.learning_rate * (0.5 - 0.5 * math.cos(math.pi * share))
 
     def decisive(self, parts: int) -> dict[str, Any]:
-        """What the weights depend on, as JSON types: not where a constant rate ends, nor who loads the clips."""
-        aside = {"workers", "accumulate"} | ({"steps"} if self.schedule == "constant" else set())
+        """What the weights depend on, as JSON types: not where a constant rate ends, when
+        figures are taken, nor who loads the clips."""
+        aside = {"workers", "accumulate", "every"} | ({"steps"} if self.schedule == "constant" else set())
         return {name: value for name, value in asdict(self).items() if name not in aside} | {"parts": parts}
 
 
@@ -243,8 +245,8 @@ class _Run:
         self.fingerprint = {
             "model": self.record.name,
             "weights": None if checkpoint is None else file_sha256(weights_file(checkpoint)),
-            "clips": _digest([self.learn.names, self.learn.samples, self.learn.labels]),
-            "evaluated": {name: _digest(waveforms.names) for name, waveforms in self.evaluated.items()},
+            "clips": _digest(self.learn),
+            "evaluated": {name: _digest(waveforms) for name, waveforms in self.evaluated.items()},
         }
         self.network = self._network(checkpoint)
         self.inputs = ClipInput(self.record.front_end, graph=self.network.graph, seconds=self.seconds)
@@ -431,13 +433,12 @@ class _Run:
         for name, waveforms in self.evaluated.items():
             mine = np.arange(me, len(waveforms), all_of_us)
             batches = [mine[k : k + self.recipe.batch].tolist() for k in range(0, len(mine), self.recipe.batch)]
-            probs = np.zeros((0, len(waveforms.labels)), np.float32)
+            probs = [np.zeros((0, len(waveforms.labels)), np.float32)]
             for done, (x, _) in enumerate(self._loader(waveforms, batches)):
                 self.watch(f"evaluation of {name}", done, len(batches))
-                some = self.network(x.to(self.accelerator.device))["probs"].float().cpu().numpy()
-                probs = np.concatenate([probs, some])
-            scores = np.empty((len(waveforms), probs.shape[1]), np.float32)
-            for process, share in enumerate(gather_object([probs])):
+                probs.append(self.network(x.to(self.accelerator.device))["probs"].float().cpu().numpy())
+            scores = np.empty((len(waveforms), len(waveforms.labels)), np.float32)
+            for process, share in enumerate(gather_object([np.concatenate(probs)])):
                 scores[process::all_of_us] = share
             found[name] = figures(scores, waveforms.truth, waveforms.labels)
             row[name] = {key: getattr(found[name], key) for key in ("mean_ap", "auc", "d_prime")}
@@ -491,7 +492,7 @@ class _Clips(Dataset[tuple[NDArray[np.float32], NDArray[np.float32]]]):
         return len(self._waveforms)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self._inputs.of_samples(self._waveforms[index])[0], self._waveforms.truth[index]
+        return self._inputs.of_samples(self._waveforms[index])[0], self._waveforms.truth[index].astype(np.float32)
 
 
 def _named(paths: Sequence[str | os.PathLike[str]], labels: Sequence[str] | None) -> dict[str, Waveforms]:
@@ -532,5 +533,7 @@ def _require_finite(loss: float, step: int) -> None:
         raise TrainingError(f"the loss is not finite after step {step}; try a lower learning rate")
 
 
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+def _digest(waveforms: Waveforms) -> str:
+    """Which clips they are, though not what they sound like: AudioSet has a terabyte of that."""
+    known = json.dumps([waveforms.names, waveforms.samples, waveforms.labels]).encode()
+    return hashlib.sha256(known + waveforms.truth.tobytes()).hexdigest()

@@ -43,7 +43,7 @@ class Waveforms:
         samples: length of every clip.
         labels: names of the classes.
         names: of the clips, with their suffix.
-        truth: (clips, classes), 0 or 1, float32.
+        truth: (clips, classes), bool: AudioSet's would be 4 GB in float32.
         absent: how many rows were left out.
 
     Raises:
@@ -130,7 +130,7 @@ class _Part:
         self.rows = np.flatnonzero([len(name) > 0 for name in stored])
         self.absent = len(stored) - len(self.rows)
         self.names = [stored[row].decode("utf-8", "replace") for row in self.rows]
-        self.truth = target[:][self.rows].astype(np.float32)
+        self.truth = np.asarray(target[:], np.bool_)[self.rows]
 
     def _labels(self, stored: Any, given: Sequence[str] | None, classes: int) -> tuple[str, ...]:
         found = tuple(json.loads(stored)) if stored is not None else None

@@ -52,7 +52,7 @@ def add_commands(command: AddCommand) -> None:
 
 def run_pack(args: argparse.Namespace) -> int:
     """`pack`: metadata and clips to one file."""
-    with convert_package():
+    with convert_package("convert,train"):
         from panns_litert_convert.training.pack import pack
     with watching(args) as watch:
         packed = pack(
@@ -78,7 +78,7 @@ def run_pack(args: argparse.Namespace) -> int:
 
 def run_train(args: argparse.Namespace) -> int:
     """`train`: packed clips to a checkpoint."""
-    with convert_package():
+    with convert_package("convert,train"):
         from panns_litert_convert.training.pack import read_classes
         from panns_litert_convert.training.scratch import METRICS, STATE, Recipe, describe, train
     names = ["steps", "batch", "accumulate", "learning_rate", "schedule", "weight_decay", "sampler", "mixup"]

@@ -189,12 +189,12 @@ def bundle_for(args: argparse.Namespace) -> Bundle | Path | None:
 
 
 @contextlib.contextmanager
-def convert_package() -> Iterator[None]:
-    """Imports of panns_litert_convert; the runtime alone does without it."""
+def convert_package(extras: str = "convert") -> Iterator[None]:
+    """Imports of panns_litert_convert; the runtime alone does without it, and without what those extras install."""
     try:
         yield
     except ImportError as error:
         raise MissingDependencyError(
             f"this command needs the converter ({error.name or error} is not installed); "
-            "pip install 'panns-litert[convert]'"
+            f"pip install 'panns-litert[{extras}]'"
         ) from error

@@ -25,8 +25,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with long tests come first: with `--dist loadfile` the short ones then fill the workers up."""
-    long = {item.path for item in items if "full" in item.keywords}
+    """Files with long tests come first: with `--dist loadfile` the short ones then fill the workers up.
+
+    Long is what converts at full size, and what a software driver computes.
+    """
+    long = {item.path for item in items if "full" in item.keywords or "vulkan" in getattr(item, "fixturenames", ())}
     items.sort(key=lambda item: item.path not in long)
 
 

@@ -68,14 +68,15 @@ def test_it(n):
 def test_a_file_is_one_worker_s_and_long_ones_come_first(tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / f"test_{name}.py").write_text(NOTE)
+    (tmp_path / "test_y.py").write_text(NOTE.replace("(n)", "(n, vulkan)") + "@pytest.fixture\ndef vulkan(): pass\n")
     (tmp_path / "test_z.py").write_text(NOTE.replace("@", "@pytest.mark.full\n@"))
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = full\n")
     result = run(tmp_path, *WORKERS, NOTES=str(tmp_path / "notes"))
     assert result.returncode == 0, result.stdout
     notes = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
-    files = {name: {worker for worker, file, _ in notes if file == name} for name in "abcz"}
-    assert len(notes) == 12
+    assert len(notes) == 15
+    files = {name: {worker for worker, file, _ in notes if file == name} for name in "abcyz"}
     assert all(len(workers) == 1 for workers in files.values())
-    (worker,) = files["z"]
-    assert next(file for name, file, _ in notes if name == worker) == "z"
+    firsts = {next(file for name, file, _ in notes if name == worker) for worker in ("gw0", "gw1")}
+    assert firsts == {"y", "z"}
     assert {int(threads) for _, _, threads in notes} == {max(1, len(os.sched_getaffinity(0)) // 2)}

@@ -148,7 +148,7 @@ def test_a_checkpoint_with_a_sampler_s_state(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", ["mobilenetv2", "leenet11", "cnn14_emb32"])
+@pytest.mark.parametrize("name", ["mobilenetv2", "leenet11", "cnn6"])
 def test_convert_and_tag(name: str, tmp_path: Path) -> None:
     """The whole path for one network of every kind: log-mel, samples, another embedding."""
     model = find(name)

@@ -32,7 +32,7 @@ zoo: $(READY)
 
 # Every model at every precision. Hours: layers that must stay finer are found one by one. It goes on where it was.
 ladder: $(READY)
-	$(BIN)/python -m panns_litert_convert.ladder --out assets/ladder.json --document docs/ladder.md
+	$(BIN)/python -m panns_litert_convert.ladder --out assets/ladder.json --document docs/ladder.md --brief README.md
 
 # The marker is written last, so that an interrupted installation is done again.
 $(READY): pyproject.toml constraints.txt

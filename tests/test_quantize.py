@@ -176,6 +176,22 @@ def test_what_the_gpu_cannot_take_is_a_result(rungs: dict[str, Bundle], precisio
     assert report.why
 
 
+@pytest.mark.full
+@pytest.mark.usefixtures("vulkan")
+def test_upstream_still_crashes_on_blocks(small: Demo, tmp_path: Path) -> None:
+    """docs/quantizer-issue.md: once this passes, fully connected layers of `int4-weights` can have a scale per block."""
+    from ai_edge_quantizer import qtyping, quantizer
+
+    work = quantizer.Quantizer(str(small.source))
+    names = qtyping.TFLOperationName
+    work.add_dynamic_config(".*", names.FULLY_CONNECTED, 4, qtyping.QuantGranularity.BLOCKWISE_32)
+    work.quantize().export_model(str(tmp_path / "blocks.tflite"))
+    assert small.reference.logit_error(tmp_path / "blocks.tflite", clips=2) < 0.1  # the CPU takes it
+    report = gpu_check(tmp_path / "blocks.tflite", audit=False)
+    print(report.why)
+    assert "crashed" in report.why
+
+
 def worst_of(checks: tuple[Check, ...] | list[Check]) -> dict[str, float | None]:
     return {check.output: check.max_abs for check in checks}
 

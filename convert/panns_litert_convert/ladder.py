@@ -48,6 +48,9 @@ TIMEOUT_SECONDS = 3600
 CALIBRATION_CLIPS, CALIBRATION_SEED = 8, 7
 """Synthetic mixtures that `int8-full` is calibrated on; not those that it is measured on."""
 
+BRIEF = ("cnn14", "mn04")
+"""Models that stand for the ladder where there is no room for all."""
+
 LABELLED_CLIPS, LABELLED_SEED = 200, 1_000_001
 """Mixtures with their labels, for the demo model's mean average precision; it learns from seeds below a million."""
 
@@ -271,6 +274,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     parser.add_argument("--document", type=Path, action="append", default=[], help="Markdown to put the table into")
+    parser.add_argument("--brief", type=Path, help=f"Markdown to put the rows of {' and '.join(BRIEF)} into")
     parser.add_argument("--only", action="append", help="measure these models alone")
     parser.add_argument("--checkpoint", action="append", default=[], metavar="NAME=FILE", help="published weights")
     parser.add_argument("--fresh", action="store_true", help="measure again what was measured before")
@@ -290,6 +294,8 @@ def main() -> None:
     if lines := table(rows):
         for document in args.document:
             insert(document, markdown(lines), marker="ladder")
+        if args.brief and (few := table([row for row in rows if row["name"] in BRIEF])):
+            insert(args.brief, markdown(few), marker="ladder")
         print(markdown(lines))
 
 

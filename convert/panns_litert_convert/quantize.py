@@ -30,9 +30,6 @@ from panns_litert.silence import is_silent
 from panns_litert_convert.export import SIGNATURE, captured, float16_weights
 from panns_litert_convert.stages import Reference
 
-BLOCK = 32
-"""Weights of a fully connected layer that share a scale in `int4-weights`; convolutions have no such kernel."""
-
 MOST_CLIPS = 64
 """That `calibrate` is given: of more the ranges hardly grow, and each takes a run of the network."""
 
@@ -54,7 +51,6 @@ class Layer:
         name: of the module that it came from, as short as it goes.
         weights: how many it has; 0 for an operator that has activations alone.
         scope: what ai-edge-quantizer calls it: the names of its outputs.
-        depth: how many values one output is the sum of; of a fully connected layer the length of its input.
     """
 
     index: int
@@ -62,7 +58,6 @@ class Layer:
     name: str
     weights: int
     scope: str
-    depth: int
 
     @property
     def regex(self) -> str:
@@ -101,7 +96,6 @@ def layers(path: Path, *, precision: str) -> list[Layer]:
                     name=_short(scope),
                     weights=int(np.prod(shape)) if constant else 0,
                     scope=scope,
-                    depth=shape[-1] if constant else 0,
                 )
             )
     return found
@@ -216,11 +210,10 @@ def _add_rung(work: Any, precision: str, chosen: Sequence[Layer], *, everywhere:
         for name in (names.INPUT, names.OUTPUT, names.LOGISTIC):
             work.update_quantization_recipe(".*", name, algorithm_key=algorithms.NO_QUANTIZE)
     if precision == "int4-weights":
-        # Scales of the least squared error: with the largest weight's, 15 steps leave most weights at zero.
+        # Scales of the least squared error: with the largest weight's, 15 steps leave most weights at zero. Of whole
+        # channels: blocks of a fully connected layer have a kernel on the CPU, and crash the GPU delegate's compiler.
         for layer in chosen:
-            if layer.op == "FULLY_CONNECTED" and layer.depth % BLOCK == 0:
-                work.add_dynamic_config(layer.regex, names.FULLY_CONNECTED, 4, qtyping.QuantGranularity.BLOCKWISE_32)
-            elif layer.op in ("CONV_2D", "FULLY_CONNECTED"):
+            if layer.op in ("CONV_2D", "FULLY_CONNECTED"):
                 work.add_dynamic_config(layer.regex, names[layer.op], 4, algorithm_key=algorithms.MSE)
 
 

@@ -179,7 +179,7 @@ def test_what_the_gpu_cannot_take_is_a_result(rungs: dict[str, Bundle], precisio
 @pytest.mark.full
 @pytest.mark.usefixtures("vulkan")
 def test_upstream_still_crashes_on_blocks(small: Demo, tmp_path: Path) -> None:
-    """docs/quantizer-issue.md: once this passes, fully connected layers of `int4-weights` can have a scale per block."""
+    """docs/quantizer-issue.md: once it does not, fully connected layers of `int4-weights` can have blocks."""
     from ai_edge_quantizer import qtyping, quantizer
 
     work = quantizer.Quantizer(str(small.source))

@@ -55,8 +55,15 @@ LABELLED_CLIPS, LABELLED_SEED = 200, 1_000_001
 """Mixtures with their labels, for the demo model's mean average precision; it learns from seeds below a million."""
 
 
-def measure(model: Model, folder: Path, *, checkpoint: Path | None = None, mixed: bool = True) -> dict[str, Any]:
-    """One row: the model at every precision.
+def measure(
+    model: Model,
+    folder: Path,
+    *,
+    precisions: Sequence[str] = PRECISIONS,
+    checkpoint: Path | None = None,
+    mixed: bool = True,
+) -> dict[str, Any]:
+    """One row: the model at every precision, or those given.
 
     Args:
         model: of the registry.
@@ -81,10 +88,10 @@ def measure(model: Model, folder: Path, *, checkpoint: Path | None = None, mixed
     labelled = None if model.checkpoint.url or not model.checkpoint.published else _labelled(reference, model)
     export_fp32(network.for_export(samples=samples), inputs, source, log=log)
     rows = []
-    for precision in PRECISIONS:
+    for precision in precisions:
         begun = time.perf_counter()
         row = _rung(precision, source, reference, model=model, folder=folder, mixed=mixed, labelled=labelled)
-        rows.append({"precision": precision, **row, "seconds": round(time.perf_counter() - begun, 1)})
+        rows.append({"precision": precision, "mixed": mixed, **row, "seconds": round(time.perf_counter() - begun, 1)})
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     return {
         "name": model.name,
@@ -197,29 +204,53 @@ def _calibration(reference: Reference, model: Model) -> list[NDArray[np.float32]
 
 
 def sweep(
-    names: Sequence[str], out: Path, *, fresh: bool, mixed: bool, checkpoints: Mapping[str, Path]
+    names: Sequence[str],
+    out: Path,
+    *,
+    fresh: bool = False,
+    mixed: bool = True,
+    checkpoints: Mapping[str, Path] | None = None,
 ) -> list[dict[str, Any]]:
-    """Measures models, each in a process of its own, and writes what is known after each of them."""
+    """Measures models, each in a process of its own, and writes what is known after each of them.
+
+    Args:
+        names: of the models; rungs that were measured before are not measured again.
+        out: JSON file of all rows.
+        fresh: whether to forget the rows of those models first.
+        mixed: as for `measure`. A rung that failed without is measured again with it.
+        checkpoints: published weights, by model; rows with others are measured again.
+    """
     known: dict[str, dict[str, Any]] = {}
     if out.is_file():
         known = {row["name"]: row for row in json.loads(out.read_text(encoding="utf-8"))["rows"]}
     for name in names:
-        before = known.get(name, {"error": "not measured"})
-        if not fresh and before.get("error") is None and not (name in checkpoints and before["weights"] != "published"):
+        checkpoint = (checkpoints or {}).get(name)
+        before = {} if fresh else known.get(name, {})
+        if checkpoint is not None and before.get("weights") != "published":
+            before = {}
+        done = {rung["precision"]: rung for rung in before.get("rungs", []) if rung["passed"] or rung["mixed"] >= mixed}
+        todo = [precision for precision in PRECISIONS if precision not in done]
+        if not todo:
             print(f"{name}: measured before")
             continue
-        known[name] = in_process(name, checkpoint=checkpoints.get(name), mixed=mixed)
+        row = in_process(name, precisions=todo, checkpoint=checkpoint, mixed=mixed)
+        found = done | {rung["precision"]: rung for rung in row.get("rungs", [])}
+        row["rungs"] = [found[precision] for precision in PRECISIONS if precision in found]
+        known[name] = {**before, **row} if row["error"] is None else {**row, **before, "error": row["error"]}
         write(out, [known[model.name] for model in MODELS if model.name in known])
-        passed = [rung["precision"] for rung in known[name].get("rungs", []) if rung["passed"]]
-        print(f"{name}: {known[name].get('error') or ', '.join(passed)}, {known[name].get('seconds')} s", flush=True)
+        passed = [rung["precision"] for rung in known[name]["rungs"] if rung["passed"]]
+        print(f"{name}: {row['error'] or ', '.join(passed)}, {row.get('seconds')} s", flush=True)
     return [known[model.name] for model in MODELS if model.name in known]
 
 
-def in_process(name: str, *, checkpoint: Path | None, mixed: bool) -> dict[str, Any]:
+def in_process(
+    name: str, *, precisions: Sequence[str], checkpoint: Path | None = None, mixed: bool = True
+) -> dict[str, Any]:
     """`measure` in a process of its own, so that a crash or a lack of memory stays one row."""
     (cache_dir() / "work").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir() / "work") as folder:
         command = [sys.executable, "-m", "panns_litert_convert.ladder", "--one", name, "--folder", folder]
+        command += [word for precision in precisions for word in ("--precision", precision)]
         command += ["--checkpoint", f"{name}={checkpoint}"] if checkpoint else []
         command += [] if mixed else ["--uniform"]
         try:
@@ -233,33 +264,42 @@ def in_process(name: str, *, checkpoint: Path | None, mixed: bool) -> dict[str, 
         return row
 
 
+_COLUMNS = (
+    *("model", "weights", "precision", "MB", "error", "corr"),
+    *("tags differ", "rank corr", "mAP", "layers kept finer", "gates"),
+)
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """A row for every model and precision, for documents."""
 
     def number(value: float | None, form: str) -> str:
         return "–" if value is None else format(value, form)
 
-    found = []
+    found: list[dict[str, str]] = []
     for row in rows:
+        if row.get("error") and not row.get("rungs"):
+            found.append(dict.fromkeys(_COLUMNS, "–") | {"model": row["name"], "gates": f"FAILED: {row['error']}"})
         for rung in row.get("rungs", []):
             checks = rung.get("checks", {})
             verdict = "passed" if rung["passed"] else f"FAILED: {_short(rung['why'])}"
+            if not rung["passed"] and not rung["mixed"]:
+                verdict += " (no layer kept finer yet)"
             kept = rung.get("kept", [])
-            found.append(
-                {
-                    "model": row["name"],
-                    "weights": row["weights"],
-                    "precision": rung["precision"],
-                    "MB": number(rung["bytes"] / 1e6 if "bytes" in rung else None, ".2f"),
-                    "error": number(checks.get(f"{rung['precision']}/probs"), ".1e"),
-                    "corr": number(rung.get("corr"), ".5f"),
-                    "tags differ": number(rung.get("tags_differ"), ".1%"),
-                    "rank corr": number(rung.get("rank_corr"), ".4f"),
-                    "mAP": number(rung.get("map"), ".3f"),
-                    "layers kept finer": str(len(kept)) if rung["precision"] in QUANTIZED and rung["passed"] else "–",
-                    "gates": verdict,
-                }
+            texts = (
+                row["name"],
+                row["weights"],
+                rung["precision"],
+                number(rung["bytes"] / 1e6 if "bytes" in rung else None, ".2f"),
+                number(checks.get(f"{rung['precision']}/probs"), ".1e"),
+                number(rung.get("corr"), ".5f"),
+                number(rung.get("tags_differ"), ".1%"),
+                number(rung.get("rank_corr"), ".4f"),
+                number(rung.get("map"), ".3f"),
+                str(len(kept)) if rung["precision"] in QUANTIZED and rung["passed"] else "–",
+                verdict,
             )
+            found.append(dict(zip(_COLUMNS, texts, strict=True)))
     return found
 
 
@@ -279,12 +319,19 @@ def main() -> None:
     parser.add_argument("--checkpoint", action="append", default=[], metavar="NAME=FILE", help="published weights")
     parser.add_argument("--fresh", action="store_true", help="measure again what was measured before")
     parser.add_argument("--uniform", action="store_true", help="let no layer stay finer: quicker, and more rungs fail")
+    parser.add_argument("--precision", action="append", choices=PRECISIONS, help=argparse.SUPPRESS)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     checkpoints = {name: Path(file) for name, _, file in (given.partition("=") for given in args.checkpoint)}
     if args.one:
-        row = measure(find(args.one), args.folder, checkpoint=checkpoints.get(args.one), mixed=not args.uniform)
+        row = measure(
+            find(args.one),
+            args.folder,
+            precisions=args.precision or PRECISIONS,
+            checkpoint=checkpoints.get(args.one),
+            mixed=not args.uniform,
+        )
         (args.folder / "row.json").write_text(json.dumps(row), encoding="utf-8")
         return
     if args.out is None:

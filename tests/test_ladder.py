@@ -1,0 +1,91 @@
+"""The ladder's sweep: what it measures is real, what is measured stays, and its table hides no failure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from panns_litert.bundle import PRECISIONS
+from panns_litert.markdown import markdown
+from panns_litert.parity import QUANTIZED
+from panns_litert_convert import ladder as module
+from panns_litert_convert.ladder import BRIEF, measure, sweep, table
+from panns_litert_convert.zoo import MODELS, asset, find
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_row_is_real(tmp_path: Path) -> None:
+    row = measure(find("demo"), tmp_path, precisions=["int8"], mixed=False)
+    (rung,) = row["rungs"]
+    print(row)
+    assert rung["passed"]
+    assert rung["bytes"] < 400_000
+    assert 0 < rung["checks"]["int8/probs"] < 0.05
+    assert 0.9 < rung["map"] <= 1.0
+    assert abs(rung["map"] - row["map"]) < 0.02  # PyTorch's, of the same clips
+    assert row["weights"] == "published"
+
+
+def rung(precision: str, *, passed: bool, mixed: bool) -> dict[str, Any]:
+    why = "" if passed else f"{precision} fails its gate (…); the layers that hurt most: CONV_2D conv1 alone 0.1; …"
+    return {"precision": precision, "mixed": mixed, "passed": passed, "why": why, "kept": [], "bytes": 1000}
+
+
+def test_the_sweep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def measured(name: str, *, precisions: Sequence[str], checkpoint: Path | None, mixed: bool) -> dict[str, Any]:
+        asked.append((name, list(precisions)))
+        if name == "cnn6":
+            return {"name": name, "error": "exit code -9"}
+        rungs = [rung(p, passed=mixed or p != "int4-weights", mixed=mixed) for p in precisions]
+        weights = "published" if checkpoint else "recipe"
+        return {"name": name, "weights": weights, "error": None, "rungs": rungs, "seconds": 1.0}
+
+    monkeypatch.setattr(module, "in_process", measured)
+    out = tmp_path / "ladder.json"
+    every = list(PRECISIONS)
+    sweep(["cnn6", "cnn10"], out, mixed=False)
+    assert asked == [("cnn6", every), ("cnn10", every)]
+    sweep(["cnn10"], out, mixed=False)
+    assert len(asked) == 2
+    rows = sweep(["cnn6", "cnn10"], out)  # what crashed, and what failed without its layers kept finer
+    assert asked[2:] == [("cnn6", every), ("cnn10", ["int4-weights"])]
+    assert [r["precision"] for r in rows[1]["rungs"]] == every
+    assert all(r["passed"] for r in rows[1]["rungs"])
+    sweep(["cnn10"], out, checkpoints={"cnn10": tmp_path / "own.pth"})
+    assert asked[4:] == [("cnn10", every)]
+    sweep(["cnn10"], out, checkpoints={"cnn10": tmp_path / "own.pth"})
+    sweep(["cnn10"], out, fresh=True)
+    assert asked[5:] == [("cnn10", every)]
+    assert {row["name"]: row["error"] for row in json.loads(out.read_text())["rows"]}["cnn6"] == "exit code -9"
+
+
+def test_a_failure_is_in_the_table() -> None:
+    rungs = [rung("int8", passed=False, mixed=True), rung("int4-weights", passed=False, mixed=False)]
+    rows = table([{"name": "cnn10", "weights": "recipe", "rungs": rungs}, {"name": "cnn6", "error": "exit code -9"}])
+    assert rows[0]["gates"] == "FAILED: CONV_2D conv1 alone 0.1 hurts most"
+    assert "no layer kept finer yet" in rows[1]["gates"]
+    assert rows[2]["gates"] == "FAILED: exit code -9"
+
+
+def test_documents_show_the_table_as_it_was_measured() -> None:
+    """Generated, not typed; and every model at every precision is in it."""
+    rows = json.loads(asset("ladder.json").read_text(encoding="utf-8"))["rows"]
+    assert {row["name"] for row in rows} == {model.name for model in MODELS}
+    for row in rows:
+        assert [r["precision"] for r in row["rungs"]] == list(PRECISIONS), row["name"]
+        assert all(r["passed"] for r in row["rungs"] if r["precision"] not in QUANTIZED), row["name"]
+    for document, shown in (
+        (ROOT / "docs" / "ladder.md", rows),
+        (ROOT / "README.md", [row for row in rows if row["name"] in BRIEF]),
+    ):
+        found = re.search(r"<!-- ladder -->\n(.*?)<!-- /ladder -->", document.read_text(encoding="utf-8"), re.S)
+        assert found is not None
+        assert found[1] == markdown(table(shown)), document.name

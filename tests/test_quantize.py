@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,14 +142,6 @@ def test_the_waveform_graph_keeps_its_log_mel_in_float32(tmp_path: Path) -> None
     stepped = [name for name, _, _, step in _constants(bundle.file("model")) if step.any()]
     assert stepped
     assert not any("GraphLogMel" in name for name in stepped)
-
-
-def test_the_command(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "panns_litert.cli", "convert", "demo", "--precision", "int8-full", "--json"]
-    command += ["--seconds", str(SECONDS), "--out", str(tmp_path / "bundle"), "--calibration", *map(str, demo_clips())]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["passed"]
-    assert Bundle(tmp_path / "bundle").manifest.precision == "int8-full"
 
 
 @pytest.mark.full
@@ -324,11 +313,14 @@ def test_a_bundle_with_another_weight_fails_to_verify(rungs: dict[str, Bundle], 
 
 
 def test_ranges_are_the_smallest_and_largest_values(small: Demo) -> None:
-    """Of the outputs, against PyTorch's; an average over clips would give less."""
-    for name, want in small.reference.outputs.items():
-        found = next(value for key, value in small.ranges.items() if key.startswith(f"tag_{name}_output"))
-        assert float(found["min"].item()) == pytest.approx(want.min(), abs=1e-3)
-        assert float(found["max"].item()) == pytest.approx(want.max(), rel=1e-3)
+    """Against PyTorch's on the same clips; an average over clips would give less."""
+    with torch.inference_mode():
+        runs = [small.network.trace(torch.from_numpy(values)) for values in small.reference.inputs]
+    for name, layer in (("embedding", "tag_embedding_output"), ("logits", "fc_audioset")):
+        want = np.concatenate([run[name].numpy() for run in runs])
+        found = next(value for key, value in small.ranges.items() if layer in key)
+        assert found["min"].item() == pytest.approx(want.min(), abs=1e-3)
+        assert found["max"].item() == pytest.approx(want.max(), rel=1e-3)
 
 
 def test_recordings_are_cut_into_clips_and_silence_is_left_out(tmp_path: Path) -> None:
@@ -372,7 +364,7 @@ def test_precision_and_audio_that_do_not_fit(precision: str, calibration: list[s
 def test_upstream_still_cannot_quantize_large_convolutions() -> None:
     """docs/quantizer-issue.md: once this fails, `large_tensors` can go."""
     tensor, weights, parameters = large(bytes_=33 * 2**20)
-    with pytest.raises(ValueError, match="broadcast"):
+    with pytest.raises(ValueError, match="more dimensions"):
         tensor.uniform_quantize(weights, parameters)
     with large_tensors():
         got = tensor.uniform_quantize(weights, parameters)

@@ -279,7 +279,7 @@ MODELS: tuple[Model, ...] = (
             file="demo_checkpoint.safetensors",
             url=None,
             licence="Apache-2.0",
-            attribution="made by panns_litert_convert.demo.train",
+            attribution="made by `make demo-model` of this project",
             sha256="d2fd0b719ced2a6afdefbfb7d577beabfa06a901cd0eab18232c058c75c68b32",
             bytes=1380256,
         ),

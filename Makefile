@@ -26,7 +26,7 @@ assets: $(READY)
 	$(BIN)/python -m panns_litert_convert.demo.clips --out assets/clips
 	$(BIN)/python -m panns_litert_convert.assets --out assets
 
-# Makes the demo checkpoint, from synthesis to evaluation: about 12 minutes on one core. Then its sha256 goes into zoo.py,
+# Makes the demo checkpoint, from synthesis to evaluation: about 15 minutes on one core. Then its sha256 goes into zoo.py,
 # and `make assets` makes what depends on it. The numbers are variables so that a test can run it small.
 DEMO := build/demo
 DEMO_OUT := assets

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
-import math
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,19 +16,13 @@ import soxr
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from panns_litert.frontend import PANNS_32K, LogMel
-from panns_litert_convert.checkpoints import load_weights
+from panns_litert_convert.checkpoints import load_weights, model_of
 from panns_litert_convert.demo import clips, sounds
-from panns_litert_convert.demo.train import (
-    CHECKPOINT_NAME,
-    HELD_OUT_SEED,
-    LABELS_NAME,
-    average_precision,
-    evaluate,
-    tag,
-    train,
-)
+from panns_litert_convert.demo.audioset import HELD_OUT_SEED, write
+from panns_litert_convert.demo.model import CHECKPOINT_NAME, LABELS_NAME, evaluate, main, tag
 from panns_litert_convert.networks.cnn14 import Cnn14
 from panns_litert_convert.zoo import find
 
@@ -68,26 +64,6 @@ def test_checkpoint_is_small_and_finite(network: Cnn14) -> None:
     assert (ASSETS / CHECKPOINT_NAME).stat().st_size <= 1_500_000
     assert sum(p.numel() for p in network.parameters()) <= 500_000
     assert all(bool(torch.isfinite(t).all()) for t in network.state_dict().values())
-
-
-@pytest.mark.parametrize(
-    ("scores", "labels", "expected"),
-    [
-        ([0.9, 0.8, 0.1], [1, 1, 0], 1.0),
-        ([0.1, 0.9], [1, 0], 1 / 2),
-        ([0.9, 0.8, 0.7], [1, 0, 1], (1 + 2 / 3) / 2),
-        ([0.4, 0.3, 0.2, 0.1], [0, 1, 0, 1], (1 / 2 + 2 / 4) / 2),
-        ([0.5, 0.5, 0.5, 0.5], [1, 0, 0, 0], 1 / 4),  # ties count at once, wherever the hit stands
-        ([0.5, 0.5, 0.5, 0.5], [0, 0, 0, 1], 1 / 4),
-        ([0.9, 0.5, 0.5], [1, 1, 0], (1 + 2 / 3) / 2),
-    ],
-)
-def test_average_precision_of_known_rankings(scores: list[float], labels: list[int], expected: float) -> None:
-    assert average_precision(np.array(scores), np.array(labels, float)) == pytest.approx(expected, abs=1e-12)
-
-
-def test_average_precision_without_a_positive_is_nan() -> None:
-    assert math.isnan(average_precision(np.array([0.5, 0.1]), np.zeros(2)))
 
 
 @settings(max_examples=40, deadline=None)
@@ -144,7 +120,7 @@ def test_bad_requests_are_refused() -> None:
     with pytest.raises(ValueError, match="at most 0"):
         sounds.mix(["Siren"], seconds=1.0, peak_db=3.0, rng=rng)
     with pytest.raises(ValueError, match="expected 0 …"):
-        train(seed=HELD_OUT_SEED, clips=2, epochs=1)
+        write(Path("nowhere"), train=1, evaluate=1, seconds=(1.0, 1.0), seed=HELD_OUT_SEED)
     with pytest.raises(ValueError, match="may have been trained on"):
         evaluate(Cnn14(classes=len(sounds.LABELS)), clips=1, seed=0)
 
@@ -170,21 +146,27 @@ def test_shipped_checkpoint_knows_each_sound_alone(network: Cnn14, logmel: LogMe
     assert len(missed) <= 0.05 * 5 * len(sounds.LABELS), missed
 
 
-def test_training_twice_gives_the_same_weights() -> None:
-    one, two = (train(seed=3, clips=16, epochs=2).state_dict() for _ in range(2))
-    other = train(seed=4, clips=2, epochs=1).state_dict()
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    assert not torch.equal(one["fc1.weight"], other["fc1.weight"])
+def test_a_checkpoint_that_is_no_good_does_not_ship(tmp_path: Path) -> None:
+    """The whole recipe, far too short."""
+    numbers = [f"DEMO={tmp_path / 'build'}", f"DEMO_OUT={tmp_path / 'assets'}", "DEMO_CLIPS=20", "DEMO_STEPS=2"]
+    numbers += ["DEMO_EVALUATED=10", "DEMO_WINDOWS=6"]
+    made = subprocess.run(
+        ["make", "-o", ".venv/.ready", f"BIN={Path(sys.executable).parent}", *numbers, "demo-model"],
+        cwd=ASSETS.parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert made.returncode == 2
+    assert re.search(r"CheckpointError: .*: held-out mAP 0\.\d+; expected at least 0\.9", made.stderr), made.stderr
+    assert (tmp_path / "build" / "run" / "checkpoint.safetensors").exists()
+    assert not (tmp_path / "assets").exists()
 
 
-def test_training_leaves_torch_as_it_was() -> None:
-    torch.set_num_threads(2)  # not what training itself uses
-    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
-    train(seed=0, clips=2, epochs=1)
-    assert torch.get_num_threads() == threads
-    assert not torch.are_deterministic_algorithms_enabled()
-    assert torch.equal(torch.random.get_rng_state(), state)
-    torch.set_num_threads(1)
+def test_a_checkpoint_that_is_good_ships_as_it_is(tmp_path: Path) -> None:
+    assert main(["--checkpoint", str(ASSETS / CHECKPOINT_NAME), "--out", str(tmp_path), "--clips", "60"]) == 0
+    for name in (CHECKPOINT_NAME, LABELS_NAME):
+        assert (tmp_path / name).exists()
+    ours, theirs = (load_file(folder / CHECKPOINT_NAME) for folder in (tmp_path, ASSETS))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert model_of(find("demo"), tmp_path / CHECKPOINT_NAME) is find("demo")
 
 
 def test_clips_on_disk_are_what_the_script_makes(tmp_path: Path) -> None:

@@ -283,9 +283,14 @@ def test_its_figures_are_those_of_its_checkpoint(trained: tuple[Path, dict[str, 
 )
 def test_other_recipes_run_and_repeat(data: Data, tmp_path: Path, change: dict[str, Any]) -> None:
     recipe = replace(SMALL, steps=3, **change)
+    torch.random.manual_seed(5)
+    before = torch.random.get_rng_state()
     one, two = (run(data, tmp_path / name, recipe) for name in ("one", "two"))
     assert same(one, two)
     assert not same(one, run(data, tmp_path / "other", replace(recipe, seed=9)))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.get_num_threads() == 1
 
 
 @pytest.mark.parametrize("model", ["mobilenetv1", "mn04", "leenet11"])

@@ -22,6 +22,9 @@ from panns_litert_convert.training.pack import CLASS_LIST, read_classes
 TRAIN_CSV, EVAL_CSV, CLIPS = "balanced_train_segments.csv", "eval_segments.csv", "clips"
 """Names in the data set's folder."""
 
+HELD_OUT_SEED = 1_000_000
+"""Seeds from here on are never trained on."""
+
 
 def write(out: Path, *, train: int, evaluate: int, seconds: tuple[float, float], seed: int = 0, lost: int = 0) -> None:
     """Writes the data set. Clip i depends on `seed`, `seconds` and i alone, whichever table it is in.
@@ -30,7 +33,7 @@ def write(out: Path, *, train: int, evaluate: int, seconds: tuple[float, float],
         out: the folder.
         train, evaluate: clips of either table, ≥ 1.
         seconds: shortest and longest clip, ≥ MIN_SECONDS.
-        seed: ≥ 0.
+        seed: 0 … HELD_OUT_SEED − 1.
         lost: how many of the first table's clips have no file, as in AudioSet, whose videos vanish.
 
     Raises:
@@ -38,6 +41,8 @@ def write(out: Path, *, train: int, evaluate: int, seconds: tuple[float, float],
     """
     if train < 1 or evaluate < 1 or not MIN_SECONDS <= seconds[0] <= seconds[1] or not 0 <= lost < train:
         raise ValueError(f"{train} + {evaluate} clips of {seconds} s, {lost} lost; expected at least one of each")
+    if not 0 <= seed < HELD_OUT_SEED:
+        raise ValueError(f"seed {seed}; expected 0 … {HELD_OUT_SEED - 1}")
     mids = {name: mid for mid, name in read_classes().items()}
     (out / CLIPS).mkdir(parents=True, exist_ok=True)
     rows = [(index, mids[label], label) for index, label in enumerate(LABELS)]

@@ -7,7 +7,7 @@ import json
 import resource
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -299,8 +299,9 @@ def test_unfrozen_training_moves_the_whole_network_but_not_its_statistics(
 
 @pytest.mark.parametrize(
     ("stages", "precision", "tried"),
-    [({"fp16"}, None, ["fp16", "fp32"]), ({"fp16"}, "fp16", ["fp16"]), ({"fp16", "fp32"}, None, ["fp16"])],
-)
+    [({"fp16"}, None, ["fp16", "fp32"]), ({"fp16"}, "fp16", ["fp16"]), ({"fp16", "fp32"}, None, ["fp16"]),
+     ({"int8-full"}, "int8-full", ["int8-full"])],
+)  # fmt: skip
 def test_float32_weights_where_float16_ones_alone_fail(
     stages: set[str], precision: str | None, tried: list[str], sounds: Path, tmp_path: Path,
     tuned: Tuned, monkeypatch: pytest.MonkeyPatch,
@@ -309,8 +310,10 @@ def test_float32_weights_where_float16_ones_alone_fail(
     asked = []
     report = [replace(c, passed=c.stage not in stages, why="too far") for c in tuned.bundle.manifest.parity]
 
-    def fails(*_: object, precision: str, **__: object) -> None:
+    def fails(*_: object, precision: str, calibration: Sequence[Path], **__: object) -> None:
         asked.append(precision)
+        assert bool(calibration) == (precision == "int8-full")
+        assert all(path.is_file() for path in calibration)
         raise ParityError("failed", report)
 
     monkeypatch.setattr("panns_litert_convert.training.finetune.convert", fails)

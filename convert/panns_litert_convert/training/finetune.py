@@ -126,7 +126,8 @@ def finetune(
         classes: names in the order of the outputs; those of the data, sorted, if not given.
         seconds: length of a clip, 1 … 60; that of the longest file, in whole seconds and at most 10, if not given.
         held_out: the fold of a CSV that is kept aside; see `split`.
-        precision: of the bundle; fp16 if not given, or fp32 where that of fp16 is outside its gate.
+        precision: of the bundle; fp16 if not given, or fp32 where that of fp16 is outside its gate. The clips that were
+            learned from calibrate int8-full.
         settings: of the training.
         watch: told of every step.
 
@@ -201,6 +202,8 @@ def finetune(
     )
     save_own(network, out / CHECKPOINT, model=base, classes=dataset.classes)
 
+    learned = [clip.path for clip in dataset.of_fold(TRAIN).clips]
+
     def converted(precision: str) -> Bundle:
         return convert(
             base.name,
@@ -208,6 +211,7 @@ def finetune(
             graph=network.graph,
             seconds=seconds,
             precision=precision,
+            calibration=learned if precision == "int8-full" else (),
             out=out / BUNDLE,
             report=lambda step: watch(step, 0, 0),
         )

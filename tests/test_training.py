@@ -293,6 +293,15 @@ def test_other_recipes_run_and_repeat(data: Data, tmp_path: Path, change: dict[s
     assert torch.get_num_threads() == 1
 
 
+def test_clips_may_be_loaded_by_other_processes(data: Data, tmp_path: Path) -> None:
+    found = []
+    for workers in (0, 2):
+        out, recipe = tmp_path / str(workers), replace(SMALL, steps=2, settle=0, workers=workers)
+        train([data.learn], model="demo", out=out, recipe=recipe)
+        found.append(load_file(out / CHECKPOINT))
+    assert same(*found)
+
+
 @pytest.mark.parametrize("model", ["mobilenetv1", "mn04", "leenet11"])
 def test_other_families_take_a_step(data: Data, tmp_path: Path, model: str) -> None:
     """PANNs' networks on log-mel and on samples, and one of another family, whose input is augmented."""
@@ -319,12 +328,9 @@ def test_two_processes_learn_what_one_does(data: Data, tmp_path: Path) -> None:
     """With mixup, SpecAugment, dropout and batch norm: of two micro-batches, as two processes have one each."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     done = subprocess.run(
-        [*launch, *command(data, tmp_path / "two", "--workers", "1")],
-        env=ONE_THREAD,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        [*launch, *command(data, tmp_path / "two")],
+        env=ONE_THREAD, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("processes: 2") == 1
     two = load_file(tmp_path / "two" / CHECKPOINT)

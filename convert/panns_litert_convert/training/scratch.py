@@ -42,7 +42,7 @@ from panns_litert_convert.training.features import ClipInput
 from panns_litert_convert.training.loop import clip_logits
 from panns_litert_convert.training.samplers import Sampler
 from panns_litert_convert.training.state import keep, reproducible, restore
-from panns_litert_convert.training.waveforms import Waveforms
+from panns_litert_convert.training.waveforms import Rows, Waveforms
 from panns_litert_convert.zoo import find
 
 STATE, CHECKPOINT, METRICS = "training.safetensors", "checkpoint.safetensors", "metrics.json"
@@ -324,7 +324,9 @@ class _Run:
             _training_mode(self.network, dropout=recipe.dropout)
             for part in self.mine:
                 with self.accelerator.accumulate(learner):
-                    x, y = (tensor.to(self.accelerator.device) for tensor in next(batches))
+                    x, chosen = next(batches)
+                    y = torch.from_numpy(self.learn.truth[chosen.numpy()].astype(np.float32))
+                    x, y = x.to(self.accelerator.device), y.to(self.accelerator.device)
                     loss = self._loss(learner, x, y, step=progress.step, part=part)
                     self.accelerator.backward(loss)
                     prepared.step()
@@ -397,9 +399,14 @@ class _Run:
         return self._loader(self.learn, indexes())
 
     def _loader(self, waveforms: Waveforms, batches: Iterable[list[int]]) -> DataLoader[Any]:
-        clips = _Clips(waveforms, self.inputs)
-        pin = self.accelerator.device.type == "cuda"
-        return DataLoader(clips, batch_sampler=batches, num_workers=self.recipe.workers, pin_memory=pin)
+        return DataLoader(
+            _Clips(waveforms.rows, self.inputs),
+            batch_sampler=batches,
+            num_workers=self.recipe.workers,
+            # A fork of a process with threads, such as those that talk to other processes, hangs now and then.
+            multiprocessing_context="forkserver" if self.recipe.workers else None,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
 
     @torch.no_grad()
     def _settle(self) -> None:
@@ -482,17 +489,14 @@ class _Learner(nn.Module):
         return clip_logits(self.network, x)
 
 
-class _Clips(Dataset[tuple[NDArray[np.float32], NDArray[np.float32]]]):
-    """A network's inputs and the labels of packed clips, for a DataLoader."""
+class _Clips(Dataset[tuple[NDArray[np.float32], int]]):
+    """A network's inputs of packed clips, each with its index, for a DataLoader."""
 
-    def __init__(self, waveforms: Waveforms, inputs: ClipInput) -> None:
-        self._waveforms, self._inputs = waveforms, inputs
+    def __init__(self, rows: Rows, inputs: ClipInput) -> None:
+        self._rows, self._inputs = rows, inputs
 
-    def __len__(self) -> int:
-        return len(self._waveforms)
-
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self._inputs.of_samples(self._waveforms[index])[0], self._waveforms.truth[index].astype(np.float32)
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], int]:
+        return self._inputs.of_samples(self._rows[index])[0], index
 
 
 def _named(paths: Sequence[str | os.PathLike[str]], labels: Sequence[str] | None) -> dict[str, Waveforms]:

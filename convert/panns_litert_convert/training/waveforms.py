@@ -29,51 +29,20 @@ SAMPLE_RATE, LABELS = "sample_rate", "labels"
 """Names of the datasets, and of the attributes; `labels` is a JSON array."""
 
 
-class Waveforms:
-    """The clips of one or several files, as if they were one. Rows without a name, where PANNs' packer had no file, are
-    left out.
+class Rows:
+    """The samples of clips by their index; small enough to be sent to processes that load them.
 
     Args:
-        paths: the files, of the same rate, length and classes.
-        labels: names of the classes, where the files do not have them; AudioSet's for 527 classes, if not given.
-
-    Attributes:
         paths: the files.
-        sample_rate: Hz.
-        samples: length of every clip.
-        labels: names of the classes.
-        names: of the clips, with their suffix.
-        truth: (clips, classes), bool: AudioSet's would be 4 GB in float32.
-        absent: how many rows were left out.
-
-    Raises:
-        DatasetError: no file, not HDF5, of another layout, empty, or different from the others.
+        where: (clips, 2), the file and the row in it.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]], *, labels: Sequence[str] | None = None) -> None:
-        if not paths:
-            raise DatasetError("no file of packed clips; expected at least one .h5")
-        self.paths = tuple(Path(path) for path in paths)
-        self._files: dict[int, tuple[int, Any]] = {}
-        parts = [_Part(path, labels) for path in self.paths]
-        first = parts[0]
-        for part in parts[1:]:
-            if part.facts != first.facts:
-                differ = [f"{k} {part.facts[k]} instead of {v}" for k, v in first.facts.items() if part.facts[k] != v]
-                raise DatasetError(
-                    f"{part.path} does not go with {first.path}: {'; '.join(differ)[:300]}; expected files packed alike"
-                )
-        self.sample_rate, self.samples, self.labels = first.sample_rate, first.samples, first.labels
-        self.names = tuple(name for part in parts for name in part.names)
-        self.truth = np.concatenate([part.truth for part in parts])
-        self.absent = sum(part.absent for part in parts)
-        # (clips, 2): the file and the row in it.
-        self._where = np.concatenate([np.c_[np.full(len(part.rows), k), part.rows] for k, part in enumerate(parts)])
-        if not len(self.names):
-            raise DatasetError(f"{', '.join(map(str, self.paths))}: no clip; expected at least one")
+    def __init__(self, paths: Sequence[Path], where: NDArray[np.int64]) -> None:
+        self.paths, self._where = tuple(paths), where
+        self._files: dict[int, Any] = {}
 
-    def __len__(self) -> int:
-        return len(self.names)
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_files": {}}  # an open file cannot be sent
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         """Samples (samples,) of a clip, float32, within [-1, 1].
@@ -89,12 +58,60 @@ class Waveforms:
         return _to_float(stored)
 
     def _opened(self, which: int) -> Any:
-        # A process of its own needs a handle of its own: HDF5's state does not survive a fork.
-        process, file = self._files.get(which, (None, None))
-        if process != os.getpid():
-            file = h5py.File(self.paths[which], "r")
-            self._files[which] = (os.getpid(), file)
-        return file
+        if which not in self._files:
+            self._files[which] = h5py.File(self.paths[which], "r")
+        return self._files[which]
+
+
+class Waveforms:
+    """The clips of one or several files, as if they were one. Rows without a name, where PANNs' packer had no file, are
+    left out.
+
+    Args:
+        paths: the files, of the same rate, length and classes.
+        labels: names of the classes, where the files do not have them; AudioSet's for 527 classes, if not given.
+
+    Attributes:
+        paths: the files.
+        rows: what reads the samples.
+        sample_rate: Hz.
+        samples: length of every clip.
+        labels: names of the classes.
+        names: of the clips, with their suffix.
+        truth: (clips, classes), bool: AudioSet's would be 4 GB in float32.
+        absent: how many rows were left out.
+
+    Raises:
+        DatasetError: no file, not HDF5, of another layout, empty, or different from the others.
+    """
+
+    def __init__(self, paths: Sequence[str | os.PathLike[str]], *, labels: Sequence[str] | None = None) -> None:
+        if not paths:
+            raise DatasetError("no file of packed clips; expected at least one .h5")
+        self.paths = tuple(Path(path) for path in paths)
+        parts = [_Part(path, labels) for path in self.paths]
+        first = parts[0]
+        for part in parts[1:]:
+            if part.facts != first.facts:
+                differ = [f"{k} {part.facts[k]} instead of {v}" for k, v in first.facts.items() if part.facts[k] != v]
+                raise DatasetError(
+                    f"{part.path} does not go with {first.path}: {'; '.join(differ)[:300]}; expected files packed alike"
+                )
+        self.sample_rate, self.samples, self.labels = first.sample_rate, first.samples, first.labels
+        self.names = tuple(name for part in parts for name in part.names)
+        self.truth = np.concatenate([part.truth for part in parts])
+        self.absent = sum(part.absent for part in parts)
+        where = np.concatenate([np.c_[np.full(len(part.rows), k), part.rows] for k, part in enumerate(parts)])
+        self.rows = Rows(self.paths, where)
+        if not len(self.names):
+            raise DatasetError(f"{', '.join(map(str, self.paths))}: no clip; expected at least one")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> NDArray[np.float32]:
+        """Samples (samples,) of a clip, as `rows` reads them."""
+        return self.rows[index]
 
 
 class _Part:

@@ -189,23 +189,33 @@ def worst_of(checks: tuple[Check, ...] | list[Check]) -> dict[str, float | None]
 
 
 def test_layers_are_kept_finer_until_the_gate_is_passed(small: Demo, tmp_path: Path, monkeypatch: Any) -> None:
-    uniform = small.quantize(tmp_path / "uniform.tflite", "int4-weights")
-    probs = next(c for c in small.reference.check("int4-weights", uniform) if c.output == "probs")
-    assert probs.max_abs is not None
-    bound = 0.7 * probs.max_abs
-    monkeypatch.setitem(parity.GATES, "int4-weights", Gate(max_abs=bound, corr=0.9))
-    path = tmp_path / "mixed.tflite"
-    kept = quantize_within_gate(
-        small.source, path, precision="int4-weights", reference=small.reference, work=tmp_path, log=small.log
+    """The gate lies between what no finer layer gives and what four of them give."""
+    precision, path = "int4-weights", tmp_path / "mixed.tflite"
+    uniform = small.quantize(tmp_path / "uniform.tflite", precision)
+    ranked = module.sensitivities(
+        small.source, precision=precision, reference=small.reference, work=tmp_path, log=small.log
     )
-    checks = small.reference.check("int4-weights", path)
-    print([(layer.name, layer.error) for layer in kept], checks[0].max_abs, bound)
-    assert kept
-    assert all(check.passed for check in checks)
-    assert path.stat().st_size > uniform.stat().st_size
+    small.quantize(path, precision, kept={layer.operator: layer.precision for layer in ranked[:4]})
+    low, high = least_correlation(small, uniform), least_correlation(small, path)
+    assert low < high
+    monkeypatch.setitem(parity.GATES, precision, Gate(max_abs=1.0, corr=(low + high) / 2))
+    monkeypatch.setitem(parity.TAG_GATES, precision, Gate(max_abs=1.0))
+    kept = quantize_within_gate(
+        small.source, path, precision=precision, reference=small.reference, work=tmp_path, log=small.log
+    )
+    print(low, high, [(layer.name, layer.error) for layer in kept])
+    assert kept == tuple(ranked[: len(kept)])
+    assert 1 <= len(kept) <= 4
+    assert all(check.passed for check in small.reference.check(precision, path))
     # They are kept in the file, too: as many weights more in eight bits.
     assert bits8(path) - bits8(uniform) == sum(layer.weights for layer in kept)
     assert {layer.precision for layer in kept} == {"int8"}
+
+
+def least_correlation(small: Demo, path: Path) -> float:
+    """Of any output that the gate looks at."""
+    checks = small.reference.check("int4-weights", path)
+    return min(check.corr for check in checks if check.corr is not None and check.output != "tags")
 
 
 def bits8(path: Path) -> int:

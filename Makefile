@@ -21,7 +21,7 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python tests/bench/bench.py
 
-# Makes the derived files of assets/ again. The demo checkpoint itself: make demo-model
+# Makes the derived files of assets/ again, from the demo checkpoint on.
 assets: $(READY)
 	$(BIN)/python -m panns_litert_convert.demo.clips --out assets/clips
 	$(BIN)/python -m panns_litert_convert.assets --out assets

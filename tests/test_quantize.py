@@ -175,7 +175,7 @@ def test_upstream_still_crashes_on_blocks(small: Demo, tmp_path: Path) -> None:
     names = qtyping.TFLOperationName
     work.add_dynamic_config(".*", names.FULLY_CONNECTED, 4, qtyping.QuantGranularity.BLOCKWISE_32)
     work.quantize().export_model(str(tmp_path / "blocks.tflite"))
-    assert small.reference.logit_error(tmp_path / "blocks.tflite", clips=2) < 0.1  # the CPU takes it
+    assert small.reference.error(tmp_path / "blocks.tflite", clips=2) < 0.1  # the CPU takes it
     report = gpu_check(tmp_path / "blocks.tflite", audit=False)
     print(report.why)
     assert "crashed" in report.why
@@ -189,14 +189,16 @@ def worst_of(checks: tuple[Check, ...] | list[Check]) -> dict[str, float | None]
 
 
 def test_layers_are_kept_finer_until_the_gate_is_passed(small: Demo, tmp_path: Path, monkeypatch: Any) -> None:
-    """The gate lies between what no finer layer gives and what four of them give."""
+    """The gate lies between what no finer layer gives and what some number of them gives at best."""
     precision, path = "int4-weights", tmp_path / "mixed.tflite"
     uniform = small.quantize(tmp_path / "uniform.tflite", precision)
     ranked = module.sensitivities(
         small.source, precision=precision, reference=small.reference, work=tmp_path, log=small.log
     )
-    small.quantize(path, precision, kept={layer.operator: layer.precision for layer in ranked[:4]})
-    low, high = least_correlation(small, uniform), least_correlation(small, path)
+    low, high = least_correlation(small, uniform), -1.0
+    for count in (1, 2, 4):
+        small.quantize(path, precision, kept={layer.operator: layer.precision for layer in ranked[:count]})
+        high = max(high, least_correlation(small, path))
     assert low < high
     monkeypatch.setitem(parity.GATES, precision, Gate(max_abs=1.0, corr=(low + high) / 2))
     monkeypatch.setitem(parity.TAG_GATES, precision, Gate(max_abs=1.0))
@@ -230,7 +232,7 @@ def bits8(path: Path) -> int:
 def test_a_gate_that_nothing_passes_names_the_layers(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(parity.GATES, "int8", Gate(max_abs=1e-9, corr=1.0))
     out = tmp_path / "bundle"
-    with pytest.raises(ParityError, match=r"int8 fails its gate .*the layers that hurt most: .* alone ") as caught:
+    with pytest.raises(ParityError, match=r"int8 fails its gate with .*the layers that hurt most: .* alone ") as caught:
         convert("demo", seconds=1.0, precision="int8", out=out)
     print(caught.value)
     assert not out.exists()
@@ -425,7 +427,7 @@ def test_upstream_still_loses_an_output_between_two_types(
     index = next(layer.index for layer in layers(small.source, precision="int8-full") if layer.name == kept)
     path = small.quantize(tmp_path / "mended.tflite", "int8-full", only=index)
     assert read_graph(path).outputs == read_graph(small.source).outputs
-    assert small.reference.logit_error(path, clips=2) < 0.05
+    assert small.reference.error(path, clips=2) < 0.05
     monkeypatch.setattr(module, "_mend_outputs", lambda *_: None)
     small.quantize(path, "int8-full", only=index)
     with pytest.raises(BundleError):

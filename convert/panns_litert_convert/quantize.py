@@ -312,36 +312,42 @@ def quantize_within_gate(
         source, precision=precision, reference=reference, ranges=ranges, keep=keep, work=work, log=log, report=report
     )
     # A mixed file is worth having if it is clearly smaller than the rung above: float16's, or int8's of int4's.
-    limit = _MOST_SHARE * source.stat().st_size / (4 if precision == "int4-weights" else 2)
+    room = _MOST_SHARE * source.stat().st_size / (4 if precision == "int4-weights" else 2) - path.stat().st_size
+    affordable = []
+    for layer in ranked:
+        if (more := _more_bytes(layer)) <= room:
+            affordable.append(layer)
+            room -= more
 
-    def attempt(count: int) -> tuple[bool, list[Check]]:
+    def attempt(count: int) -> bool:
+        nonlocal checks
         report(f"{precision}: {count} layers finer")
-        found = made(ranked[:count])
-        return all(check.passed for check in found) and path.stat().st_size <= limit, found
+        checks = made(affordable[:count])
+        return all(check.passed for check in checks)
 
     # The fewest layers that do: first twice as many each time, then between the last two.
-    fails, passes, tried = 0, 1, checks
-    while True:
-        good, found = attempt(min(passes, len(ranked)))
-        if good:
-            break
-        tried = found if path.stat().st_size <= limit else tried
-        if passes >= len(ranked) or path.stat().st_size > limit:
-            failed = "; ".join(f"{check.stage}/{check.output}: {check.why}" for check in tried if not check.passed)
+    fails, passes = 0, min(1, len(affordable))
+    while not (passes and attempt(passes)):
+        if passes == len(affordable):
+            failed = "; ".join(f"{check.stage}/{check.output}: {check.why}" for check in checks if not check.passed)
             hurt = "; ".join(f"{layer.op} {layer.name} alone {layer.error:.2g}" for layer in ranked[:3])
             raise ParityError(
-                f"{precision} fails its gate ({failed or 'only with a file that is no smaller'}); the layers that hurt "
-                f"most: {hurt}; expected another precision for this network",
-                tried,
+                f"{precision} fails its gate with {passes} layers finer, more of which would save too little "
+                f"({failed}); the layers that hurt most: {hurt}; expected another precision for this network",
+                checks,
             )
-        fails, passes = passes, 2 * passes
-    passes = min(passes, len(ranked))
-    while passes - fails > 1:
-        middle = (fails + passes) // 2
-        good, _ = attempt(middle)
-        fails, passes = (fails, middle) if good else (middle, passes)
-    attempt(passes)
-    return tuple(ranked[:passes])
+        fails, passes = passes, min(2 * passes, len(affordable))
+    best = passes
+    while best - fails > 1:
+        middle = (fails + best) // 2
+        fails, best = (fails, middle) if attempt(middle) else (middle, best)
+    made(affordable[:best])
+    return tuple(affordable[:best])
+
+
+def _more_bytes(layer: KeptLayer) -> float:
+    """What a layer takes more for being finer: eight bits instead of four, float16 instead of eight."""
+    return 0.5 * layer.weights if layer.precision == "int8" else 1.0 * layer.weights
 
 
 def sensitivities(
@@ -362,14 +368,14 @@ def sensitivities(
 
     Args are those of `quantize_within_gate`.
     """
-    finer, more = ("int8", 0.5) if precision == "int4-weights" else ("fp16", 1.0)
+    finer = "int8" if precision == "int4-weights" else "fp16"
     found = []
     candidates = [layer for layer in layers(source, precision=precision) if not (keep and re.search(keep, layer.scope))]
     for count, layer in enumerate(candidates):
         report(f"{precision}: layer {count + 1} of {len(candidates)}")
         path = work / "one_layer.tflite"
         quantize(source, path, precision=precision, only=layer.index, ranges=ranges, log=log)
-        error = reference.logit_error(path, clips=_SENSITIVE_CLIPS)
+        error = reference.error(path, clips=_SENSITIVE_CLIPS)
         path.unlink()
         found.append(
             KeptLayer(
@@ -381,7 +387,7 @@ def sensitivities(
                 error=error,
             )
         )
-    return sorted(found, key=lambda layer: -layer.error / (more * layer.weights + 64))
+    return sorted(found, key=lambda layer: -layer.error / (_more_bytes(layer) + 64))
 
 
 def calibration_clips(

@@ -231,12 +231,18 @@ class Reference:
                 checks.append(self._compare(stage, name, got, want, share))
         return checks
 
-    def logit_error(self, path: Path, *, clips: int) -> float:
-        """Mean squared error of a .tflite's logits on the first clips, as a share of each clip's variance."""
+    def error(self, path: Path, *, clips: int) -> float:
+        """Mean squared error of a .tflite's logits and embedding on the first clips, as a share of their variance."""
         engine = CpuEngine(path)
-        got = _logits(np.concatenate([engine.run(values)["probs"] for values in self.inputs[:clips]]))
-        got, want = few_as_one(got, _logits(self.outputs["probs"][:clips]))
-        return float(np.mean(np.mean((got - want) ** 2, axis=1) / np.var(want, axis=1)))
+        runs = [engine.run(values) for values in self.inputs[:clips]]
+        shares = []
+        for name in ("probs", "embedding"):
+            got: _Values = np.concatenate([run[name] for run in runs])
+            want: _Values = self.outputs[name][:clips]
+            if name == "probs":
+                got, want = few_as_one(_logits(got), _logits(want))
+            shares.append(np.mean(np.mean((got - want) ** 2, axis=1) / np.var(want, axis=1)))
+        return float(np.mean(shares))
 
     def _compare(self, stage: str, name: str, got: _Values, want: _Values, gate: Gate) -> Check:
         """A check; where float16 weights cost PyTorch itself that much, against a threshold of its own.
@@ -284,7 +290,7 @@ def _by_clip(outputs: Outputs) -> list[Outputs]:
     return [{name: values[i : i + 1] for name, values in outputs.items()} for i in range(clips)]
 
 
-def _logits(probs: NDArray[np.float32]) -> NDArray[np.float64]:
+def _logits(probs: _Values) -> NDArray[np.float64]:
     """The logits of sigmoid probabilities, as far as float32 resolves them: -20 … 9."""
     p = np.asarray(probs, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -136,7 +136,7 @@ class KeptLayer:
         name: of the module that it came from.
         weights: how many it has.
         precision: of its weights: "int8", "fp16" or "fp32".
-        error: what its quantization alone costs: mean squared error of the logits, as a share of their variance.
+        error: what its quantization alone costs: mean squared error of logits and embedding over their variance.
     """
 
     operator: int

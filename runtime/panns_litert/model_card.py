@@ -122,7 +122,8 @@ def _quantization(precision: str, quantization: Quantization | None) -> str:
     return f"""## Quantization
 
 {text}
-These layers stay finer; the error is what quantizing that layer alone costs: of the logits, mean square over variance.
+These layers stay finer; the error is what quantizing that layer alone costs: of logits and embedding, mean square over
+variance.
 
 | layer | operator | weights | kept as | error |
 |---|---|---|---|---|

@@ -211,9 +211,9 @@ def compare_tags(stage: str, got: NDArray[np.floating], reference: NDArray[np.fl
         stage: name for the report.
         got, reference: probabilities (clips, classes).
         gate: `max_abs` bounds the share of tags that only one of the two has, of those that either has, all clips
-            together (1 minus the Jaccard index); `corr` the mean of the clips' Spearman rank correlations. The mean:
-            in a clip where all classes but one are near zero their order says little, and the largest error bounds
-            every clip by itself.
+            together (1 minus the Jaccard index), but never to less than one tag; `corr` the mean of the clips' Spearman
+            rank correlations. The mean: in a clip where all classes but one are near zero their order says little, and
+            the largest error bounds every clip by itself.
 
     Returns:
         A check of output "tags".
@@ -232,7 +232,7 @@ def compare_tags(stage: str, got: NDArray[np.floating], reference: NDArray[np.fl
     rank_pairs = zip(rankdata(a, axis=1)[:, None], rankdata(b, axis=1)[:, None], strict=True)
     ranks = float(np.mean([_worst_correlation(*pair) for pair in rank_pairs]))
     why = []
-    if share > gate.max_abs:
+    if differ > 1 and share > gate.max_abs:  # of fewer than ten tags one is more than a tenth
         why.append(f"{differ} of {either} tags (probability from {TAG_THRESHOLD:g}) only one of the two has")
     if gate.corr is not None and not ranks >= gate.corr:
         why.append(f"rank correlation {ranks:.4f} < {gate.corr}")

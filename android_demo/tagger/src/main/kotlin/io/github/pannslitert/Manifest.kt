@@ -50,7 +50,7 @@ data class GpuRecord(
  * A layer of a quantized model whose weights have a finer type than the bundle's precision says.
  *
  * @property operator its index in the float32 graph
- * @property error what its quantization alone costs: of the logits, mean square over variance
+ * @property error what its quantization alone costs: of logits and embedding, mean square over variance
  */
 data class KeptLayer(
     val operator: Int,

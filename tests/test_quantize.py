@@ -13,6 +13,7 @@ import torch
 from conftest import edit_manifest, rehash
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_efficientat import AUDIO, REAL_WEIGHTS, needs_shared, real_network
 
 from panns_litert import parity
 from panns_litert.audio import load_audio
@@ -319,6 +320,33 @@ def test_a_bundle_with_another_weight_fails_to_verify(rungs: dict[str, Bundle], 
     rehash(folder, model.name)
     rewrite_card(folder)
     assert "constants" in {check.output for check in verify(folder) if not check.passed}
+
+
+@pytest.mark.full
+@needs_shared
+def test_real_weights_on_real_recordings(tmp_path: Path) -> None:
+    """mn04 in eight bits, on 32 recordings that no gate has seen: the tags of PyTorch, but for a tenth at the most."""
+    bundle = convert("mn04", checkpoint=REAL_WEIGHTS, precision="int8", out=tmp_path / "mn04")
+    network, spec = real_network(), bundle.manifest.front_end
+    files = [*sorted(AUDIO.glob("*.wav")), *sorted((AUDIO / "baby_cry").glob("*.*"))]
+    clips = [load_audio(file, sample_rate=spec.sample_rate, max_seconds=10.0).waveform for file in files]
+    clips = [np.pad(clip, (0, bundle.manifest.clip_samples))[: bundle.manifest.clip_samples] for clip in clips]
+    logmel = LogMel(spec)
+    with torch.inference_mode():
+        want = np.stack([network(torch.from_numpy(logmel(clip)[None, None]))["probs"][0].numpy() for clip in clips])
+    with Tagger(bundle) as tagger:
+        got = np.stack([tagger.tag(clip, sample_rate=spec.sample_rate).probs for clip in clips])
+    check = parity.compare_tags("int8", got, want, gate=parity.TAG_GATES["int8"])
+    crying = tagger.labels.index("Baby cry, infant cry")
+    hits = [int((probs[2:].argmax(axis=1) == crying).sum()) for probs in (want, got)]
+    size = bundle.file("model").stat().st_size
+    print(f"{size} bytes, {len(clips)} recordings: error {np.abs(got - want).max():.3f}, "
+          f"tags that differ {check.max_abs:.3f}, rank correlation {check.corr:.5f}, baby cry first in {hits[1]} of 30, "
+          f"PyTorch {hits[0]}")  # fmt: skip
+    assert len(clips) == 32
+    assert bundle.file("model").stat().st_size < 1.35e6
+    assert check.passed, check.why
+    assert hits[1] >= hits[0] - 1
 
 
 # --- calibration ---

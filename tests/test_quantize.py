@@ -340,9 +340,9 @@ def test_real_weights_on_real_recordings(tmp_path: Path) -> None:
     crying = tagger.labels.index("Baby cry, infant cry")
     hits = [int((probs[2:].argmax(axis=1) == crying).sum()) for probs in (want, got)]
     size = bundle.file("model").stat().st_size
-    print(f"{size} bytes, {len(clips)} recordings: error {np.abs(got - want).max():.3f}, "
-          f"tags that differ {check.max_abs:.3f}, rank correlation {check.corr:.5f}, baby cry first in {hits[1]} of 30, "
-          f"PyTorch {hits[0]}")  # fmt: skip
+    print(f"{size} bytes, {len(clips)} recordings: error {np.abs(got - want).max():.3f}, tags that differ "
+          f"{check.max_abs:.3f}, rank correlation {check.corr:.5f}, a cry first in {hits[1]}, PyTorch {hits[0]} of 30"
+    )  # fmt: skip
     assert len(clips) == 32
     assert bundle.file("model").stat().st_size < 1.35e6
     assert check.passed, check.why

@@ -233,7 +233,9 @@ def bits8(path: Path) -> int:
 def test_a_gate_that_nothing_passes_names_the_layers(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(parity.GATES, "int8", Gate(max_abs=1e-9, corr=1.0))
     out = tmp_path / "bundle"
-    with pytest.raises(ParityError, match=r"int8 fails its gate with .*the layers that hurt most: .* alone ") as caught:
+    with pytest.raises(
+        ParityError, match=r"int8 fails its gate, even with .*the layers that hurt most: .* alone "
+    ) as caught:
         convert("demo", seconds=1.0, precision="int8", out=out)
     print(caught.value)
     assert not out.exists()
@@ -361,6 +363,24 @@ def test_ranges_are_the_smallest_and_largest_values(small: Demo) -> None:
         found = next(value for key, value in small.ranges.items() if layer in key)
         assert found["min"].item() == pytest.approx(want.min(), abs=1e-3)
         assert found["max"].item() == pytest.approx(want.max(), rel=1e-3)
+
+
+def test_a_moving_average_clips_what_is_louder_than_the_first_clip(small: Demo, tmp_path: Path) -> None:
+    """What `calibrate` would give by ai-edge-quantizer's own default, the quietest clip first."""
+    from ai_edge_quantizer import calibrator
+    from ai_edge_quantizer.utils import qsv_utils
+
+    inputs = sorted(small.reference.inputs, key=lambda values: float(values.max()))
+    errors = []
+    for update in (qsv_utils.min_max_update, qsv_utils.moving_average_update):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(calibrator.qsv_utils, "min_max_update", update)
+            ranges = calibrate(small.source, inputs, log=small.log)
+        path = tmp_path / "full.tflite"
+        quantize(small.source, path, precision="int8-full", ranges=ranges, log=small.log)
+        errors.append(small.reference.error(path, clips=len(inputs)))
+    print(f"error of logits and embedding: minimum and maximum {errors[0]:.2g}, moving average {errors[1]:.2g}")
+    assert errors[1] > 3 * errors[0]
 
 
 def test_recordings_are_cut_into_clips_and_silence_is_left_out(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def _add_finer(work: Any, layer: Layer, finer: str) -> None:
     name = qtyping.TFLOperationName.ALL_SUPPORTED
     if finer == "int8":
         work.add_dynamic_config(layer.regex, name, 8)
-    elif finer == "fp16" and layer.weights:
+    elif finer == "fp16":
         work.update_quantization_recipe(
             layer.regex, name, float16_weights(), algorithm_key=quantizer.AlgorithmName.FLOAT_CASTING
         )
@@ -243,8 +243,7 @@ def calibrate(source: Path, inputs: Sequence[NDArray[np.float32]], *, log: Path)
     """The smallest and largest value of every tensor on some inputs.
 
     ai-edge-quantizer by itself takes a moving average with a weight of 0.95 for what was: of few clips the first one
-    decides, and louder ones are clipped (Cnn14 with the recipe's weights: error of a probability 0.074, with the
-    plain minimum and maximum 0.017).
+    decides, and louder ones are clipped.
 
     Args:
         source: the float32 .tflite, of one input.
@@ -332,8 +331,8 @@ def quantize_within_gate(
             failed = "; ".join(f"{check.stage}/{check.output}: {check.why}" for check in checks if not check.passed)
             hurt = "; ".join(f"{layer.op} {layer.name} alone {layer.error:.2g}" for layer in ranked[:3])
             raise ParityError(
-                f"{precision} fails its gate with {passes} layers finer, more of which would save too little "
-                f"({failed}); the layers that hurt most: {hurt}; expected another precision for this network",
+                f"{precision} fails its gate, even with the {passes} layers finer that it has room for ({failed}); "
+                f"the layers that hurt most: {hurt}; expected another precision for this network",
                 checks,
             )
         fails, passes = passes, min(2 * passes, len(affordable))

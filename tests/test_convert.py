@@ -30,8 +30,8 @@ from panns_litert.errors import (
 from panns_litert.model_card import model_card
 from panns_litert.parity import GATES, Check
 from panns_litert.tagger import Tagger, demo_bundle, demo_clips
-from panns_litert_convert import convert as convert_module
 from panns_litert_convert import export
+from panns_litert_convert import quantize as quantize_module
 from panns_litert_convert.convert import convert, verify
 from panns_litert_convert.zoo import asset
 
@@ -333,7 +333,7 @@ def test_a_failed_gate_leaves_no_bundle(tmp_path: Path, monkeypatch: pytest.Monk
         export.cast_fp16(source, path, keep=keep, log=log)
         tamper(path, flip_one_bit_of_one_weight)
 
-    monkeypatch.setattr(convert_module, "cast_fp16", spoilt)
+    monkeypatch.setattr(quantize_module, "cast_fp16", spoilt)
     with pytest.raises(ParityError, match="fp16/probs") as caught:
         convert("demo", out=tmp_path / "bundle")
     assert os.listdir(tmp_path) == []

@@ -43,10 +43,10 @@ from panns_litert.frontend import mel_basis
 from panns_litert.model_card import model_card
 from panns_litert.parity import QUANTIZED, Check, require
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of, weights_file
-from panns_litert_convert.export import cast_fp16, export_fp32
-from panns_litert_convert.frontend import ALWAYS_FLOAT32, WaveformNetwork
+from panns_litert_convert.export import export_fp32
+from panns_litert_convert.frontend import WaveformNetwork
 from panns_litert_convert.networks.tagger import AudioTagger
-from panns_litert_convert.quantize import calibrate, calibration_clips, quantize, quantize_within_gate
+from panns_litert_convert.quantize import calibration_clips, write_precision
 from panns_litert_convert.stages import (
     Reference,
     constants_check,
@@ -267,43 +267,30 @@ def _prove(
     checks += network_stage(model)
     report("reference")
     reference = Reference(network, spec, graph=graph, seconds=seconds)
-    source, made = (work.folder / f"{name}.tflite" for name in ("fp32", precision))  # of fp32 one and the same
+    source, made = work.folder / "source.tflite", work.folder / f"{precision}.tflite"
     report("export fp32")
     export_fp32(exported, {graph: torch.from_numpy(reference.inputs[0])}, source, log=work.log)
     if precision != "fp32":
         report("fp32")
         checks += reference.check("fp32", source)
-    quantization = None
-    if precision == "fp16":
-        report("cast fp16")
-        cast_fp16(source, made, keep=ALWAYS_FLOAT32, log=work.log)
-    elif precision in QUANTIZED:
-        inputs = reference.prepared(calibration) if calibration else reference.inputs
-        report("calibrate" if precision == "int8-full" else "quantize")
-        ranges = calibrate(source, inputs, log=work.log) if precision == "int8-full" else None
-        if bundle:
-            quantization = bundle.manifest.quantization
-            kept = {layer.operator: layer.precision for layer in quantization.kept} if quantization else {}
-            quantize(source, made, precision=precision, kept=kept, ranges=ranges, keep=ALWAYS_FLOAT32, log=work.log)
-        else:
-            require(checks)  # of a wrong float32 file no layer is worth a look
-            try:
-                kept_layers = quantize_within_gate(
-                    source,
-                    made,
-                    precision=precision,
-                    reference=reference,
-                    ranges=ranges,
-                    keep=ALWAYS_FLOAT32,
-                    work=work.folder,
-                    log=work.log,
-                    report=report,
-                )
-            except ParityError as error:
-                raise ParityError(
-                    str(error), [*checks, *(error.report if isinstance(error.report, list) else [])]
-                ) from error
-            quantization = Quantization(kept=kept_layers, calibration_clips=len(calibration))
+    if not bundle and precision in QUANTIZED:
+        require(checks)  # of a wrong float32 file no layer is worth a look
+    recorded = bundle.manifest.quantization if bundle else None
+    try:
+        found = write_precision(
+            source,
+            made,
+            precision=precision,
+            reference=reference,
+            calibration=reference.prepared(calibration) if calibration else reference.inputs,
+            kept={layer.operator: layer.precision for layer in recorded.kept} if recorded else None,
+            work=work.folder,
+            log=work.log,
+            report=report,
+        )
+    except ParityError as error:
+        raise ParityError(str(error), [*checks, *(error.report if isinstance(error.report, list) else [])]) from error
+    made_here = Quantization(kept=found, calibration_clips=len(calibration)) if precision in QUANTIZED else None
     report(precision)
     shipped = bundle.file("model") if bundle else made
     checks += reference.check(precision, shipped)
@@ -313,7 +300,7 @@ def _prove(
     if gpu:
         report("gpu_fp16")
         gpu_record = reference.gpu_check(shipped).record()
-    return _Proof(checks=checks, file=shipped, quantization=quantization, gpu=gpu_record)
+    return _Proof(checks=checks, file=shipped, quantization=recorded if bundle else made_here, gpu=gpu_record)
 
 
 def _load(

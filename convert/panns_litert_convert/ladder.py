@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +23,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from panns_litert.audio import from_array
-from panns_litert.bundle import PRECISIONS, KeptLayer
-from panns_litert.cache import cache_dir
+from panns_litert.bundle import PRECISIONS
 from panns_litert.engine import CpuEngine
 from panns_litert.errors import ConversionError, ParityError
 from panns_litert.markdown import insert, markdown
@@ -35,12 +31,11 @@ from panns_litert.metrics import figures
 from panns_litert.parity import QUANTIZED, Check
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of
 from panns_litert_convert.demo import sounds
-from panns_litert_convert.export import cast_fp16, export_fp32
-from panns_litert_convert.frontend import ALWAYS_FLOAT32
+from panns_litert_convert.export import export_fp32
 from panns_litert_convert.networks.tagger import AudioTagger
-from panns_litert_convert.quantize import calibrate, quantize, quantize_within_gate
+from panns_litert_convert.quantize import write_precision
 from panns_litert_convert.stages import Reference
-from panns_litert_convert.sweep import recipe_state, worst, write
+from panns_litert_convert.sweep import recipe_state, row_of_process, work_folder, worst, write
 from panns_litert_convert.zoo import MODELS, Model, find
 
 SECONDS = 10.0
@@ -114,33 +109,23 @@ def _rung(
     labelled: _Labelled | None,
 ) -> dict[str, Any]:
     path, log = folder / f"{precision}.tflite", folder / "log"
-    kept: Sequence[KeptLayer] = ()
-    if precision == "fp32":
-        shutil.copyfile(source, path)
-    elif precision == "fp16":
-        cast_fp16(source, path, keep=ALWAYS_FLOAT32, log=log)
-    else:
-        try:
-            ranges = calibrate(source, _calibration(reference, model), log=log) if precision == "int8-full" else None
-            if mixed:
-                kept = quantize_within_gate(
-                    source,
-                    path,
-                    precision=precision,
-                    reference=reference,
-                    ranges=ranges,
-                    keep=ALWAYS_FLOAT32,
-                    work=folder,
-                    log=log,
-                    report=lambda step: print(f"{model.name} {step}", file=sys.stderr, flush=True),
-                )
-            else:
-                quantize(source, path, precision=precision, ranges=ranges, keep=ALWAYS_FLOAT32, log=log)
-        except ConversionError as error:
-            return {"passed": False, "why": str(error).split("; see ")[0]}
-        except ParityError as error:
-            checks = error.report if isinstance(error.report, list) else []
-            return {"passed": False, "why": str(error), **_figures(checks)}
+    try:
+        kept = write_precision(
+            source,
+            path,
+            precision=precision,
+            reference=reference,
+            calibration=_calibration(reference, model) if precision == "int8-full" else (),
+            kept=None if mixed else {},
+            work=folder,
+            log=log,
+            report=lambda step: print(f"{model.name} {step}", file=sys.stderr, flush=True),
+        )
+    except ConversionError as error:
+        return {"passed": False, "why": str(error).split("; see ")[0]}
+    except ParityError as error:
+        checks = error.report if isinstance(error.report, list) else []
+        return {"passed": False, "why": str(error), **_figures(checks)}
     checks = reference.check(precision, path)
     failed = [f"{check.output}: {check.why}" for check in checks if not check.passed]
     row = {
@@ -247,21 +232,13 @@ def in_process(
     name: str, *, precisions: Sequence[str], checkpoint: Path | None = None, mixed: bool = True
 ) -> dict[str, Any]:
     """`measure` in a process of its own, so that a crash or a lack of memory stays one row."""
-    (cache_dir() / "work").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache_dir() / "work") as folder:
-        command = [sys.executable, "-m", "panns_litert_convert.ladder", "--one", name, "--folder", folder]
-        command += [word for precision in precisions for word in ("--precision", precision)]
-        command += ["--checkpoint", f"{name}={checkpoint}"] if checkpoint else []
-        command += [] if mixed else ["--uniform"]
-        try:
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
-            return {"name": name, "error": f"no result after {TIMEOUT_SECONDS} s"}
-        result = Path(folder) / "row.json"
-        if not result.is_file():
-            return {"name": name, "error": f"exit code {done.returncode}"}
-        row: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-        return row
+    words = [word for precision in precisions for word in ("--precision", precision)]
+    words += ["--checkpoint", f"{name}={checkpoint}"] if checkpoint else []
+    words += [] if mixed else ["--uniform"]
+    with work_folder() as folder:
+        return row_of_process(
+            "panns_litert_convert.ladder", name, words, folder=folder, timeout=TIMEOUT_SECONDS, shown=True
+        )
 
 
 _COLUMNS = (

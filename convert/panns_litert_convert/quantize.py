@@ -12,6 +12,7 @@ import dataclasses
 import gc
 import os
 import re
+import shutil
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from panns_litert.errors import AudioError, ParityError
 from panns_litert.frontend import FrontEndSpec
 from panns_litert.parity import Check
 from panns_litert.silence import is_silent
-from panns_litert_convert.export import SIGNATURE, captured, float16_weights
+from panns_litert_convert.export import SIGNATURE, captured, cast_fp16, float16_weights
+from panns_litert_convert.frontend import ALWAYS_FLOAT32
 from panns_litert_convert.stages import Reference
 
 MOST_CLIPS = 64
@@ -266,6 +268,60 @@ def calibrate(source: Path, inputs: Sequence[NDArray[np.float32]], *, log: Path)
         measure.calibrate({SIGNATURE: [{name: values} for values in inputs]}, work._recipe_manager)
         found: Ranges = measure.get_model_qsvs()
     return found
+
+
+def write_precision(
+    source: Path,
+    path: Path,
+    *,
+    precision: str,
+    reference: Reference,
+    calibration: Sequence[NDArray[np.float32]],
+    kept: Mapping[int, str] | None = None,
+    work: Path,
+    log: Path,
+    report: Callable[[str], None] = lambda _: None,
+) -> tuple[KeptLayer, ...]:
+    """Writes the file of any precision; a front end inside the graph stays float32.
+
+    Args:
+        source, path: the float32 file, and where to write.
+        precision: one of `bundle.PRECISIONS`.
+        reference: what a file of integer weights is held to.
+        calibration: inputs of the graph, for "int8-full" alone.
+        kept: the layers that stay finer, as for `quantize`; found by `quantize_within_gate` if not given.
+        work, log, report: as there.
+
+    Returns:
+        The layers that were found.
+
+    Raises:
+        ConversionError: a converter failed; naming the log.
+        ParityError: as `quantize_within_gate`.
+    """
+    if precision == "fp32":
+        shutil.copyfile(source, path)
+        return ()
+    if precision == "fp16":
+        report("cast fp16")
+        cast_fp16(source, path, keep=ALWAYS_FLOAT32, log=log)
+        return ()
+    report("calibrate" if precision == "int8-full" else "quantize")
+    ranges = calibrate(source, calibration, log=log) if precision == "int8-full" else None
+    if kept is not None:
+        quantize(source, path, precision=precision, kept=kept, ranges=ranges, keep=ALWAYS_FLOAT32, log=log)
+        return ()
+    return quantize_within_gate(
+        source,
+        path,
+        precision=precision,
+        reference=reference,
+        ranges=ranges,
+        keep=ALWAYS_FLOAT32,
+        work=work,
+        log=log,
+        report=report,
+    )
 
 
 def quantize_within_gate(

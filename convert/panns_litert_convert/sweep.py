@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -226,26 +227,49 @@ def in_process(name: str, step: str) -> dict[str, Any]:
 
     The model's file is `kept`.
     """
-    (cache_dir() / "work").mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=cache_dir() / "work") as folder:
-        command = [sys.executable, "-m", "panns_litert_convert.sweep", "--step", step, "--one", name]
-        command += ["--folder", folder]
-        result = Path(folder) / "row.json"
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
-            row = {"name": name, "error": f"no result after {TIMEOUT_SECONDS} s"}
-        else:
-            if result.is_file():
-                row = json.loads(result.read_text(encoding="utf-8"))
-            else:
-                last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-                row = {"name": name, "error": last[:300]}
-        if (made := Path(folder) / MODEL_FILE).is_file():
+    with work_folder() as folder:
+        words = ["--step", step]
+        row = row_of_process("panns_litert_convert.sweep", name, words, folder=folder, timeout=TIMEOUT_SECONDS)
+        if (made := folder / MODEL_FILE).is_file():
             kept(name).parent.mkdir(exist_ok=True)
             shutil.move(made, kept(name))
         return row | {"seconds": round(time.perf_counter() - start, 1)}
+
+
+@contextmanager
+def work_folder() -> Iterator[Path]:
+    """A folder for large files, on the disk of the cache; gone at the end."""
+    (cache_dir() / "work").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_dir() / "work") as folder:
+        yield Path(folder)
+
+
+def row_of_process(
+    module: str, name: str, words: Sequence[str], *, folder: Path, timeout: float, shown: bool = False
+) -> dict[str, Any]:
+    """What `python -m MODULE WORDS --one NAME --folder FOLDER` leaves as row.json there; an error if it leaves none.
+
+    With `shown` its progress is this process's stderr, too.
+    """
+    command = [sys.executable, "-m", module, *words, "--one", name, "--folder", str(folder)]
+    result = folder / "row.json"
+    try:
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=None if shown else subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        return {"name": name, "error": f"no result after {timeout:g} s"}
+    if not result.is_file():
+        last = ((done.stderr or "").strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return {"name": name, "error": last[:300]}
+    row: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    return row
 
 
 def kept(name: str) -> Path:

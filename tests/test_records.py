@@ -479,6 +479,28 @@ def test_bad_input_is_one_line(arguments: list[str], message: str, capsys: pytes
     assert message in lines[0]
 
 
+def test_what_was_measured_before_an_interruption_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns = []
+
+    def interrupted(*arguments: Any) -> str:
+        turns.append(arguments)
+        if len(turns) == 2:
+            raise KeyboardInterrupt
+        return run_child(*arguments)
+
+    monkeypatch.setattr("panns_litert.bench.run_child", interrupted)
+    command = ["bench", "--engine", "cpu", "--xnnpack", "on", "--threads", "1", "2", "--runs", "1", "--rounds", "2"]
+    assert main([*command, "--records", str(tmp_path), "--device", "bench"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    (run,) = read_record(tmp_path / "bench.json").runs
+    assert (run.threads, run.runs) == (1, 1)
+    turns[:] = [()]  # before the first turn's end there is nothing to keep
+    assert main([*command, "--records", str(tmp_path), "--device", "none"]) == 130
+    assert not (tmp_path / "none.json").exists()
+
+
 def test_a_bad_record_is_one_line_that_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_records(tmp_path, LADDER)
     data = json.loads((tmp_path / "b.json").read_text())

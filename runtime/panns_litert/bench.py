@@ -70,10 +70,16 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What `bench` found: a run of everything that ran, and a failure of everything that did not."""
+    """What `bench` found: a run of everything that ran, and a failure of everything that did not.
+
+    Attributes:
+        runs, failures: in the order of the bundles.
+        interrupted: whether Ctrl-C ended it, so that some are missing or of fewer rounds.
+    """
 
     runs: tuple[Run, ...]
     failures: tuple[Failure, ...]
+    interrupted: bool = False
 
 
 @dataclass(kw_only=True)
@@ -116,7 +122,7 @@ def bench(
         report: called with a line at every turn.
 
     Returns:
-        Runs in the order of the bundles, and failures.
+        What was found. Ctrl-C ends it early and loses nothing; before the first turn's end it is raised.
 
     Raises:
         BenchError: an argument is out of range, or a bundle is given twice.
@@ -138,15 +144,22 @@ def bench(
             inputs = folder / f"{i}.npz"
             save_clips(inputs, demo_inputs(bundle)[:1])
             candidates += [_Candidate(bundle=bundle, inputs=inputs, setting=setting) for setting in settings]
-        for turn in range(rounds):
-            for candidate in candidates:
-                if candidate.failure is None:
-                    manifest = candidate.bundle.manifest
-                    report(f"round {turn + 1} of {rounds}: {manifest.model} {manifest.precision}, {candidate.setting}")
-                    counts = {"warmup": warmup, "runs": runs, "seconds": seconds, "check": turn == 0}
-                    _take_turn(candidate, counts, timeout, folder)
+        interrupted = False
+        try:
+            for turn in range(rounds):
+                for candidate in candidates:
+                    if candidate.failure is None:
+                        of = candidate.bundle.manifest
+                        report(f"round {turn + 1} of {rounds}: {of.model} {of.precision}, {candidate.setting}")
+                        counts = {"warmup": warmup, "runs": runs, "seconds": seconds, "check": turn == 0}
+                        _take_turn(candidate, counts, timeout, folder)
+        except KeyboardInterrupt:
+            if not any(candidate.rounds for candidate in candidates):
+                raise
+            interrupted = True
     return Measured(
-        runs=tuple(_run(candidate) for candidate in candidates if candidate.failure is None),
+        runs=tuple(_run(candidate) for candidate in candidates if candidate.failure is None and candidate.rounds),
+        interrupted=interrupted,
         failures=tuple(candidate.failure for candidate in candidates if candidate.failure is not None),
     )
 

@@ -28,7 +28,8 @@ def insert(document: str | os.PathLike[str], table: str, *, marker: str) -> None
     try:
         text = Path(document).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{os.fspath(document)}: {error}; expected a Markdown file") from error
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ResultsError(f"{os.fspath(document)}: {reason}; expected a Markdown file") from error
     before, _, rest = text.partition(begin)
     _, found, after = rest.partition(end)
     if not found:

@@ -1,8 +1,8 @@
-"""The demo model: what it is held to, and how a checkpoint becomes the one that ships.
+"""The demo model: what it is held to, and how a checkpoint becomes one that may ship.
 
-`make demo-model` makes it by the commands of docs/training.md: Cnn14 with narrow blocks, taught on synthesised mixtures
-only. It exists so that a fresh checkout can convert, verify and run a network whose answers mean something; it is no
-replacement for PANNs.
+`make demo-model` makes one by the commands of docs/training.md: Cnn14 with narrow blocks, taught on synthesised
+mixtures only. It exists so that a fresh checkout can convert, verify and run a network whose answers mean something; it
+is no replacement for PANNs.
 """
 
 from __future__ import annotations

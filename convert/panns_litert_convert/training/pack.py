@@ -85,7 +85,8 @@ def read_classes(path: str | os.PathLike[str] | None = None) -> dict[str, str]:
         rows = sorted(rows, key=lambda row: int(row["index"]))
         classes = {row["mid"]: row["display_name"] for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: {error}; expected a CSV with the columns index, mid, display_name") from error
+        expected = "a CSV with the columns index, mid, display_name"
+        raise DatasetError(f"{path}: {_reason(error)}; expected {expected}") from error
     indexes = [int(row["index"]) for row in rows]
     if len(classes) < 2 or indexes != list(range(len(classes))) or len(set(classes.values())) != len(classes):
         raise DatasetError(f"{path}: {len(rows)} rows; expected classes numbered from 0 on, at least two, each once")
@@ -114,7 +115,7 @@ def read_segments(path: str | os.PathLike[str]) -> list[Segment]:
                 mids = tuple(dict.fromkeys(mid.strip() for mid in row[3].split(",") if mid.strip()))
                 segments.append(Segment(name=row[0], mids=mids))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path}: {error}; expected AudioSet's segments, a CSV in UTF-8") from error
+        raise DatasetError(f"{path}: {_reason(error)}; expected AudioSet's segments, a CSV in UTF-8") from error
     if not segments:
         raise DatasetError(f"{path}: no row; expected AudioSet's segments")
     return segments
@@ -231,6 +232,11 @@ def _files(folder: Path) -> dict[str, Path]:
         return {path.stem: path for path in audio_files(folder)}
     except AudioError as error:
         raise DatasetError(str(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """Of a file that the message names already."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _is_number(text: str) -> bool:

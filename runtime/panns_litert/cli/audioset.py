@@ -7,7 +7,7 @@ from pathlib import Path
 
 from panns_litert.cli.convert import convert_package
 from panns_litert.cli.output import AddCommand, note, print_json
-from panns_litert.cli.train import print_skipped, watching
+from panns_litert.cli.train import print_skipped, resumable, watching
 
 
 def add_commands(command: AddCommand) -> None:
@@ -86,22 +86,17 @@ def run_train(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in names}
     recipe = Recipe(**{name: value for name, value in given.items() if value is not None})
     labels = None if args.classes is None else list(read_classes(args.classes).values())
-    try:
-        with watching(args) as watch:
-            result = train(
-                args.data,
-                model=args.model,
-                out=args.out,
-                evaluate=args.evaluate,
-                checkpoint=args.checkpoint,
-                labels=labels,
-                recipe=recipe,
-                watch=watch,
-            )
-    except KeyboardInterrupt:
-        if (args.out / STATE).exists():
-            note(f"{args.out / STATE} keeps what was learnt; the same command goes on from there")
-        raise
+    with resumable(args.out / STATE), watching(args) as watch:
+        result = train(
+            args.data,
+            model=args.model,
+            out=args.out,
+            evaluate=args.evaluate,
+            checkpoint=args.checkpoint,
+            labels=labels,
+            recipe=recipe,
+            watch=watch,
+        )
     if not result.first:
         return 0
     if args.json:

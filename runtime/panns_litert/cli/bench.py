@@ -77,6 +77,8 @@ def run_bench(args: argparse.Namespace) -> int:
         print_json(_json(device, path, measured.runs, failures))
     else:
         _print(device, path, measured.runs, failures)
+    if measured.interrupted:
+        raise KeyboardInterrupt  # what was measured is kept
     return 1 if failures else 0
 
 

@@ -89,7 +89,7 @@ def run_finetune(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in (*names, "spec_augment", "balanced", "seed")}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
     try:
-        with watching(args) as watch:
+        with resumable(args.out / STATE), watching(args) as watch:
             result = finetune(
                 args.data,
                 model=args.model,
@@ -102,10 +102,6 @@ def run_finetune(args: argparse.Namespace) -> int:
                 settings=settings,
                 watch=watch,
             )
-    except KeyboardInterrupt:
-        if (args.out / STATE).exists():
-            note(f"{args.out / STATE} keeps what was learnt; the same command goes on from there")
-        raise
     except ParityError as error:
         if isinstance(error.report, list) and not args.json:
             print_checks(error.report)
@@ -276,6 +272,17 @@ def print_skipped(skipped: Sequence[Skipped]) -> None:
         note(f"skipped {one.path}: {one.reason}")
     if len(skipped) > _SHOWN_SKIPPED:
         note(f"{len(skipped)} files were skipped in all")
+
+
+@contextlib.contextmanager
+def resumable(state: Path) -> Iterator[None]:
+    """Says, where it is interrupted, that a training's state is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if state.exists():
+            note(f"{state} keeps what was learnt; the same command goes on from there")
+        raise
 
 
 @contextlib.contextmanager

@@ -193,9 +193,7 @@ def test_layers_are_kept_finer_until_the_gate_is_passed(small: Demo, tmp_path: P
     """The gate lies between what no finer layer gives and what some number of them gives at best."""
     precision, path = "int4-weights", tmp_path / "mixed.tflite"
     uniform = small.quantize(tmp_path / "uniform.tflite", precision)
-    ranked = module.sensitivities(
-        small.source, precision=precision, reference=small.reference, work=tmp_path, log=small.log
-    )
+    ranked = module.sensitivities(small.source, path, precision=precision, reference=small.reference, log=small.log)
     low, high = least_correlation(small, uniform), -1.0
     for count in (1, 2, 4):
         small.quantize(path, precision, kept={layer.operator: layer.precision for layer in ranked[:count]})
@@ -203,9 +201,7 @@ def test_layers_are_kept_finer_until_the_gate_is_passed(small: Demo, tmp_path: P
     assert low < high
     monkeypatch.setitem(parity.GATES, precision, Gate(max_abs=1.0, corr=(low + high) / 2))
     monkeypatch.setitem(parity.TAG_GATES, precision, Gate(max_abs=1.0))
-    kept = quantize_within_gate(
-        small.source, path, precision=precision, reference=small.reference, work=tmp_path, log=small.log
-    )
+    kept = quantize_within_gate(small.source, path, precision=precision, reference=small.reference, log=small.log)
     print(low, high, [(layer.name, layer.error) for layer in kept])
     assert kept == tuple(ranked[: len(kept)])
     assert 1 <= len(kept) <= 4
@@ -247,7 +243,7 @@ def test_a_gate_that_nothing_passes_names_the_layers(tmp_path: Path, monkeypatch
 def test_the_layer_that_hurts_is_found(small: Demo, tmp_path: Path, monkeypatch: Any) -> None:
     """One layer in four bits among those in eight costs more than before, and no other does."""
     ranked = module.sensitivities(
-        small.source, precision="int8-weights", reference=small.reference, work=tmp_path, log=small.log
+        small.source, tmp_path / "one.tflite", precision="int8-weights", reference=small.reference, log=small.log
     )
     named = {layer.operator: layer.error for layer in ranked}
     weighted = layers(small.source, precision="int8-weights")
@@ -261,7 +257,7 @@ def test_the_layer_that_hurts_is_found(small: Demo, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(module, "quantize", coarse)
     again = module.sensitivities(
-        small.source, precision="int8-weights", reference=small.reference, work=tmp_path, log=small.log
+        small.source, tmp_path / "one.tflite", precision="int8-weights", reference=small.reference, log=small.log
     )
     worse = {layer.operator: layer.error for layer in again}
     assert worse.pop(victim.index) > 10 * named.pop(victim.index)

@@ -284,7 +284,6 @@ def _prove(
             reference=reference,
             calibration=reference.prepared(calibration) if calibration else reference.inputs,
             kept={layer.operator: layer.precision for layer in recorded.kept} if recorded else None,
-            work=work.folder,
             log=work.log,
             report=report,
         )

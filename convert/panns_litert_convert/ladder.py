@@ -118,7 +118,6 @@ def _rung(
             reference=reference,
             calibration=_calibration(reference, model) if precision == "int8-full" else (),
             kept=None if mixed else {},
-            work=folder,
             log=log,
             report=lambda step: print(f"{model.name} {step}", file=sys.stderr, flush=True),
         )

@@ -122,10 +122,9 @@ def quantize(
     kept: Mapping[int, str] | None = None,
     only: int | None = None,
     ranges: Ranges | None = None,
-    keep: str | None = None,
     log: Path,
 ) -> None:
-    """Writes a .tflite with a rung's weights; inputs and outputs stay float32.
+    """Writes a .tflite with a rung's weights; inputs, outputs and a front end inside the graph stay float32.
 
     Args:
         source, path: the float32 file, and where to write.
@@ -133,7 +132,6 @@ def quantize(
         kept: operators by their index, and the finer type that their weights get: "int8", "fp16" or "fp32".
         only: the one operator that is quantized, all others staying as they are; all if not given.
         ranges: of the activations, from `calibrate`; `int8-full` needs them.
-        keep: regular expression of tensor names; operators whose output matches keep float32 weights.
         log: file for the converter's output.
 
     Raises:
@@ -145,13 +143,12 @@ def quantize(
         work = quantizer.Quantizer(str(source))
         by_index = {layer.index: layer for layer in layers(source, precision=precision)}
         if only is None:
-            _add_rung(work, precision, list(by_index.values()), everywhere=True)
+            _add_rung(work, precision, ".*", list(by_index.values()))
         else:
-            _add_rung(work, precision, [by_index[only]], everywhere=False)
+            _add_rung(work, precision, by_index[only].regex, [by_index[only]])
         for index, finer in (kept or {}).items():
             _add_finer(work, by_index[index], finer)
-        if keep is not None:
-            _leave(work, keep)
+        _leave(work, ALWAYS_FLOAT32)
         calibrated = None if precision != "int8-full" else dict(ranges or {})
         work.quantize(calibrated, enable_progress_bar=False, enable_progress_report=False).export_model(
             str(path), overwrite=True
@@ -195,18 +192,17 @@ def _mend_outputs(source: Path, path: Path) -> None:
         path.write_bytes(data)
 
 
-def _add_rung(work: Any, precision: str, chosen: Sequence[Layer], *, everywhere: bool) -> None:
-    """Adds a rung's configuration, for all of the graph or for the chosen layers alone."""
+def _add_rung(work: Any, precision: str, regex: str, chosen: Sequence[Layer]) -> None:
+    """Adds a rung's configuration for the scopes that match; `chosen` are the layers there."""
     from ai_edge_quantizer import qtyping, quantizer
 
     names, algorithms = qtyping.TFLOperationName, quantizer.AlgorithmName
-    for regex in [".*"] if everywhere else [layer.regex for layer in chosen]:
-        if precision == "int8-weights":
-            work.add_weight_only_config(regex, names.ALL_SUPPORTED, 8)
-        elif precision == "int8-full":
-            work.add_static_config(regex, names.ALL_SUPPORTED, 8, 8)
-        else:
-            work.add_dynamic_config(regex, names.ALL_SUPPORTED, 8)
+    if precision == "int8-weights":
+        work.add_weight_only_config(regex, names.ALL_SUPPORTED, 8)
+    elif precision == "int8-full":
+        work.add_static_config(regex, names.ALL_SUPPORTED, 8, 8)
+    else:
+        work.add_dynamic_config(regex, names.ALL_SUPPORTED, 8)
     if precision == "int8-full":
         # The interface stays float32, and the sigmoid too: 256 steps are too few for probabilities.
         for name in (names.INPUT, names.OUTPUT, names.LOGISTIC):
@@ -263,7 +259,7 @@ def calibrate(source: Path, inputs: Sequence[NDArray[np.float32]], *, log: Path)
 
         name = next(iter(read_graph(source).inputs))
         work = quantizer.Quantizer(str(source))
-        _add_rung(work, "int8-full", [], everywhere=True)
+        _add_rung(work, "int8-full", ".*", [])
         measure = calibrator.Calibrator(str(source), num_threads=2, qsv_update_func=qsv_utils.min_max_update)
         measure.calibrate({SIGNATURE: [{name: values} for values in inputs]}, work._recipe_manager)
         found: Ranges = measure.get_model_qsvs()
@@ -278,7 +274,6 @@ def write_precision(
     reference: Reference,
     calibration: Sequence[NDArray[np.float32]],
     kept: Mapping[int, str] | None = None,
-    work: Path,
     log: Path,
     report: Callable[[str], None] = lambda _: None,
 ) -> tuple[KeptLayer, ...]:
@@ -290,7 +285,7 @@ def write_precision(
         reference: what a file of integer weights is held to.
         calibration: inputs of the graph, for "int8-full" alone.
         kept: the layers that stay finer, as for `quantize`; found by `quantize_within_gate` if not given.
-        work, log, report: as there.
+        log, report: as there.
 
     Returns:
         The layers that were found.
@@ -309,7 +304,7 @@ def write_precision(
     report("calibrate" if precision == "int8-full" else "quantize")
     ranges = calibrate(source, calibration, log=log) if precision == "int8-full" else None
     if kept is not None:
-        quantize(source, path, precision=precision, kept=kept, ranges=ranges, keep=ALWAYS_FLOAT32, log=log)
+        quantize(source, path, precision=precision, kept=kept, ranges=ranges, log=log)
         return ()
     return quantize_within_gate(
         source,
@@ -317,8 +312,6 @@ def write_precision(
         precision=precision,
         reference=reference,
         ranges=ranges,
-        keep=ALWAYS_FLOAT32,
-        work=work,
         log=log,
         report=report,
     )
@@ -331,8 +324,6 @@ def quantize_within_gate(
     precision: str,
     reference: Reference,
     ranges: Ranges | None = None,
-    keep: str | None = None,
-    work: Path,
     log: Path,
     report: Callable[[str], None] = lambda _: None,
 ) -> tuple[KeptLayer, ...]:
@@ -342,8 +333,7 @@ def quantize_within_gate(
         source, path: the float32 file, and where to write.
         precision: one of `parity.QUANTIZED`.
         reference: what its outputs are compared with.
-        ranges, keep, log: see `quantize`.
-        work: folder for files on the way.
+        ranges, log: see `quantize`.
         report: told of every step.
 
     Returns:
@@ -356,15 +346,16 @@ def quantize_within_gate(
 
     def made(kept: Sequence[KeptLayer]) -> list[Check]:
         chosen = {layer.operator: layer.precision for layer in kept}
-        quantize(source, path, precision=precision, kept=chosen, ranges=ranges, keep=keep, log=log)
+        quantize(source, path, precision=precision, kept=chosen, ranges=ranges, log=log)
         return reference.check(precision, path)
 
     checks = made(())
     if all(check.passed for check in checks):
         return ()
     report(f"{precision}: layer by layer")
+    trial = path.with_name(f"{path.stem}_of_one_layer.tflite")
     ranked = sensitivities(
-        source, precision=precision, reference=reference, ranges=ranges, keep=keep, work=work, log=log, report=report
+        source, trial, precision=precision, reference=reference, ranges=ranges, log=log, report=report
     )
     # A mixed file is worth having if it is clearly smaller than the rung above: float16's, or int8's of int4's.
     room = _MOST_SHARE * source.stat().st_size / (4 if precision == "int4-weights" else 2) - path.stat().st_size
@@ -407,12 +398,11 @@ def _more_bytes(layer: KeptLayer) -> float:
 
 def sensitivities(
     source: Path,
+    path: Path,
     *,
     precision: str,
     reference: Reference,
     ranges: Ranges | None = None,
-    keep: str | None = None,
-    work: Path,
     log: Path,
     report: Callable[[str], None] = lambda _: None,
 ) -> list[KeptLayer]:
@@ -421,14 +411,13 @@ def sensitivities(
     The order is by error for every byte that the finer type takes more: squared errors of many layers add up like
     those of independent noise.
 
-    Args are those of `quantize_within_gate`.
+    Args are those of `quantize_within_gate`; `path` is for the files on the way, one after the other.
     """
     finer = "int8" if precision == "int4-weights" else "fp16"
     found = []
-    candidates = [layer for layer in layers(source, precision=precision) if not (keep and re.search(keep, layer.scope))]
+    candidates = [layer for layer in layers(source, precision=precision) if not re.search(ALWAYS_FLOAT32, layer.scope)]
     for count, layer in enumerate(candidates):
         report(f"{precision}: layer {count + 1} of {len(candidates)}")
-        path = work / "one_layer.tflite"
         quantize(source, path, precision=precision, only=layer.index, ranges=ranges, log=log)
         error = reference.error(path, clips=_SENSITIVE_CLIPS)
         path.unlink()

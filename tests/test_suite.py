@@ -23,7 +23,8 @@ SKIPS = {
 
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """pytest with the suite's hooks, in a process of its own."""
-    outer = {"PANNS_LITERT_STRICT", "PYTEST_ADDOPTS", "OMP_NUM_THREADS"}
+    # Where CI is set, pytest's summary has the whole reason of every failure once more.
+    outer = {"PANNS_LITERT_STRICT", "PYTEST_ADDOPTS", "OMP_NUM_THREADS", "CI", "BUILD_NUMBER", "FORCE_COLOR"}
     environment = {k: v for k, v in os.environ.items() if k not in outer and not k.startswith("PYTEST_XDIST")}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "suite", "-p", "xdist", "-ra", *arguments, str(folder)],

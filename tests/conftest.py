@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from suite import *  # noqa: F403 (its hooks)
 
 from panns_litert.bundle import MANIFEST, Bundle, file_sha256
@@ -21,6 +22,10 @@ from panns_litert_convert import stages
 from panns_litert_convert.convert import convert
 from panns_litert_convert.zoo import golden_shapes
 from panns_litert_golden.recipe import weights
+
+# No test is timed: machines are shared.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -334,7 +334,7 @@ def test_samples_of_a_file_beyond_float32(tmp_path: Path) -> None:
     refused(path)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.binary(max_size=400),
     head=st.sampled_from(
@@ -476,7 +476,7 @@ def test_memory_layout_does_not_matter(name: str, data: NDArray[np.floating], ra
     np.testing.assert_array_equal(data, before)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     samples=st.integers(1, 3000),
     channels=st.none() | st.integers(1, 8),

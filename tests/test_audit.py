@@ -325,7 +325,7 @@ def bias_free(build: Build) -> Path:
 
 
 @given(k=st.integers(-20, 20), seed=st.integers(0, 9))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_linear_graph_scales(bias_free: Path, k: int, seed: int) -> None:
     values = noise(seed=seed)
     plain, scaled = (

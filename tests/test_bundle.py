@@ -155,7 +155,7 @@ JSON = st.recursive(
 
 
 @given(data=st.data())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_edit_is_read_or_one_clear_error(demo: Bundle, data: st.DataObject) -> None:
     """Whatever stands at any place of the manifest, reading gives a Manifest or a PannsLitertError."""
     manifest = json.loads(demo.manifest.to_json())

@@ -524,7 +524,7 @@ def test_truncated_anywhere(tmp_path: Path, suffix: str) -> None:
     load_weights(SMALL_MODEL.build(), path, SMALL_MODEL)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.binary(max_size=300),
     head=st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", b"\x80\x02}q\x00", b"\x10\0\0\0\0\0\0\0{", b"\xff" * 8]),
@@ -537,7 +537,7 @@ def test_random_bytes(tmp_path: Path, data: bytes, head: bytes, suffix: str) -> 
 
 
 @pytest.mark.filterwarnings("ignore")  # torch warns of what it finds in a damaged file
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.floats(0, 1, exclude_max=True), value=st.integers(1, 255), legacy=st.booleans())
 def test_a_flipped_byte_is_one_error_or_a_valid_file(tmp_path: Path, position: float, value: int, legacy: bool) -> None:
     """No hash is known of a user's own file, so a changed weight may pass; nothing else may."""

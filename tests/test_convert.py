@@ -79,7 +79,7 @@ def test_full_size_cnn14_passes_every_stage(
     printed = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
-    checks = [Check.from_dict(check) for check in json.loads(printed)["parity"]]
+    checks = [Check(**check) for check in json.loads(printed)["parity"]]
     show(checks)
     print(f"{seconds:g} s: peak memory {usage.ru_maxrss / 1e6:.2f} GB")
     bundle = Bundle(out)

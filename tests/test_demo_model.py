@@ -66,7 +66,7 @@ def test_checkpoint_is_small_and_finite(network: Cnn14) -> None:
     assert all(bool(torch.isfinite(t).all()) for t in network.state_dict().values())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     label=st.sampled_from(sounds.LABELS),
     seconds=st.floats(sounds.MIN_SECONDS, 4.0),
@@ -83,7 +83,7 @@ def test_every_sound_is_reproducible_and_in_range(label: str, seconds: float, se
     np.testing.assert_array_equal(once, again)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seconds=st.floats(sounds.MIN_SECONDS, 4.0), seed=st.integers(0, 2**32 - 1))
 def test_mixtures_are_in_range_and_labelled(seconds: float, seed: int) -> None:
     waveform, labels = sounds.mixture(np.random.default_rng(seed), seconds=seconds)

@@ -120,7 +120,7 @@ def test_parts_that_do_not_fit(changes: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(found=ANY)
 def test_files_hold_what_was_saved(suffix: str, found: Embeddings, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / f"saved.{suffix}"
@@ -180,7 +180,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 # ---- similar
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(a=ANY, b=ANY, gain=st.floats(0.01, 100))
 def test_similar_is_a_cosine(a: Embeddings, b: Embeddings, gain: float) -> None:
     score = similar(a, b)
@@ -416,7 +416,7 @@ def test_missing_libraries_are_named(folder: Path, tagger: Tagger, monkeypatch: 
         embed(tagger, CLIPS[0]).save(folder / "a.parquet")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(x=hnp.arrays(np.float32, (3, 4), elements=st.floats(-(2.0**100), 2.0**100, width=32)))
 def test_units_have_length_one(x: NDArray[np.float32]) -> None:
     length = np.linalg.norm(unit(x).astype(np.float64), axis=1)

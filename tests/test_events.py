@@ -64,7 +64,6 @@ def test_the_detector_finds_the_events_of_the_vectors(case: dict[str, Any]) -> N
     assert found(detector, steps_of(case)) == case["events"], "a second recording begins anew"
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_steps_split_anywhere_give_the_same_events(data: st.DataObject) -> None:
     case = data.draw(st.sampled_from(VECTOR_CASES))
@@ -103,7 +102,7 @@ def series(draw: st.DrawFn) -> Case:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(series())
 def test_the_detector_agrees_with_the_reference_on_any_series(case: Case) -> None:
     as_json = {
@@ -281,7 +280,6 @@ def test_labels_must_differ(labels: tuple[str, ...]) -> None:
         EventDetector(labels)
 
 
-@settings(deadline=None)
 @given(
     window=st.floats(0.1, 20.0),
     overlap=st.floats(0.0, 0.95),
@@ -366,7 +364,6 @@ def test_audacity_labels() -> None:
     assert audacity_labels([]) == ""
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_settings_or_one_error(text: str) -> None:
     try:

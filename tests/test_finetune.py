@@ -495,7 +495,7 @@ def test_settings_out_of_range_are_refused(options: dict[str, Any]) -> None:
         Settings(**options)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.binary(max_size=80))
 def test_any_bytes_for_a_table_are_one_error_or_none(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.mktemp("t") / "t.csv"

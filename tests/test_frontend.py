@@ -168,7 +168,7 @@ def test_basis_of_another_form_is_refused(basis: NDArray[np.float32]) -> None:
 
 
 @given(name=st.sampled_from(sorted(SPECS)), seed=st.integers(0, 2**31), level=st.floats(-100, 0), data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_random_sounds_hold_the_gate(name: str, seed: int, level: float, data: st.DataObject) -> None:
     spec = SPECS[name]
     samples = data.draw(st.integers(spec.n_fft // 2 + 1, 3 * spec.n_fft))
@@ -198,7 +198,7 @@ def test_mel_basis_file_is_rebuilt() -> None:
     fmin=st.floats(0, 1000),
     top=st.floats(0.3, 1.0),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @pytest.mark.filterwarnings("ignore:Empty filters")
 def test_mel_basis_equals_librosa(sample_rate: int, n_fft: int, n_mels: int, fmin: float, top: float) -> None:
     fmax = 1000 + top * (sample_rate / 2 - 1000)
@@ -265,7 +265,6 @@ def test_spec_refuses_missing_and_unknown_fields() -> None:
 
 
 @given(st.dictionaries(st.sampled_from(sorted(PANNS_32K.to_dict())), st.none() | st.integers() | st.text(), min_size=1))
-@settings(deadline=None)
 def test_spec_from_any_json_is_a_spec_or_a_spec_error(changes: dict[str, object]) -> None:
     try:
         spec = FrontEndSpec.from_dict(PANNS_32K.to_dict() | changes)

@@ -33,8 +33,9 @@ def test_a_row_is_real(tmp_path: Path) -> None:
 
 
 def rung(precision: str, *, passed: bool, mixed: bool) -> dict[str, Any]:
-    why = "" if passed else f"{precision} fails its gate (…); the layers that hurt most: CONV_2D conv1 alone 0.1; …"
-    return {"precision": precision, "mixed": mixed, "passed": passed, "why": why, "kept": [], "bytes": 1000}
+    found = {"precision": precision, "mixed": mixed, "passed": passed, "kept": [], "bytes": 1000}
+    hurt = ["CONV_2D conv1 alone 0.1", "CONV_2D conv2 alone 0.01"] if mixed else []
+    return found | ({"why": ""} if passed else {"why": f"{precision} fails its gate", "hurt": hurt})
 
 
 def test_the_sweep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +72,7 @@ def test_a_failure_is_in_the_table() -> None:
     rungs = [rung("int8", passed=False, mixed=True), rung("int4-weights", passed=False, mixed=False)]
     rows = table([{"name": "cnn10", "weights": "recipe", "rungs": rungs}, {"name": "cnn6", "error": "exit code -9"}])
     assert rows[0]["gates"] == "FAILED: CONV_2D conv1 alone 0.1 hurts most"
-    assert "no layer kept finer yet" in rows[1]["gates"]
+    assert rows[1]["gates"] == "FAILED: int4-weights fails its gate (no layer kept finer yet)"
     assert rows[2]["gates"] == "FAILED: exit code -9"
 
 

@@ -242,7 +242,7 @@ def test_recordings_of_the_same_kind_are_not_matched(recordings: dict[str, Sound
 # ---- what is found
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     start=st.floats(0, 9), seconds=st.floats(2, 6), gain=st.floats(0.01, 3), seed=st.integers(0, 99),
     swap=st.booleans(),
@@ -271,7 +271,7 @@ def test_a_cut_is_found_where_it_was_cut(start: float, seconds: float, gain: flo
     assert m.query_end >= seconds - slack
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 999), threshold=st.floats(0.5, 1), least=st.floats(1, 4), speed=st.floats(0, 0.2))
 def test_results_are_in_range(seed: int, threshold: float, least: float, speed: float) -> None:
     rng = np.random.default_rng(seed)

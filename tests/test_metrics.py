@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -94,7 +94,6 @@ def test_a_picture_of_the_worst_classes(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["worst.svg"]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 30), st.integers(1, 5))
 def test_properties(seed: int, clips: int, classes: int) -> None:
     rng = np.random.default_rng(seed)

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -119,13 +119,11 @@ def naive_roll_up(probs: np.ndarray) -> np.ndarray:
 probabilities = arrays(np.float64, 527, elements=st.floats(0.0, 1.0), fill=st.just(0.0))
 
 
-@settings(deadline=None)
 @given(probabilities)
 def test_roll_up_against_the_plain_definition(probs: np.ndarray) -> None:
     np.testing.assert_array_equal(AUDIOSET.roll_up(probs), naive_roll_up(probs))
 
 
-@settings(deadline=None)
 @given(probabilities, probabilities)
 def test_roll_up_is_monotone_idempotent_and_never_lowers_a_score(a: np.ndarray, b: np.ndarray) -> None:
     rolled = AUDIOSET.roll_up(a)

@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from panns_litert.errors import BundleError, ParityError
 from panns_litert.parity import GATES, TAG_THRESHOLD, Check, Gate, compare, compare_tags, require
+from panns_litert.strict import read
 
 GATE = Gate(max_abs=5e-3, corr=0.9999, top5=True)
 
@@ -132,7 +133,6 @@ def test_relative_bound_is_a_share_of_the_spread() -> None:
 
 
 @given(seed=st.integers(0, 1000), scale=st.floats(1e-6, 1e-1), clips=st.integers(1, 4))
-@settings(deadline=None)
 def test_verdict_follows_the_largest_error(seed: int, scale: float, clips: int) -> None:
     rng = np.random.default_rng(seed)
     reference = rng.uniform(0, 1, (clips, 50))
@@ -156,17 +156,18 @@ def test_require_names_every_failure(reference: NDArray[np.float64]) -> None:
 def test_check_round_trips_through_json(reference: NDArray[np.float64]) -> None:
     for got in (reference, reference + np.nan):
         check = compare("fp32", "probs", got, reference, gate=GATE)
-        assert Check.from_dict(json.loads(json.dumps(check.to_dict(), allow_nan=False))) == check
+        data = json.loads(json.dumps(check.to_dict(), allow_nan=False))
+        assert read(Check, data, "check", error=BundleError) == check
 
 
 @pytest.mark.parametrize("change", [{"passed": 1}, {"threshold": 3}, {"extra": 1}, {"max_abs": "0"}])
 def test_check_is_read_strictly(reference: NDArray[np.float64], change: dict[str, object]) -> None:
     data = compare("fp32", "probs", reference, reference, gate=GATE).to_dict()
     with pytest.raises(BundleError, match="expected"):
-        Check.from_dict(data | change)
+        read(Check, data | change, "check", error=BundleError)
     del data["corr"]
     with pytest.raises(BundleError, match="expected"):
-        Check.from_dict(data)
+        read(Check, data, "check", error=BundleError)
 
 
 # --- tags ---

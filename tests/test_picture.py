@@ -70,7 +70,7 @@ def heard(tagger: Tagger, recording: Path) -> Timeline:
 # ---- timeline
 
 
-@hypothesis_settings(max_examples=50, deadline=None)
+@hypothesis_settings(max_examples=50)
 @given(blocks=st.lists(st.integers(0, 40), min_size=1, max_size=12), seed=st.integers(0, 99))
 def test_columns_are_the_highest_of_equal_stretches(blocks: list[int], seed: int) -> None:
     most = 8

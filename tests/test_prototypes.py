@@ -62,7 +62,6 @@ def test_the_same_name_again_replaces_it() -> None:
     assert known.classes[1].count == 3
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 6), st.integers(1, 4))
 def test_any_clips_survive_the_file(seed: int, clips: int, classes: int) -> None:
     known = none_yet()
@@ -136,7 +135,7 @@ def test_a_damaged_file_is_refused(change: Callable[[dict[str, object]], object]
         Prototypes.read(path)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_one_error(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -96,7 +96,7 @@ RECORDS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(RECORDS)
 def test_what_is_written_is_read(record: DeviceRecord) -> None:
     text = record.to_json()
@@ -106,7 +106,7 @@ def test_what_is_written_is_read(record: DeviceRecord) -> None:
     assert record.with_runs(record.runs) == record
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(RECORDS, st.data())
 def test_a_damaged_text_is_a_record_or_one_error(record: DeviceRecord, data: st.DataObject) -> None:
     text = record.to_json()

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panns_litert.audio import load_audio
@@ -17,7 +17,6 @@ from panns_litert.tagger import demo_clips
 SINE = np.sin(2 * np.pi * np.arange(32000) / 32).astype(np.float32)
 
 
-@settings(deadline=None)
 @given(st.floats(-120.0, 0.0))
 def test_the_level_of_a_sine(gain: float) -> None:
     level = gain + 10 * math.log10(0.5)

@@ -393,7 +393,7 @@ def test_what_native_code_prints_is_kept(capfd: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.filterwarnings("ignore::panns_litert.tagger.TruncationWarning")
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     samples=st.one_of(st.integers(1, 2000), st.integers(2000, 500_000)),
     channels=st.none() | st.integers(1, 3),
@@ -428,7 +428,7 @@ def test_any_audio_gives_probabilities(
     assert result.used_seconds == min(10.0, result.seconds)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     samples=st.sampled_from(
         [np.zeros(10, np.int32), np.zeros((1, 2, 3)), np.array([np.inf]), "x", 1.0, None, [[]], {}]

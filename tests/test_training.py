@@ -106,7 +106,7 @@ def truths(draw: st.DrawFn) -> np.ndarray[Any, Any]:
     return truth
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(truth=truths(), count=st.integers(1, 9), seed=st.integers(0, 2**31))
 def test_plain_takes_every_clip_equally_often(truth: np.ndarray[Any, Any], count: int, seed: int) -> None:
     sampler = Sampler(truth=truth, kind="plain", count=count, seed=seed)
@@ -115,7 +115,7 @@ def test_plain_takes_every_clip_equally_often(truth: np.ndarray[Any, Any], count
         assert sorted(taken[turn * len(truth) : (turn + 1) * len(truth)]) == list(range(len(truth)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(truth=truths(), count=st.integers(1, 9), seed=st.integers(0, 2**31))
 def test_balanced_takes_every_class_equally_often(truth: np.ndarray[Any, Any], count: int, seed: int) -> None:
     """As many turns of the classes as clips: then of every class, each clip as often as another, or once more."""
@@ -133,7 +133,7 @@ def test_balanced_takes_every_class_equally_often(truth: np.ndarray[Any, Any], c
             assert max(often.values()) - min(often.values()) <= 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(truth=truths(), seed=st.integers(0, 2**31), steps=st.lists(st.integers(0, 400), min_size=1, max_size=8))
 @pytest.mark.parametrize("kind", ["plain", "balanced", "alternate"])
 def test_a_step_depends_on_nothing_before_it(
@@ -194,7 +194,7 @@ def test_mixup_makes_one_batch_of_two() -> None:
     np.testing.assert_allclose(mix_pairs(x, torch.tensor([1.0, 0.25])), [[0.0, 1.0], [5.5, 6.5]])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(frames=st.integers(32, 1100), seed=st.integers(0, 2**31))
 def test_stripes_are_two_of_each_and_no_wider_than_published(frames: int, seed: int) -> None:
     left = unhidden(torch.zeros(3, 1, frames, 64), rng=np.random.default_rng(seed)).numpy()[:, 0]

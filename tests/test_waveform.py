@@ -226,7 +226,7 @@ def test_other_sample_rates(spec: FrontEndSpec) -> None:
     assert np.abs(got - float64_logmel(x, spec)).max() < 1e-3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     columns=st.sampled_from([4, 8, 16, 12]),
     taps=st.sampled_from([4, 8, 16]),

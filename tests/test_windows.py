@@ -55,7 +55,7 @@ def pieces(x: NDArray[np.float32], cuts: list[int]) -> list[NDArray[np.float32]]
 
 
 @pytest.mark.parametrize("name", SPECS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(samples=st.integers(700, 9000), cuts=st.lists(st.integers(0, 10**6), max_size=12), seed=st.integers(0, 99))
 def test_frames_are_those_of_the_whole(name: str, samples: int, cuts: list[int], seed: int) -> None:
     spec = SPECS[name]
@@ -104,7 +104,7 @@ def test_a_stream_that_is_too_short() -> None:
 # ---- samples
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     rate=st.sampled_from([8000, 11025, 16000, 32000, 44100, 48000]),
     samples=st.integers(1, 30000),
@@ -199,7 +199,7 @@ def test_windows_cover_the_recording(tagger: Tagger, hop: float, seconds: float)
     assert len(heard) == 1 or heard[-2].end < samples / 32000  # no window after the one that reaches the end
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(cuts=st.lists(st.integers(0, 10**7), max_size=10), hop=st.sampled_from([2.0, 5.0, 10.0]))
 def test_chunks_do_not_matter(cuts: list[int], hop: float) -> None:
     tagger = Tagger(threads=1)
@@ -313,7 +313,7 @@ def fake_windows(scores: NDArray[np.float64], *, hop: int, length: int) -> list[
         start += hop
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     frames=st.integers(1, 3000),
     hop=st.sampled_from([1, 250, 500, 999, 1000]).filter(lambda h: h > 1),

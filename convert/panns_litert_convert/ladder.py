@@ -125,7 +125,7 @@ def _rung(
         return {"passed": False, "why": str(error).split("; see ")[0]}
     except ParityError as error:
         checks = error.report if isinstance(error.report, list) else []
-        return {"passed": False, "why": str(error), **_figures(checks)}
+        return {"passed": False, "why": str(error), "hurt": list(error.layers), **_figures(checks)}
     checks = reference.check(precision, path)
     failed = [f"{check.output}: {check.why}" for check in checks if not check.passed]
     row = {
@@ -259,7 +259,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             found.append(dict.fromkeys(_COLUMNS, "–") | {"model": row["name"], "gates": f"FAILED: {row['error']}"})
         for rung in row.get("rungs", []):
             checks = rung.get("checks", {})
-            verdict = "passed" if rung["passed"] else f"FAILED: {_short(rung['why'])}"
+            worst_layer = next((f"{layer} hurts most" for layer in rung.get("hurt", ())), rung["why"][:120])
+            verdict = "passed" if rung["passed"] else f"FAILED: {worst_layer}"
             if not rung["passed"] and not rung["mixed"]:
                 verdict += " (no layer kept finer yet)"
             kept = rung.get("kept", [])
@@ -278,12 +279,6 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             )
             found.append(dict(zip(_COLUMNS, texts, strict=True)))
     return found
-
-
-def _short(why: str) -> str:
-    """What failed and the layer that hurts most, without the rest of the sentence."""
-    hurt = why.partition("the layers that hurt most: ")[2].partition(";")[0]
-    return f"{hurt} hurts most" if hurt else why[:120]
 
 
 def main() -> None:

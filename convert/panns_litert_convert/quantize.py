@@ -376,11 +376,12 @@ def quantize_within_gate(
     while not (passes and attempt(passes)):
         if passes == len(affordable):
             failed = "; ".join(f"{check.stage}/{check.output}: {check.why}" for check in checks if not check.passed)
-            hurt = "; ".join(f"{layer.op} {layer.name} alone {layer.error:.2g}" for layer in ranked[:3])
+            hurt = [f"{layer.op} {layer.name} alone {layer.error:.2g}" for layer in ranked[:3]]
             raise ParityError(
                 f"{precision} fails its gate, even with the {passes} layers finer that it has room for ({failed}); "
-                f"the layers that hurt most: {hurt}; expected another precision for this network",
+                f"the layers that hurt most: {'; '.join(hurt)}; expected another precision for this network",
                 checks,
+                layers=hurt,
             )
         fails, passes = passes, min(2 * passes, len(affordable))
     best = passes

@@ -14,17 +14,16 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.errors import BundleError, SpecError
+from panns_litert.errors import BundleError
 from panns_litert.frontend import FrontEndSpec, mel_basis
 from panns_litert.parity import QUANTIZED, STAGES, Check
+from panns_litert.strict import read
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
@@ -34,7 +33,6 @@ GRAPHS = ("logmel", "waveform")
 LOG_MEL = ("host", "graph", "none")
 PRECISIONS = tuple(STAGES)
 
-_Record = TypeVar("_Record")
 _REMEDY = "convert it again, or copy the whole folder again"
 
 
@@ -103,28 +101,6 @@ class GpuRecord:
         if self.passed and (self.refused or self.errors or not proven):
             raise BundleError("gpu: passed, but its figures say otherwise; run gpu-check again")
 
-    @classmethod
-    def from_dict(cls, data: Any) -> GpuRecord:
-        """The record from JSON types, strictly.
-
-        Raises:
-            BundleError: a field is missing, unknown or of another type.
-        """
-        data = dict(_exactly(cls, data))
-        for name in ("refused", "errors", "checks"):
-            items = _typed(data, name, list)
-            if name == "checks":
-                data[name] = tuple(Check.from_dict(check) for check in items)
-            elif not all(isinstance(item, str) for item in items):
-                raise BundleError(f"gpu: {name} {items!r}; expected a list of texts")
-            else:
-                data[name] = tuple(items)
-        for name, kind in (("operators", int), ("resident", bool), ("passed", bool)):
-            _typed(data, name, kind)
-        for name in ("adapter", "driver", "arithmetic", "reference", "model_sha256", "litert"):
-            _typed(data, name, str)
-        return cls(**data)
-
 
 @dataclass(frozen=True, kw_only=True)
 class KeptLayer:
@@ -164,19 +140,6 @@ class Quantization:
 
     kept: tuple[KeptLayer, ...] = ()
     calibration_clips: int = 0
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Quantization:
-        """The record from JSON types, strictly.
-
-        Raises:
-            BundleError: a field is missing, unknown or of another type.
-        """
-        data = _exactly(cls, data)
-        return cls(
-            kept=tuple(_record(KeptLayer, layer) for layer in _typed(data, "kept", list)),
-            calibration_clips=_typed(data, "calibration_clips", int),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,9 +245,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """The manifest as indented JSON, the same text for the same content."""
-        data = asdict(self)
-        data["parity"] = [check.to_dict() for check in self.parity]
-        return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -304,74 +265,8 @@ class Manifest:
                 f"format_version {data['format_version']!r}; this version reads {FORMAT_VERSION}; "
                 "update panns-litert or convert the model again"
             )
-        data = _exactly(cls, data)
-        try:
-            return cls(
-                format_version=FORMAT_VERSION,
-                model=_typed(data, "model", str),
-                network=_typed(data, "network", str),
-                description=_typed(data, "description", str),
-                source=_record(Source, data["source"]),
-                front_end=FrontEndSpec.from_dict(data["front_end"]),
-                graph=_typed(data, "graph", str),
-                log_mel=_typed(data, "log_mel", str),
-                clip_seconds=float(_typed(data, "clip_seconds", float)),
-                inputs=_tensors(data["inputs"]),
-                outputs=_tensors(data["outputs"]),
-                files={name: _record(FileRecord, record) for name, record in _typed(data, "files", dict).items()},
-                precision=_typed(data, "precision", str),
-                quantization=None if data["quantization"] is None else Quantization.from_dict(data["quantization"]),
-                parity=tuple(Check.from_dict(check) for check in _typed(data, "parity", list)),
-                gpu=None if data["gpu"] is None else GpuRecord.from_dict(data["gpu"]),
-                versions=_typed(data, "versions", dict),
-            )
-        except SpecError as error:
-            raise BundleError(str(error)) from error
-
-
-def _typed(data: Mapping[str, Any], name: str, kind: Any) -> Any:
-    if not _is_a(data[name], kind):
-        raise BundleError(f"{name} {data[name]!r}; expected {getattr(kind, '__name__', kind)}")
-    return data[name]
-
-
-def _is_a(value: object, kind: Any) -> bool:
-    """Whether a JSON value is of an annotated type: a class, or a union of classes; any number is a float."""
-    kinds = get_args(kind) or (kind,)
-    return type(value) in kinds or (float in kinds and type(value) is int)
-
-
-def _exactly(cls: type, data: Any) -> dict[str, Any]:
-    """The mapping, if its keys are the dataclass's fields."""
-    names = {field.name for field in fields(cls)}
-    if not isinstance(data, dict):
-        raise BundleError(f"{cls.__name__} {data!r}; expected an object")
-    if missing := sorted(names - set(data)):
-        raise BundleError(f"{cls.__name__}: missing {', '.join(missing)}")
-    if unknown := sorted(set(data) - names):
-        raise BundleError(f"{cls.__name__}: unknown {', '.join(unknown)}")
-    return data
-
-
-def _record(cls: type[_Record], data: Any) -> _Record:
-    """A flat dataclass from JSON: its fields, no other, and each of its annotated type."""
-    data = _exactly(cls, data)
-    for name, kind in get_type_hints(cls).items():
-        if not _is_a(data[name], kind):
-            raise BundleError(f"{cls.__name__}: {name} {data[name]!r}; expected {getattr(kind, '__name__', kind)}")
-    return cls(**data)
-
-
-def _tensors(data: Any) -> tuple[TensorSpec, ...]:
-    if not isinstance(data, list):
-        raise BundleError(f"tensors {data!r}; expected a list")
-    tensors = []
-    for item in data:
-        shape = _exactly(TensorSpec, item)["shape"]
-        if not isinstance(shape, list) or not all(type(n) is int for n in shape):
-            raise BundleError(f"tensor shape {shape!r}; expected whole numbers")
-        tensors.append(TensorSpec(name=_typed(item, "name", str), shape=tuple(shape), dtype=_typed(item, "dtype", str)))
-    return tuple(tensors)
+        manifest: Manifest = read(cls, data, "manifest", error=BundleError)
+        return manifest
 
 
 class Bundle:

@@ -4,6 +4,10 @@ Every error is a `PannsLitertError` and also the built-in type that fits it, so 
 either. A message says what was wrong, what was expected and what to do.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class PannsLitertError(Exception):
     """Root of every error that is raised on purpose."""
@@ -86,11 +90,17 @@ class ConversionError(PannsLitertError, RuntimeError):
 
 
 class ParityError(PannsLitertError, ArithmeticError):
-    """At least one parity gate failed. `report` holds every figure that was taken."""
+    """At least one parity gate failed.
 
-    def __init__(self, message: str, report: object = None) -> None:
+    Attributes:
+        report: every figure that was taken.
+        layers: those that hurt most, with what each costs, where they were looked for.
+    """
+
+    def __init__(self, message: str, report: object = None, *, layers: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.report = report
+        self.layers = tuple(layers)
 
 
 class GpuError(PannsLitertError, RuntimeError):

@@ -7,14 +7,14 @@ the largest error too, and NaN, Inf, an all-zero output or a flat reference alwa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.errors import BundleError, ParityError
+from panns_litert.errors import ParityError
 
 _Float = TypeVar("_Float", np.float32, np.float64)
 
@@ -93,26 +93,6 @@ class Check:
     def to_dict(self) -> dict[str, Any]:
         """The check as JSON types."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Any) -> Check:
-        """The check from JSON types, strictly.
-
-        Raises:
-            BundleError: a field is missing, unknown or of another type.
-        """
-        names = {field.name for field in fields(cls)}
-        if not isinstance(data, Mapping) or set(data) != names:
-            raise BundleError(f"parity check {data!r}; expected an object with {', '.join(sorted(names))}")
-        figures = [data[name] for name in ("max_abs", "rmse", "corr", "psnr_db", "top5_agree")]
-        if (
-            not isinstance(data["passed"], bool)
-            or not isinstance(data["threshold"], Mapping)
-            or not all(isinstance(data[name], str) for name in ("stage", "output", "why"))
-            or not all(value is None or type(value) in (int, float) for value in figures)
-        ):
-            raise BundleError(f"parity check {data!r}; expected names, numbers or null, and passed true or false")
-        return cls(**data)
 
 
 FEW_CLASSES = 16

@@ -14,23 +14,21 @@ import os
 import platform
 import re
 import subprocess
-import types
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from panns_litert.atomic import replacing
 from panns_litert.bundle import GRAPHS, Manifest
 from panns_litert.engine import available_cores
 from panns_litert.errors import RecordError
+from panns_litert.strict import read
 
 FORMAT_VERSION = 1
 ENGINES = ("cpu", "gpu")
 
-# What every language's whole numbers hold.
-_BELOW, _BYTES_BELOW = 2**31, 10**18
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -238,7 +236,7 @@ class DeviceRecord:
         version = data.pop("format_version")  # before anything else: other fields may differ too
         if type(version) is not int or version != FORMAT_VERSION:
             raise RecordError(f"format_version {version!r}; this version reads {FORMAT_VERSION}; update panns-litert")
-        record: DeviceRecord = _read(cls, data, "record")
+        record: DeviceRecord = read(cls, data, "record", error=RecordError)
         return record
 
 
@@ -366,48 +364,3 @@ def _is_day(text: str) -> bool:
         return bool(_DAY.fullmatch(text)) and date.fromisoformat(text).isoformat() == text
     except ValueError:
         return False
-
-
-def _read(kind: Any, data: Any, where: str) -> Any:
-    """A value of JSON as an annotated type: dataclass, tuple[X, ...], dict[str, X], X | None, or a plain type."""
-    if isinstance(kind, types.UnionType):
-        (inner,) = (part for part in get_args(kind) if part is not type(None))
-        return None if data is None else _read(inner, data, where)
-    if is_dataclass(kind):
-        return _read_fields(kind, data, where)
-    if get_origin(kind) is tuple:
-        if not isinstance(data, list):
-            raise RecordError(f"{where} {data!r}; expected a list")
-        return tuple(_read(get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(data))
-    if get_origin(kind) is dict:
-        if not isinstance(data, dict):
-            raise RecordError(f"{where} {data!r}; expected an object with named values")
-        return {name: _read(get_args(kind)[1], value, f"{where}.{name}") for name, value in data.items()}
-    if kind is float and type(data) in (int, float):
-        try:
-            return float(data)
-        except OverflowError as error:
-            raise RecordError(f"{where}: a number of {len(str(data))} digits; expected a finite number") from error
-    below = _BYTES_BELOW if where.endswith("_bytes") else _BELOW
-    if type(data) is not kind or (kind is int and not -below < data < below):
-        raise RecordError(f"{where} {data!r}; expected {_EXPECTED[kind]}")
-    return data
-
-
-_EXPECTED = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-
-
-def _read_fields(kind: Any, data: Any, where: str) -> Any:
-    names = {field.name for field in fields(kind)}
-    if not isinstance(data, dict):
-        raise RecordError(f"{where} {data!r}; expected an object with {', '.join(sorted(names))}")
-    if missing := sorted(names - set(data)):
-        raise RecordError(f"{where}: missing {', '.join(missing)}; expected every field of format {FORMAT_VERSION}")
-    if unknown := sorted(set(data) - names):
-        raise RecordError(f"{where}: unknown {', '.join(unknown)}; expected only {', '.join(sorted(names))}")
-    hints = get_type_hints(kind)
-    values = {name: _read(hints[name], data[name], f"{where}.{name}") for name in names}
-    try:
-        return kind(**values)
-    except RecordError as error:
-        raise RecordError(f"{where}: {error}") from error

@@ -51,7 +51,7 @@ demo-model: $(READY)
 
 # Every model at full size, measured: about 20 minutes. Interrupted, it goes on where it was.
 zoo: $(READY)
-	$(BIN)/python -m panns_litert_convert.sweep --out assets/zoo.json --document docs/zoo.md
+	$(BIN)/python -m panns_litert_convert.sweep --out assets/zoo.json --document docs/zoo.md --brief README.md
 
 # Every model at every precision. Slow: layers that must stay finer are found one by one. It goes on where it was.
 ladder: $(READY)

@@ -19,12 +19,12 @@ from panns_litert.cache import CACHE_VARIABLE
 from panns_litert.cli import main
 from panns_litert.cli.convert import model_row
 from panns_litert.errors import CheckpointError, DownloadError, ResultsError
-from panns_litert.markdown import insert
+from panns_litert.markdown import insert, markdown
 from panns_litert.tagger import demo_clips
 from panns_litert_convert import sweep as sweep_module
 from panns_litert_convert.checkpoints import fetch, load_weights
 from panns_litert_convert.convert import convert
-from panns_litert_convert.sweep import in_parallel, kept, recipe_state, sweep, write
+from panns_litert_convert.sweep import brief, in_parallel, kept, recipe_state, sweep, write
 from panns_litert_convert.zoo import (
     CLIP_SECONDS,
     MODELS,
@@ -37,6 +37,7 @@ from panns_litert_convert.zoo import (
     size_of,
 )
 
+ROOT = Path(__file__).parents[1]
 NAMES = [model.name for model in MODELS]
 PANNS = [model for model in MODELS if model.checkpoint.attribution.startswith("Qiuqiang Kong")]
 
@@ -254,3 +255,15 @@ def test_the_table_goes_between_the_markers(tmp_path: Path) -> None:
     document.write_text("none")
     with pytest.raises(ResultsError, match="no <!-- zoo -->"):
         insert(document, "| new |\n", marker="zoo")
+
+
+def test_documents_show_the_zoo_as_it_was_measured() -> None:
+    """Generated, not typed; every model is in it, and each is right, and whole on the GPU."""
+    rows = [model_row(row) for row in models_table()]
+    assert [row["name"] for row in rows] == [model.name for model in MODELS]
+    assert {row["on the GPU"] for row in rows} == {"all"}
+    assert "–" not in {row[column] for row in rows for column in ("fp16 MB", "fp16 error", "GPU error", "CPU ms")}
+    for document, shown in ((ROOT / "docs" / "zoo.md", rows), (ROOT / "README.md", brief(rows))):
+        found = re.search(r"<!-- zoo -->\n(.*?)<!-- /zoo -->", document.read_text(encoding="utf-8"), re.S)
+        assert found is not None
+        assert found[1] == markdown(shown), document.name

@@ -51,6 +51,10 @@ TIMEOUT_SECONDS = 1800
 JOBS = 2
 """How many models are measured at a time. One needs up to 4 GB of memory."""
 
+BRIEF = ("mn04", "mn10", "mn40", "mobilenetv1", "cnn14", "cnn14_decisionlevelmax", "wavegram_logmel_cnn14", "ast")
+BRIEF_COLUMNS = ("name", "Hz", "M params", "GMAC", "mAP", "fp16 MB", "fp16 error", "GPU error", "on the GPU", "CPU ms")
+"""Models, and what of them, that stand for the zoo where there is no room for all."""
+
 MODEL_FILE = "model.tflite"
 
 
@@ -284,11 +288,18 @@ def write(out: Path, rows: list[dict[str, Any]]) -> None:
     os.replace(new, out)
 
 
+def brief(table: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """What BRIEF and BRIEF_COLUMNS leave of the table."""
+    by_name = {row["name"]: row for row in table}
+    return [{column: by_name[name][column] for column in BRIEF_COLUMNS} for name in BRIEF]
+
+
 def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     parser.add_argument("--document", type=Path, action="append", default=[], help="Markdown to put the table into")
+    parser.add_argument("--brief", type=Path, help="Markdown to put the rows of some models into")
     parser.add_argument("--only", action="append", help="measure these models alone")
     parser.add_argument("--fresh", action="store_true", help="measure again what was measured before")
     parser.add_argument("--untimed", action="store_true", help="take no times: the machine does other work")
@@ -310,10 +321,12 @@ def main() -> None:
     start = time.perf_counter()
     names = args.only or [model.name for model in MODELS]
     rows = sweep(names, args.out, fresh=args.fresh, timed=not args.untimed, jobs=args.jobs)
-    table = markdown([model_row(row) for row in models_table(rows)])
+    table = [model_row(row) for row in models_table(rows)]
     for document in args.document:
-        insert(document, table, marker="zoo")
-    print(table)
+        insert(document, markdown(table), marker="zoo")
+    if args.brief:
+        insert(args.brief, markdown(brief(table)), marker="zoo")
+    print(markdown(table))
     computed = sum(row.get("cpu_seconds", 0.0) for row in rows)
     print(f"this run: {(time.perf_counter() - start) / 60:.1f} minutes; these rows: {computed / 60:.1f} core minutes")
 

@@ -117,7 +117,7 @@ def test_unknown_format_version(demo: Bundle, copy_of: Copy, version: object) ->
         (lambda m: m.update(files=[]), "files"),
         (lambda m: m["files"].update({"../x": m["files"].pop("mel_basis.bin")}), "plain name"),
         (lambda m: m.update(parity={}), "parity"),
-        (lambda m: m.update(source=None), "Source"),
+        (lambda m: m.update(source=None), "source"),
         (lambda m: m.update(model=3), "model"),
     ],
 )

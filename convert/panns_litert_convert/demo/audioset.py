@@ -1,7 +1,7 @@
 """A small data set in the form of AudioSet: `python -m panns_litert_convert.demo.audioset --out DIR`.
 
-Mixtures of the demo model's sounds as clips Y<YTID>.flac, two tables of segments, one to learn from and one to
-evaluate on, and the list of classes.
+Mixtures of the demo model's sounds as clips Y<YTID>.flac, half of them roughly recorded, two tables of segments, one to
+learn from and one to evaluate on, and the list of classes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ TRAIN_CSV, EVAL_CSV, CLIPS = "balanced_train_segments.csv", "eval_segments.csv",
 
 HELD_OUT_SEED = 1_000_000
 """Seeds from here on are never trained on."""
+
+_ROUGH = 0.5
+_ROUGHNESS_DB = (-75.0, -55.0)
+"""Share of clips with noise in proportion to every sample, and its level. Rounding to float16, as a GPU stores samples,
+is such noise, at -70 dB; a network that knows pure sounds alone hears it where they have nothing."""
 
 
 def write(out: Path, *, train: int, evaluate: int, seconds: tuple[float, float], seed: int = 0, lost: int = 0) -> None:
@@ -53,6 +58,9 @@ def write(out: Path, *, train: int, evaluate: int, seconds: tuple[float, float],
         for i in range(start, start + count):
             rng = np.random.default_rng([seed, i])
             waveform, truth = mixture(rng, seconds=rng.uniform(*seconds))
+            if rng.random() < _ROUGH:
+                noise = 10 ** (rng.uniform(*_ROUGHNESS_DB) / 20) * rng.standard_normal(len(waveform))
+                waveform = np.clip(waveform * (1.0 + noise), -1.0, 1.0).astype(np.float32)
             ytid = f"{seed:03d}-{i:07d}"
             if i >= lost:
                 with replacing(out / CLIPS / f"Y{ytid}.flac") as file:

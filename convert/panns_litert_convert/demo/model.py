@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from panns_litert.errors import CheckpointError
 from panns_litert.frontend import PANNS_32K, LogMel
 from panns_litert.metrics import figures
 from panns_litert_convert.checkpoints import load_weights, model_of
+from panns_litert_convert.convert import convert
 from panns_litert_convert.demo.audioset import HELD_OUT_SEED
 from panns_litert_convert.demo.sounds import LABELS, RATE, Waveform, mixture
 from panns_litert_convert.networks.tagger import AudioTagger
@@ -36,8 +38,8 @@ CLIP_SECONDS = 10.0
 CHECKPOINT_NAME = "demo_checkpoint.safetensors"
 LABELS_NAME = "demo_labels.txt"
 
-LEAST_MAP = 0.9
-"""Mean average precision on held-out clips below which a checkpoint does not ship."""
+LEAST_MAP, LEAST_AP = 0.95, 0.8
+"""Average precision on held-out clips, mean and of any class, below which a checkpoint does not ship."""
 
 
 def evaluate(
@@ -87,6 +89,8 @@ def tag(network: AudioTagger, waveform: Waveform, *, logmel: LogMel) -> NDArray[
 def ship(checkpoint: Path, out: Path, *, clips: int) -> Table:
     """Writes a checkpoint of `train` as CHECKPOINT_NAME, and LABELS_NAME, if it is good enough.
 
+    That is: it knows the sounds, and both its graphs are right on the GPU delegate.
+
     Args:
         checkpoint: of the demo network, with the classes LABELS.
         out: folder.
@@ -96,7 +100,8 @@ def ship(checkpoint: Path, out: Path, *, clips: int) -> Table:
         Its held-out average precision per class.
 
     Raises:
-        CheckpointError: it is of another network or other classes, or worse than LEAST_MAP.
+        CheckpointError: it is of another network or other classes, or worse than LEAST_MAP or LEAST_AP.
+        ParityError, GpuDriverError: a graph is not right on the GPU, or there is none.
     """
     record = model_of(find("demo"), checkpoint)
     if record.class_names() != LABELS:
@@ -113,6 +118,12 @@ def ship(checkpoint: Path, out: Path, *, clips: int) -> Table:
     worse = float(min(np.nanmean(full), np.nanmean(padded)))
     if not worse >= LEAST_MAP:
         raise CheckpointError(f"{checkpoint}: held-out mAP {worse:.4f}; expected at least {LEAST_MAP}; train longer")
+    weak = [f"{label} {ap:.3f}" for label, ap in zip(LABELS, np.fmin(full, padded), strict=True) if ap < LEAST_AP]
+    if weak:
+        raise CheckpointError(f"{checkpoint}: {', '.join(weak)}; expected at least {LEAST_AP} of every sound")
+    with tempfile.TemporaryDirectory() as folder:
+        for graph in record.graphs:
+            convert("demo", checkpoint=checkpoint, graph=graph, gpu=True, out=Path(folder) / graph)
     facts = {
         "model": "panns-litert demo: narrow Cnn14 trained on synthesised sounds, not a PANNs checkpoint",
         "network": "Cnn14",

@@ -52,7 +52,7 @@ endef
 
 demo-model: $(READY)
 	$(call demo_stage,short,--train $(DEMO_CLIPS) --seconds 1.2 3,3,--steps $(DEMO_STEPS) --learning-rate 4e-3)
-	$(call demo_stage,long,--train $(DEMO_LONG_CLIPS) --seconds 2 10 --seed 1,10,--steps $(DEMO_LONG_STEPS) \
+	$(call demo_stage,long,--train $(DEMO_LONG_CLIPS) --seconds 2 10 --rough -75 -38 --seed 1,10,--steps $(DEMO_LONG_STEPS) \
 		--learning-rate 1e-3 --checkpoint $(DEMO)/short/run/checkpoint.safetensors)
 	$(BIN)/python -m panns_litert_convert.demo.model --checkpoint $(DEMO)/long/run/checkpoint.safetensors \
 		--out $(DEMO_OUT) --clips $(DEMO_WINDOWS)

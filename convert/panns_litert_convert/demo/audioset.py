@@ -25,19 +25,29 @@ TRAIN_CSV, EVAL_CSV, CLIPS = "balanced_train_segments.csv", "eval_segments.csv",
 HELD_OUT_SEED = 1_000_000
 """Seeds from here on are never trained on."""
 
-_ROUGH = 0.5
-_ROUGHNESS_DB = (-75.0, -55.0)
-"""Share of clips with noise in proportion to every sample, and its level. Rounding to float16, as a GPU stores samples,
-is such noise, at -70 dB; a network that knows pure sounds alone hears it where they have nothing."""
+ROUGH_DB = (-75.0, -55.0)
+"""Level of the noise, in proportion to every sample, that half of the clips have. Rounding to float16, as a GPU stores
+samples, is such noise, at -70 dB, and a telephone's companding, at -38 dB; a network that knows pure sounds alone hears
+it where they have nothing."""
 
 
-def write(out: Path, *, train: int, evaluate: int, seconds: tuple[float, float], seed: int = 0, lost: int = 0) -> None:
-    """Writes the data set. Clip i depends on `seed`, `seconds` and i alone, whichever table it is in.
+def write(
+    out: Path,
+    *,
+    train: int,
+    evaluate: int,
+    seconds: tuple[float, float],
+    rough_db: tuple[float, float] = ROUGH_DB,
+    seed: int = 0,
+    lost: int = 0,
+) -> None:
+    """Writes the data set. Clip i depends on `seed`, `seconds`, `rough_db` and i alone, whichever table it is in.
 
     Args:
         out: the folder.
         train, evaluate: clips of either table, ≥ 1.
         seconds: shortest and longest clip, ≥ MIN_SECONDS.
+        rough_db: least and greatest noise of rough clips, as a share of every sample, dB, < 0.
         seed: 0 … HELD_OUT_SEED − 1.
         lost: how many of the first table's clips have no file, as in AudioSet, whose videos vanish.
 
@@ -46,6 +56,8 @@ def write(out: Path, *, train: int, evaluate: int, seconds: tuple[float, float],
     """
     if train < 1 or evaluate < 1 or not MIN_SECONDS <= seconds[0] <= seconds[1] or not 0 <= lost < train:
         raise ValueError(f"{train} + {evaluate} clips of {seconds} s, {lost} lost; expected at least one of each")
+    if not rough_db[0] <= rough_db[1] < 0.0:
+        raise ValueError(f"roughness {rough_db} dB; expected least and greatest, below 0")
     if not 0 <= seed < HELD_OUT_SEED:
         raise ValueError(f"seed {seed}; expected 0 … {HELD_OUT_SEED - 1}")
     mids = {name: mid for mid, name in read_classes().items()}
@@ -58,8 +70,8 @@ def write(out: Path, *, train: int, evaluate: int, seconds: tuple[float, float],
         for i in range(start, start + count):
             rng = np.random.default_rng([seed, i])
             waveform, truth = mixture(rng, seconds=rng.uniform(*seconds))
-            if rng.random() < _ROUGH:
-                noise = 10 ** (rng.uniform(*_ROUGHNESS_DB) / 20) * rng.standard_normal(len(waveform))
+            if rng.random() < 0.5:
+                noise = 10 ** (rng.uniform(*rough_db) / 20) * rng.standard_normal(len(waveform))
                 waveform = np.clip(waveform * (1.0 + noise), -1.0, 1.0).astype(np.float32)
             ytid = f"{seed:03d}-{i:07d}"
             if i >= lost:
@@ -85,12 +97,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--train", type=int, default=64, help="clips to learn from (default 64)")
     parser.add_argument("--evaluate", type=int, default=32, help="clips to evaluate on (default 32)")
     parser.add_argument("--seconds", type=float, nargs=2, default=(1.0, 2.0), help="shortest, longest (default 1 2)")
+    parser.add_argument(
+        "--rough",
+        type=float,
+        nargs=2,
+        default=ROUGH_DB,
+        help="noise of rough clips: least, greatest dB (default -75 -55)",
+    )
     parser.add_argument("--lost", type=int, default=0, help="clips of the table that have no file (default 0)")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other clips (default 0)")
     args = parser.parse_args(argv)
-    shortest, longest = args.seconds
+    (shortest, longest), (least, greatest) = args.seconds, args.rough
     counts = {"train": args.train, "evaluate": args.evaluate, "lost": args.lost}
-    write(args.out, seconds=(shortest, longest), seed=args.seed, **counts)
+    write(args.out, seconds=(shortest, longest), rough_db=(least, greatest), seed=args.seed, **counts)
     print(f"{args.out}: {args.train} clips to learn from ({args.lost} lost), {args.evaluate} to evaluate on")
     return 0
 

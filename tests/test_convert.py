@@ -195,7 +195,7 @@ def kill_classes_that_no_clip_has(data: bytearray) -> None:
     """The classes stay as unlikely as they were in every parity clip, and are never likely again."""
     labels = Bundle(demo_bundle()).labels
     weights = weights_of(data, len(labels)).reshape(len(labels), -1)
-    for label in ("Cricket", "Busy signal", "Alarm clock", "Smoke detector, smoke alarm"):
+    for label in ("Alarm clock", "Cricket", "Silence"):  # below 0.001 in all of them
         row = weights[labels.index(label)]
         row[row > 0] = 0
 
@@ -303,7 +303,7 @@ def test_truncated_model_fails(demo: Bundle, copy_of: Callable[[Bundle], Path]) 
         (lambda m: m["parity"][3].update(max_abs=None), "recorded parity|model card"),
         (lambda m: m["parity"][3].update(max_abs=0.0), "model card"),
         (lambda m: m.update(parity=[]), "proof"),
-        (lambda m: m.update(gpu={"passed": True}), "GpuRecord: missing adapter"),
+        (lambda m: m.update(gpu={"passed": True}), "manifest.gpu: missing adapter"),
         (lambda m: m.update(description="PANNs"), "model card"),
         (lambda m: m.update(versions={}), "model card"),
     ],

@@ -573,7 +573,7 @@ def test_recording(demo: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
         (lambda gpu: gpu.update(resident=False), "its figures say otherwise"),
         (lambda gpu: gpu.update(refused=[1]), "refused"),
         (lambda gpu: gpu.update(checks=[]), "its figures say otherwise"),
-        (lambda gpu: gpu.update(checks=[{}]), "parity check"),
+        (lambda gpu: gpu.update(checks=[{}]), r"checks\[0\]: missing corr"),
         (lambda gpu: gpu.update(model_sha256="0" * 64), "of another .tflite"),
     ],
 )

@@ -112,7 +112,7 @@ def test_a_rung_is_smaller_than_the_one_above(rungs: dict[str, Bundle]) -> None:
     half = Bundle(demo_bundle()).file("model").stat().st_size
     print(half, sizes)
     assert max(sizes["int8"], sizes["int8-weights"], sizes["int8-full"]) < 0.6 * half
-    assert sizes["int4-weights"] < 0.7 * sizes["int8"]
+    assert sizes["int4-weights"] < 0.9 * sizes["int8"]  # of a larger one there would be no use: docs/ladder.md
 
 
 @pytest.mark.parametrize("precision", QUANTIZED)

@@ -288,7 +288,8 @@ def _prove(
             report=report,
         )
     except ParityError as error:
-        raise ParityError(str(error), [*checks, *(error.report if isinstance(error.report, list) else [])]) from error
+        figures = error.report if isinstance(error.report, list) else []
+        raise ParityError(str(error), [*checks, *figures], layers=error.layers) from error
     made_here = Quantization(kept=found, calibration_clips=len(calibration)) if precision in QUANTIZED else None
     report(precision)
     shipped = bundle.file("model") if bundle else made

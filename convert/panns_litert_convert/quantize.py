@@ -357,8 +357,12 @@ def quantize_within_gate(
     ranked = sensitivities(
         source, trial, precision=precision, reference=reference, ranges=ranges, log=log, report=report
     )
-    # A mixed file is worth having if it is clearly smaller than the rung above: float16's, or int8's of int4's.
-    room = _MOST_SHARE * source.stat().st_size / (4 if precision == "int4-weights" else 2) - path.stat().st_size
+    # A mixed file is worth having if it is clearly smaller than the rung above: float16's, or int8's of int4's. What is
+    # float32 in every rung, a log-mel in the graph, is so in that one, too.
+    every = layers(source, precision=precision)
+    float32 = 4 * sum(layer.weights for layer in every if re.search(ALWAYS_FLOAT32, layer.scope))
+    above = float32 + (source.stat().st_size - float32) / (4 if precision == "int4-weights" else 2)
+    room = _MOST_SHARE * above - path.stat().st_size
     affordable = []
     for layer in ranked:
         if (more := _more_bytes(layer)) <= room:

@@ -249,7 +249,7 @@ def test_spec_round_trips_through_json(name: str) -> None:
 )
 def test_spec_refuses(field: str, value: object) -> None:
     with pytest.raises(SpecError, match=field) as caught:
-        FrontEndSpec.from_dict(PANNS_32K.to_dict() | {field: value})
+        FrontEndSpec(**(PANNS_32K.to_dict() | {field: value}))
     assert "expected" in str(caught.value)
 
 

@@ -107,12 +107,18 @@ def test_every_rung_passes_its_gates(rungs: dict[str, Bundle], precision: str) -
     assert precision in (bundle.path / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_rung_is_smaller_than_the_one_above(rungs: dict[str, Bundle]) -> None:
+def test_a_rung_is_smaller_than_the_one_above(rungs: dict[str, Bundle], small: Demo, tmp_path: Path) -> None:
     sizes = {precision: bundle.file("model").stat().st_size for precision, bundle in rungs.items()}
     half = Bundle(demo_bundle()).file("model").stat().st_size
     print(half, sizes)
     assert max(sizes["int8"], sizes["int8-weights"], sizes["int8-full"]) < 0.6 * half
     assert sizes["int4-weights"] < 0.9 * sizes["int8"]  # of a larger one there would be no use: docs/ladder.md
+    uniform = {}
+    for precision in ("int8", "int4-weights"):
+        quantize(small.source, tmp_path / precision, precision=precision, log=small.log)
+        uniform[precision] = (tmp_path / precision).stat().st_size
+    print(uniform)
+    assert uniform["int4-weights"] < 0.7 * uniform["int8"]
 
 
 @pytest.mark.parametrize("precision", QUANTIZED)

@@ -259,8 +259,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             found.append(dict.fromkeys(_COLUMNS, "–") | {"model": row["name"], "gates": f"FAILED: {row['error']}"})
         for rung in row.get("rungs", []):
             checks = rung.get("checks", {})
-            worst_layer = next((f"{layer} hurts most" for layer in rung.get("hurt", ())), rung["why"][:120])
-            verdict = "passed" if rung["passed"] else f"FAILED: {worst_layer}"
+            hurt = rung.get("hurt", ())
+            why = f"{hurt[0]} hurts most" if hurt else rung["why"].partition("; ")[0]
+            verdict = "passed" if rung["passed"] else f"FAILED: {why}"
             if not rung["passed"] and not rung["mixed"]:
                 verdict += " (no layer kept finer yet)"
             kept = rung.get("kept", [])

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -27,6 +27,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from panns_litert.errors import AudioError, SpecError
+from panns_litert.strict import read
 
 # Frames per pass: 1024 frames of 1024 samples are 4 MB, which stays in a level-2/3 cache, and memory
 # does not grow with the length of the audio.
@@ -233,16 +234,10 @@ class FrontEndSpec:
         """The spec from JSON types, strictly: every field, and no other.
 
         Raises:
-            SpecError: a field is missing, unknown or out of range.
+            SpecError: a field is missing, unknown, of another type or out of range.
         """
-        if not isinstance(data, Mapping):
-            raise SpecError(f"front end: {type(data).__name__}; expected an object with named fields")
-        names = {field.name for field in fields(cls)}
-        if missing := sorted(names - set(data)):
-            raise SpecError(f"front end: missing {', '.join(missing)}")
-        if unknown := sorted(map(str, set(data) - names)):
-            raise SpecError(f"front end: unknown {', '.join(unknown)}; expected only {', '.join(sorted(names))}")
-        return cls(**data)
+        spec: FrontEndSpec = read(cls, data, "spec", error=SpecError)
+        return spec
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -19,8 +19,7 @@ def read(kind: Any, data: Any, where: str, *, error: type[PannsLitertError]) -> 
     """A value of JSON as an annotated type.
 
     Args:
-        kind: a dataclass, tuple[X, ...], dict[str, X], X | None, or str, int, float, bool. A dataclass with a
-            `from_dict` reads itself.
+        kind: a dataclass, tuple[X, ...], dict[str, X], X | None, or str, int, float, bool.
         data: what `json` gave.
         where: what to call it in messages; the parts of it are called after it, `where.field[2]`.
         error: what to raise.
@@ -36,7 +35,7 @@ def read(kind: Any, data: Any, where: str, *, error: type[PannsLitertError]) -> 
     if get_origin(kind) is tuple:
         if not isinstance(data, list):
             raise error(f"{where} {data!r}; expected a list")
-        (item_kind, _) = get_args(kind)
+        item_kind = get_args(kind)[0]
         return tuple(read(item_kind, item, f"{where}[{i}]", error=error) for i, item in enumerate(data))
     if get_origin(kind) is dict:
         if not isinstance(data, dict):
@@ -58,16 +57,11 @@ def _read_fields(kind: Any, data: Any, where: str, error: type[PannsLitertError]
     names = {field.name for field in fields(kind)}
     if not isinstance(data, Mapping):
         raise error(f"{where} {data!r}; expected an object with {', '.join(sorted(names))}")
-    try:
-        if hasattr(kind, "from_dict"):
-            return kind.from_dict(data)
-        if missing := sorted(names - set(data)):
-            raise error(f"missing {', '.join(missing)}; expected every field of this format")
-        if unknown := sorted(set(data) - names):
-            raise error(f"unknown {', '.join(unknown)}; expected only {', '.join(sorted(names))}")
-        hints = get_type_hints(kind)
-    except PannsLitertError as refusal:
-        raise error(f"{where}: {refusal}") from refusal
+    if missing := sorted(names - set(data)):
+        raise error(f"{where}: missing {', '.join(missing)}; expected every field of this format")
+    if unknown := sorted(map(str, set(data) - names)):
+        raise error(f"{where}: unknown {', '.join(unknown)}; expected only {', '.join(sorted(names))}")
+    hints = get_type_hints(kind)
     values = {name: read(hints[name], data[name], f"{where}.{name}", error=error) for name in sorted(names)}
     try:
         return kind(**values)

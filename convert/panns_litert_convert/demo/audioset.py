@@ -27,8 +27,8 @@ HELD_OUT_SEED = 1_000_000
 
 ROUGH_DB = (-75.0, -55.0)
 """Level of the noise, in proportion to every sample, that half of the clips have. Rounding to float16, as a GPU stores
-samples, is such noise, at -70 dB, and a telephone's companding, at -38 dB; a network that knows pure sounds alone hears
-it where they have nothing."""
+samples, is such noise (docs/waveform-graph.md); a network that knows pure sounds alone hears it where they have
+nothing."""
 
 
 def write(

@@ -33,7 +33,7 @@ from panns_litert.tagger import Tagger, demo_bundle, demo_clips
 from panns_litert_convert import export
 from panns_litert_convert import quantize as quantize_module
 from panns_litert_convert.convert import convert, verify
-from panns_litert_convert.zoo import asset
+from panns_litert_convert.zoo import asset, find
 
 STAGES = ["front_end"] * 4 + ["network"] * 2 + ["fp32"] * 3 + ["fp16"] * 3
 
@@ -365,6 +365,20 @@ def test_a_failing_converter_names_its_log(tmp_path: Path) -> None:
         export.export_fp32(Hopeless().eval(), {"logmel": torch.ones(1, 1, 4, 4)}, tmp_path / "x.tflite", log=log)
     assert "\n" not in str(caught.value)
     assert log.stat().st_size > 0
+
+
+def test_tensors_have_the_paths_of_their_modules(tmp_path: Path) -> None:
+    """With the converter's own names, of every class around a module, an eighth of mn04's int8 file was names."""
+    network = find("demo").build().eval().for_export(samples=32000)
+    path = tmp_path / "fp32.tflite"
+    export.export_fp32(network, {"logmel": torch.zeros(1, 1, 101, 64)}, path, log=tmp_path / "log")
+    graph = schema.Model.GetRootAs(path.read_bytes(), 0).Subgraphs(0)
+    names = [graph.Tensors(index).Name().decode() for index in range(graph.TensorsLength())]
+    assert len(set(names)) == len(names)
+    modules = {*dict(network.named_modules()), type(network).__name__}
+    made_here = [name for name in names if not name.startswith(("tag_", "arith.constant"))]
+    assert {part for name in made_here for part in name.split(";") if not part.isdigit()} <= modules
+    assert {"fc1;", "fc1;1"} <= set(names)
 
 
 # --- bad input ---

@@ -140,8 +140,11 @@ class GraphLogMel(nn.Module):
 
 # The DFT is 0.9 MB. With fewer bits its rounding would be heard 70 dB below the loudest band, on a CPU that computes
 # in float32.
-ALWAYS_FLOAT32 = f".*{GraphLogMel.__name__}.*"
-"""Matches the tensors of a front end inside a graph, whose constants stay float32 at every precision."""
+ALWAYS_FLOAT32 = r"(^|;)logmel[.;]"
+"""Matches the tensors of a front end inside a graph, whose constants stay float32 at every precision.
+
+A network has its `GraphLogMel` as its attribute `logmel`; tensors are named by such paths (`export.export_fp32`).
+"""
 
 
 class WaveformNetwork(nn.Module):

@@ -50,7 +50,7 @@ class Layer:
     Attributes:
         index: of the operator in the graph.
         op: its kind, such as CONV_2D.
-        name: of the module that it came from, as short as it goes.
+        name: path of the module that it came from, such as "conv_block1.conv1"; of a fused operator, the last one.
         weights: how many it has; 0 for an operator that has activations alone.
         scope: what ai-edge-quantizer calls it: the names of its outputs.
     """
@@ -95,7 +95,7 @@ def layers(path: Path, *, precision: str) -> list[Layer]:
                 Layer(
                     index=index,
                     op=kind,
-                    name=_short(scope),
+                    name=scope.split(";")[0],
                     weights=int(np.prod(shape)) if constant else 0,
                     scope=scope,
                 )
@@ -106,12 +106,6 @@ def layers(path: Path, *, precision: str) -> list[Layer]:
 def _is_constant(model: Any, tensor: Any) -> bool:
     buffer = model.buffers[tensor.buffer]
     return (buffer.data is not None and len(buffer.data) > 0) or bool(getattr(buffer, "size", 0))
-
-
-def _short(scope: str) -> str:
-    """ "…blocks.ConvBlock_conv_block1/….Conv2d_conv1;…" to "conv_block1.conv1"."""
-    parts = [part.rsplit(".", 1)[-1].partition("_")[2] for part in scope.split(";")[0].split("/")[1:]]
-    return ".".join(part for part in parts if part) or scope.split(";")[0][:60]
 
 
 def quantize(

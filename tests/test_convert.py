@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -33,6 +35,7 @@ from panns_litert.tagger import Tagger, demo_bundle, demo_clips
 from panns_litert_convert import export
 from panns_litert_convert import quantize as quantize_module
 from panns_litert_convert.convert import convert, verify
+from panns_litert_convert.stages import constants_check
 from panns_litert_convert.zoo import asset, find
 
 STAGES = ["front_end"] * 4 + ["network"] * 2 + ["fp32"] * 3 + ["fp16"] * 3
@@ -379,6 +382,19 @@ def test_tensors_have_the_paths_of_their_modules(tmp_path: Path) -> None:
     made_here = [name for name in names if not name.startswith(("tag_", "arith.constant"))]
     assert {part for name in made_here for part in name.split(";") if not part.isdigit()} <= modules
     assert {"fc1;", "fc1;1"} <= set(names)
+
+
+def test_a_bundle_with_other_names_is_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One from before the names were short; and what a file holds is still compared, in its order."""
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "_short_names", contextlib.nullcontext)
+        bundle = convert("demo", seconds=1.0, out=tmp_path / "old")
+    assert b"torch.nn.modules" in bundle.file("model").read_bytes()
+    assert all(check.passed for check in verify(bundle.path))
+    other = convert("demo", seconds=1.0, graph="waveform", out=tmp_path / "other")
+    check = constants_check("fp16", bundle.file("model"), other.file("model"))
+    assert not check.passed
+    assert re.fullmatch(r".* \(.*\) is missing|.* differs by .*", check.why)
 
 
 # --- bad input ---

@@ -89,9 +89,10 @@ def _short_names() -> Iterator[None]:
     original = debuginfo.build_mlir_debuginfo
 
     def path_of(node: Any) -> str | None:
-        if original(node) is None:
-            return None
-        path, kind = [*node.meta["nn_module_stack"].values()][-1]
+        stack = getattr(node, "meta", {}).get("nn_module_stack")
+        if not stack:
+            return original(node)  # type: ignore[no-any-return]
+        path, kind = [*stack.values()][-1]
         kind = kind if isinstance(kind, str) else kind.__qualname__
         return f"{path or kind.rpartition('.')[2]};"
 

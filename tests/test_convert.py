@@ -437,6 +437,7 @@ def test_an_interrupted_conversion_leaves_nothing(signal_: signal.Signals, tmp_p
         env=os.environ | {"PANNS_LITERT_CACHE": str(cache)},
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )
     assert process.stderr is not None
     for line in process.stderr:

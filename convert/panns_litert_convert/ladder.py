@@ -40,7 +40,7 @@ from panns_litert_convert.sweep import recipe_state, row_of_process, work_folder
 from panns_litert_convert.zoo import MODELS, Model, find
 
 SECONDS = 10.0
-TIMEOUT_SECONDS = 3 * 3600  # AST in int8-full has 572 operators to try, some five seconds each
+TIMEOUT_SECONDS = 3 * 3600  # AST in int8-full has 572 operators to try, some seven seconds each
 CALIBRATION_CLIPS, CALIBRATION_SEED = 8, 7
 """Synthetic mixtures that `int8-full` is calibrated on; not those that it is measured on."""
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from panns_litert.audio import load_audio
-from panns_litert.audit import FP16_MAX, FP16_SMALLEST_NORMAL, TensorRange, audit_fp16
+from panns_litert.audio.files import load_audio
 from panns_litert.errors import BundleError
-from panns_litert.frontend import PANNS_32K, LogMel
+from panns_litert.frontend.logmel import PANNS_32K, LogMel
+from panns_litert.proof.audit import FP16_MAX, FP16_SMALLEST_NORMAL, TensorRange, audit_fp16
 from panns_litert.tagger import demo_bundle, demo_clips
 from panns_litert_convert.export import cast_fp16, export_fp32
 
@@ -375,7 +375,7 @@ def test_the_demo_bundle_overflows_nowhere() -> None:
 
 def test_the_audit_needs_nothing_heavy() -> None:
     code = (
-        "import sys; from panns_litert.audit import audit_fp16; from panns_litert.tagger import demo_bundle;"
+        "import sys; from panns_litert.proof.audit import audit_fp16; from panns_litert.tagger import demo_bundle;"
         "import numpy as np; (path,) = demo_bundle().glob('*.tflite');"
         "audit_fp16(path, [{'logmel': np.zeros((1, 1, 1001, 64), np.float32)}]);"
         "print([n for n in ('torch', 'librosa', 'litert_torch', 'panns_litert_convert') if n in sys.modules])"

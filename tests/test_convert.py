@@ -20,7 +20,8 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from conftest import edit_manifest, rehash
 
-from panns_litert.bundle import MANIFEST, Bundle, Manifest, file_sha256
+from panns_litert.bundle.bundle import MANIFEST, Bundle, Manifest, file_sha256
+from panns_litert.bundle.model_card import model_card
 from panns_litert.errors import (
     BundleError,
     CheckpointError,
@@ -29,8 +30,7 @@ from panns_litert.errors import (
     PannsLitertError,
     ParityError,
 )
-from panns_litert.model_card import model_card
-from panns_litert.parity import GATES, Check
+from panns_litert.proof.parity import GATES, Check
 from panns_litert.tagger import Tagger, demo_bundle, demo_clips
 from panns_litert_convert import export
 from panns_litert_convert import quantize as quantize_module

@@ -19,9 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from panns_litert.bundle import Bundle
+from panns_litert.bundle.bundle import Bundle
 from panns_litert.cli import main
-from panns_litert.dataset import HELD_OUT, TRAIN, VALIDATION, Dataset, LabelledClip, no_watch, read_dataset, split
 from panns_litert.errors import (
     CheckpointError,
     DatasetError,
@@ -30,6 +29,16 @@ from panns_litert.errors import (
     ParityError,
     ResultsError,
     TrainingError,
+)
+from panns_litert.evaluate.dataset import (
+    HELD_OUT,
+    TRAIN,
+    VALIDATION,
+    Dataset,
+    LabelledClip,
+    no_watch,
+    read_dataset,
+    split,
 )
 from panns_litert_convert.checkpoints import load_weights, model_of, save_own, with_classes
 from panns_litert_convert.convert import convert

@@ -25,14 +25,21 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from panns_litert import Tagger
-from panns_litert.bundle import Bundle, GpuRecord
+from panns_litert.bundle.bundle import Bundle, GpuRecord
 from panns_litert.cli import main
-from panns_litert.delegate import read_delegate_log, vulkan_drivers
-from panns_litert.engine import CpuEngine, GpuEngine, unusable
+from panns_litert.engine.delegate import read_delegate_log, vulkan_drivers
+from panns_litert.engine.engine import CpuEngine, GpuEngine, unusable
+from panns_litert.engine.graph import read_graph
 from panns_litert.errors import BundleError, GpuError
-from panns_litert.gpu import GpuReport, compare_outputs, demo_inputs, generated_inputs, gpu_check, record_gpu
-from panns_litert.gpu_worker import add_one_model
-from panns_litert.graph import read_graph
+from panns_litert.proof.gpu_check import (
+    GpuReport,
+    compare_outputs,
+    demo_inputs,
+    generated_inputs,
+    gpu_check,
+    record_gpu,
+)
+from panns_litert.proof.gpu_worker import add_one_model
 from panns_litert.tagger import demo_clips
 from panns_litert_convert.export import export_fp32
 
@@ -173,8 +180,8 @@ class TestRealDelegate:
         """Above the driver's binding size: validation errors on stderr, zeros, no exception."""
         from ai_edge_litert.compiled_model import CompiledModel
 
-        from panns_litert.delegate import gpu_only
-        from panns_litert.engine import native_log
+        from panns_litert.engine.delegate import gpu_only
+        from panns_litert.engine.engine import native_log
 
         def wide(x: Tensor, z: Tensor) -> dict[str, Tensor]:
             return {"y": torch.matmul(z, (x * z).transpose(2, 3))}
@@ -321,7 +328,10 @@ class TestRealDelegate:
 
 
 def _take_for_hardware(
-    monkeypatch: pytest.MonkeyPatch, *, errors: tuple[str, ...] = (), where: str = "panns_litert.gpu.gpu_check"
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    errors: tuple[str, ...] = (),
+    where: str = "panns_litert.proof.gpu_check.gpu_check",
 ) -> None:
     def check(*args: object, **options: object) -> GpuReport:
         return replace(gpu_check(*args, **options), software=False, errors=errors)  # type: ignore[arg-type]

@@ -16,14 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panns_litert.atomic import replacing
-from panns_litert.bench import Measured, bench
-from panns_litert.bench_worker import peak_memory
-from panns_litert.bundle import Bundle
-from panns_litert.child import run_child
+from panns_litert.bundle.bundle import Bundle
 from panns_litert.cli import main
-from panns_litert.engine import available_cores
+from panns_litert.engine.engine import available_cores
 from panns_litert.errors import BenchError, BundleError, PictureError, RecordError, ResultsError
-from panns_litert.records import (
+from panns_litert.measure.bench import Measured, bench
+from panns_litert.measure.bench_worker import peak_memory
+from panns_litert.measure.records import (
     Agreement,
     Device,
     DeviceRecord,
@@ -35,8 +34,9 @@ from panns_litert.records import (
     read_records,
     this_device,
 )
-from panns_litert.report import join, table
-from panns_litert.report_plot import plot_rungs
+from panns_litert.measure.report import join, table
+from panns_litert.measure.report_plot import plot_rungs
+from panns_litert.proof.child import run_child
 from panns_litert.tagger import demo_bundle
 
 sys.path.insert(0, str(Path(__file__).parent / "vectors"))
@@ -311,8 +311,10 @@ def test_a_model_that_does_not_run_is_a_failure_and_hides_no_other(copy_of: Call
 
 
 def test_a_child_that_hangs_or_dies(tmp_path: Path) -> None:
-    assert run_child("panns_litert.bench_worker", tmp_path, 60.0).startswith("the process failed: FileNotFoundError")
-    assert run_child("panns_litert.bench_worker", tmp_path, 0.01) == "no result after 0.01 s"
+    assert run_child("panns_litert.measure.bench_worker", tmp_path, 60.0).startswith(
+        "the process failed: FileNotFoundError"
+    )
+    assert run_child("panns_litert.measure.bench_worker", tmp_path, 0.01) == "no result after 0.01 s"
 
 
 @pytest.mark.parametrize(
@@ -490,7 +492,7 @@ def test_what_was_measured_before_an_interruption_is_kept(
             raise KeyboardInterrupt
         return run_child(*arguments)
 
-    monkeypatch.setattr("panns_litert.bench.run_child", interrupted)
+    monkeypatch.setattr("panns_litert.measure.bench.run_child", interrupted)
     command = ["bench", "--engine", "cpu", "--xnnpack", "on", "--threads", "1", "2", "--runs", "1", "--rounds", "2"]
     assert main([*command, "--records", str(tmp_path), "--device", "bench"]) == 130
     assert "interrupted" in capsys.readouterr().err

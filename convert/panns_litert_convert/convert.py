@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from panns_litert.bundle import (
+from panns_litert.bundle.bundle import (
     FORMAT_VERSION,
     MEL_BASIS,
     MODEL_CARD,
@@ -37,11 +37,11 @@ from panns_litert.bundle import (
     TensorSpec,
     file_sha256,
 )
-from panns_litert.cache import bundle_dir, cache_dir
+from panns_litert.bundle.cache import bundle_dir, cache_dir
+from panns_litert.bundle.model_card import model_card
 from panns_litert.errors import BundleError, ConversionError, ModelError, ParityError
-from panns_litert.frontend import mel_basis
-from panns_litert.model_card import model_card
-from panns_litert.parity import QUANTIZED, Check, require
+from panns_litert.frontend.logmel import mel_basis
+from panns_litert.proof.parity import QUANTIZED, Check, require
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of, weights_file
 from panns_litert_convert.export import export_fp32
 from panns_litert_convert.frontend import WaveformNetwork

@@ -24,11 +24,11 @@ from multiprocessing.context import SpawnContext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from panns_litert.bundle import Bundle
-from panns_litert.engine import available_cores
+from panns_litert.bundle.bundle import Bundle
+from panns_litert.engine.engine import available_cores
 from panns_litert.errors import AudioError, ManifestError, MissingDependencyError, ResultsError, WorkerError
 from panns_litert.events import Event, EventSettings
-from panns_litert.sense import Sense
+from panns_litert.sense.sense import Sense
 from panns_litert.tagger import Tagger, demo_bundle, require_choice
 from panns_litert.windows import Aggregate, EventStream, StreamTagger, windows
 

@@ -28,10 +28,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from panns_litert.audio import load_audio
-from panns_litert.bundle import GRAPHS, Bundle
-from panns_litert.engine import CpuEngine, available_cores
-from panns_litert.frontend import PANNS_32K, LogMel, hann, mel_basis
+from panns_litert.audio.files import load_audio
+from panns_litert.bundle.bundle import GRAPHS, Bundle
+from panns_litert.engine.engine import CpuEngine, available_cores
+from panns_litert.frontend.logmel import PANNS_32K, LogMel, hann, mel_basis
 from panns_litert.tagger import demo_bundle, demo_clips
 from panns_litert_convert.references import TorchlibrosaLogMel
 from panns_litert_convert.zoo import find, golden_shapes

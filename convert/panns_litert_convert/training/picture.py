@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from panns_litert.errors import MissingDependencyError
-from panns_litert.metrics_plot import draw_worst
+from panns_litert.evaluate.metrics_plot import draw_worst
 from panns_litert_convert.training.finetune import FineTuned
 
 PICTURE = "metrics.png"

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from panns_litert.audio import raw_blocks
+from panns_litert.audio.files import raw_blocks
+from panns_litert.audio.microphone import microphone
 from panns_litert.cli.options import (
     STDIN,
     add_audio_options,
@@ -25,7 +26,6 @@ from panns_litert.cli.output import AddCommand, note, print_json, print_table
 from panns_litert.cli.recordings import clock, each_source, print_window, window_row, windows_of
 from panns_litert.errors import AudioError, EventError, ResultsError
 from panns_litert.events import Event, EventSettings, audacity_labels, events_csv
-from panns_litert.microphone import microphone
 from panns_litert.windows import EventStream, StreamTagger, event_hop
 
 EVENT_FORMATS = ("table", "csv", "audacity", "json")

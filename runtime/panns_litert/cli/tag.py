@@ -23,11 +23,11 @@ from panns_litert.cli.options import (
 from panns_litert.cli.output import AddCommand, note, one_line, print_json
 from panns_litert.cli.recordings import each_source, print_window, window_row, windows_of
 from panns_litert.errors import GpuDriverError, PictureError
-from panns_litert.gpu import GpuReport, gpu_check
-from panns_litert.ontology import Ontology
-from panns_litert.page import write_page
+from panns_litert.pictures.page import write_page
+from panns_litert.pictures.timeline import timeline
+from panns_litert.proof.gpu_check import GpuReport, gpu_check
+from panns_litert.sense.ontology import Ontology
 from panns_litert.tagger import Tagger, demo_clips, require_choice
-from panns_litert.timeline import timeline
 from panns_litert.windows import AGGREGATES, Aggregate, LongTagging, tag_long
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from panns_litert.atomic import replacing
 from panns_litert.errors import MissingDependencyError, ResultsError
-from panns_litert.metrics import Figures
+from panns_litert.evaluate.metrics import Figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from panns_litert.records import Agreement, Device, DeviceRecord, Run
+from panns_litert.measure.records import Agreement, Device, DeviceRecord, Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,17 +19,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.audit import TensorRange
-from panns_litert.bundle import Bundle, BundleWriter, GpuRecord, file_sha256
-from panns_litert.child import PRINTED_LOG, run_child
-from panns_litert.delegate import DRIVER_REMEDY, DelegateLog, RefusedOp, read_delegate_log
-from panns_litert.engine import Outputs, unusable
+from panns_litert.bundle.bundle import Bundle, BundleWriter, GpuRecord, file_sha256
+from panns_litert.bundle.model_card import model_card
+from panns_litert.engine.delegate import DRIVER_REMEDY, DelegateLog, RefusedOp, read_delegate_log
+from panns_litert.engine.engine import Outputs, unusable
+from panns_litert.engine.graph import Graph, read_graph
 from panns_litert.errors import BundleError, GpuDriverError
-from panns_litert.frontend import LogMel
-from panns_litert.gpu_worker import DELEGATE_LOG, load_clips, save_clips
-from panns_litert.graph import Graph, read_graph
-from panns_litert.model_card import model_card
-from panns_litert.parity import GATES, Check, Gate, compare, few_as_one
+from panns_litert.frontend.logmel import LogMel
+from panns_litert.proof.audit import TensorRange
+from panns_litert.proof.child import PRINTED_LOG, run_child
+from panns_litert.proof.gpu_worker import DELEGATE_LOG, load_clips, save_clips
+from panns_litert.proof.parity import GATES, Check, Gate, compare, few_as_one
 from panns_litert.tagger import demo_audio
 
 TIMEOUT_SECONDS = 600.0
@@ -176,7 +176,7 @@ def gpu_check(
         request = {"model": str(path.resolve()), "cpu": references is None, "audit": audit, "gpu": True}
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         save_clips(folder / "inputs.npz", inputs)
-        problem = run_child("panns_litert.gpu_worker", folder, timeout)
+        problem = run_child("panns_litert.proof.gpu_worker", folder, timeout)
         notes = _read_json(folder / "notes.json")
         log = read_delegate_log(_text(folder / DELEGATE_LOG) + _text(folder / PRINTED_LOG))
         if log.driver_problem:

@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from panns_litert.bench_worker import INPUTS, REQUEST, RESULT
-from panns_litert.bundle import Bundle
-from panns_litert.child import run_child
-from panns_litert.engine import available_cores
+from panns_litert.bundle.bundle import Bundle
+from panns_litert.engine.engine import available_cores
+from panns_litert.engine.graph import read_graph
 from panns_litert.errors import BenchError
-from panns_litert.gpu import demo_inputs
-from panns_litert.gpu_worker import save_clips
-from panns_litert.graph import read_graph
-from panns_litert.records import ENGINES, Latency, Run, agreement_of
+from panns_litert.measure.bench_worker import INPUTS, REQUEST, RESULT
+from panns_litert.measure.records import ENGINES, Latency, Run, agreement_of
+from panns_litert.proof.child import run_child
+from panns_litert.proof.gpu_check import demo_inputs
+from panns_litert.proof.gpu_worker import save_clips
 
 WARMUP, RUNS, ROUNDS, SECONDS = 2, 10, 3, 20.0
 """Defaults of `bench`."""
@@ -210,7 +210,7 @@ def _take_turn(candidate: _Candidate, counts: dict[str, Any], timeout: float, wo
         folder = Path(name)
         (folder / REQUEST).write_text(json.dumps(request), encoding="utf-8")
         (folder / INPUTS).symlink_to(candidate.inputs)
-        problem = run_child("panns_litert.bench_worker", folder, timeout)
+        problem = run_child("panns_litert.measure.bench_worker", folder, timeout)
         result: dict[str, Any] = {"error": problem or "the process ended without a result"}
         if (folder / RESULT).exists():  # a driver may crash at exit, after the work is done
             result = json.loads((folder / RESULT).read_text(encoding="utf-8"))

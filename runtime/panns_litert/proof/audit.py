@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.engine import available_cores, native_log
+from panns_litert.engine.engine import available_cores, native_log
+from panns_litert.engine.graph import read_graph
 from panns_litert.errors import BundleError
-from panns_litert.graph import read_graph
 
 FP16_MAX = 65504.0
 FP16_SMALLEST_NORMAL = 2.0**-14

@@ -1,9 +1,9 @@
-"""Child process of `panns_litert.gpu`: runs a .tflite on the CPU and on the GPU and writes down what happened.
+"""Child process of the GPU check: runs a .tflite on the CPU and on the GPU and writes down what happened.
 
 A driver may crash, hang, print errors and carry on, or return zeros. Here it does so without harm: the parent
 reads the notes that were written until then, and all that was printed.
 
-    python -m panns_litert.gpu_worker FOLDER
+    python -m panns_litert.proof.gpu_worker FOLDER
 
 FOLDER holds request.json {"model": path, "cpu": bool, "audit": bool, "gpu": bool} and inputs.npz with arrays
 "<clip>/<name>". Written there: notes.json, after every step; cpu.npz, half.npz (the CPU with the inputs
@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.delegate import vulkan_drivers
-from panns_litert.engine import CpuEngine, GpuEngine, Outputs
+from panns_litert.engine.delegate import vulkan_drivers
+from panns_litert.engine.engine import CpuEngine, GpuEngine, Outputs
 from panns_litert.errors import GpuError, PannsLitertError
 
 DELEGATE_LOG = "delegate.log"
@@ -53,7 +53,7 @@ def _steps(model: Path, request: Mapping[str, bool], folder: Path, notes: _Notes
         save_clips(folder / "half.npz", [engine.run(clip) for clip in rounded])
         del engine
     if request["audit"]:
-        from panns_litert.audit import audit_fp16
+        from panns_litert.proof.audit import audit_fp16
 
         notes.add(step="audit")
         notes.add(ranges=[entry.to_dict() for entry in audit_fp16(model, clips)])

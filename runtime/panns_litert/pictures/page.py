@@ -20,10 +20,10 @@ import soundfile
 from numpy.typing import NDArray
 
 from panns_litert.atomic import replacing
-from panns_litert.audio import AudioBlocks
+from panns_litert.audio.files import AudioBlocks
 from panns_litert.errors import AudioError, PictureError
-from panns_litert.timeaxis import clock, ticks
-from panns_litert.timeline import Timeline
+from panns_litert.pictures.timeaxis import clock, ticks
+from panns_litert.pictures.timeline import Timeline
 
 # Of one recording's file, and of all together; what does not fit is linked to. A browser keeps a whole page in memory.
 EMBEDDED_BYTES = 8_000_000
@@ -60,7 +60,7 @@ def write_page(path: str | os.PathLike[str], timelines: Iterable[Timeline], *, t
         ResultsError: the page cannot be written.
 
     >>> from panns_litert import Tagger, demo_clips
-    >>> from panns_litert.timeline import timeline
+    >>> from panns_litert.pictures.timeline import timeline
     >>> tagger = Tagger()
     >>> write_page("heard.html", (timeline(tagger, clip) for clip in demo_clips()))
     """

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.errors import BundleError
-from panns_litert.frontend import FrontEndSpec, mel_basis
-from panns_litert.parity import QUANTIZED, STAGES, Check
+from panns_litert.frontend.logmel import FrontEndSpec, mel_basis
+from panns_litert.proof.parity import QUANTIZED, STAGES, Check
 from panns_litert.strict import read
 
 FORMAT_VERSION = 2

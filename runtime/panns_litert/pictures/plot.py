@@ -14,8 +14,8 @@ import numpy as np
 
 from panns_litert.atomic import replacing
 from panns_litert.errors import MissingDependencyError, PictureError
-from panns_litert.timeaxis import clock, ticks
-from panns_litert.timeline import Timeline
+from panns_litert.pictures.timeaxis import clock, ticks
+from panns_litert.pictures.timeline import Timeline
 
 try:
     from matplotlib import style
@@ -78,7 +78,7 @@ def plot(timeline: Timeline, path: str | os.PathLike[str], *, top: int = 8) -> N
         MissingDependencyError: matplotlib is not installed; raised by the import of this module.
 
     >>> from panns_litert import Tagger, demo_clips
-    >>> from panns_litert.timeline import timeline
+    >>> from panns_litert.pictures.timeline import timeline
     >>> plot(timeline(Tagger(), demo_clips()[0]), "heard.png")
     """
     form = picture_format(path)

@@ -21,8 +21,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.embeddings import Embeddings, embed, model_sha256, require_same_model, unit
 from panns_litert.errors import AudioError, EmbeddingError, MissingDependencyError
+from panns_litert.search.embeddings import Embeddings, embed, model_sha256, require_same_model, unit
 from panns_litert.tagger import Tagger
 from panns_litert.windows import StreamTagger
 

@@ -7,10 +7,10 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.dataset import Dataset, LabelledClip, Scorer, Watch, no_watch, score
 from panns_litert.errors import DatasetError
-from panns_litert.labels import unknown_label
-from panns_litert.metrics import Figures, figures
+from panns_litert.evaluate.dataset import Dataset, LabelledClip, Scorer, Watch, no_watch, score
+from panns_litert.evaluate.metrics import Figures, figures
+from panns_litert.sense.labels import unknown_label
 from panns_litert.tagger import Tagger, TruncationWarning
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.errors import LabelError
-from panns_litert.labels import unknown_label
+from panns_litert.sense.labels import unknown_label
 
 ONTOLOGY = "audioset_ontology.json"
 

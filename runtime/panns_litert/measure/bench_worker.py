@@ -1,9 +1,10 @@
-"""Child process of `panns_litert.bench`: opens a .tflite on one engine and times it.
+"""Child process of `panns_litert.measure.bench`: opens a .tflite on one engine and times it.
 
-    python -m panns_litert.bench_worker FOLDER
+    python -m panns_litert.measure.bench_worker FOLDER
 
 FOLDER holds request.json {"model", "engine", "threads", "xnnpack", "warmup", "runs", "seconds", "check"} and
-inputs.npz, one clip as `panns_litert.gpu_worker.save_clips` writes it. Written there: result.json, whole or not at all.
+inputs.npz, one clip as `panns_litert.proof.gpu_worker.save_clips` writes it. Written there: result.json,
+whole or not at all.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.engine import CpuEngine, Engine, GpuEngine
+from panns_litert.engine.engine import CpuEngine, Engine, GpuEngine
 from panns_litert.errors import GpuDriverError, PannsLitertError
-from panns_litert.gpu_worker import load_clips
+from panns_litert.proof.gpu_worker import load_clips
 
 REQUEST, INPUTS, RESULT = "request.json", "inputs.npz", "result.json"
 
@@ -79,8 +80,8 @@ def _open(request: Mapping[str, Any]) -> Engine:
 
 def _check(model: str, clip: Mapping[str, NDArray[np.float32]], outputs: dict[str, NDArray[np.float32]]) -> Any:
     """A GPU that is fast and wrong is not fast: why the outputs are no result, and the driver's name."""
-    from panns_litert.delegate import vulkan_drivers
-    from panns_litert.gpu import compare_outputs
+    from panns_litert.engine.delegate import vulkan_drivers
+    from panns_litert.proof.gpu_check import compare_outputs
 
     cpu = CpuEngine(model)
     checks = compare_outputs([outputs], [cpu.run(clip)])

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from panns_litert.atomic import replacing
 from panns_litert.errors import RecordError
-from panns_litert.plot import picture_format
-from panns_litert.report import Rung
+from panns_litert.measure.report import Rung
+from panns_litert.pictures.plot import picture_format
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ def plot_rungs(rungs: Sequence[Rung], path: str | os.PathLike[str]) -> None:
     The same rungs give the same file.
 
     Args:
-        rungs: of `panns_litert.report.join`.
+        rungs: of `panns_litert.measure.report.join`.
         path: a .png or .svg file; it is written whole or not at all.
 
     Raises:

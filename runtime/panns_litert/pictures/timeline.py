@@ -1,6 +1,6 @@
 """Timeline: what was heard in a recording over time, small enough to be drawn, however long the recording is.
 
-`timeline` hears a recording once; `panns_litert.plot` and `panns_litert.page` draw what it found.
+`timeline` hears a recording once; `panns_litert.pictures.plot` and `panns_litert.pictures.page` draw what it found.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.audio import AudioBlocks
+from panns_litert.audio.files import AudioBlocks
 from panns_litert.events import Event, EventSettings, WindowSteps
-from panns_litert.frontend import FrontEndSpec, StreamingLogMel
-from panns_litert.sense import Sense
+from panns_litert.frontend.logmel import FrontEndSpec, StreamingLogMel
+from panns_litert.sense.sense import Sense
 from panns_litert.tagger import Tagger, require_choice
 from panns_litert.windows import Aggregate, EventStream, StreamTagger, Window, event_hop
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.errors import LabelError
-from panns_litert.labels import unknown_label
-from panns_litert.ontology import Ontology
+from panns_litert.sense.labels import unknown_label
+from panns_litert.sense.ontology import Ontology
 
 
 class Sense:

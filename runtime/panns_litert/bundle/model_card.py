@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from panns_litert.bundle import GpuRecord, Manifest, Quantization
-from panns_litert.parity import Check
+from panns_litert.bundle.bundle import GpuRecord, Manifest, Quantization
+from panns_litert.proof.parity import Check
 
 _PARITY_HEAD = """\
 | stage | output | max abs | rmse | corr | PSNR dB | top-5 | bound on max abs | passed |

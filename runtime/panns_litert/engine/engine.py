@@ -14,9 +14,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.delegate import DRIVER_REMEDY, gpu_only, read_delegate_log
+from panns_litert.engine.delegate import DRIVER_REMEDY, gpu_only, read_delegate_log
+from panns_litert.engine.graph import read_graph
 from panns_litert.errors import BundleError, GpuDriverError, GpuError
-from panns_litert.graph import read_graph
 
 # A software driver that uses less of the processor than that many seconds a poll, for that share of the time since
 # it began, has nothing left to do.
@@ -108,7 +108,7 @@ class GpuEngine:
     """A .tflite file whole on the GPU, in float16. Not safe for use by several threads at once.
 
     Strict: with one operation refused there is no engine. Whether the driver computes what the CPU does is
-    another question: `panns_litert.gpu.gpu_check`.
+    another question: `panns_litert.proof.gpu_check.gpu_check`.
 
     Args:
         path: the file; at most one signature, float32 inputs and outputs, static shapes.

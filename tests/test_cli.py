@@ -12,7 +12,7 @@ import pytest
 
 from panns_litert.bundle.bundle import Bundle
 from panns_litert.cli import build_parser, main
-from panns_litert.tagger import demo_bundle, demo_clips
+from panns_litert.demo import demo_bundle, demo_clips
 
 CLIPS = demo_clips()
 

@@ -18,9 +18,9 @@ from panns_litert.audio import files as audio_module
 from panns_litert.audio.microphone import _chunks, microphone
 from panns_litert.cli import main
 from panns_litert.cli.jsonlines import JsonLines
+from panns_litert.demo import demo_clips
 from panns_litert.errors import AudioError, ResultsError
 from panns_litert.events import EventSettings
-from panns_litert.tagger import demo_clips
 from panns_litert.windows import find_events, tag_long
 
 

@@ -20,8 +20,11 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from conftest import edit_manifest, rehash
 
-from panns_litert.bundle.bundle import MANIFEST, Bundle, Manifest, file_sha256
+from panns_litert.bundle.bundle import Bundle, file_sha256
+from panns_litert.bundle.check import Check
+from panns_litert.bundle.manifest import MANIFEST, Manifest
 from panns_litert.bundle.model_card import model_card
+from panns_litert.demo import demo_bundle, demo_clips
 from panns_litert.errors import (
     BundleError,
     CheckpointError,
@@ -30,8 +33,8 @@ from panns_litert.errors import (
     PannsLitertError,
     ParityError,
 )
-from panns_litert.proof.parity import GATES, Check
-from panns_litert.tagger import Tagger, demo_bundle, demo_clips
+from panns_litert.proof.parity import GATES
+from panns_litert.tagger import Tagger
 from panns_litert_convert import export
 from panns_litert_convert import quantize as quantize_module
 from panns_litert_convert.convert import convert, verify

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from panns_litert.tagger import demo_clips
+from panns_litert.demo import demo_clips
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}

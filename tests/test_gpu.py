@@ -25,8 +25,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from panns_litert import Tagger
-from panns_litert.bundle.bundle import Bundle, GpuRecord
+from panns_litert.bundle.bundle import Bundle
+from panns_litert.bundle.manifest import GpuRecord
 from panns_litert.cli import main
+from panns_litert.demo import demo_clips
 from panns_litert.engine.delegate import read_delegate_log, vulkan_drivers
 from panns_litert.engine.engine import CpuEngine, GpuEngine, unusable
 from panns_litert.engine.graph import read_graph
@@ -40,7 +42,6 @@ from panns_litert.proof.gpu_check import (
     record_gpu,
 )
 from panns_litert.proof.gpu_worker import add_one_model
-from panns_litert.tagger import demo_clips
 from panns_litert_convert.export import export_fp32
 
 Export = Callable[..., Path]
@@ -181,7 +182,7 @@ class TestRealDelegate:
         from ai_edge_litert.compiled_model import CompiledModel
 
         from panns_litert.engine.delegate import gpu_only
-        from panns_litert.engine.engine import native_log
+        from panns_litert.engine.native_log import native_log
 
         def wide(x: Tensor, z: Tensor) -> dict[str, Tensor]:
             return {"y": torch.matmul(z, (x * z).transpose(2, 3))}

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from panns_litert.audio.files import load_audio
+from panns_litert.demo import demo_clips
 from panns_litert.errors import AudioError, MatchError
 from panns_litert.search import match as module
 from panns_litert.search.match import Match, match
-from panns_litert.tagger import demo_clips
 
 RATE = 16000
 ACCURACY = 0.1

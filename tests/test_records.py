@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from panns_litert.atomic import replacing
 from panns_litert.bundle.bundle import Bundle
 from panns_litert.cli import main
+from panns_litert.demo import demo_bundle
 from panns_litert.engine.engine import available_cores
 from panns_litert.errors import BenchError, BundleError, PictureError, RecordError, ResultsError
 from panns_litert.measure.bench import Measured, bench
@@ -37,7 +38,6 @@ from panns_litert.measure.records import (
 from panns_litert.measure.report import join, table
 from panns_litert.measure.report_plot import plot_rungs
 from panns_litert.proof.child import run_child
-from panns_litert.tagger import demo_bundle
 
 sys.path.insert(0, str(Path(__file__).parent / "vectors"))
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from panns_litert.audio.files import load_audio
 from panns_litert.audio.silence import is_silent, level_dbfs
+from panns_litert.demo import demo_clips
 from panns_litert.errors import AudioError
-from panns_litert.tagger import demo_clips
 
 SINE = np.sin(2 * np.pi * np.arange(32000) / 32).astype(np.float32)
 

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from panns_litert import Bundle, Tag, Tagger, Tagging, TruncationWarning, demo_clips
-from panns_litert.engine.engine import CpuEngine, native_log
+from panns_litert.engine.engine import CpuEngine
+from panns_litert.engine.native_log import native_log
 from panns_litert.errors import AudioError, BundleError, PannsLitertError
 
 RATE = 32000

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from panns_litert.audio.files import audio_files, load_audio
 from panns_litert.audio.silence import is_silent
-from panns_litert.bundle.bundle import KeptLayer
+from panns_litert.bundle.check import Check
+from panns_litert.bundle.manifest import KeptLayer
 from panns_litert.errors import AudioError, ParityError
-from panns_litert.frontend.logmel import FrontEndSpec
-from panns_litert.proof.parity import Check
+from panns_litert.frontend.spec import FrontEndSpec
 from panns_litert_convert.export import SIGNATURE, captured, cast_fp16, float16_weights
 from panns_litert_convert.frontend import ALWAYS_FLOAT32
 from panns_litert_convert.stages import Reference

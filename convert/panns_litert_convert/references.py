@@ -15,8 +15,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
-from panns_litert.frontend.logmel import FrontEndSpec
-from panns_litert.tagger import demo_audio
+from panns_litert.demo import demo_audio
+from panns_litert.frontend.spec import FrontEndSpec
 from panns_litert_golden.recipe import waveform
 
 

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from panns_litert.audio.files import load_audio
 from panns_litert.bundle.bundle import Bundle, file_sha256
+from panns_litert.demo import demo_clips
 from panns_litert.errors import BundleError, PannsLitertError
 from panns_litert.frontend.logmel import LogMel
-from panns_litert.tagger import demo_clips
 from panns_litert_convert.checkpoints import fetch, load_weights, weights_file
 from panns_litert_convert.networks.tagger import AudioTagger
 from panns_litert_convert.zoo import find

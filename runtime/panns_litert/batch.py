@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from panns_litert.bundle.bundle import Bundle
+from panns_litert.demo import demo_bundle
 from panns_litert.engine.engine import available_cores
 from panns_litert.errors import AudioError, ManifestError, MissingDependencyError, ResultsError, WorkerError
 from panns_litert.events import Event, EventSettings
 from panns_litert.sense.sense import Sense
-from panns_litert.tagger import Tagger, demo_bundle, require_choice
+from panns_litert.tagger import Tagger, require_choice
 from panns_litert.windows import Aggregate, EventStream, StreamTagger, windows
 
 if TYPE_CHECKING:

@@ -7,15 +7,15 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.audio.files import Audio, from_array, load_audio
+from panns_litert.audio.files import load_audio
+from panns_litert.audio.samples import Audio, from_array
 from panns_litert.bundle.bundle import Bundle
+from panns_litert.demo import demo_bundle
 from panns_litert.engine.engine import CpuEngine, Engine, GpuEngine, Outputs
 from panns_litert.errors import AudioError, BundleError, GpuError
 from panns_litert.frontend.logmel import LogMel
@@ -124,33 +124,6 @@ def top_tags(
     # As Python floats, as the caller sees them: in float32, 0.7 is a little less than the threshold 0.7.
     scores = probs.tolist()
     return tuple(Tag(label=labels[i], index=int(i), score=scores[i]) for i in order if scores[i] >= threshold)
-
-
-def demo_bundle() -> Path:
-    """The bundle that ships with the package: a tiny network trained on synthetic sounds. A demo, not PANNs."""
-    return Path(str(resources.files("panns_litert_assets") / "demo_bundle"))
-
-
-def demo_clips() -> list[Path]:
-    """The recordings that ship with the package, synthetic like what the demo network knows."""
-    return sorted(Path(str(resources.files("panns_litert_assets") / "clips")).iterdir())
-
-
-def demo_audio(sample_rate: int, samples: int) -> list[NDArray[np.float32]]:
-    """Clips of that many samples from the demo recordings: what a check of a whole model runs on.
-
-    The recordings one after another, three stretches that together cover them all in 10 s; then one recording
-    alone, followed by zeros, as a short recording is padded.
-    """
-    recordings = [load_audio(path, sample_rate=sample_rate).waveform for path in demo_clips()]
-    all_of_them = np.concatenate(recordings)
-    clips = [
-        np.resize(np.roll(all_of_them, -start), samples)
-        for start in range(0, len(all_of_them), len(all_of_them) // 3 + 1)
-    ]
-    alone = np.zeros(samples, np.float32)
-    alone[: len(recordings[0])] = recordings[0][:samples]
-    return [*clips, alone]
 
 
 class Tagger:

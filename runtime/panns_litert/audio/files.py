@@ -1,4 +1,4 @@
-"""Audio files and arrays to what a front end takes: mono float32 at the model's sample rate."""
+"""Audio files to what a front end takes: mono float32 at the model's sample rate, at once or in blocks."""
 
 from __future__ import annotations
 
@@ -6,45 +6,20 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import soundfile
-import soxr
 from numpy.typing import NDArray
 
+from panns_litert.audio.raw import STREAMED_SAMPLES
+from panns_litert.audio.samples import MARGIN_SECONDS, Audio, MonoResampler, from_array, require_wanted
 from panns_litert.errors import AudioError, PannsLitertError
 
-# The resampler looks this far beyond the last sample that is kept, so that a long recording's first
-# clip is the same whether or not the rest was read.
-_MARGIN_SECONDS = 0.1
 # Samples per read, of all channels together: 4 MB.
 _BLOCK_SAMPLES = 1 << 20
-# The same for a recording that is heard as it is read: 256 kB, some seconds, so that results come soon.
-_STREAMED_SAMPLES = 1 << 16
 # What a streamed FLAC says of its length.
 _UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX
-# libsndfile's highest; far beyond it the resampler does not come back.
-_MAX_RATE = 2**31 - 1
-# More channels than that, and more than there are samples, is a transposed array.
-_PLAUSIBLE_CHANNELS = 64
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Audio:
-    """A waveform and where it came from.
-
-    Attributes:
-        waveform: (samples,) float32, mono.
-        sample_rate: of the waveform, Hz.
-        seconds: length of the whole recording; more than the waveform's if it was read in part.
-    """
-
-    waveform: NDArray[np.float32]
-    sample_rate: int
-    seconds: float
 
 
 def load_audio(path: str | os.PathLike[str], *, sample_rate: int, max_seconds: float | None = None) -> Audio:
@@ -60,10 +35,10 @@ def load_audio(path: str | os.PathLike[str], *, sample_rate: int, max_seconds: f
     Raises:
         AudioError: missing, unreadable or empty file, or samples that are NaN or Inf.
     """
-    _require_wanted(sample_rate, max_seconds)
+    require_wanted(sample_rate, max_seconds)
     with _opened(path) as file:
         rate, total = file.samplerate, file.frames
-        wanted = _UNKNOWN_FRAMES if max_seconds is None else math.ceil((max_seconds + _MARGIN_SECONDS) * rate)
+        wanted = _UNKNOWN_FRAMES if max_seconds is None else math.ceil((max_seconds + MARGIN_SECONDS) * rate)
         data = np.concatenate([np.empty((0, file.channels), np.float32), *file.blocks_of(wanted)])
         if total == _UNKNOWN_FRAMES:
             total = len(data) + sum(map(len, file.blocks_of(_UNKNOWN_FRAMES)))
@@ -78,59 +53,6 @@ def load_audio(path: str | os.PathLike[str], *, sample_rate: int, max_seconds: f
         sample_rate=sample_rate,
         seconds=len(data) / rate if read_all else max(total, len(data)) / rate,
     )
-
-
-def from_array(
-    samples: NDArray[np.floating], rate: int, *, sample_rate: int, max_seconds: float | None = None
-) -> Audio:
-    """Mono float32 at the wanted rate, from an array.
-
-    Args:
-        samples: float, (samples,) or (samples, channels), nominally within [-1, 1].
-        rate: rate of `samples`, Hz, 1 … 2147483647.
-        sample_rate: wanted rate, Hz, in the same range.
-        max_seconds: keep no more than that from the start, > 0, or None for all.
-
-    Raises:
-        AudioError: wrong dtype, rank, orientation or rate, no samples, or samples that are NaN or Inf.
-    """
-    _require_wanted(sample_rate, max_seconds)
-    try:
-        samples = np.asarray(samples)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise AudioError(f"samples are not an array ({error}); expected (samples,) or (samples, channels)") from error
-    if not np.issubdtype(samples.dtype, np.floating):
-        raise AudioError(
-            f"samples of dtype {samples.dtype}; expected float samples in [-1, 1]; divide 16-bit samples by 32768 first"
-        )
-    if samples.ndim not in (1, 2):
-        raise AudioError(f"samples of shape {samples.shape}; expected (samples,) or (samples, channels)")
-    _require_rate(rate)
-    if samples.size == 0:
-        raise AudioError("no samples; expected at least one")
-    if samples.ndim == 2 and samples.shape[1] > max(len(samples), _PLAUSIBLE_CHANNELS):
-        raise AudioError(f"samples of shape {samples.shape}; expected (samples, channels); transpose them")
-    seconds = len(samples) / int(rate)
-    if max_seconds is not None:
-        samples = samples[: int(np.ceil((max_seconds + _MARGIN_SECONDS) * rate))]
-    finite = np.isfinite(samples)
-    if not finite.all():
-        where = int(np.flatnonzero(~finite.reshape(len(samples), -1).all(axis=1))[0])
-        raise AudioError(f"sample {where} is NaN or Inf; expected finite samples")
-    with np.errstate(over="ignore", invalid="ignore"):  # reported below
-        wide = np.promote_types(samples.dtype, np.float32)
-        mono = samples if samples.ndim == 1 else samples.mean(axis=1, dtype=wide)
-        mono = mono.astype(np.float32, copy=False)
-    if rate != sample_rate:
-        try:
-            mono = soxr.resample(mono, int(rate), int(sample_rate), quality="HQ")
-        except (ValueError, RuntimeError) as error:
-            raise AudioError(f"cannot resample from {rate} Hz to {sample_rate} Hz: {error}") from error
-    if max_seconds is not None:
-        mono = mono[: round(max_seconds * sample_rate)]
-    if not np.isfinite(mono).all():
-        raise AudioError("samples beyond the range of float32; expected samples in [-1, 1]")
-    return Audio(waveform=np.ascontiguousarray(mono, np.float32), sample_rate=sample_rate, seconds=seconds)
 
 
 class AudioBlocks:
@@ -155,7 +77,7 @@ class AudioBlocks:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, sample_rate: int) -> None:
-        _require_wanted(sample_rate, None)
+        require_wanted(sample_rate, None)
         self._path, self._stack = Path(path), contextlib.ExitStack()
         self._file = self._stack.enter_context(_opened(path))
         self._mono = MonoResampler(self._file.samplerate, sample_rate=sample_rate)
@@ -170,7 +92,7 @@ class AudioBlocks:
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         with _readable(self._path):
-            for block in self._file.blocks_of(_UNKNOWN_FRAMES, most=_STREAMED_SAMPLES):
+            for block in self._file.blocks_of(_UNKNOWN_FRAMES, most=STREAMED_SAMPLES):
                 yield from self._checked(self._mono.push, block)
         yield from self._checked(self._mono.finish)
 
@@ -181,41 +103,6 @@ class AudioBlocks:
             raise AudioError(f"{self._path}: {error}") from error
         if len(samples):
             yield samples
-
-
-RAW_FORMATS = {"s16le": ("<i2", 32768.0), "s32le": ("<i4", 2147483648.0), "f32le": ("<f4", 1.0)}
-"""Raw samples by name: how they are stored, and what full scale is."""
-
-
-def raw_blocks(
-    stream: BinaryIO, *, channels: int = 1, form: str = "s16le", most: int = _STREAMED_SAMPLES
-) -> Iterator[NDArray[np.float32]]:
-    """Raw interleaved samples, as from a pipe, in blocks (n, channels) float32 as soon as they are there.
-
-    Args:
-        stream: where to read; its end ends the samples, and a sample that is cut off there is left out.
-        channels: ≥ 1.
-        form: one of `RAW_FORMATS`.
-        most: samples of a block at most.
-
-    Raises:
-        AudioError: channels or form is out of range.
-    """
-    if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1 or form not in RAW_FORMATS:
-        raise AudioError(
-            f"raw samples: {channels!r} channels, format {form!r}; expected ≥ 1 and one of {', '.join(RAW_FORMATS)}"
-        )
-    dtype, full_scale = RAW_FORMATS[form]
-    size = np.dtype(dtype).itemsize * channels
-    rest = b""
-    read = getattr(stream, "read1", stream.read)  # what is there, and not only when a block is full
-    while data := read(max(1, most // channels) * size):
-        data = rest + data
-        whole = len(data) // size * size
-        rest = data[whole:]
-        if whole:
-            samples = np.frombuffer(data[:whole], dtype).astype(np.float32) / np.float32(full_scale)
-            yield samples.reshape(-1, channels)
 
 
 def audio_files(folder: str | os.PathLike[str]) -> list[Path]:
@@ -229,54 +116,6 @@ def audio_files(folder: str | os.PathLike[str]) -> list[Path]:
     if not found:
         raise AudioError(f"{folder}: no audio file in this folder; expected some (.wav, .flac, .ogg, .mp3, …)")
     return found
-
-
-class MonoResampler:
-    """A stream of samples to mono float32 at the wanted rate; chunks of any size give what one array would.
-
-    Args:
-        rate: of the samples, Hz.
-        sample_rate: wanted rate, Hz.
-
-    Raises:
-        AudioError: a rate is out of range.
-    """
-
-    def __init__(self, rate: int, *, sample_rate: int) -> None:
-        for value in (rate, sample_rate):
-            _require_rate(value)
-        self.rate, self.sample_rate = int(rate), int(sample_rate)
-        self._restart()
-
-    def _restart(self) -> None:
-        self._count = 0
-        self._soxr = None
-        if self.rate != self.sample_rate:
-            self._soxr = soxr.ResampleStream(self.rate, self.sample_rate, 1, dtype="float32", quality="HQ")
-
-    def push(self, samples: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Takes the next samples, (n,) or (n, channels), and gives those (m,) that follow from them.
-
-        Raises:
-            AudioError: wrong dtype or rank, NaN or Inf; the stream is as it was, without them.
-        """
-        samples = np.asarray(samples)
-        if samples.ndim in (1, 2) and len(samples) == 0:
-            return np.empty(0, np.float32)
-        try:
-            mono = from_array(samples, self.rate, sample_rate=self.rate).waveform
-        except AudioError as error:
-            raise AudioError(f"after {self._count / self.rate:.3f} s: {error}") from error
-        self._count += len(mono)
-        return mono if self._soxr is None else self._soxr.resample_chunk(mono)
-
-    def finish(self) -> NDArray[np.float32]:
-        """Ends the stream: gives the samples that were still on their way, and begins anew."""
-        last = np.empty(0, np.float32)
-        if self._soxr is not None and self._count:
-            last = self._soxr.resample_chunk(last, last=True)
-        self._restart()
-        return last
 
 
 @contextlib.contextmanager
@@ -323,16 +162,3 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]
         while frames > 0 and len(block := self.read(min(frames, most), dtype="float32", always_2d=True)):
             yield block
             frames -= len(block)
-
-
-def _require_rate(rate: object) -> None:
-    if isinstance(rate, bool) or not isinstance(rate, (int, np.integer)) or not 1 <= rate <= _MAX_RATE:
-        raise AudioError(f"sample rate {rate!r}; expected a whole number of Hz, 1 … {_MAX_RATE}")
-
-
-def _require_wanted(sample_rate: object, max_seconds: object) -> None:
-    _require_rate(sample_rate)
-    if max_seconds is None:
-        return
-    if not isinstance(max_seconds, (int, float, np.number)) or not 0 < max_seconds < 1e12:
-        raise AudioError(f"max_seconds = {max_seconds!r}; expected a number > 0, or None for all")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from panns_litert.bundle.bundle import GpuRecord, Manifest, Quantization
-from panns_litert.proof.parity import Check
+from panns_litert.bundle.check import Check
+from panns_litert.bundle.manifest import GpuRecord, Manifest, Quantization
 
 _PARITY_HEAD = """\
 | stage | output | max abs | rmse | corr | PSNR dB | top-5 | bound on max abs | passed |

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from panns_litert.cli.output import AddCommand, note, print_json, print_table, steps
+from panns_litert.demo import demo_bundle
 from panns_litert.errors import BenchError, GpuDriverError
 from panns_litert.measure.bench import ROUNDS, RUNS, SECONDS, TIMEOUT_SECONDS, WARMUP, Failure, bench
 from panns_litert.measure.markdown import insert, markdown
 from panns_litert.measure.records import ENGINES, Device, DeviceRecord, Run, add_runs, read_records, this_device
 from panns_litert.measure.report import Rung, join, table
-from panns_litert.tagger import demo_bundle
 
 RECORDS = Path("records")
 MARKER = "records"

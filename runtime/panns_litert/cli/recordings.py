@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from panns_litert.audio.files import AudioBlocks, raw_blocks
+from panns_litert.audio.files import AudioBlocks
+from panns_litert.audio.raw import raw_blocks
 from panns_litert.cli.options import STDIN, raw_input, sources
 from panns_litert.cli.output import one_line
 from panns_litert.errors import AudioError

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from panns_litert.audio.files import audio_files
-from panns_litert.bundle.bundle import PRECISIONS, file_sha256
+from panns_litert.bundle.bundle import file_sha256
+from panns_litert.bundle.manifest import PRECISIONS
 from panns_litert.cli.convert import bundle_for, convert_package, print_checks
 from panns_litert.cli.options import add_model_options, open_tagger
 from panns_litert.cli.output import AddCommand, note, one_line, print_json, print_table

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +13,7 @@ from numpy.typing import NDArray
 
 from panns_litert.engine.delegate import DRIVER_REMEDY, gpu_only, read_delegate_log
 from panns_litert.engine.graph import read_graph
+from panns_litert.engine.native_log import native_log
 from panns_litert.errors import BundleError, GpuDriverError, GpuError
 
 # A software driver that uses less of the processor than that many seconds a poll, for that share of the time since
@@ -226,50 +224,6 @@ def _named(values: Inputs, expected: dict[str, tuple[int, ...]]) -> dict[str, ND
         if array.shape != shape or array.dtype != np.float32:
             raise BundleError(f"{name} of shape {array.shape}, {array.dtype}; expected float32 {shape}")
     return {name: values[name] for name in expected}
-
-
-class NativeLog:
-    """What native code printed while `native_log` was active."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def text(self) -> str:
-        """The log so far."""
-        return self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
-
-
-@contextlib.contextmanager
-def native_log(path: Path | None = None) -> Iterator[NativeLog]:
-    """Sends what native code and Python print to a file for a while, both stdout and stderr.
-
-    LiteRT and the converter write progress notes to the process's file descriptors, which no logging
-    setting reaches.
-
-    Args:
-        path: the file, appended to; a temporary one, removed afterwards, if not given.
-    """
-    with contextlib.ExitStack() as stack:
-        if path is None:
-            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "native.log"
-        log = stack.enter_context(path.open("ab", buffering=0))
-        for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
-            if stream is not None:  # a windowed or detached process may have none
-                stream.flush()
-            try:
-                saved = os.dup(descriptor)
-            except OSError:  # closed by the host program: nothing to keep quiet
-                continue
-            stack.callback(os.close, saved)
-            stack.callback(os.dup2, saved, descriptor)
-            os.dup2(log.fileno(), descriptor)
-        text = stack.enter_context(open(log.fileno(), "w", encoding="utf-8", closefd=False))
-        stack.enter_context(contextlib.redirect_stdout(text))
-        stack.enter_context(contextlib.redirect_stderr(text))
-        try:
-            yield NativeLog(path)
-        finally:
-            text.flush()
 
 
 def available_cores() -> int:

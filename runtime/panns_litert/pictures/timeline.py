@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from panns_litert.audio.files import AudioBlocks
 from panns_litert.events import Event, EventSettings, WindowSteps
-from panns_litert.frontend.logmel import FrontEndSpec, StreamingLogMel
+from panns_litert.frontend.spec import FrontEndSpec
+from panns_litert.frontend.streaming import StreamingLogMel
 from panns_litert.sense.sense import Sense
 from panns_litert.tagger import Tagger, require_choice
 from panns_litert.windows import Aggregate, EventStream, StreamTagger, Window, event_hop

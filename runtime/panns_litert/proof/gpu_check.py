@@ -19,8 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.bundle.bundle import Bundle, BundleWriter, GpuRecord, file_sha256
+from panns_litert.bundle.bundle import Bundle, BundleWriter, file_sha256
+from panns_litert.bundle.check import Check
+from panns_litert.bundle.manifest import GpuRecord
 from panns_litert.bundle.model_card import model_card
+from panns_litert.demo import demo_audio
 from panns_litert.engine.delegate import DRIVER_REMEDY, DelegateLog, RefusedOp, read_delegate_log
 from panns_litert.engine.engine import Outputs, unusable
 from panns_litert.engine.graph import Graph, read_graph
@@ -29,8 +32,7 @@ from panns_litert.frontend.logmel import LogMel
 from panns_litert.proof.audit import TensorRange
 from panns_litert.proof.child import PRINTED_LOG, run_child
 from panns_litert.proof.gpu_worker import DELEGATE_LOG, load_clips, save_clips
-from panns_litert.proof.parity import GATES, Check, Gate, compare, few_as_one
-from panns_litert.tagger import demo_audio
+from panns_litert.proof.parity import GATES, Gate, compare, few_as_one
 
 TIMEOUT_SECONDS = 600.0
 """Time limit of a check, if none is given. Full-size Cnn14 takes about 30 s on a software driver."""

@@ -8,12 +8,13 @@ the largest error too, and NaN, Inf, an all-zero output or a flat reference alwa
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from panns_litert.bundle.check import QUANTIZED, Check
 from panns_litert.errors import ParityError
 
 _Float = TypeVar("_Float", np.float32, np.float64)
@@ -40,17 +41,6 @@ class Gate:
     top5: bool = False
 
 
-QUANTIZED = ("int8", "int8-weights", "int8-full", "int4-weights")
-"""The precisions below float16: integer weights with activations quantized as they come (`int8`), weights alone
-(`int8-weights`), weights and activations by calibrated ranges (`int8-full`), and weights of four bits with activations
-as in `int8` (`int4-weights`)."""
-
-STAGES = {
-    "fp32": ("front_end", "network", "fp32"),
-    **{precision: ("front_end", "network", "fp32", precision) for precision in ("fp16", *QUANTIZED)},
-}
-"""The stages that a bundle of each precision must have passed."""
-
 GATES: dict[str, Gate] = {
     "network": Gate(max_abs=1e-4, relative=True),
     "fp32": Gate(max_abs=1e-4, corr=0.99999),
@@ -73,26 +63,6 @@ TAG_GATES = {
     "int4-weights": Gate(max_abs=0.25, corr=0.95),
 }
 """Of every quantized precision: see `compare_tags`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """Figures and verdict for one output at one stage. A figure that cannot be computed is None."""
-
-    stage: str
-    output: str
-    max_abs: float | None
-    rmse: float | None
-    corr: float | None
-    psnr_db: float | None
-    top5_agree: float | None
-    threshold: dict[str, float]
-    passed: bool
-    why: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The check as JSON types."""
-        return asdict(self)
 
 
 FEW_CLASSES = 16

@@ -1,0 +1,37 @@
+"""Check: the record of one comparison, and the stages that a bundle of each precision must have passed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+QUANTIZED = ("int8", "int8-weights", "int8-full", "int4-weights")
+"""The precisions below float16: integer weights with activations quantized as they come (`int8`), weights alone
+(`int8-weights`), weights and activations by calibrated ranges (`int8-full`), and weights of four bits with activations
+as in `int8` (`int4-weights`)."""
+
+STAGES = {
+    "fp32": ("front_end", "network", "fp32"),
+    **{precision: ("front_end", "network", "fp32", precision) for precision in ("fp16", *QUANTIZED)},
+}
+"""The stages that a bundle of each precision must have passed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Figures and verdict for one output at one stage. A figure that cannot be computed is None."""
+
+    stage: str
+    output: str
+    max_abs: float | None
+    rmse: float | None
+    corr: float | None
+    psnr_db: float | None
+    top5_agree: float | None
+    threshold: dict[str, float]
+    passed: bool
+    why: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The check as JSON types."""
+        return asdict(self)

@@ -1,0 +1,252 @@
+"""Manifest: what manifest.json of a bundle says, checked on construction and read strictly."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+
+from panns_litert.bundle.check import QUANTIZED, STAGES, Check
+from panns_litert.errors import BundleError
+from panns_litert.frontend.spec import FrontEndSpec
+from panns_litert.strict import read
+
+FORMAT_VERSION = 2
+MANIFEST = "manifest.json"
+GRAPHS = ("logmel", "waveform")
+LOG_MEL = ("host", "graph", "none")
+PRECISIONS = tuple(STAGES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """Name, static shape and dtype of an input or output."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """What a file of the bundle is, and how to tell that it is unaltered."""
+
+    role: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The checkpoint that a bundle was made from. `url` is None for a file of the user's own."""
+
+    file: str
+    sha256: str
+    url: str | None
+    licence: str
+    attribution: str
+    published_map: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuRecord:
+    """The last strict GPU check of a bundle's .tflite.
+
+    Attributes:
+        adapter, driver: what it ran on, in their own words.
+        arithmetic: "float16" or "float32", as measured; "none" if nothing ran.
+        operators: how many the graph has.
+        resident: whether all of them were compiled for the GPU, with nothing else allowed.
+        refused, errors: the delegate's words; empty where all went well.
+        reference: what the outputs were compared with, "cpu" or "pytorch".
+        checks: the gpu_fp16 stage.
+        passed: the verdict.
+        model_sha256: of the file that was checked.
+        litert: version of ai-edge-litert.
+    """
+
+    adapter: str
+    driver: str
+    arithmetic: str
+    operators: int
+    resident: bool
+    refused: tuple[str, ...]
+    errors: tuple[str, ...]
+    reference: str
+    checks: tuple[Check, ...]
+    passed: bool
+    model_sha256: str
+    litert: str
+
+    def __post_init__(self) -> None:
+        proven = self.resident and self.arithmetic == "float16" and self.checks and all(c.passed for c in self.checks)
+        if self.passed and (self.refused or self.errors or not proven):
+            raise BundleError("gpu: passed, but its figures say otherwise; run gpu-check again")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptLayer:
+    """A layer of a quantized .tflite whose weights have a finer type than the bundle's precision says.
+
+    Attributes:
+        operator: its index in the float32 graph.
+        op: its kind, such as CONV_2D.
+        name: of the module that it came from.
+        weights: how many it has.
+        precision: of its weights: "int8", "fp16" or "fp32".
+        error: what its quantization alone costs: mean squared error of logits and embedding over their variance.
+    """
+
+    operator: int
+    op: str
+    name: str
+    weights: int
+    precision: str
+    error: float
+
+    def __post_init__(self) -> None:
+        if self.operator < 0 or self.weights < 0 or not (math.isfinite(self.error) and self.error >= 0):
+            raise BundleError(f"kept layer {self}; expected figures >= 0")
+        if self.precision not in ("int8", "fp16", "fp32"):
+            raise BundleError(f"kept layer of precision {self.precision!r}; expected int8, fp16 or fp32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """How a bundle of integer weights was made.
+
+    Attributes:
+        kept: layers with a finer type, found one by one, the most worth it first; none where none had to be.
+        calibration_clips: how many clips of audio gave the ranges of `int8-full`; 0 for every other precision.
+    """
+
+    kept: tuple[KeptLayer, ...] = ()
+    calibration_clips: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything that a reader needs to know about a bundle. Checked on construction.
+
+    Attributes:
+        graph: what the graph takes, "logmel" or "waveform".
+        log_mel: who computes the log-mel: the "host", the "graph", or "none" where the network has none; then
+            of `front_end` only the sample rate counts.
+        quantization: of a precision with integer weights; None for fp32 and fp16.
+
+    Raises:
+        BundleError: the parts contradict each other.
+    """
+
+    format_version: int
+    model: str
+    network: str
+    description: str
+    source: Source
+    front_end: FrontEndSpec
+    graph: str
+    log_mel: str
+    clip_seconds: float
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    files: dict[str, FileRecord]
+    precision: str
+    quantization: Quantization | None
+    parity: tuple[Check, ...]
+    gpu: GpuRecord | None
+    versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if self.format_version != FORMAT_VERSION:
+            raise BundleError(
+                f"format_version {self.format_version!r}; this version reads {FORMAT_VERSION}; "
+                "update panns-litert or convert the model again"
+            )
+        if self.graph not in GRAPHS:
+            raise BundleError(f"graph {self.graph!r}; expected one of {', '.join(GRAPHS)}")
+        if self.log_mel not in LOG_MEL or (self.log_mel == "host") != (self.graph == "logmel"):
+            raise BundleError(f"log_mel {self.log_mel!r} with graph {self.graph!r}; expected host with logmel alone")
+        if self.precision not in PRECISIONS:
+            raise BundleError(f"precision {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
+        self._require_quantization()
+        if not (math.isfinite(self.clip_seconds) and self.clip_seconds > 0):
+            raise BundleError(f"clip_seconds {self.clip_seconds!r}; expected a number > 0")
+        most = self.front_end.most_samples
+        if most is not None and self.clip_samples > most:
+            raise BundleError(f"clip_seconds {self.clip_seconds:g}; the front end has room for {most} samples")
+        shapes = {"logmel": (1, 1, self.frames, self.front_end.n_mels), "waveform": (1, self.clip_samples)}
+        expected = TensorSpec(name=self.graph, shape=shapes[self.graph])
+        if self.inputs != (expected,):
+            raise BundleError(f"inputs {self.inputs}; the front end and clip_seconds give {expected}")
+        if not set(STAGES[self.precision]) <= {check.stage for check in self.parity}:
+            raise BundleError(
+                f"no proof of every stage; expected {', '.join(STAGES[self.precision])}; convert it again"
+            )
+        if unproven := [f"{c.stage}/{c.output}" for c in self.parity if not c.passed or "max_abs" not in c.threshold]:
+            raise BundleError(f"no proof of {', '.join(unproven)}; convert it again")
+        names = tuple(output.name for output in self.outputs)
+        if names[:2] != ("probs", "embedding"):
+            raise BundleError(f"outputs {', '.join(names) or 'none'}; expected probs, embedding")
+        for output in self.outputs:
+            if output.dtype != "float32" or len(output.shape) < 2 or output.shape[0] != 1 or min(output.shape) < 1:
+                raise BundleError(f"output {output}; expected float32 of shape (1, …)")
+        roles = sorted(record.role for record in self.files.values())
+        if roles != ["labels", "mel_basis", "model", "model_card"]:
+            raise BundleError(f"files with roles {roles}; expected labels, mel_basis, model, model_card, one each")
+        for name in self.files:
+            if name != os.path.basename(name) or name in ("", ".", "..", MANIFEST) or "\\" in name:
+                raise BundleError(f"file name {name!r}; expected a plain name inside the bundle")
+        if self.gpu is not None and self.gpu.model_sha256 != self.files[self.file("model")].sha256:
+            raise BundleError("the GPU's result is of another .tflite; run gpu-check again")
+
+    def _require_quantization(self) -> None:
+        found = self.quantization
+        if (found is not None) != (self.precision in QUANTIZED):
+            raise BundleError(f"quantization {found} with precision {self.precision}; expected it with integer weights")
+        if found is not None and (found.calibration_clips > 0) != (self.precision == "int8-full"):
+            raise BundleError(f"calibration_clips {found.calibration_clips} with precision {self.precision}")
+
+    @property
+    def clip_samples(self) -> int:
+        """Samples of one clip."""
+        return self.front_end.samples(self.clip_seconds)
+
+    @property
+    def frames(self) -> int:
+        """Log-mel frames of one clip."""
+        return self.front_end.frames(self.clip_samples)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self.outputs[0].shape[1]
+
+    def file(self, role: str) -> str:
+        """Name of the file with that role: model, mel_basis, labels or model_card."""
+        return next(name for name, record in self.files.items() if record.role == role)
+
+    def to_json(self) -> str:
+        """The manifest as indented JSON, the same text for the same content."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """The manifest from JSON, strictly: every field of the format, and no other.
+
+        Raises:
+            BundleError: not JSON, or not this format.
+        """
+        try:
+            data = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise BundleError(f"not JSON: {error}") from error
+        if not isinstance(data, dict) or "format_version" not in data:
+            raise BundleError("no format_version; expected the manifest of a panns-litert bundle")
+        if data["format_version"] != FORMAT_VERSION:  # before anything else: other fields may differ too
+            raise BundleError(
+                f"format_version {data['format_version']!r}; this version reads {FORMAT_VERSION}; "
+                "update panns-litert or convert the model again"
+            )
+        manifest: Manifest = read(cls, data, "manifest", error=BundleError)
+        return manifest

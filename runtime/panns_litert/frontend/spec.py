@@ -1,0 +1,276 @@
+"""Front-end specification: every setting that defines a log-mel, and the specifications of the known networks.
+
+Three definitions are implemented, all of the power spectrum. The first two take centred frames of the
+reflect-padded waveform, the third takes only frames that lie whole within it.
+
+- torchlibrosa 0.1.0 (Spectrogram, LogmelFilterBank), which PANNs uses: periodic Hann window, Slaney mel bands
+  (M. Slaney, Auditory Toolbox, 1998; area-normalised), 10·log10(max(mel, amin)).
+- EfficientAT (models/preprocess.py, AugmentMelSTFT, outside training): pre-emphasis, symmetric Hann window, Kaldi's
+  mel bands (torchaudio.compliance.kaldi.get_mel_banks), (ln(mel + log_offset) + offset) / scale.
+- AST (the dataloader of Gong, Chung, Glass: AST: Audio Spectrogram Transformer, Interspeech 2021), which is Kaldi's
+  compute-fbank-feats as torchaudio.compliance.kaldi.fbank has it, for samples within [-1, 1]: every frame without its
+  mean and with a pre-emphasis of its own, symmetric Hann window, Kaldi's mel bands, ln(max(mel, amin)), zeros up to a
+  fixed number of frames, (x + offset) / scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from panns_litert.errors import SpecError
+from panns_litert.strict import read
+
+# Of float32's normal numbers: the smallest, below which the logarithm of a floor would be -inf, and the largest.
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "pad_mode": ("reflect",),
+    "power": (2.0,),
+    "mel_scale": ("slaney", "kaldi"),
+}
+"""What is implemented in all definitions."""
+_SLANEY: dict[str, tuple[object, ...]] = {
+    "center": (True,),
+    "window": ("hann",),
+    "mel_norm": ("slaney",),
+    "log": ("10log10",),
+    "log_offset": (None,),
+    "pre_emphasis": (0.0,),
+    "affine": (None,),
+    "remove_dc": (False,),
+    "padded_frames": (None,),
+}
+_KALDI: dict[str, tuple[object, ...]] = {
+    "center": (True, False),
+    "window": ("hann_symmetric",),
+    "mel_norm": (None,),
+    "log": ("ln",),
+}
+_KALDI_CENTRED: dict[str, tuple[object, ...]] = {"amin": (0.0,), "remove_dc": (False,), "padded_frames": (None,)}
+_KALDI_WHOLE: dict[str, tuple[object, ...]] = {"log_offset": (None,), "remove_dc": (True,)}
+"""What is implemented in one of them: a definition is tested as a whole, and a mixture of two by nobody."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontEndSpec:
+    """Everything that defines a log-mel. Checked on construction; round-trips through JSON.
+
+    Args:
+        sample_rate: samples per second of the waveform, Hz, > 0.
+        n_fft: length of the FFT, samples, even, ≥ 2.
+        win_length: length of the window, samples, 1 … n_fft; centred in the FFT frame.
+        hop_length: samples from one frame to the next, ≥ 1.
+        n_mels: number of mel bands, ≥ 1.
+        fmin, fmax: lowest and highest band edge, Hz, 0 ≤ fmin < fmax ≤ sample_rate / 2.
+        window: "hann", the periodic Hann window; "hann_symmetric", the symmetric one.
+        center: True: frame t is centred on sample t · hop_length of the waveform after pre-emphasis. False: it begins
+            there, and there is none that the waveform does not fill.
+        pad_mode: "reflect", how the ends are padded by n_fft / 2 if centred.
+        power: 2.0, exponent of the magnitude.
+        mel_scale, mel_norm: "slaney" and "slaney", as librosa.filters.mel(htk=False, norm="slaney"); "kaldi" and
+            None, triangles of height 1 on the scale 1127·ln(1 + f / 700).
+        log: "10log10", decibels; "ln", nepers.
+        amin: smallest mel power that counts, > 0: log-mel ≥ its logarithm. 0.0, no floor, with a log_offset.
+        log_offset: added to the mel power under the logarithm, > 0, or None.
+        pre_emphasis: a of x[t + 1] - a·x[t], 0 < a < 1, which is one sample shorter than x; 0.0 for none. If not
+            centred it is taken inside the frame, before which its first sample is thought once more.
+        affine: (offset, scale > 0) of (log-mel + offset) / scale, or None.
+        remove_dc: True: each frame without its mean.
+        padded_frames: ≥ 1, how many frames there are whatever the waveform's length: more are cut off, and those that
+            it does not fill are zeros before the affine step, which is not what silence gives. None: as many as fit.
+
+    `mel_scale` and `center` say which of the definitions above it is; a value from another one is refused.
+
+    Raises:
+        SpecError: a value is outside its range, or not implemented with that mel scale.
+    """
+
+    sample_rate: int
+    n_fft: int
+    win_length: int
+    hop_length: int
+    n_mels: int
+    fmin: float
+    fmax: float
+    window: str = "hann"
+    center: bool = True
+    pad_mode: str = "reflect"
+    power: float = 2.0
+    mel_scale: str = "slaney"
+    mel_norm: str | None = "slaney"
+    log: str = "10log10"
+    amin: float = 1e-10
+    log_offset: float | None = None
+    pre_emphasis: float = 0.0
+    affine: tuple[float, float] | None = None
+    remove_dc: bool = False
+    padded_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "n_fft", "win_length", "hop_length", "n_mels"):
+            if not _is_count(value := getattr(self, name)):
+                raise SpecError(f"front end: {name} = {value!r}; expected a whole number ≥ 1")
+        for name in ("fmin", "fmax", "amin"):
+            value = getattr(self, name)
+            if not _is_finite(value):
+                raise SpecError(f"front end: {name} = {value!r}; expected a finite number")
+            object.__setattr__(self, name, float(value))  # so that 50 and 50.0 are the same spec
+        if self.n_fft % 2:
+            raise SpecError(f"front end: n_fft = {self.n_fft}; expected an even number")
+        if self.win_length > self.n_fft:
+            raise SpecError(f"front end: win_length = {self.win_length}; expected at most n_fft = {self.n_fft}")
+        if not 0 <= self.fmin < self.fmax <= self.sample_rate / 2:
+            raise SpecError(
+                f"front end: fmin = {self.fmin}, fmax = {self.fmax}; "
+                f"expected 0 ≤ fmin < fmax ≤ {self.sample_rate / 2} (half the sample rate)"
+            )
+        self._require(_CHOICES)
+        self._require(_SLANEY if self.mel_scale == "slaney" else _KALDI, f" with mel_scale = {self.mel_scale!r}")
+        if self.mel_scale == "kaldi":
+            self._require(_KALDI_CENTRED if self.center else _KALDI_WHOLE, f" with center = {self.center!r}")
+            self._require_kaldi_values()
+        name, least = ("amin", self.amin) if self.log_offset is None else ("log_offset", self.log_offset)
+        if not least >= _SMALLEST:
+            raise SpecError(f"front end: {name} = {least}; expected ≥ {_SMALLEST:.3g}")
+
+    def _require(self, allowed: Mapping[str, tuple[object, ...]], where: str = "") -> None:
+        for name, choices in allowed.items():
+            value = getattr(self, name)
+            if value not in choices or (isinstance(value, bool) != isinstance(choices[0], bool)):  # 1 == True
+                options = ", ".join(repr(c) for c in choices)
+                raise SpecError(f"front end: {name} = {value!r} is not implemented{where}; expected {options}")
+
+    def _require_kaldi_values(self) -> None:
+        """The values that only the definitions with Kaldi's mels have: their types and ranges."""
+        if self.center:
+            if not _is_finite(self.log_offset):
+                raise SpecError(f"front end: log_offset = {self.log_offset!r}; expected a number > 0")
+            object.__setattr__(self, "log_offset", float(self.log_offset))
+        if self.padded_frames is not None and not _is_count(self.padded_frames):
+            raise SpecError(f"front end: padded_frames = {self.padded_frames!r}; expected a whole number ≥ 1, or none")
+        if not _is_finite(self.pre_emphasis) or not 0 < self.pre_emphasis < 1:
+            raise SpecError(f"front end: pre_emphasis = {self.pre_emphasis!r}; expected a number between 0 and 1")
+        pair = self.affine
+        if (
+            not isinstance(pair, (tuple, list))
+            or len(pair) != 2
+            or not all(map(_is_finite, pair))
+            or pair[1] < _SMALLEST
+        ):
+            raise SpecError(f"front end: affine = {pair!r}; expected (offset, scale), two numbers, scale > 0")
+        object.__setattr__(self, "affine", (float(pair[0]), float(pair[1])))  # JSON has no tuples
+
+    @property
+    def bins(self) -> int:
+        """Frequency bins of the spectrum, n_fft / 2 + 1."""
+        return self.n_fft // 2 + 1
+
+    @property
+    def least_samples(self) -> int:
+        """Samples of the shortest waveform: reflection by n_fft / 2 needs one more, pre-emphasis yet another."""
+        return self.n_fft // 2 + 1 + self._lost_samples if self.center else self.win_length
+
+    @property
+    def most_samples(self) -> int | None:
+        """Samples of the longest waveform of which nothing is cut off; None if there is no such limit."""
+        return None if self.padded_frames is None else self.win_length + self.padded_frames * self.hop_length - 1
+
+    @property
+    def _lost_samples(self) -> int:
+        return 1 if self.pre_emphasis else 0
+
+    def frames(self, samples: int) -> int:
+        """Frames of a waveform of that many samples, ≥ least_samples."""
+        return self.filled_frames(samples) if self.padded_frames is None else self.padded_frames
+
+    def filled_frames(self, samples: int) -> int:
+        """Frames that the waveform fills, of a waveform of that many samples, ≥ least_samples."""
+        if self.center:
+            return (samples - self._lost_samples) // self.hop_length + 1
+        whole = (samples - self.win_length) // self.hop_length + 1
+        return whole if self.padded_frames is None else min(whole, self.padded_frames)
+
+    def samples(self, seconds: float) -> int:
+        """Samples in that many seconds."""
+        return round(seconds * self.sample_rate)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as JSON types."""
+        data = asdict(self)
+        return data if self.affine is None else data | {"affine": list(self.affine)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> FrontEndSpec:
+        """The spec from JSON types, strictly: every field, and no other.
+
+        Raises:
+            SpecError: a field is missing, unknown, of another type or out of range.
+        """
+        spec: FrontEndSpec = read(cls, data, "spec", error=SpecError)
+        return spec
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_finite(value: object) -> TypeGuard[float]:
+    """Whether it is a number that float32 can hold: not NaN, not Inf, not a bool."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
+
+
+PANNS_32K = FrontEndSpec(
+    sample_rate=32000, n_fft=1024, win_length=1024, hop_length=320, n_mels=64, fmin=50.0, fmax=14000.0
+)
+"""Front end of Cnn14 and of most PANNs (Kong et al. 2020, https://arxiv.org/abs/1912.10211)."""
+PANNS_16K = FrontEndSpec(
+    sample_rate=16000, n_fft=512, win_length=512, hop_length=160, n_mels=64, fmin=50.0, fmax=8000.0
+)
+"""Front end of Cnn14_16k."""
+PANNS_8K = FrontEndSpec(sample_rate=8000, n_fft=256, win_length=256, hop_length=80, n_mels=64, fmin=50.0, fmax=4000.0)
+"""Front end of Cnn14_8k."""
+EFFICIENTAT_32K = FrontEndSpec(
+    sample_rate=32000,
+    n_fft=1024,
+    win_length=800,
+    hop_length=320,
+    n_mels=128,
+    fmin=0.0,
+    fmax=15000.0,
+    window="hann_symmetric",
+    mel_scale="kaldi",
+    mel_norm=None,
+    log="ln",
+    amin=0.0,
+    log_offset=1e-5,
+    pre_emphasis=0.97,
+    affine=(4.5, 5.0),
+)
+"""Front end of EfficientAT's mn04_as … mn40_as (Schmid et al. 2023, https://arxiv.org/abs/2211.04772).
+
+Pre-emphasis loses a sample: 10 s are 1000 frames, where PANNs have 1001.
+"""
+AST_16K = FrontEndSpec(
+    sample_rate=16000,
+    n_fft=512,
+    win_length=400,
+    hop_length=160,
+    n_mels=128,
+    fmin=20.0,
+    fmax=8000.0,
+    window="hann_symmetric",
+    center=False,
+    mel_scale="kaldi",
+    mel_norm=None,
+    log="ln",
+    amin=2.0**-23,
+    pre_emphasis=0.97,
+    affine=(4.2677393, 2 * 4.5689974),
+    remove_dc=True,
+    padded_frames=1024,
+)
+"""Front end of AST (Gong, Chung, Glass 2021, https://arxiv.org/abs/2104.01778): mean and deviation are AudioSet's."""

@@ -1,0 +1,104 @@
+"""Streaming log-mel: the frames of a stream, each computed once, as soon as its samples are there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panns_litert.errors import AudioError
+from panns_litert.frontend.logmel import LogMel, require_waveform
+from panns_litert.frontend.spec import FrontEndSpec
+
+
+class StreamingLogMel:
+    """The log-mel of a stream, every frame computed once, as soon as its samples are there.
+
+    Chunks of any size give the same frames, those of `LogMel` for the whole stream. One stream at a time; not safe
+    for use by several threads at once.
+
+    Args:
+        spec: what to compute; `padded_frames` does not count here, for a stream has no fixed length.
+        basis: as for `LogMel`.
+
+    >>> stream = StreamingLogMel(PANNS_32K)
+    >>> [len(stream.push(np.zeros(16000, np.float32))), len(stream.push(np.zeros(16000, np.float32)))]
+    [49, 50]
+    >>> len(stream.finish())
+    2
+    """
+
+    def __init__(self, spec: FrontEndSpec, *, basis: NDArray[np.float32] | None = None) -> None:
+        self.spec = spec
+        self._logmel = LogMel(spec, basis=basis)
+        self._length = spec.n_fft if spec.center else spec.win_length  # of a frame
+        self._restart()
+
+    def _restart(self) -> None:
+        self._raw = np.empty(0, np.float32)  # samples that wait for the next one: pre-emphasis looks one back
+        self._signal = np.empty(0, np.float32)  # from the next frame's first sample on
+        self._tail = np.empty(0, np.float32)  # the newest samples, which the end reflects
+        self._pending = 0  # samples to leave out before the next frame begins
+        self._begun = False
+
+    def push(self, samples: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Takes the next samples (n,) and gives the frames (frames, n_mels) that they complete, float32.
+
+        Raises:
+            AudioError: wrong rank or dtype; the stream is as it was.
+        """
+        samples = np.asarray(samples)
+        if samples.ndim != 1:
+            raise AudioError(f"samples of shape {samples.shape}; expected (samples,)")
+        require_waveform(samples, least=0)
+        raw = np.concatenate((self._raw, samples.astype(np.float32, copy=False)))
+        lost = self.spec.center and self.spec.pre_emphasis
+        self._raw = raw[-1:] if lost else raw[:0]
+        return self._take(self._logmel.emphasised(raw) if len(raw) > 1 or not lost else raw[:0])
+
+    def finish(self) -> NDArray[np.float32]:
+        """Ends the stream: gives the frames (frames, n_mels) at its end and begins anew.
+
+        Raises:
+            AudioError: the stream was shorter than `spec.least_samples`.
+        """
+        half = self.spec.n_fft // 2
+        try:
+            if not self.spec.center:
+                return np.empty((0, self.spec.n_mels), np.float32)
+            if not self._begun:
+                require_waveform(self._signal, least=half + 1)
+            return self._frames(self._tail[-half - 1 : -1][::-1])
+        finally:
+            self._restart()
+
+    def fill(self, out: NDArray[np.float32]) -> None:
+        """Writes frames (frames, n_mels) that no samples fill, as `spec.padded_frames` wants them."""
+        self._logmel.fill(out)
+
+    def _take(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
+        half = self.spec.n_fft // 2
+        self._tail = np.concatenate((self._tail, prepared))[-half - 1 :]
+        if self._begun or not self.spec.center:
+            return self._frames(prepared)
+        self._signal = np.concatenate((self._signal, prepared))
+        if len(self._signal) <= half:
+            return np.empty((0, self.spec.n_mels), np.float32)
+        self._begun = True
+        begin, self._signal = self._signal, self._signal[:0]
+        return self._frames(np.concatenate((begin[half:0:-1], begin)))
+
+    def _frames(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
+        hop = self.spec.hop_length
+        signal = np.concatenate((self._signal, prepared))
+        skipped = min(self._pending, len(signal))
+        self._pending -= skipped
+        signal = signal[skipped:]
+        count = max(0, (len(signal) - self._length) // hop + 1)
+        out = np.empty((count, self.spec.n_mels), np.float32)
+        if count:
+            self._logmel.frames_of(signal, out)
+        self._pending += max(0, count * hop - len(signal))
+        self._signal = signal[count * hop :].copy()
+        return out

@@ -13,14 +13,10 @@ import torch
 from hypothesis import settings
 from suite import *  # noqa: F403 (its hooks)
 
-from panns_litert.bundle.bundle import Bundle, file_sha256
-from panns_litert.bundle.manifest import MANIFEST
+from panns_litert.bundle import MANIFEST, Bundle, file_sha256
 from panns_litert.errors import GpuDriverError
-from panns_litert.frontend.logmel import hann
-from panns_litert.frontend.mel import mel_basis
-from panns_litert.frontend.spec import PANNS_32K
-from panns_litert.proof.gpu_check import gpu_check
-from panns_litert.proof.gpu_worker import add_one_model
+from panns_litert.frontend import PANNS_32K, hann, mel_basis
+from panns_litert.proof import add_one_model, gpu_check
 from panns_litert_convert import stages
 from panns_litert_convert.convert import convert
 from panns_litert_convert.zoo import golden_shapes

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from panns_litert.engine.engine import available_cores
+from panns_litert.engine import available_cores
 
 WORKER_MEMORY = 5e9
 """What a worker may take at the most, bytes: itself, and a process that converts Cnn14."""

@@ -22,12 +22,10 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from panns_litert import Tagger, load_audio, windows
 from panns_litert.demo import demo_audio, demo_clips
-from panns_litert.engine.engine import CpuEngine
+from panns_litert.engine import CpuEngine
 from panns_litert.errors import AudioError, CheckpointError, ModelError, SpecError
-from panns_litert.frontend.logmel import LogMel
-from panns_litert.frontend.mel import mel_basis
-from panns_litert.frontend.spec import AST_16K, EFFICIENTAT_32K, PANNS_32K, FrontEndSpec
-from panns_litert.proof.gpu_check import GpuReport, gpu_check
+from panns_litert.frontend import AST_16K, EFFICIENTAT_32K, PANNS_32K, FrontEndSpec, LogMel, mel_basis
+from panns_litert.proof import GpuReport, gpu_check
 from panns_litert_convert.checkpoints import load_weights, weights_file
 from panns_litert_convert.convert import convert
 from panns_litert_convert.export import cast_fp16, export_fp32

@@ -15,8 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from panns_litert.audio.files import load_audio
-from panns_litert.audio.samples import from_array
+from panns_litert.audio import from_array, load_audio
 from panns_litert.errors import AudioError, PannsLitertError
 
 RATE = 32000

@@ -18,12 +18,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from panns_litert.audio.files import load_audio
+from panns_litert.audio import load_audio
 from panns_litert.demo import demo_bundle, demo_clips
 from panns_litert.errors import BundleError
-from panns_litert.frontend.logmel import LogMel
-from panns_litert.frontend.spec import PANNS_32K
-from panns_litert.proof.audit import FP16_MAX, FP16_SMALLEST_NORMAL, TensorRange, audit_fp16
+from panns_litert.frontend import PANNS_32K, LogMel
+from panns_litert.proof import FP16_MAX, FP16_SMALLEST_NORMAL, TensorRange, audit_fp16
 from panns_litert_convert.export import cast_fp16, export_fp32
 
 Build = Callable[..., Path]

@@ -14,8 +14,7 @@ from conftest import edit_manifest, rehash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from panns_litert.bundle.bundle import Bundle, BundleWriter
-from panns_litert.bundle.manifest import FORMAT_VERSION, MANIFEST, Manifest
+from panns_litert.bundle import FORMAT_VERSION, MANIFEST, Bundle, BundleWriter, Manifest
 from panns_litert.errors import BundleError, PannsLitertError
 from panns_litert.tagger import Tagger
 

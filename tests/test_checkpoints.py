@@ -26,10 +26,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from panns_litert.bundle.cache import cache_dir
+from panns_litert.bundle import cache_dir
 from panns_litert.errors import CheckpointError, DownloadError, PannsLitertError
-from panns_litert.frontend.mel import mel_basis
-from panns_litert.frontend.spec import PANNS_32K
+from panns_litert.frontend import PANNS_32K, mel_basis
 from panns_litert_convert import checkpoints
 from panns_litert_convert.checkpoints import check_hash, checkpoint_path, fetch, is_official, load_weights
 from panns_litert_convert.networks.cnn14 import Cnn14

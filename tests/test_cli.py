@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from panns_litert.bundle.bundle import Bundle
+from panns_litert.bundle import Bundle
 from panns_litert.cli import build_parser, main
 from panns_litert.demo import demo_bundle, demo_clips
 
@@ -128,7 +128,7 @@ def test_models_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_verify_exit_codes(demo: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    from panns_litert.proof.parity import GATES, Gate
+    from panns_litert.proof import GATES, Gate
 
     assert main(["verify", str(demo.path)]) == 0
     out = capfd.readouterr().out
@@ -144,7 +144,7 @@ def test_verify_exit_codes(demo: Bundle, monkeypatch: pytest.MonkeyPatch, capfd:
 def test_convert_prints_every_figure_before_it_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from panns_litert.proof.parity import GATES, Gate
+    from panns_litert.proof import GATES, Gate
 
     monkeypatch.setitem(GATES, "fp32", Gate(max_abs=1e-9))
     assert main(["convert", "demo", "--out", str(tmp_path / "bundle")]) == 1

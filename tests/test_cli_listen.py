@@ -15,7 +15,8 @@ import soundfile
 
 from panns_litert import Tagger, load_audio
 from panns_litert.audio import files as audio_module
-from panns_litert.audio.microphone import _chunks, microphone
+from panns_litert.audio import microphone
+from panns_litert.audio.microphone import _chunks
 from panns_litert.cli import main
 from panns_litert.cli.jsonlines import JsonLines
 from panns_litert.demo import demo_clips

@@ -20,10 +20,7 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from conftest import edit_manifest, rehash
 
-from panns_litert.bundle.bundle import Bundle, file_sha256
-from panns_litert.bundle.check import Check
-from panns_litert.bundle.manifest import MANIFEST, Manifest
-from panns_litert.bundle.model_card import model_card
+from panns_litert.bundle import MANIFEST, Bundle, Check, Manifest, file_sha256, model_card
 from panns_litert.demo import demo_bundle, demo_clips
 from panns_litert.errors import (
     BundleError,
@@ -33,7 +30,7 @@ from panns_litert.errors import (
     PannsLitertError,
     ParityError,
 )
-from panns_litert.proof.parity import GATES
+from panns_litert.proof import GATES
 from panns_litert.tagger import Tagger
 from panns_litert_convert import export
 from panns_litert_convert import quantize as quantize_module

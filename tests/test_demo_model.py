@@ -18,8 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from panns_litert.frontend.logmel import LogMel
-from panns_litert.frontend.spec import PANNS_32K
+from panns_litert.frontend import PANNS_32K, LogMel
 from panns_litert_convert.checkpoints import load_weights, model_of
 from panns_litert_convert.demo import clips, sounds
 from panns_litert_convert.demo.audioset import HELD_OUT_SEED, write

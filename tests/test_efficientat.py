@@ -14,15 +14,12 @@ from numpy.typing import NDArray
 from test_networks import operators_of
 from torch import Tensor, nn
 
-from panns_litert.audio.files import load_audio
-from panns_litert.engine.engine import CpuEngine
+from panns_litert.audio import load_audio
+from panns_litert.engine import CpuEngine
 from panns_litert.errors import AudioError, SpecError
+from panns_litert.frontend import EFFICIENTAT_32K, PANNS_32K, FrontEndSpec, LogMel, mel_basis
 from panns_litert.frontend import logmel as frontend
-from panns_litert.frontend.logmel import LogMel
-from panns_litert.frontend.mel import mel_basis
-from panns_litert.frontend.spec import EFFICIENTAT_32K, PANNS_32K, FrontEndSpec
-from panns_litert.proof.gpu_check import gpu_check
-from panns_litert.proof.parity import GATES
+from panns_litert.proof import GATES, gpu_check
 from panns_litert_convert.export import cast_fp16, export_fp32
 from panns_litert_convert.networks import efficientat
 from panns_litert_convert.networks.efficientat import InvertedResidual, MobileNetV3, PointwiseLinear, channels

@@ -19,13 +19,11 @@ from numpy.typing import NDArray
 from test_efficientat import AUDIO, REAL_WEIGHTS, needs_shared
 
 from panns_litert import Tagger
-from panns_litert.audio.files import load_audio
+from panns_litert.audio import load_audio
 from panns_litert.cli import main
 from panns_litert.demo import demo_clips
 from panns_litert.errors import AudioError, EmbeddingError, MissingDependencyError, WindowError
-from panns_litert.search import index
-from panns_litert.search.embeddings import Embeddings, embed, similar, unit
-from panns_litert.search.index import Index
+from panns_litert.search import Embeddings, Index, embed, index, similar, unit
 from panns_litert.windows import windows
 from panns_litert_convert.convert import convert
 

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from panns_litert.bundle.bundle import Bundle
+from panns_litert.bundle import Bundle
 from panns_litert.cli import main
 from panns_litert.errors import (
     CheckpointError,
@@ -30,16 +30,7 @@ from panns_litert.errors import (
     ResultsError,
     TrainingError,
 )
-from panns_litert.evaluate.dataset import (
-    HELD_OUT,
-    TRAIN,
-    VALIDATION,
-    Dataset,
-    LabelledClip,
-    no_watch,
-    read_dataset,
-    split,
-)
+from panns_litert.evaluate import HELD_OUT, TRAIN, VALIDATION, Dataset, LabelledClip, no_watch, read_dataset, split
 from panns_litert_convert.checkpoints import load_weights, model_of, save_own, with_classes
 from panns_litert_convert.convert import convert
 from panns_litert_convert.demo import household

@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from panns_litert.errors import AudioError, SpecError
+from panns_litert.frontend import PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec, LogMel, mel_basis
 from panns_litert.frontend import logmel as frontend
-from panns_litert.frontend.logmel import LogMel
-from panns_litert.frontend.mel import mel_basis
-from panns_litert.frontend.spec import PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec
 from panns_litert_convert.references import float64_logmel, front_end_sounds
 from panns_litert_convert.stages import ELSEWHERE_DB, NEAR_DB, TORCHLIBROSA_DB, front_end_stage
 from panns_litert_convert.zoo import asset, golden

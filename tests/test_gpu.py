@@ -25,23 +25,20 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from panns_litert import Tagger
-from panns_litert.bundle.bundle import Bundle
-from panns_litert.bundle.manifest import GpuRecord
+from panns_litert.bundle import Bundle, GpuRecord
 from panns_litert.cli import main
 from panns_litert.demo import demo_clips
-from panns_litert.engine.delegate import read_delegate_log, vulkan_drivers
-from panns_litert.engine.engine import CpuEngine, GpuEngine, unusable
-from panns_litert.engine.graph import read_graph
+from panns_litert.engine import CpuEngine, GpuEngine, read_delegate_log, read_graph, unusable, vulkan_drivers
 from panns_litert.errors import BundleError, GpuError
-from panns_litert.proof.gpu_check import (
+from panns_litert.proof import (
     GpuReport,
+    add_one_model,
     compare_outputs,
     demo_inputs,
     generated_inputs,
     gpu_check,
     record_gpu,
 )
-from panns_litert.proof.gpu_worker import add_one_model
 from panns_litert_convert.export import export_fp32
 
 Export = Callable[..., Path]
@@ -181,8 +178,7 @@ class TestRealDelegate:
         """Above the driver's binding size: validation errors on stderr, zeros, no exception."""
         from ai_edge_litert.compiled_model import CompiledModel
 
-        from panns_litert.engine.delegate import gpu_only
-        from panns_litert.engine.native_log import native_log
+        from panns_litert.engine import gpu_only, native_log
 
         def wide(x: Tensor, z: Tensor) -> dict[str, Tensor]:
             return {"y": torch.matmul(z, (x * z).transpose(2, 3))}
@@ -332,7 +328,7 @@ def _take_for_hardware(
     monkeypatch: pytest.MonkeyPatch,
     *,
     errors: tuple[str, ...] = (),
-    where: str = "panns_litert.proof.gpu_check.gpu_check",
+    where: str = "panns_litert.proof.gpu.gpu_check",
 ) -> None:
     def check(*args: object, **options: object) -> GpuReport:
         return replace(gpu_check(*args, **options), software=False, errors=errors)  # type: ignore[arg-type]

@@ -14,13 +14,11 @@ import scipy.signal
 import soxr
 from numpy.typing import NDArray
 
-from panns_litert.audio.files import load_audio
+from panns_litert.audio import load_audio
 from panns_litert.demo import demo_clips
-from panns_litert.engine.engine import CpuEngine
+from panns_litert.engine import CpuEngine
 from panns_litert.events import EventDetector, EventSettings
-from panns_litert.frontend.logmel import LogMel
-from panns_litert.frontend.mel import mel_basis
-from panns_litert.frontend.spec import AST_16K, EFFICIENTAT_32K, PANNS_8K, PANNS_16K, PANNS_32K
+from panns_litert.frontend import AST_16K, EFFICIENTAT_32K, PANNS_8K, PANNS_16K, PANNS_32K, LogMel, mel_basis
 from panns_litert.tagger import Tagger
 from panns_litert_convert.references import float64_logmel, front_end_sounds
 from panns_litert_convert.references import to_decibels as decibels

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from panns_litert.bundle.check import QUANTIZED
-from panns_litert.bundle.manifest import PRECISIONS
-from panns_litert.measure.markdown import markdown
+from panns_litert.bundle import PRECISIONS, QUANTIZED
+from panns_litert.measure import markdown
 from panns_litert_convert import ladder as module
 from panns_litert_convert.ladder import BRIEF, measure, sweep, table
 from panns_litert_convert.zoo import MODELS, asset, find

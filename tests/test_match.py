@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from panns_litert.audio.files import load_audio
+from panns_litert.audio import load_audio
 from panns_litert.demo import demo_clips
 from panns_litert.errors import AudioError, MatchError
-from panns_litert.search import match as module
-from panns_litert.search.match import Match, match
+from panns_litert.search import Match, match
+
+module = importlib.import_module("panns_litert.search.match")  # the function of the same name hides it
 
 RATE = 16000
 ACCURACY = 0.1

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from panns_litert.errors import DatasetError, ResultsError
-from panns_litert.evaluate.metrics import d_prime, figures
-from panns_litert.evaluate.metrics_plot import plot_worst
+from panns_litert.evaluate import d_prime, figures, plot_worst
 
 
 def column(*values: float) -> NDArray[np.float64]:

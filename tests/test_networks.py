@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from panns_litert.bundle.bundle import Bundle
+from panns_litert.bundle import Bundle
 from panns_litert_convert.networks.blocks import ConvBlock
 from panns_litert_convert.networks.cnn14 import Cnn14
 from panns_litert_convert.stages import network_stage

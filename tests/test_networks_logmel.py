@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from test_networks import operators_of
 from torch import Tensor, nn
 
-from panns_litert.engine.engine import CpuEngine
-from panns_litert.proof.gpu_check import gpu_check
+from panns_litert.engine import CpuEngine
+from panns_litert.proof import gpu_check
 from panns_litert_convert.export import export_fp32
 from panns_litert_convert.networks import decision_level
 from panns_litert_convert.networks.blocks import LogmelCnn

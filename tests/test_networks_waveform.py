@@ -15,12 +15,11 @@ import torch.nn.functional as F
 from test_networks import operators_of
 from torch import Tensor, nn
 
-from panns_litert.bundle.check import Check
-from panns_litert.engine.engine import CpuEngine
+from panns_litert.bundle import Check
+from panns_litert.engine import CpuEngine
 from panns_litert.errors import SpecError
-from panns_litert.frontend.spec import PANNS_32K
-from panns_litert.proof.gpu_check import gpu_check
-from panns_litert.proof.parity import GATES, Gate, compare
+from panns_litert.frontend import PANNS_32K
+from panns_litert.proof import GATES, Gate, compare, gpu_check
 from panns_litert_convert.export import export_fp32
 from panns_litert_convert.frontend import ALWAYS_FLOAT32, GraphLogMel
 from panns_litert_convert.networks import wave1d, wavegram

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from panns_litert.errors import BundleError, LabelError
-from panns_litert.sense.ontology import ONTOLOGY, Node, Ontology, audioset_nodes
+from panns_litert.sense import ONTOLOGY, Node, Ontology, audioset_nodes
 from panns_litert_convert.assets import CLASS_LIST, audioset_labels
 from panns_litert_convert.ontology import NOTICE, compact, ontology_text
 from panns_litert_convert.zoo import asset

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from panns_litert.bundle.check import Check
+from panns_litert.bundle import Check
 from panns_litert.errors import BundleError, ParityError
-from panns_litert.proof.parity import GATES, TAG_THRESHOLD, Gate, compare, compare_tags, require
+from panns_litert.proof import GATES, TAG_THRESHOLD, Gate, compare, compare_tags, require
 from panns_litert.strict import read
 
 GATE = Gate(max_abs=5e-3, corr=0.9999, top5=True)

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panns_litert.bundle.bundle import Bundle
+from panns_litert.bundle import Bundle
 from panns_litert.cli import main
 from panns_litert.demo import demo_bundle
 from panns_litert.errors import PannsLitertError, PrototypeError
-from panns_litert.search.prototypes import Prototypes, prototypes_path
+from panns_litert.search import Prototypes, prototypes_path
 from panns_litert.tagger import Tagger
 from panns_litert_convert.demo import household
 

@@ -15,17 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_efficientat import AUDIO, REAL_WEIGHTS, needs_shared, real_network
 
-from panns_litert.audio.files import load_audio
-from panns_litert.bundle.bundle import Bundle
-from panns_litert.bundle.check import QUANTIZED, STAGES, Check
+from panns_litert.audio import load_audio
+from panns_litert.bundle import QUANTIZED, STAGES, Bundle, Check
 from panns_litert.demo import demo_bundle, demo_clips
-from panns_litert.engine.graph import read_graph
+from panns_litert.engine import read_graph
 from panns_litert.errors import AudioError, BundleError, ModelError, PannsLitertError, ParityError
-from panns_litert.frontend.logmel import LogMel
-from panns_litert.frontend.spec import PANNS_32K
-from panns_litert.proof import parity
-from panns_litert.proof.gpu_check import gpu_check
-from panns_litert.proof.parity import GATES, Gate
+from panns_litert.frontend import PANNS_32K, LogMel
+from panns_litert.proof import GATES, Gate, gpu_check, parity
 from panns_litert.tagger import Tagger
 from panns_litert_convert import quantize as module
 from panns_litert_convert.checkpoints import load_weights
@@ -535,9 +531,7 @@ ANOTHER = {"operator": 10, "op": "CONV_2D", "name": "x", "weights": 1, "precisio
 
 
 def rewrite_card(folder: Path) -> None:
-    from panns_litert.bundle.bundle import MODEL_CARD
-    from panns_litert.bundle.manifest import Manifest
-    from panns_litert.bundle.model_card import model_card
+    from panns_litert.bundle import MODEL_CARD, Manifest, model_card
 
     manifest = Manifest.from_json((folder / "manifest.json").read_text(encoding="utf-8"))
     (folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")

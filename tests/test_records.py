@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Callable
@@ -16,28 +17,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panns_litert.atomic import replacing
-from panns_litert.bundle.bundle import Bundle
+from panns_litert.bundle import Bundle
 from panns_litert.cli import main
 from panns_litert.demo import demo_bundle
-from panns_litert.engine.engine import available_cores
+from panns_litert.engine import available_cores
 from panns_litert.errors import BenchError, BundleError, PictureError, RecordError, ResultsError
-from panns_litert.measure.bench import Measured, bench
-from panns_litert.measure.bench_worker import peak_memory
-from panns_litert.measure.records import (
+from panns_litert.measure import (
     Agreement,
     Device,
     DeviceRecord,
     Latency,
+    Measured,
     Run,
     add_runs,
     agreement_of,
+    bench,
+    join,
+    plot_rungs,
     read_record,
     read_records,
+    table,
     this_device,
 )
-from panns_litert.measure.report import join, table
-from panns_litert.measure.report_plot import plot_rungs
-from panns_litert.proof.child import run_child
+from panns_litert.measure.bench_worker import peak_memory
+from panns_litert.proof import run_child
 
 sys.path.insert(0, str(Path(__file__).parent / "vectors"))
 
@@ -492,7 +495,7 @@ def test_what_was_measured_before_an_interruption_is_kept(
             raise KeyboardInterrupt
         return run_child(*arguments)
 
-    monkeypatch.setattr("panns_litert.measure.bench.run_child", interrupted)
+    monkeypatch.setattr(importlib.import_module("panns_litert.measure.bench"), "run_child", interrupted)
     command = ["bench", "--engine", "cpu", "--xnnpack", "on", "--threads", "1", "2", "--runs", "1", "--rounds", "2"]
     assert main([*command, "--records", str(tmp_path), "--device", "bench"]) == 130
     assert "interrupted" in capsys.readouterr().err

@@ -12,10 +12,10 @@ import pytest
 from conftest import rehash
 from numpy.typing import NDArray
 
-from panns_litert.bundle.bundle import Bundle
+from panns_litert.bundle import Bundle
 from panns_litert.demo import demo_bundle
 from panns_litert.errors import BundleError
-from panns_litert.proof.parity import GATES, compare
+from panns_litert.proof import GATES, compare
 from panns_litert.tagger import Tagger
 from panns_litert_convert.checkpoints import load_weights
 from panns_litert_convert.selftest import SAMPLES, SELF_TEST, main, write_self_test

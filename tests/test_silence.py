@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panns_litert.audio.files import load_audio
-from panns_litert.audio.silence import is_silent, level_dbfs
+from panns_litert.audio import is_silent, level_dbfs, load_audio
 from panns_litert.demo import demo_clips
 from panns_litert.errors import AudioError
 

@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from panns_litert import Bundle, Tag, Tagger, Tagging, TruncationWarning, demo_clips
-from panns_litert.engine.engine import CpuEngine
-from panns_litert.engine.native_log import native_log
+from panns_litert.engine import CpuEngine, native_log
 from panns_litert.errors import AudioError, BundleError, PannsLitertError
 
 RATE = 32000
@@ -361,7 +360,7 @@ def test_files_that_are_no_graph(demo: Bundle, tmp_path: Path) -> None:
             (tmp_path / name).write_bytes(data)
     code = """
 import sys
-from panns_litert.engine.engine import CpuEngine
+from panns_litert.engine import CpuEngine
 from panns_litert.errors import BundleError
 for path in sys.argv[1:]:
     try:

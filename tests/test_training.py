@@ -27,7 +27,7 @@ from torch import nn
 
 from panns_litert.cli import build_parser, main
 from panns_litert.errors import DatasetError, ResultsError, TrainingError
-from panns_litert.evaluate.metrics import figures
+from panns_litert.evaluate import figures
 from panns_litert_convert.checkpoints import load_weights, model_of
 from panns_litert_convert.demo import audioset
 from panns_litert_convert.demo.sounds import LABELS

@@ -22,14 +22,12 @@ from test_networks import operators_of
 from torch import Tensor, nn
 
 from panns_litert import Tagger
-from panns_litert.audio.files import load_audio
-from panns_litert.bundle.bundle import Bundle
+from panns_litert.audio import load_audio
+from panns_litert.bundle import Bundle
 from panns_litert.demo import demo_bundle, demo_clips
-from panns_litert.engine.engine import CpuEngine, GpuEngine
-from panns_litert.engine.graph import read_graph
+from panns_litert.engine import CpuEngine, GpuEngine, read_graph
 from panns_litert.errors import AudioError, BundleError, ModelError, ParityError, SpecError
-from panns_litert.frontend.logmel import LogMel
-from panns_litert.frontend.spec import PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec
+from panns_litert.frontend import PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec, LogMel
 from panns_litert_convert import frontend
 from panns_litert_convert.convert import convert, verify
 from panns_litert_convert.export import export_fp32

@@ -16,16 +16,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from panns_litert import Tagger
-from panns_litert.audio.files import AudioBlocks, load_audio
-from panns_litert.audio.samples import MonoResampler
+from panns_litert.audio import AudioBlocks, MonoResampler, load_audio
 from panns_litert.demo import demo_clips
-from panns_litert.engine.engine import Outputs
+from panns_litert.engine import Outputs
 from panns_litert.errors import AudioError, LabelError, WindowError
 from panns_litert.events import EventSettings
-from panns_litert.frontend.logmel import LogMel
-from panns_litert.frontend.spec import AST_16K, EFFICIENTAT_32K, PANNS_8K, PANNS_32K
-from panns_litert.frontend.streaming import StreamingLogMel
-from panns_litert.sense.sense import Sense
+from panns_litert.frontend import AST_16K, EFFICIENTAT_32K, PANNS_8K, PANNS_32K, LogMel, StreamingLogMel
+from panns_litert.sense import Sense
 from panns_litert.windows import Aggregate, EventStream, StreamTagger, Window, find_events, tag_long, windows
 
 SPECS = {

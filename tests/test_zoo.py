@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from panns_litert import Tagger
-from panns_litert.bundle.cache import CACHE_VARIABLE
+from panns_litert.bundle import CACHE_VARIABLE
 from panns_litert.cli import main
 from panns_litert.cli.convert import model_row
 from panns_litert.demo import demo_clips
 from panns_litert.errors import CheckpointError, DownloadError, ResultsError
-from panns_litert.measure.markdown import insert, markdown
+from panns_litert.measure import insert, markdown
 from panns_litert_convert import sweep as sweep_module
 from panns_litert_convert.checkpoints import fetch, load_weights
 from panns_litert_convert.convert import convert

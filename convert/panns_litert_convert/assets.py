@@ -12,10 +12,9 @@ import csv
 import hashlib
 from pathlib import Path
 
-from panns_litert.bundle.bundle import MEL_BASIS
+from panns_litert.bundle import MEL_BASIS
 from panns_litert.errors import BundleError
-from panns_litert.frontend.mel import mel_basis
-from panns_litert.frontend.spec import PANNS_32K
+from panns_litert.frontend import PANNS_32K, mel_basis
 from panns_litert_convert.convert import convert
 from panns_litert_convert.selftest import write_self_test
 from panns_litert_convert.zoo import asset

@@ -23,12 +23,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from panns_litert.atomic import replacing
-from panns_litert.bundle.bundle import file_sha256
-from panns_litert.bundle.cache import CACHE_VARIABLE, cache_dir
+from panns_litert.bundle import CACHE_VARIABLE, cache_dir, file_sha256
 from panns_litert.errors import CheckpointError, DownloadError
-from panns_litert.frontend.logmel import hann
-from panns_litert.frontend.mel import mel_basis
-from panns_litert.frontend.spec import FrontEndSpec
+from panns_litert.frontend import FrontEndSpec, hann, mel_basis
 from panns_litert_convert.networks.ast import Ast, require_config
 from panns_litert_convert.zoo import MODELS, Checkpoint, Model, asset
 

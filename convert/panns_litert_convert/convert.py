@@ -22,23 +22,29 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from panns_litert.bundle.bundle import MEL_BASIS, MODEL_CARD, Bundle, BundleWriter, file_sha256
-from panns_litert.bundle.cache import bundle_dir, cache_dir
-from panns_litert.bundle.check import QUANTIZED, Check
-from panns_litert.bundle.manifest import (
+from panns_litert.bundle import (
     FORMAT_VERSION,
+    MEL_BASIS,
+    MODEL_CARD,
     PRECISIONS,
+    QUANTIZED,
+    Bundle,
+    BundleWriter,
+    Check,
     FileRecord,
     GpuRecord,
     Manifest,
     Quantization,
     Source,
     TensorSpec,
+    bundle_dir,
+    cache_dir,
+    file_sha256,
+    model_card,
 )
-from panns_litert.bundle.model_card import model_card
 from panns_litert.errors import BundleError, ConversionError, ModelError, ParityError
-from panns_litert.frontend.mel import mel_basis
-from panns_litert.proof.parity import require
+from panns_litert.frontend import mel_basis
+from panns_litert.proof import require
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of, weights_file
 from panns_litert_convert.export import export_fp32
 from panns_litert_convert.frontend import WaveformNetwork

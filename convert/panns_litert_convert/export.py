@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from panns_litert.engine.native_log import native_log
+from panns_litert.engine import native_log
 from panns_litert.errors import ConversionError
 
 SIGNATURE = "tag"

@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from panns_litert.errors import SpecError
-from panns_litert.frontend.logmel import hann
-from panns_litert.frontend.mel import mel_basis
-from panns_litert.frontend.spec import FrontEndSpec
+from panns_litert.frontend import FrontEndSpec, hann, mel_basis
 
 EMPHASIS = 0.875
 """Coefficient a of x[n] - a·x[n+1]. Music and speech fall with frequency; 0.875 lifts the highest band 23 dB

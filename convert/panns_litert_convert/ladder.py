@@ -22,13 +22,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from panns_litert.audio.samples import from_array
-from panns_litert.bundle.check import QUANTIZED, Check
-from panns_litert.bundle.manifest import PRECISIONS
-from panns_litert.engine.engine import CpuEngine
+from panns_litert.audio import from_array
+from panns_litert.bundle import PRECISIONS, QUANTIZED, Check
+from panns_litert.engine import CpuEngine
 from panns_litert.errors import ConversionError, ParityError
-from panns_litert.evaluate.metrics import figures
-from panns_litert.measure.markdown import insert, markdown
+from panns_litert.evaluate import figures
+from panns_litert.measure import insert, markdown
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of
 from panns_litert_convert.demo import sounds
 from panns_litert_convert.demo.audioset import HELD_OUT_SEED

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from panns_litert.errors import BundleError
-from panns_litert.sense.ontology import ONTOLOGY
+from panns_litert.sense import ONTOLOGY
 
 # Of the file with 632 nodes, 342780 bytes.
 SHA256 = "9c685f4403eecc3ca9be37fd7285cf212feaaea6ff7229d3e7ca89e0d1f2d15d"

@@ -22,12 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.audio.files import audio_files, load_audio
-from panns_litert.audio.silence import is_silent
-from panns_litert.bundle.check import Check
-from panns_litert.bundle.manifest import KeptLayer
+from panns_litert.audio import audio_files, is_silent, load_audio
+from panns_litert.bundle import Check, KeptLayer
 from panns_litert.errors import AudioError, ParityError
-from panns_litert.frontend.spec import FrontEndSpec
+from panns_litert.frontend import FrontEndSpec
 from panns_litert_convert.export import SIGNATURE, captured, cast_fp16, float16_weights
 from panns_litert_convert.frontend import ALWAYS_FLOAT32
 from panns_litert_convert.stages import Reference
@@ -249,7 +247,7 @@ def calibrate(source: Path, inputs: Sequence[NDArray[np.float32]], *, log: Path)
         from ai_edge_quantizer import calibrator, quantizer
         from ai_edge_quantizer.utils import qsv_utils
 
-        from panns_litert.engine.graph import read_graph
+        from panns_litert.engine import read_graph
 
         name = next(iter(read_graph(source).inputs))
         work = quantizer.Quantizer(str(source))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
 from panns_litert.demo import demo_audio
-from panns_litert.frontend.spec import FrontEndSpec
+from panns_litert.frontend import FrontEndSpec
 from panns_litert_golden.recipe import waveform
 
 

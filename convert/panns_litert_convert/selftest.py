@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from panns_litert.audio.files import load_audio
-from panns_litert.bundle.bundle import Bundle, file_sha256
+from panns_litert.audio import load_audio
+from panns_litert.bundle import Bundle, file_sha256
 from panns_litert.demo import demo_clips
 from panns_litert.errors import BundleError, PannsLitertError
-from panns_litert.frontend.logmel import LogMel
+from panns_litert.frontend import LogMel
 from panns_litert_convert.checkpoints import fetch, load_weights, weights_file
 from panns_litert_convert.networks.tagger import AudioTagger
 from panns_litert_convert.zoo import find

@@ -17,13 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from panns_litert.bundle.check import Check
-from panns_litert.engine.engine import CpuEngine, Outputs
-from panns_litert.frontend.logmel import LogMel
-from panns_litert.frontend.mel import mel_basis
-from panns_litert.frontend.spec import FrontEndSpec
-from panns_litert.proof.gpu_check import GpuReport, gpu_check
-from panns_litert.proof.parity import GATES, TAG_GATES, Gate, compare, compare_tags, few_as_one
+from panns_litert.bundle import Check
+from panns_litert.engine import CpuEngine, Outputs
+from panns_litert.frontend import FrontEndSpec, LogMel, mel_basis
+from panns_litert.proof import GATES, TAG_GATES, Gate, GpuReport, compare, compare_tags, few_as_one, gpu_check
 from panns_litert_convert.export import export_fp32
 from panns_litert_convert.frontend import GraphLogMel, to_decibels
 from panns_litert_convert.networks.tagger import AudioTagger

@@ -31,14 +31,13 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from panns_litert.bundle.cache import cache_dir
-from panns_litert.bundle.check import Check
+from panns_litert.bundle import Check, cache_dir
 from panns_litert.cli.convert import model_row
-from panns_litert.engine.engine import CpuEngine, available_cores
+from panns_litert.engine import CpuEngine, available_cores
 from panns_litert.errors import GpuDriverError, PannsLitertError, ParityError
-from panns_litert.frontend.logmel import LogMel
-from panns_litert.measure.markdown import insert, markdown
-from panns_litert.proof.gpu_check import demo_inputs, gpu_check
+from panns_litert.frontend import LogMel
+from panns_litert.measure import insert, markdown
+from panns_litert.proof import demo_inputs, gpu_check
 from panns_litert_convert.convert import convert
 from panns_litert_convert.export import cast_fp16, export_fp32
 from panns_litert_convert.frontend import ALWAYS_FLOAT32

@@ -18,7 +18,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from panns_litert.errors import ModelError
-from panns_litert.frontend.spec import AST_16K, EFFICIENTAT_32K, PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec
+from panns_litert.frontend import AST_16K, EFFICIENTAT_32K, PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec
 from panns_litert_convert.networks.ast import Ast
 from panns_litert_convert.networks.cnn14 import Cnn6, Cnn10, Cnn14
 from panns_litert_convert.networks.decision_level import (

@@ -1,16 +1,12 @@
 """Pretrained audio taggers on LiteRT: `from panns_litert import Tagger`."""
 
-from panns_litert.audio.files import load_audio
-from panns_litert.audio.samples import Audio
-from panns_litert.bundle.bundle import Bundle
+from panns_litert.audio import Audio, load_audio
+from panns_litert.bundle import Bundle
 from panns_litert.demo import demo_bundle, demo_clips
 from panns_litert.errors import PannsLitertError
 from panns_litert.events import Event, EventDetector, EventSettings
-from panns_litert.frontend.logmel import LogMel
-from panns_litert.frontend.spec import FrontEndSpec
-from panns_litert.frontend.streaming import StreamingLogMel
-from panns_litert.sense.ontology import Ontology
-from panns_litert.sense.sense import Sense
+from panns_litert.frontend import FrontEndSpec, LogMel, StreamingLogMel
+from panns_litert.sense import Ontology, Sense
 from panns_litert.tagger import Tag, Tagger, Tagging, TruncationWarning
 from panns_litert.windows import LongTagging, StreamTagger, Window, find_events, tag_long, windows
 

@@ -24,12 +24,12 @@ from multiprocessing.context import SpawnContext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from panns_litert.bundle.bundle import Bundle
+from panns_litert.bundle import Bundle
 from panns_litert.demo import demo_bundle
-from panns_litert.engine.engine import available_cores
-from panns_litert.errors import AudioError, ManifestError, MissingDependencyError, ResultsError, WorkerError
+from panns_litert.engine import available_cores
+from panns_litert.errors import AudioError, ManifestError, ResultsError, WorkerError, importing
 from panns_litert.events import Event, EventSettings
-from panns_litert.sense.sense import Sense
+from panns_litert.sense import Sense
 from panns_litert.tagger import Tagger, require_choice
 from panns_litert.windows import Aggregate, EventStream, StreamTagger, windows
 
@@ -348,11 +348,9 @@ def _on_ray(
     job: str, todo: list[Shard], count: int, address: str, threads: int
 ) -> Generator[tuple[Shard, Rows | WorkerError], None, None]:
     """By tasks of a Ray cluster."""
-    try:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about anybody's recordings goes anywhere
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about anybody's recordings goes anywhere
+    with importing("Ray", extra="ray", purpose="an address needs"):
         ray: Any = importlib.import_module("ray")
-    except ImportError as error:
-        raise MissingDependencyError(f"an address needs Ray ({error}); pip install 'panns-litert[ray]'") from error
     ours = not ray.is_initialized()
     if ours:
         resources = {"num_cpus": count * threads, "include_dashboard": False} if address == "local" else {}
@@ -391,10 +389,8 @@ def _died(shard: Shard, how: str) -> WorkerError:
 
 
 def _parquet() -> Any:
-    try:
+    with importing("pyarrow", extra="parquet", purpose="batch needs"):
         import pyarrow.parquet
-    except ImportError as error:
-        raise MissingDependencyError(f"batch needs pyarrow ({error}); pip install 'panns-litert[parquet]'") from error
     return pyarrow.parquet
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.audio.files import load_audio
+from panns_litert.audio import load_audio
 
 
 def demo_bundle() -> Path:

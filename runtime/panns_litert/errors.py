@@ -6,7 +6,8 @@ either. A message says what was wrong, what was expected and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 
 class PannsLitertError(Exception):
@@ -121,3 +122,26 @@ class BenchError(PannsLitertError, ValueError):
 
 class MissingDependencyError(PannsLitertError, ImportError):
     """An optional part of the package is not installed."""
+
+
+@contextlib.contextmanager
+def importing(package: str, *, extra: str, purpose: str) -> Iterator[None]:
+    """Wraps the import of an optional package: says which extra installs it.
+
+    Args:
+        package: what is imported, in the words of the message.
+        extra: of this distribution, such as "plot"; several are separated by commas.
+        purpose: what needs the package, with its verb: "pictures need".
+
+    Raises:
+        MissingDependencyError: the package, or a library that it loads, is not installed.
+
+    >>> with importing("matplotlib", extra="plot", purpose="pictures need"):
+    ...     from matplotlib.figure import Figure
+    """
+    try:
+        yield
+    except (ImportError, OSError) as error:  # OSError: a shared library such as PortAudio is missing
+        raise MissingDependencyError(
+            f"{purpose} {package}, which is not installed ({error}); pip install 'panns-litert[{extra}]'"
+        ) from error

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from panns_litert.errors import EventError, LabelError
-from panns_litert.sense.labels import unknown_label
+from panns_litert.sense import unknown_label
 
 # Seconds. Sums of hops miss one another by rounding; no step or gap is that short.
 _TOLERANCE = 1e-6

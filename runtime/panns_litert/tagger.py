@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.audio.files import load_audio
-from panns_litert.audio.samples import Audio, from_array
-from panns_litert.bundle.bundle import Bundle
+from panns_litert.audio import Audio, from_array, load_audio
+from panns_litert.bundle import Bundle
 from panns_litert.demo import demo_bundle
-from panns_litert.engine.engine import CpuEngine, Engine, GpuEngine, Outputs
+from panns_litert.engine import CpuEngine, Engine, GpuEngine, Outputs
 from panns_litert.errors import AudioError, BundleError, GpuError
-from panns_litert.frontend.logmel import LogMel
+from panns_litert.frontend import LogMel
 
 # Of a sample or a log-mel: what float16 can hold.
 _LARGEST_INPUT = 65504.0
@@ -166,7 +165,7 @@ class Tagger:
         self._threads, self._auto, self._closed = threads, engine == "auto", False
         self.fallback: str | None = None
         if self._auto:
-            from panns_litert.proof.gpu_check import why_not_gpu  # only here: it brings what only checking needs
+            from panns_litert.proof import why_not_gpu  # only here: it brings what only checking needs
 
             self.fallback = why_not_gpu(self.bundle)
         model = self.bundle.file("model")

@@ -16,13 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.audio.files import AudioBlocks
-from panns_litert.audio.samples import MonoResampler, from_array
-from panns_litert.audio.silence import level_dbfs
+from panns_litert.audio import AudioBlocks, MonoResampler, from_array, level_dbfs
 from panns_litert.errors import AudioError, WindowError
 from panns_litert.events import Event, EventDetector, EventSettings, WindowSteps
-from panns_litert.frontend.streaming import StreamingLogMel
-from panns_litert.sense.sense import Sense
+from panns_litert.frontend import StreamingLogMel
+from panns_litert.sense import Sense
 from panns_litert.tagger import Tag, Tagger, top_tags
 
 AGGREGATES = ("mean", "max")

@@ -28,14 +28,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from panns_litert.audio.files import load_audio
-from panns_litert.bundle.bundle import Bundle
-from panns_litert.bundle.manifest import GRAPHS
+from panns_litert.audio import load_audio
+from panns_litert.bundle import GRAPHS, Bundle
 from panns_litert.demo import demo_bundle, demo_clips
-from panns_litert.engine.engine import CpuEngine, available_cores
-from panns_litert.frontend.logmel import LogMel, hann
-from panns_litert.frontend.mel import mel_basis
-from panns_litert.frontend.spec import PANNS_32K
+from panns_litert.engine import CpuEngine, available_cores
+from panns_litert.frontend import PANNS_32K, LogMel, hann, mel_basis
 from panns_litert_convert.references import TorchlibrosaLogMel
 from panns_litert_convert.zoo import find, golden_shapes
 from panns_litert_golden.recipe import waveform, weights

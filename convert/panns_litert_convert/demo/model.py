@@ -22,9 +22,8 @@ from safetensors.torch import save
 
 from panns_litert.atomic import replacing
 from panns_litert.errors import CheckpointError
-from panns_litert.evaluate.metrics import figures
-from panns_litert.frontend.logmel import LogMel
-from panns_litert.frontend.spec import PANNS_32K
+from panns_litert.evaluate import figures
+from panns_litert.frontend import PANNS_32K, LogMel
 from panns_litert_convert.checkpoints import load_weights, model_of
 from panns_litert_convert.convert import convert
 from panns_litert_convert.demo.audioset import HELD_OUT_SEED

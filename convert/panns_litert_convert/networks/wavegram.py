@@ -19,9 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from panns_litert.errors import SpecError
-from panns_litert.frontend.logmel import hann
-from panns_litert.frontend.mel import mel_basis
-from panns_litert.frontend.spec import PANNS_32K, FrontEndSpec
+from panns_litert.frontend import PANNS_32K, FrontEndSpec, hann, mel_basis
 from panns_litert_convert.frontend import GraphLogMel, _in_nepers
 from panns_litert_convert.networks.blocks import ConvBlock
 from panns_litert_convert.networks.wave1d import PooledTagger, TimeConv, max_pool

@@ -13,11 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from panns_litert.atomic import replacing
-from panns_litert.audio.files import load_audio
-from panns_litert.bundle.cache import cache_dir
-from panns_litert.evaluate.dataset import LabelledClip, Scorer
-from panns_litert.frontend.logmel import LogMel
-from panns_litert.frontend.spec import FrontEndSpec
+from panns_litert.audio import load_audio
+from panns_litert.bundle import cache_dir
+from panns_litert.evaluate import LabelledClip, Scorer
+from panns_litert.frontend import FrontEndSpec, LogMel
 from panns_litert_convert.networks.tagger import AudioTagger
 
 

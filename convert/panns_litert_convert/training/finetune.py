@@ -19,22 +19,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from panns_litert.atomic import replacing
-from panns_litert.bundle.bundle import Bundle, file_sha256
+from panns_litert.bundle import Bundle, file_sha256
 from panns_litert.errors import DatasetError, ModelError, ParityError
-from panns_litert.evaluate.dataset import (
+from panns_litert.evaluate import (
     HELD_OUT,
     TRAIN,
     VALIDATION,
     Dataset,
+    Figures,
     Watch,
+    bundle_scorer,
+    figures,
     no_watch,
     read_dataset,
     score,
     split,
     write_csv,
 )
-from panns_litert.evaluate.evaluation import bundle_scorer
-from panns_litert.evaluate.metrics import Figures, figures
 from panns_litert.tagger import Tagger
 from panns_litert_convert.checkpoints import fetch, load_weights, model_of, save_own, weights_file, with_classes
 from panns_litert_convert.convert import convert, require_length

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from panns_litert.errors import TrainingError
-from panns_litert.evaluate.dataset import Watch
+from panns_litert.evaluate import Watch
 from panns_litert_convert.networks.tagger import AudioTagger
 from panns_litert_convert.training.augment import epoch_order, mixup, spec_augment
 from panns_litert_convert.training.features import one_thread

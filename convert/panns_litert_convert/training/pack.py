@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 
 from panns_litert.atomic import replacing
-from panns_litert.audio.files import audio_files, load_audio
+from panns_litert.audio import audio_files, load_audio
 from panns_litert.errors import AudioError, DatasetError, ResultsError
-from panns_litert.evaluate.dataset import Skipped, Watch, no_watch
+from panns_litert.evaluate import Skipped, Watch, no_watch
 from panns_litert_convert.training.waveforms import (
     AUDIO_NAME,
     LABELS,

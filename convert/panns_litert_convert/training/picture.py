@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from panns_litert.errors import MissingDependencyError
-from panns_litert.evaluate.metrics_plot import draw_worst
+from panns_litert.errors import importing
+from panns_litert.evaluate import draw_worst
 from panns_litert_convert.training.finetune import FineTuned
 
 PICTURE = "metrics.png"
@@ -20,10 +20,8 @@ def draw(result: FineTuned, folder: Path) -> Path:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
+    with importing("matplotlib", extra="plot", purpose="pictures need"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("pictures need matplotlib; pip install 'panns-litert[plot]'") from error
     figure = Figure(figsize=(10, 4), layout="constrained")
     losses, classes = figure.subplots(1, 2)
     epochs = range(1, len(result.history) + 1)

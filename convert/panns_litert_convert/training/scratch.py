@@ -28,10 +28,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from panns_litert.atomic import replacing
-from panns_litert.bundle.bundle import file_sha256
+from panns_litert.bundle import file_sha256
 from panns_litert.errors import DatasetError, TrainingError
-from panns_litert.evaluate.dataset import Watch, no_watch
-from panns_litert.evaluate.metrics import Figures, figures
+from panns_litert.evaluate import Figures, Watch, figures, no_watch
 from panns_litert_convert.checkpoints import load_weights, save_own, weights_file, with_classes
 from panns_litert_convert.convert import require_length
 from panns_litert_convert.networks.blocks import LogmelCnn

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.errors import AudioError, MissingDependencyError
+from panns_litert.errors import AudioError, importing
 
 MOST_SECONDS = 60.0
 """Of sound that waits for a model that is too slow; beyond it listening ends with an error, and nothing is dropped."""
@@ -28,12 +28,8 @@ def microphone(rate: int, *, device: str | int | None = None) -> Iterator[Iterat
         MissingDependencyError: sounddevice or its library PortAudio is not installed.
         AudioError: there is no such microphone, it is in use, or it was read more than a minute too slowly.
     """
-    try:
+    with importing("sounddevice and PortAudio", extra="mic", purpose="the microphone needs"):
         import sounddevice
-    except (ImportError, OSError) as error:  # OSError: PortAudio is missing
-        raise MissingDependencyError(
-            f"the microphone needs sounddevice ({error}); pip install 'panns-litert[mic]', and PortAudio"
-        ) from error
     waiting: queue.Queue[NDArray[np.float32] | str] = queue.Queue()
     most = MOST_SECONDS * rate
 

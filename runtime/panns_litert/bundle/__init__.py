@@ -1,0 +1,48 @@
+"""Bundle: the folder that `convert` writes and every runtime reads, with its manifest, the record of its proof, and the
+cache where bundles are kept. It imports frontend, strict and errors."""
+
+from panns_litert.bundle.bundle import MEL_BASIS, MODEL_CARD, Bundle, BundleWriter, file_sha256
+from panns_litert.bundle.cache import CACHE_VARIABLE, bundle_dir, cache_dir
+from panns_litert.bundle.check import QUANTIZED, STAGES, Check
+from panns_litert.bundle.manifest import (
+    FORMAT_VERSION,
+    GRAPHS,
+    LOG_MEL,
+    MANIFEST,
+    PRECISIONS,
+    FileRecord,
+    GpuRecord,
+    KeptLayer,
+    Manifest,
+    Quantization,
+    Source,
+    TensorSpec,
+)
+from panns_litert.bundle.model_card import model_card
+
+__all__ = [
+    "CACHE_VARIABLE",
+    "FORMAT_VERSION",
+    "GRAPHS",
+    "LOG_MEL",
+    "MANIFEST",
+    "MEL_BASIS",
+    "MODEL_CARD",
+    "PRECISIONS",
+    "QUANTIZED",
+    "STAGES",
+    "Bundle",
+    "BundleWriter",
+    "Check",
+    "FileRecord",
+    "GpuRecord",
+    "KeptLayer",
+    "Manifest",
+    "Quantization",
+    "Source",
+    "TensorSpec",
+    "bundle_dir",
+    "cache_dir",
+    "file_sha256",
+    "model_card",
+]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from panns_litert.bundle.manifest import MANIFEST, FileRecord, Manifest
 from panns_litert.errors import BundleError
-from panns_litert.frontend.mel import mel_basis
+from panns_litert.frontend import mel_basis
 
 MEL_BASIS = "mel_basis.bin"
 MODEL_CARD = "README.md"

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from panns_litert.bundle.check import QUANTIZED, STAGES, Check
 from panns_litert.errors import BundleError
-from panns_litert.frontend.spec import FrontEndSpec
+from panns_litert.frontend import FrontEndSpec
 from panns_litert.strict import read
 
 FORMAT_VERSION = 2

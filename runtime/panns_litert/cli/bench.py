@@ -10,10 +10,27 @@ from typing import Any
 from panns_litert.cli.output import AddCommand, note, print_json, print_table, steps
 from panns_litert.demo import demo_bundle
 from panns_litert.errors import BenchError, GpuDriverError
-from panns_litert.measure.bench import ROUNDS, RUNS, SECONDS, TIMEOUT_SECONDS, WARMUP, Failure, bench
-from panns_litert.measure.markdown import insert, markdown
-from panns_litert.measure.records import ENGINES, Device, DeviceRecord, Run, add_runs, read_records, this_device
-from panns_litert.measure.report import Rung, join, table
+from panns_litert.measure import (
+    ENGINES,
+    ROUNDS,
+    RUNS,
+    SECONDS,
+    TIMEOUT_SECONDS,
+    WARMUP,
+    Device,
+    DeviceRecord,
+    Failure,
+    Run,
+    Rung,
+    add_runs,
+    bench,
+    insert,
+    join,
+    markdown,
+    read_records,
+    table,
+    this_device,
+)
 
 RECORDS = Path("records")
 MARKER = "records"
@@ -126,7 +143,7 @@ def _report(args: argparse.Namespace) -> int:
     records = read_records(args.records)
     rungs = join(records)
     if args.plot is not None:
-        from panns_litert.measure.report_plot import plot_rungs  # only here: it takes matplotlib
+        from panns_litert.measure import plot_rungs  # only here: it takes matplotlib
 
         plot_rungs(rungs, args.plot)
     if args.out is not None:

@@ -8,10 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from panns_litert.bundle.bundle import Bundle
-from panns_litert.bundle.cache import bundle_dir
-from panns_litert.bundle.check import Check
-from panns_litert.bundle.manifest import GRAPHS, PRECISIONS
+from panns_litert.bundle import GRAPHS, PRECISIONS, Bundle, Check, bundle_dir
 from panns_litert.cli.output import AddCommand, print_json, print_table, progress_wanted, steps
 from panns_litert.errors import MissingDependencyError, ParityError
 

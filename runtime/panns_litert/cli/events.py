@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from panns_litert.audio.microphone import microphone
-from panns_litert.audio.raw import raw_blocks
+from panns_litert.audio import microphone, raw_blocks
 from panns_litert.cli.options import (
     STDIN,
     add_audio_options,

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.audio.files import load_audio
-from panns_litert.bundle.bundle import Bundle
+from panns_litert.audio import load_audio
+from panns_litert.bundle import Bundle
 from panns_litert.cli.convert import print_checks
 from panns_litert.cli.output import AddCommand, note, one_line, print_json, print_table, steps
 from panns_litert.errors import BundleError
-from panns_litert.proof.gpu_check import TIMEOUT_SECONDS, Clips, GpuReport, gpu_check, graph_input, record_gpu
+from panns_litert.proof import TIMEOUT_SECONDS, Clips, GpuReport, gpu_check, graph_input, record_gpu
 
 
 def add_commands(command: AddCommand) -> None:

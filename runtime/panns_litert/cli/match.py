@@ -13,9 +13,7 @@ from typing import Any
 from panns_litert.cli.options import add_model_options, open_tagger
 from panns_litert.cli.output import AddCommand, one_line, print_json, print_table, progress_wanted
 from panns_litert.errors import AudioError, EmbeddingError
-from panns_litert.search.embeddings import FORMATS, Embeddings, embed, similar
-from panns_litert.search.index import Index
-from panns_litert.search.match import match
+from panns_litert.search import FORMATS, Embeddings, Index, embed, match, similar
 
 
 def add_commands(command: AddCommand) -> None:

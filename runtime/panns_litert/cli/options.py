@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from panns_litert.audio.files import audio_files
-from panns_litert.audio.raw import RAW_FORMATS
+from panns_litert.audio import RAW_FORMATS, audio_files
 from panns_litert.cli.convert import bundle_for
 from panns_litert.cli.output import note
 from panns_litert.errors import AudioError, BundleError, LabelError
-from panns_litert.sense.sense import Sense
+from panns_litert.sense import Sense
 from panns_litert.tagger import ENGINES, Tagger
 
 STDIN = "-"

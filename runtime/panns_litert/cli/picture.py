@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from panns_litert.audio.files import AudioBlocks
+from panns_litert.audio import AudioBlocks
 from panns_litert.cli.events import add_event_options, settings_of
 from panns_litert.cli.options import STDIN, add_model_options, add_sense_options, open_tagger, sense_of, sources
 from panns_litert.cli.output import AddCommand, one_line, print_json
 from panns_litert.cli.recordings import bar
 from panns_litert.errors import AudioError, PictureError
-from panns_litert.pictures.page import write_page
-from panns_litert.pictures.timeline import Timeline, timeline
+from panns_litert.pictures import Timeline, picture_format, plot, timeline, write_page
 from panns_litert.tagger import Tagger, require_choice
 
 
@@ -41,8 +40,6 @@ def _add_options(sub: argparse.ArgumentParser) -> None:
 
 def run_plot(args: argparse.Namespace) -> int:
     """`plot`: a recording to a picture."""
-    from panns_litert.pictures.plot import picture_format, plot  # only here: it takes matplotlib
-
     picture_format(args.out)  # before an hour of audio is heard
     if not args.out.absolute().parent.is_dir():
         raise PictureError(f"{args.out}: no folder {args.out.parent}; expected one that is there")

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from panns_litert.audio.files import AudioBlocks
-from panns_litert.audio.raw import raw_blocks
+from panns_litert.audio import AudioBlocks, raw_blocks
 from panns_litert.cli.options import STDIN, raw_input, sources
 from panns_litert.cli.output import one_line
 from panns_litert.errors import AudioError
-from panns_litert.sense.sense import Sense
+from panns_litert.sense import Sense
 from panns_litert.tagger import Tagger, top_tags
 from panns_litert.windows import StreamTagger, Window
 

@@ -24,10 +24,9 @@ from panns_litert.cli.output import AddCommand, note, one_line, print_json
 from panns_litert.cli.recordings import each_source, print_window, window_row, windows_of
 from panns_litert.demo import demo_clips
 from panns_litert.errors import GpuDriverError, PictureError
-from panns_litert.pictures.page import write_page
-from panns_litert.pictures.timeline import timeline
-from panns_litert.proof.gpu_check import GpuReport, gpu_check
-from panns_litert.sense.ontology import Ontology
+from panns_litert.pictures import timeline, write_page
+from panns_litert.proof import GpuReport, gpu_check
+from panns_litert.sense import Ontology
 from panns_litert.tagger import Tagger, require_choice
 from panns_litert.windows import AGGREGATES, Aggregate, LongTagging, tag_long
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from panns_litert.audio.files import audio_files
-from panns_litert.bundle.bundle import file_sha256
-from panns_litert.bundle.manifest import PRECISIONS
+from panns_litert.audio import audio_files
+from panns_litert.bundle import PRECISIONS, file_sha256
 from panns_litert.cli.convert import bundle_for, convert_package, print_checks
 from panns_litert.cli.options import add_model_options, open_tagger
 from panns_litert.cli.output import AddCommand, note, one_line, print_json, print_table
@@ -26,11 +25,8 @@ from panns_litert.errors import (
     ParityError,
     PrototypeError,
 )
-from panns_litert.evaluate.dataset import Dataset, Skipped, Watch, read_dataset, score
-from panns_litert.evaluate.evaluation import evaluate
-from panns_litert.evaluate.metrics import Figures, figures
-from panns_litert.evaluate.metrics_plot import plot_worst
-from panns_litert.search.prototypes import Prototypes, prototypes_path
+from panns_litert.evaluate import Dataset, Figures, Skipped, Watch, evaluate, figures, plot_worst, read_dataset, score
+from panns_litert.search import Prototypes, prototypes_path
 from panns_litert.tagger import ENGINES, Tagger
 from panns_litert.windows import tag_long
 

@@ -1,0 +1,34 @@
+"""Engine: what runs a .tflite file, on the CPU or on the GPU delegate, and what the file and the delegate's log say. It
+imports nothing of this package but errors."""
+
+from panns_litert.engine.delegate import (
+    DRIVER_REMEDY,
+    DelegateLog,
+    RefusedOp,
+    gpu_only,
+    read_delegate_log,
+    vulkan_drivers,
+)
+from panns_litert.engine.engine import CpuEngine, Engine, GpuEngine, Inputs, Outputs, available_cores, unusable
+from panns_litert.engine.graph import Graph, read_graph
+from panns_litert.engine.native_log import NativeLog, native_log
+
+__all__ = [
+    "DRIVER_REMEDY",
+    "CpuEngine",
+    "DelegateLog",
+    "Engine",
+    "GpuEngine",
+    "Graph",
+    "Inputs",
+    "NativeLog",
+    "Outputs",
+    "RefusedOp",
+    "available_cores",
+    "gpu_only",
+    "native_log",
+    "read_delegate_log",
+    "read_graph",
+    "unusable",
+    "vulkan_drivers",
+]

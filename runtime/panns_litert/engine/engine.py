@@ -106,7 +106,7 @@ class GpuEngine:
     """A .tflite file whole on the GPU, in float16. Not safe for use by several threads at once.
 
     Strict: with one operation refused there is no engine. Whether the driver computes what the CPU does is
-    another question: `panns_litert.proof.gpu_check.gpu_check`.
+    another question: `panns_litert.proof.gpu.gpu_check`.
 
     Args:
         path: the file; at most one signature, float32 inputs and outputs, static shapes.

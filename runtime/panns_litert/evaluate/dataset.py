@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.audio.files import audio_files
-from panns_litert.bundle.bundle import file_sha256
+from panns_litert.audio import audio_files
+from panns_litert.bundle import file_sha256
 from panns_litert.errors import AudioError, DatasetError
-from panns_litert.sense.labels import unknown_label
+from panns_litert.sense import unknown_label
 
 COLUMNS = ("file", "labels", "fold")
 """Of a CSV; `fold` may be left out. `labels` are separated by semicolons."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from panns_litert.errors import DatasetError
 from panns_litert.evaluate.dataset import Dataset, LabelledClip, Scorer, Watch, no_watch, score
 from panns_litert.evaluate.metrics import Figures, figures
-from panns_litert.sense.labels import unknown_label
+from panns_litert.sense import unknown_label
 from panns_litert.tagger import Tagger, TruncationWarning
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-from panns_litert.errors import DatasetError, MissingDependencyError
+from panns_litert.errors import DatasetError, importing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +87,8 @@ def figures(probs: ArrayLike, truth: ArrayLike, labels: Sequence[str]) -> Figure
         DatasetError: shapes that do not fit, no clip, scores that are NaN or Inf, or a truth other than 0 and 1.
         MissingDependencyError: scikit-learn is not installed.
     """
-    try:
+    with importing("scikit-learn", extra="train", purpose="metrics need"):
         from sklearn.metrics import average_precision_score, roc_auc_score
-    except ImportError as error:
-        raise MissingDependencyError("metrics need scikit-learn; pip install 'panns-litert[train]'") from error
     scores, true = np.asarray(probs, np.float64), np.asarray(truth)
     if scores.ndim != 2 or scores.shape != true.shape or scores.shape[1] != len(labels) or not scores.size:
         raise DatasetError(

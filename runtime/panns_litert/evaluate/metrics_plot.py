@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from panns_litert.atomic import replacing
-from panns_litert.errors import MissingDependencyError, ResultsError
+from panns_litert.errors import ResultsError, importing
 from panns_litert.evaluate.metrics import Figures
 
 if TYPE_CHECKING:
@@ -32,10 +32,8 @@ def plot_worst(figures: Figures, path: str | os.PathLike[str]) -> None:
         MissingDependencyError: matplotlib is not installed.
         ResultsError: the file cannot be written, or matplotlib knows no such format.
     """
-    try:
+    with importing("matplotlib", extra="plot", purpose="pictures need"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("pictures need matplotlib; pip install 'panns-litert[plot]'") from error
     figure = Figure(figsize=(8, 1.5 + 0.25 * min(MOST, len(figures.classes))), layout="constrained")
     draw_worst(figure.subplots(), figures)
     with replacing(path) as file:

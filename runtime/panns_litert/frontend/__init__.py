@@ -1,0 +1,21 @@
+"""Front end: the log-mel of a waveform or of a stream, as a `FrontEndSpec` defines it. It imports nothing of this
+package but errors and strict."""
+
+from panns_litert.frontend.logmel import LogMel, hann, require_waveform
+from panns_litert.frontend.mel import mel_basis
+from panns_litert.frontend.spec import AST_16K, EFFICIENTAT_32K, PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec
+from panns_litert.frontend.streaming import StreamingLogMel
+
+__all__ = [
+    "AST_16K",
+    "EFFICIENTAT_32K",
+    "PANNS_8K",
+    "PANNS_16K",
+    "PANNS_32K",
+    "FrontEndSpec",
+    "LogMel",
+    "StreamingLogMel",
+    "hann",
+    "mel_basis",
+    "require_waveform",
+]

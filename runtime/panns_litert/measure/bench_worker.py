@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.engine.engine import CpuEngine, Engine, GpuEngine
+from panns_litert.engine import CpuEngine, Engine, GpuEngine
 from panns_litert.errors import GpuDriverError, PannsLitertError
-from panns_litert.proof.gpu_worker import load_clips
+from panns_litert.proof import load_clips
 
 REQUEST, INPUTS, RESULT = "request.json", "inputs.npz", "result.json"
 
@@ -80,8 +80,8 @@ def _open(request: Mapping[str, Any]) -> Engine:
 
 def _check(model: str, clip: Mapping[str, NDArray[np.float32]], outputs: dict[str, NDArray[np.float32]]) -> Any:
     """A GPU that is fast and wrong is not fast: why the outputs are no result, and the driver's name."""
-    from panns_litert.engine.delegate import vulkan_drivers
-    from panns_litert.proof.gpu_check import compare_outputs
+    from panns_litert.engine import vulkan_drivers
+    from panns_litert.proof import compare_outputs
 
     cpu = CpuEngine(model)
     checks = compare_outputs([outputs], [cpu.run(clip)])

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from panns_litert.atomic import replacing
-from panns_litert.bundle.manifest import GRAPHS, Manifest
-from panns_litert.engine.engine import available_cores
+from panns_litert.bundle import GRAPHS, Manifest
+from panns_litert.engine import available_cores
 from panns_litert.errors import RecordError
 from panns_litert.strict import read
 

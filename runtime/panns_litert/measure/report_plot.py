@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from panns_litert.atomic import replacing
 from panns_litert.errors import RecordError
 from panns_litert.measure.report import Rung
-from panns_litert.pictures.plot import picture_format
+from panns_litert.pictures import picture_format
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,15 +43,15 @@ def plot_rungs(rungs: Sequence[Rung], path: str | os.PathLike[str]) -> None:
         RecordError: there is nothing to draw.
         PictureError: another suffix.
         ResultsError: the file cannot be written.
-        MissingDependencyError: matplotlib is not installed; raised by the import of this module, as of `plot`.
+        MissingDependencyError: matplotlib is not installed.
     """
+    form = picture_format(path)
     from matplotlib import style
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    form = picture_format(path)
     shown = [rung for rung in rungs if rung.fastest is not None and rung.agreement is not None]
     if not shown:
         raise RecordError("no run has both a time and an agreement; expected at least one to draw")

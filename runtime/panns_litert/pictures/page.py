@@ -20,7 +20,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from panns_litert.atomic import replacing
-from panns_litert.audio.files import AudioBlocks
+from panns_litert.audio import AudioBlocks
 from panns_litert.errors import AudioError, PictureError
 from panns_litert.pictures.timeaxis import clock, ticks
 from panns_litert.pictures.timeline import Timeline

@@ -8,25 +8,20 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from panns_litert.atomic import replacing
-from panns_litert.errors import MissingDependencyError, PictureError
+from panns_litert.errors import PictureError, importing
 from panns_litert.pictures.timeaxis import clock, ticks
 from panns_litert.pictures.timeline import Timeline
 
-try:
-    from matplotlib import style
+if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
-except ImportError as error:
-    raise MissingDependencyError(
-        "pictures need matplotlib, which is not installed; pip install 'panns-litert[plot]'"
-    ) from error
 
 FORMATS = (".png", ".svg")
 
@@ -49,11 +44,14 @@ _STYLE: dict[str, Any] = {
 
 
 def picture_format(path: str | os.PathLike[str]) -> str:
-    """The format that a file's suffix says, such as "png".
+    """The format that a file's suffix names, such as "png". Call it before the work that ends with a picture.
 
     Raises:
-        PictureError: it says another one, or none.
+        PictureError: the suffix names another format, or none.
+        MissingDependencyError: matplotlib is not installed.
     """
+    with importing("matplotlib", extra="plot", purpose="pictures need"):
+        import matplotlib  # noqa: F401
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
         raise PictureError(f"{os.fspath(path)}: suffix {suffix!r}; expected {' or '.join(FORMATS)}")
@@ -75,13 +73,15 @@ def plot(timeline: Timeline, path: str | os.PathLike[str], *, top: int = 8) -> N
         PictureError: another suffix.
         AudioError: `top` is out of range.
         ResultsError: the file cannot be written.
-        MissingDependencyError: matplotlib is not installed; raised by the import of this module.
+        MissingDependencyError: matplotlib is not installed.
 
     >>> from panns_litert import Tagger, demo_clips
     >>> from panns_litert.pictures.timeline import timeline
     >>> plot(timeline(Tagger(), demo_clips()[0]), "heard.png")
     """
     form = picture_format(path)
+    from matplotlib import style
+
     data = io.BytesIO()
     with style.context(["default", _STYLE]):  # whatever the user's own style is
         _draw(timeline, top).savefig(data, format=form, dpi=_DPI, metadata={"Date": None} if form == "svg" else None)
@@ -90,6 +90,8 @@ def plot(timeline: Timeline, path: str | os.PathLike[str], *, top: int = 8) -> N
 
 
 def _draw(timeline: Timeline, top: int) -> Figure:
+    from matplotlib.figure import Figure
+
     classes = timeline.top(top)
     lanes = _event_lanes(timeline, top)
     figure = Figure(figsize=_SIZE, layout="constrained")

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.audio.files import AudioBlocks
+from panns_litert.audio import AudioBlocks
 from panns_litert.events import Event, EventSettings, WindowSteps
-from panns_litert.frontend.spec import FrontEndSpec
-from panns_litert.frontend.streaming import StreamingLogMel
-from panns_litert.sense.sense import Sense
+from panns_litert.frontend import FrontEndSpec, StreamingLogMel
+from panns_litert.sense import Sense
 from panns_litert.tagger import Tagger, require_choice
 from panns_litert.windows import Aggregate, EventStream, StreamTagger, Window, event_hop
 

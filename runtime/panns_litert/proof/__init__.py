@@ -1,0 +1,64 @@
+"""Proof: how close an artefact is to its reference (parity), and whether the GPU delegate runs a graph whole and right.
+
+It imports bundle, demo, frontend, engine and what is below them.
+"""
+
+from panns_litert.proof.audit import FLUSH_SHARE, FP16_MAX, FP16_SMALLEST_NORMAL, TensorRange, audit_fp16
+from panns_litert.proof.child import PRINTED_LOG, run_child
+from panns_litert.proof.gpu import (
+    TIMEOUT_SECONDS,
+    Clips,
+    GpuReport,
+    compare_outputs,
+    demo_inputs,
+    generated_inputs,
+    gpu_check,
+    graph_input,
+    record_gpu,
+    why_not_gpu,
+)
+from panns_litert.proof.gpu_worker import DELEGATE_LOG, add_one_model, load_clips, save_clips
+from panns_litert.proof.parity import (
+    FEW_CLASSES,
+    GATES,
+    TAG_GATES,
+    TAG_THRESHOLD,
+    Gate,
+    compare,
+    compare_tags,
+    few_as_one,
+    require,
+)
+
+__all__ = [
+    "DELEGATE_LOG",
+    "FEW_CLASSES",
+    "FLUSH_SHARE",
+    "FP16_MAX",
+    "FP16_SMALLEST_NORMAL",
+    "GATES",
+    "PRINTED_LOG",
+    "TAG_GATES",
+    "TAG_THRESHOLD",
+    "TIMEOUT_SECONDS",
+    "Clips",
+    "Gate",
+    "GpuReport",
+    "TensorRange",
+    "add_one_model",
+    "audit_fp16",
+    "compare",
+    "compare_outputs",
+    "compare_tags",
+    "demo_inputs",
+    "few_as_one",
+    "generated_inputs",
+    "gpu_check",
+    "graph_input",
+    "load_clips",
+    "record_gpu",
+    "require",
+    "run_child",
+    "save_clips",
+    "why_not_gpu",
+]

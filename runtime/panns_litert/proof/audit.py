@@ -29,9 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.engine.engine import available_cores
-from panns_litert.engine.graph import read_graph
-from panns_litert.engine.native_log import native_log
+from panns_litert.engine import available_cores, native_log, read_graph
 from panns_litert.errors import BundleError
 
 FP16_MAX = 65504.0

@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.engine.delegate import vulkan_drivers
-from panns_litert.engine.engine import CpuEngine, GpuEngine, Outputs
+from panns_litert.engine import CpuEngine, GpuEngine, Outputs, vulkan_drivers
 from panns_litert.errors import GpuError, PannsLitertError
 
 DELEGATE_LOG = "delegate.log"

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.bundle.check import QUANTIZED, Check
+from panns_litert.bundle import QUANTIZED, Check
 from panns_litert.errors import ParityError
 
 _Float = TypeVar("_Float", np.float32, np.float64)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.errors import AudioError, EmbeddingError, MissingDependencyError
+from panns_litert.errors import AudioError, EmbeddingError, importing
 from panns_litert.tagger import Tagger
 from panns_litert.windows import StreamTagger, audio_chunks
 
@@ -241,10 +241,8 @@ def _kind_of(path: Path) -> str:
 
 
 def _parquet() -> Any:
-    try:
+    with importing("pyarrow", extra="parquet", purpose="Parquet needs"):
         from pyarrow import parquet
-    except ImportError as error:
-        raise MissingDependencyError("Parquet needs pyarrow; pip install 'panns-litert[parquet]'") from error
     return parquet
 
 

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.errors import AudioError, EmbeddingError, MissingDependencyError
+from panns_litert.errors import AudioError, EmbeddingError, importing
 from panns_litert.search.embeddings import Embeddings, embed, model_sha256, require_same_model, unit
 from panns_litert.tagger import Tagger
 from panns_litert.windows import StreamTagger
@@ -292,8 +292,6 @@ def _stamp(source: str) -> tuple[int, int]:
 
 
 def _faiss() -> Any:
-    try:
+    with importing("faiss", extra="search", purpose="an index needs"):
         import faiss
-    except ImportError as error:
-        raise MissingDependencyError("an index needs faiss; pip install 'panns-litert[search]'") from error
     return faiss

@@ -18,8 +18,7 @@ import soxr
 from numpy.typing import NDArray
 
 from panns_litert.errors import MatchError
-from panns_litert.frontend.spec import PANNS_16K, FrontEndSpec
-from panns_litert.frontend.streaming import StreamingLogMel
+from panns_litert.frontend import PANNS_16K, FrontEndSpec, StreamingLogMel
 from panns_litert.windows import audio_chunks
 
 MATCH_SPEC: FrontEndSpec = replace(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.atomic import replacing
-from panns_litert.bundle.bundle import Bundle
+from panns_litert.bundle import Bundle
 from panns_litert.errors import PrototypeError
 
 FORMAT_VERSION = 1

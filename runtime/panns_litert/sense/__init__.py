@@ -1,0 +1,18 @@
+"""Sense: what is made of a model's scores: class names, AudioSet's ontology, groups, silence, temperature.
+
+It imports nothing of this package but errors.
+"""
+
+from panns_litert.sense.labels import nearest, unknown_label
+from panns_litert.sense.ontology import ONTOLOGY, Node, Ontology, audioset_nodes
+from panns_litert.sense.sense import Sense
+
+__all__ = [
+    "ONTOLOGY",
+    "Node",
+    "Ontology",
+    "Sense",
+    "audioset_nodes",
+    "nearest",
+    "unknown_label",
+]

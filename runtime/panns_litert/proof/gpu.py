@@ -19,16 +19,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.bundle.bundle import Bundle, BundleWriter, file_sha256
-from panns_litert.bundle.check import Check
-from panns_litert.bundle.manifest import GpuRecord
-from panns_litert.bundle.model_card import model_card
+from panns_litert.bundle import Bundle, BundleWriter, Check, GpuRecord, file_sha256, model_card
 from panns_litert.demo import demo_audio
-from panns_litert.engine.delegate import DRIVER_REMEDY, DelegateLog, RefusedOp, read_delegate_log
-from panns_litert.engine.engine import Outputs, unusable
-from panns_litert.engine.graph import Graph, read_graph
+from panns_litert.engine import (
+    DRIVER_REMEDY,
+    DelegateLog,
+    Graph,
+    Outputs,
+    RefusedOp,
+    read_delegate_log,
+    read_graph,
+    unusable,
+)
 from panns_litert.errors import BundleError, GpuDriverError
-from panns_litert.frontend.logmel import LogMel
+from panns_litert.frontend import LogMel
 from panns_litert.proof.audit import TensorRange
 from panns_litert.proof.child import PRINTED_LOG, run_child
 from panns_litert.proof.gpu_worker import DELEGATE_LOG, load_clips, save_clips

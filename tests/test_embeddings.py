@@ -329,7 +329,8 @@ def test_an_index_grows_and_hears_nothing_twice(folder: Path, tagger: Tagger, mo
 def test_an_interrupted_build_loses_nothing(folder: Path, tagger: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed while it hears the fourth, with half of a line and of its vectors written: three are there."""
     script = (
-        "import os, sys\nfrom panns_litert import Tagger\nfrom panns_litert.search import index\nreal = index.embed\ncount = 0\n"
+        "import os, sys\nfrom panns_litert import Tagger\nfrom panns_litert.search import index\n"
+        "real = index.embed\ncount = 0\n"
         "def stop(*a, **k):\n    global count\n    count += 1\n"
         "    return os._exit(9) if count == 4 else real(*a, **k)\n"
         "index.embed = stop\nindex.Index.build(sys.argv[1], Tagger(threads=1), sys.argv[2:])\n"

@@ -76,7 +76,7 @@ def tuned(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     arguments = ["--data", str(folder / "data"), "--model", "demo", "--out", str(folder / "out"), "--epochs", "150"]
     with pytest.MonkeyPatch.context() as patch:
         printed: list[dict[str, Any]] = []
-        patch.setattr("panns_litert.cli.train.print_json", lambda data: printed.append(data) or 0)
+        patch.setattr("panns_litert_convert.cli.finetune.print_json", lambda data: printed.append(data) or 0)
         assert main(["finetune", *arguments, "--json"]) == 0
     return Tuned(folder / "data", folder / "out", printed[0])
 

@@ -49,7 +49,7 @@ def packed(source: Path) -> dict[str, Any]:
     """What the command says of it."""
     with pytest.MonkeyPatch.context() as patch:
         printed: list[dict[str, Any]] = []
-        patch.setattr("panns_litert.cli.audioset.print_json", lambda data: printed.append(data) or 0)
+        patch.setattr("panns_litert_convert.cli.audioset.print_json", lambda data: printed.append(data) or 0)
         arguments = ["--metadata", str(source / "segments.csv"), "--clips", str(source / "clips")]
         assert main(["pack", *arguments, "--out", str(source / "train.h5"), "--seconds", "2", "--json"]) == 0
     return printed[0]

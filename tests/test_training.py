@@ -78,7 +78,7 @@ def trained(data: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     arguments = ["--data", str(data.learn), "--evaluate", str(data.evaluate), "--model", "demo", "--out", str(out)]
     with pytest.MonkeyPatch.context() as patch:
         printed: list[dict[str, Any]] = []
-        patch.setattr("panns_litert.cli.audioset.print_json", lambda found: printed.append(found) or 0)
+        patch.setattr("panns_litert_convert.cli.audioset.print_json", lambda found: printed.append(found) or 0)
         numbers = ["--steps", "60", "--batch-size", "8", "--every", "25", "--seed", "1"]
         assert main(["train", *arguments, *numbers, "--json"]) == 0
     return out, printed[0]

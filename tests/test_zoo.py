@@ -17,7 +17,6 @@ import torch
 from panns_litert import Tagger
 from panns_litert.bundle import CACHE_VARIABLE
 from panns_litert.cli import main
-from panns_litert.cli.convert import model_row
 from panns_litert.demo import demo_clips
 from panns_litert.errors import CheckpointError, DownloadError, ResultsError
 from panns_litert.measure import insert, markdown
@@ -33,6 +32,7 @@ from panns_litert_convert.zoo import (
     find,
     golden,
     golden_shapes,
+    model_row,
     models_table,
     size_of,
 )

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from panns_litert.bundle import (
+    DEFAULT_PRECISION,
+    DEFAULT_SECONDS,
     FORMAT_VERSION,
     MEL_BASIS,
     MODEL_CARD,
@@ -73,8 +75,8 @@ def convert(
     *,
     checkpoint: str | os.PathLike[str] | None = None,
     graph: str | None = None,
-    seconds: float = 10.0,
-    precision: str = "fp16",
+    seconds: float = DEFAULT_SECONDS,
+    precision: str = DEFAULT_PRECISION,
     calibration: Sequence[str | os.PathLike[str]] = (),
     gpu: bool = False,
     out: str | os.PathLike[str] | None = None,

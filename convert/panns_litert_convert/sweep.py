@@ -32,7 +32,6 @@ import torch
 from safetensors.torch import save_file
 
 from panns_litert.bundle import Check, cache_dir
-from panns_litert.cli.convert import model_row
 from panns_litert.engine import CpuEngine, available_cores
 from panns_litert.errors import GpuDriverError, PannsLitertError, ParityError
 from panns_litert.frontend import LogMel
@@ -42,7 +41,7 @@ from panns_litert_convert.convert import convert
 from panns_litert_convert.export import cast_fp16, export_fp32
 from panns_litert_convert.frontend import ALWAYS_FLOAT32
 from panns_litert_convert.networks.efficientat import MobileNetV3
-from panns_litert_convert.zoo import MODELS, Model, find, models_table, size_of
+from panns_litert_convert.zoo import MODELS, Model, find, model_row, models_table, size_of
 from panns_litert_golden.recipe import waveform, weights
 
 TIMED_RUNS = 7

@@ -390,3 +390,36 @@ def find(name: str) -> Model:
         if model.name == name.casefold():
             return model
     raise ModelError(f"no model {name!r}; expected one of {', '.join(model.name for model in MODELS)}")
+
+
+def model_row(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row of `zoo.models_table` for people."""
+
+    def number(value: float | None, form: str) -> str:
+        return "–" if value is None else format(value, form)
+
+    measured = row["measured"] or {}
+    checks = measured.get("checks") or {}
+    resident = {True: "all", False: "NO", None: "–"}[measured.get("resident")]
+    error = measured.get("error")
+    return {
+        "name": row["name"],
+        "network": row["network"],
+        "Hz": str(row["sample_rate"]),
+        "M params": f"{row['parameters'] / 1e6:.2f}",
+        "GMAC": f"{row['gmac_per_10_s']:.2f}",
+        "mAP": number(row["published_map"], ".3f"),
+        "fp16 MB": number(measured["fp16_bytes"] / 1e6 if "fp16_bytes" in measured else None, ".1f"),
+        "fp32 error": number(checks.get("fp32/probs"), ".0e"),
+        "fp16 error": number(checks.get("fp16/probs"), ".0e"),
+        "GPU error": number((measured.get("gpu") or {}).get("gpu_fp16/probs"), ".0e"),
+        "operators": str(measured.get("operators", "–")),
+        "on the GPU": f"failed: {error[:60]}" if error else resident,
+        "CPU ms": number(measured.get("cpu_ms"), ".1f"),
+        "licence": row["licence"],
+        "checkpoint": row["checkpoint"] or "none published",
+        "its MB": number(row["checkpoint_bytes"] and row["checkpoint_bytes"] / 1e6, ".1f"),
+        "graphs": ", ".join(row["graphs"]),
+        "outputs": ", ".join(row["outputs"]),
+        "refused": "; ".join(measured.get("refused") or ()) or "–",
+    }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from panns_litert.cli.convert import convert_package
-from panns_litert.cli.output import AddCommand, note, print_json
-from panns_litert.cli.train import print_skipped, resumable, watching
+from panns_litert.cli import AddCommand, note, print_json, print_skipped, watching
+from panns_litert.errors import importing
+from panns_litert_convert.cli.finetune import resumable
 
 
 def add_commands(command: AddCommand) -> None:
@@ -52,7 +52,7 @@ def add_commands(command: AddCommand) -> None:
 
 def run_pack(args: argparse.Namespace) -> int:
     """`pack`: metadata and clips to one file."""
-    with convert_package("convert,train"):
+    with importing("the converter", extra="convert,train", purpose="this needs"):
         from panns_litert_convert.training.pack import pack
     with watching(args) as watch:
         packed = pack(
@@ -78,7 +78,7 @@ def run_pack(args: argparse.Namespace) -> int:
 
 def run_train(args: argparse.Namespace) -> int:
     """`train`: packed clips to a checkpoint."""
-    with convert_package("convert,train"):
+    with importing("the converter", extra="convert,train", purpose="this needs"):
         from panns_litert_convert.training.pack import read_classes
         from panns_litert_convert.training.scratch import METRICS, STATE, Recipe, describe, train
     names = ["steps", "batch", "accumulate", "learning_rate", "schedule", "weight_decay", "sampler", "mixup"]

@@ -2,7 +2,7 @@
 cache where bundles are kept. It imports frontend, strict and errors."""
 
 from panns_litert.bundle.bundle import MEL_BASIS, MODEL_CARD, Bundle, BundleWriter, file_sha256
-from panns_litert.bundle.cache import CACHE_VARIABLE, bundle_dir, cache_dir
+from panns_litert.bundle.cache import CACHE_VARIABLE, DEFAULT_PRECISION, DEFAULT_SECONDS, bundle_dir, cache_dir
 from panns_litert.bundle.check import QUANTIZED, STAGES, Check
 from panns_litert.bundle.manifest import (
     FORMAT_VERSION,
@@ -22,6 +22,8 @@ from panns_litert.bundle.model_card import model_card
 
 __all__ = [
     "CACHE_VARIABLE",
+    "DEFAULT_PRECISION",
+    "DEFAULT_SECONDS",
     "FORMAT_VERSION",
     "GRAPHS",
     "LOG_MEL",

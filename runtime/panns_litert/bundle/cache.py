@@ -9,6 +9,10 @@ import platformdirs
 
 CACHE_VARIABLE = "PANNS_LITERT_CACHE"
 
+DEFAULT_SECONDS = 10.0
+DEFAULT_PRECISION = "fp16"
+"""Clip length and precision of the bundle that `convert NAME` makes and `--model NAME` finds, if not said otherwise."""
+
 
 def cache_dir() -> Path:
     """The cache folder: $PANNS_LITERT_CACHE, or the platform's place for caches. It may not exist yet."""

@@ -1,0 +1,41 @@
+"""Command line of the runtime: a thin skin over the public functions of this package, and what other commands share.
+
+It imports every room of the runtime and nothing of the converter, whose commands it finds by entry points.
+"""
+
+from panns_litert.cli.evaluate import print_figures
+from panns_litert.cli.gpu import residency
+from panns_litert.cli.output import (
+    SHOWN_SKIPPED,
+    AddCommand,
+    note,
+    one_line,
+    print_checks,
+    print_json,
+    print_skipped,
+    print_table,
+    progress_wanted,
+    steps,
+    watching,
+)
+from panns_litert.cli.program import build_parser, main
+from panns_litert.cli.tag import print_tagging
+
+__all__ = [
+    "SHOWN_SKIPPED",
+    "AddCommand",
+    "build_parser",
+    "main",
+    "note",
+    "one_line",
+    "print_checks",
+    "print_figures",
+    "print_json",
+    "print_skipped",
+    "print_table",
+    "print_tagging",
+    "progress_wanted",
+    "residency",
+    "steps",
+    "watching",
+]

@@ -2,7 +2,7 @@
 
 import sys
 
-from panns_litert.cli import main
+from panns_litert.cli.program import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,11 +8,10 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from panns_litert.cli.convert import bundle_for
+from panns_litert.batch import batch
 from panns_litert.cli.events import add_event_options, settings_of
-from panns_litert.cli.options import add_model_options, add_sense_options, sense_arguments
-from panns_litert.cli.output import AddCommand, note, print_json, progress_wanted
-from panns_litert.errors import BundleError
+from panns_litert.cli.options import add_model_options, add_sense_options, bundle_for, sense_arguments
+from panns_litert.cli.output import AddCommand, print_json, progress_wanted
 from panns_litert.windows import AGGREGATES
 
 
@@ -35,12 +34,6 @@ def add_commands(command: AddCommand) -> None:
 
 def run_batch(args: argparse.Namespace) -> int:
     """`batch`: a manifest to a folder of Parquet. A bad recording is a row with its error."""
-    from panns_litert.batch import batch  # only here: it brings multiprocessing
-
-    if args.bundle is not None and args.model is not None:
-        raise BundleError("--bundle and --model together; expected one of them")
-    if args.bundle is None and args.model is None:
-        note("using the demo bundle (synthetic sounds, not PANNs); --model mn04 for AudioSet")
     with _bar(args) as progress:
         found = batch(
             args.manifest,

@@ -27,6 +27,7 @@ from panns_litert.measure import (
     insert,
     join,
     markdown,
+    plot_rungs,
     read_records,
     table,
     this_device,
@@ -143,8 +144,6 @@ def _report(args: argparse.Namespace) -> int:
     records = read_records(args.records)
     rungs = join(records)
     if args.plot is not None:
-        from panns_litert.measure import plot_rungs  # only here: it takes matplotlib
-
         plot_rungs(rungs, args.plot)
     if args.out is not None:
         insert(args.out, document(records, rungs), marker=MARKER)

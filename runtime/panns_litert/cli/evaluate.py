@@ -1,63 +1,40 @@
-"""The commands for the user's own sounds: finetune, evaluate, enroll."""
+"""The commands for labelled clips: evaluate, enroll."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from panns_litert.audio import audio_files
-from panns_litert.bundle import PRECISIONS, file_sha256
-from panns_litert.cli.convert import bundle_for, convert_package, print_checks
-from panns_litert.cli.options import add_model_options, open_tagger
-from panns_litert.cli.output import AddCommand, note, one_line, print_json, print_table
+from panns_litert.bundle import file_sha256
+from panns_litert.cli.extensions import converter
+from panns_litert.cli.options import add_model_options, bundle_for, open_tagger
+from panns_litert.cli.output import (
+    SHOWN_SKIPPED,
+    AddCommand,
+    note,
+    print_json,
+    print_skipped,
+    print_table,
+    watching,
+)
 from panns_litert.errors import (
     AudioError,
-    BundleError,
     DatasetError,
-    MissingDependencyError,
-    ParityError,
     PrototypeError,
 )
-from panns_litert.evaluate import Dataset, Figures, Skipped, Watch, evaluate, figures, plot_worst, read_dataset, score
+from panns_litert.evaluate import Dataset, Figures, Skipped, evaluate, figures, plot_worst, read_dataset, score
 from panns_litert.search import Prototypes, prototypes_path
 from panns_litert.tagger import ENGINES, Tagger
 from panns_litert.windows import tag_long
 
-_SHOWN_SKIPPED = 5
-
 
 def add_commands(command: AddCommand) -> None:
-    """Adds finetune, evaluate and enroll."""
-    sub = command("finetune", run_finetune, "Teach a model your own classes; ends with a proven bundle of them.")
-    sub.add_argument("--data", type=Path, required=True, help="a folder for each class, or a CSV: file, labels, fold")
-    sub.add_argument("--model", required=True, help="the base, as `models` lists it")
-    sub.add_argument("--checkpoint", type=Path, help="weights of the base, no download")
-    sub.add_argument("--out", type=Path, required=True, help="folder for everything; run again, it goes on there")
-    sub.add_argument("--classes", type=Path, metavar="FILE", help="the classes in their order, one a line")
-    sub.add_argument("--seconds", type=float, help="of a clip, 1 … 60 (default: the longest file's, at most 10)")
-    sub.add_argument("--held-out", metavar="FOLD", help="the fold of the CSV that is kept aside (default: the last)")
-    sub.add_argument("--precision", choices=PRECISIONS, help="default fp16, or fp32 where that is outside its gate")
-    group = sub.add_argument_group("training")
-    group.add_argument("--unfrozen", action="store_true", help="the whole network learns, not its last layers alone")
-    group.add_argument("--loss", choices=("bce", "ce"), help="bce (default), or cross entropy of one class per clip")
-    group.add_argument("--epochs", type=int, help="at most (default 200)")
-    group.add_argument("--patience", type=int, help="epochs without progress before it stops (default 20)")
-    group.add_argument("--batch", type=int, help="clips per step (default 32)")
-    group.add_argument("--learning-rate", type=float, help="default 2e-3, unfrozen 1e-4")
-    group.add_argument("--weight-decay", type=float, help="default 1e-3")
-    group.add_argument("--mixup", type=float, metavar="ALPHA", help="default 0.2; 0 for none")
-    boolean = argparse.BooleanOptionalAction
-    group.add_argument("--spec-augment", action=boolean, default=None, help="unfrozen only (default yes)")
-    group.add_argument("--balanced", action=boolean, default=None, help="every class equally often (default yes)")
-    group.add_argument("--seed", type=int, help="the same seed gives the same weights (default 0)")
-
+    """Adds evaluate and enroll."""
     sub = command("evaluate", run_evaluate, "Measure a bundle on labelled clips: mAP, AUC, d-prime, accuracy.")
     sub.add_argument("--data", type=Path, required=True, help="a folder for each class, or a CSV: file, labels, fold")
     sub.add_argument("--fold", help="only the clips of that fold of the CSV")
@@ -76,63 +53,10 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--test", type=Path, metavar="DATA", help="labelled clips that were not enrolled: the accuracy")
 
 
-def run_finetune(args: argparse.Namespace) -> int:
-    """`finetune`: labelled clips to a proven bundle."""
-    with convert_package():
-        from panns_litert_convert.training.finetune import METRICS, STATE, finetune
-        from panns_litert_convert.training.loop import Settings
-        from panns_litert_convert.training.picture import draw
-    names = ("unfrozen", "loss", "epochs", "patience", "batch", "learning_rate", "weight_decay", "mixup")
-    given = {name: getattr(args, name) for name in (*names, "spec_augment", "balanced", "seed")}
-    settings = Settings(**{name: value for name, value in given.items() if value is not None})
-    try:
-        with resumable(args.out / STATE), watching(args) as watch:
-            result = finetune(
-                args.data,
-                model=args.model,
-                out=args.out,
-                checkpoint=args.checkpoint,
-                classes=_class_file(args.classes),
-                seconds=args.seconds,
-                held_out=args.held_out,
-                precision=args.precision,
-                settings=settings,
-                watch=watch,
-            )
-    except ParityError as error:
-        if isinstance(error.report, list) and not args.json:
-            print_checks(error.report)
-        raise
-    drawn = None
-    try:
-        drawn = draw(result, args.out)
-    except MissingDependencyError as error:
-        note(f"no picture: {one_line(error)}")
-    data = result.to_dict()
-    if args.json:
-        return print_json({"bundle": str(result.bundle.path), "passed": True} | data)
-    print_checks(result.bundle.manifest.parity)
-    _print_skipped(result.dataset)
-    if result.fallback:
-        note(f"float32 weights, since float16 ones are outside their gate ({result.fallback})")
-    parts = ", ".join(f"{count} {fold}" for fold, count in data["clips"].items())
-    print(f"{parts}; {result.epochs} epochs, the best was {result.best_epoch}")
-    if result.torch and result.tflite and result.largest_difference is not None:
-        _print_figures({"torch": result.torch, "tflite": result.tflite})
-        print(f"largest difference of a held-out probability: {result.largest_difference:.1e}")
-    else:
-        note("no clip was held out, so there are no figures; expected at least two clips of a class")
-    files = ", ".join(str(path) for path in (args.out / METRICS, drawn) if path is not None)
-    print(f"{result.bundle.path}: {len(result.dataset.classes)} classes, every stage passed; {files}")
-    return 0
-
-
 def run_evaluate(args: argparse.Namespace) -> int:
     """`evaluate`: figures of a bundle, an engine after the other."""
     measured: dict[str, Figures] = {}
     dataset: Dataset | None = None
-    if args.bundle is not None and args.model is not None:
-        raise BundleError("--bundle and --model together; expected one of them")
     chosen = bundle_for(args)
     with watching(args) as watch:
         for engine in dict.fromkeys(args.engine):
@@ -144,10 +68,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
         if dataset is None:
             raise DatasetError("no engine; expected at least one")
         if args.checkpoint is not None:
-            with convert_package():
-                from panns_litert_convert.training.finetune import checkpoint_scores
             manifest = tagger.bundle.manifest
-            probs, dataset = checkpoint_scores(
+            probs, dataset = converter("checkpoint_scores")(
                 dataset, model=manifest.model, checkpoint=args.checkpoint, seconds=manifest.clip_seconds, watch=watch
             )
             measured = {"torch": figures(probs, dataset.truth(), dataset.classes)} | measured
@@ -156,8 +78,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
     if args.json:
         rows = {name: found.to_dict() for name, found in measured.items()}
         return print_json({"bundle": str(tagger.bundle.path), "figures": rows, "skipped": _skipped_rows(dataset)})
-    _print_figures(measured)
-    _print_skipped(dataset)
+    print_figures(measured)
+    print_skipped(dataset.skipped, repeated=dataset.repeated)
     print(f"{tagger.bundle.path}: {len(dataset.clips)} clips")
     return 0
 
@@ -191,7 +113,7 @@ def run_enroll(args: argparse.Namespace) -> int:
         data |= {"threshold": new.threshold, "classes": list(known.labels), "accuracy": accuracy}
         data["skipped"] = [{"file": str(one.path), "reason": one.reason} for one in skipped]
         return print_json(data | {"tested": len(tested.clips) if tested else 0})
-    for one in skipped[:_SHOWN_SKIPPED]:
+    for one in skipped[:SHOWN_SKIPPED]:
         note(f"skipped {one.path}: {one.reason}")
     print(f"{path}: {new.name!r} from {new.count} clips ({len(skipped)} skipped), threshold {new.threshold:.3f}; "
           f"{len(known.classes)} classes")  # fmt: skip
@@ -216,19 +138,7 @@ def _accuracy(
     return float(np.mean(right)), dataset
 
 
-def _class_file(path: Path | None) -> list[str] | None:
-    if path is None:
-        return None
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: {error}; expected a text file, a class a line") from error
-    if len(names) < 2 or len(set(names)) != len(names):
-        raise DatasetError(f"{path}: {len(names)} classes; expected at least two, each once")
-    return names
-
-
-def _print_figures(measured: Mapping[str, Figures]) -> None:
+def print_figures(measured: Mapping[str, Figures]) -> None:
     """Every class and their mean, for every engine side by side."""
     rows = []
     first = next(iter(measured.values()))
@@ -255,66 +165,3 @@ def _number(value: float | None) -> str:
 
 def _skipped_rows(dataset: Dataset) -> list[dict[str, str]]:
     return [{"file": str(one.path), "reason": one.reason} for one in dataset.skipped]
-
-
-def _print_skipped(dataset: Dataset) -> None:
-    if dataset.repeated:
-        note(f"{dataset.repeated} files have the same bytes as another; each recording counts once")
-    print_skipped(dataset.skipped)
-
-
-def print_skipped(skipped: Sequence[Skipped]) -> None:
-    """Says which files were left out, the first ones of many."""
-    for one in skipped[:_SHOWN_SKIPPED]:
-        note(f"skipped {one.path}: {one.reason}")
-    if len(skipped) > _SHOWN_SKIPPED:
-        note(f"{len(skipped)} files were skipped in all")
-
-
-@contextlib.contextmanager
-def resumable(state: Path) -> Iterator[None]:
-    """Says, where it is interrupted, that a training's state is kept."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if state.exists():
-            note(f"{state} keeps what was learnt; the same command goes on from there")
-        raise
-
-
-@contextlib.contextmanager
-def watching(args: argparse.Namespace) -> Iterator[Watch]:
-    """Shows on stderr what is being done: bars on a terminal, a line per step elsewhere."""
-    if args.json:
-        yield lambda what, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    # The converter's own output is kept from stderr; the progress must still get there.
-    with os.fdopen(os.dup(2), "w", encoding="utf-8") as stream:
-        console = Console(file=stream)
-        start, tasks = time.perf_counter(), dict[str, Any]()
-        if not console.is_terminal:
-
-            def line(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = True
-                    of = f", {total}" if total else ""
-                    console.print(f"[{time.perf_counter() - start:5.1f} s] {what}{of}", markup=False, soft_wrap=True)
-
-            yield line
-            return
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(
-            *columns, TimeElapsedColumn(), console=console, redirect_stdout=False, redirect_stderr=False
-        ) as progress:
-
-            def bar(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    for task in tasks.values():
-                        progress.stop_task(task)
-                    tasks[what] = progress.add_task(what, total=total or None)
-                progress.update(tasks[what], completed=done)
-
-            yield bar

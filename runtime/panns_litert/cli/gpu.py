@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from panns_litert.audio import load_audio
 from panns_litert.bundle import Bundle
-from panns_litert.cli.convert import print_checks
-from panns_litert.cli.output import AddCommand, note, one_line, print_json, print_table, steps
+from panns_litert.cli.output import AddCommand, note, one_line, print_checks, print_json, print_table, steps
 from panns_litert.errors import BundleError
 from panns_litert.proof import TIMEOUT_SECONDS, Clips, GpuReport, gpu_check, graph_input, record_gpu
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from panns_litert.audio import RAW_FORMATS, audio_files
-from panns_litert.cli.convert import bundle_for
+from panns_litert.bundle import DEFAULT_PRECISION, DEFAULT_SECONDS, GRAPHS, Bundle, bundle_dir
+from panns_litert.cli.extensions import converter
 from panns_litert.cli.output import note
 from panns_litert.errors import AudioError, BundleError, LabelError
 from panns_litert.sense import Sense
@@ -29,15 +30,33 @@ def add_model_options(sub: argparse.ArgumentParser, *, default_threads: str = "d
 
 
 def open_tagger(args: argparse.Namespace) -> Tagger:
-    """The tagger that the options name; with neither --bundle nor --model the demo's, and a note that says so."""
-    if args.bundle is not None and args.model is not None:
-        raise BundleError("--bundle and --model together; expected one of them")
+    """The tagger that the options name."""
     tagger = Tagger(bundle_for(args), engine=args.engine, threads=args.threads)
     if tagger.fallback:
         note(f"on the CPU: {tagger.fallback}")
-    if args.bundle is None and args.model is None:
-        note(f"using the demo bundle ({len(tagger.labels)} synthetic sounds, not PANNs); --model cnn14 for AudioSet")
     return tagger
+
+
+def bundle_for(args: argparse.Namespace) -> Bundle | Path | None:
+    """The bundle that --bundle or --model names, converted first if need be.
+
+    With neither it is None, the demo bundle, and a note says so.
+
+    Raises:
+        BundleError: both options are given.
+    """
+    if args.bundle is not None and args.model is not None:
+        raise BundleError("--bundle and --model together; expected one of them")
+    if args.model is None:
+        if args.bundle is None:
+            note("using the demo bundle (synthetic sounds, not PANNs); --model mn04 for AudioSet")
+        return args.bundle  # type: ignore[no-any-return]
+    name = args.model.casefold()
+    for graph in GRAPHS:  # a network has the one or the other unless it was converted to both
+        path = bundle_dir(name, graph=graph, seconds=DEFAULT_SECONDS, precision=DEFAULT_PRECISION)
+        if path.exists():
+            return path
+    return converter("convert_bundle")(args, name)  # type: ignore[no-any-return]
 
 
 def add_audio_options(sub: argparse.ArgumentParser) -> None:

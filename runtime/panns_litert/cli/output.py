@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from panns_litert.bundle import Check
+from panns_litert.evaluate import Skipped, Watch
+
 AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 """Adds a command by its name, the function that runs it and a line of help; gives the parser for its options."""
 
@@ -88,3 +91,77 @@ def steps(args: argparse.Namespace) -> Iterator[Callable[[str], None]]:
             yield report
             if running:
                 progress.update(running[-1], total=1, completed=1)
+
+
+def print_checks(checks: Sequence[Check]) -> None:
+    """The parity table for people."""
+
+    def number(value: float | None, form: str) -> str:
+        return "–" if value is None else format(value, form)
+
+    rows = [
+        {
+            "stage": check.stage,
+            "output": check.output,
+            "max abs": number(check.max_abs, ".1e"),
+            "bound": f"{check.threshold['max_abs']:.1e}",
+            "rmse": number(check.rmse, ".1e"),
+            "corr": number(check.corr, ".7f"),
+            "PSNR dB": number(check.psnr_db, ".1f"),
+            "top-5": number(check.top5_agree, ".2f"),
+            "gate": "passed" if check.passed else f"FAILED: {check.why}",
+        }
+        for check in checks
+    ]
+    print_table(rows, optional=("rmse", "PSNR dB", "top-5"))
+
+
+@contextlib.contextmanager
+def watching(args: argparse.Namespace) -> Iterator[Watch]:
+    """Shows on stderr what is being done: bars on a terminal, a line per step elsewhere."""
+    if args.json:
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    # The converter's own output is kept from stderr; the progress must still get there.
+    with os.fdopen(os.dup(2), "w", encoding="utf-8") as stream:
+        console = Console(file=stream)
+        start, tasks = time.perf_counter(), dict[str, Any]()
+        if not console.is_terminal:
+
+            def line(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = True
+                    of = f", {total}" if total else ""
+                    console.print(f"[{time.perf_counter() - start:5.1f} s] {what}{of}", markup=False, soft_wrap=True)
+
+            yield line
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(
+            *columns, TimeElapsedColumn(), console=console, redirect_stdout=False, redirect_stderr=False
+        ) as progress:
+
+            def bar(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    for task in tasks.values():
+                        progress.stop_task(task)
+                    tasks[what] = progress.add_task(what, total=total or None)
+                progress.update(tasks[what], completed=done)
+
+            yield bar
+
+
+SHOWN_SKIPPED = 5
+
+
+def print_skipped(skipped: Sequence[Skipped], *, repeated: int = 0) -> None:
+    """Says which files were left out, the first ones of many, and how many were repeated."""
+    if repeated:
+        note(f"{repeated} files have the same bytes as another; each recording counts once")
+    for one in skipped[:SHOWN_SKIPPED]:
+        note(f"skipped {one.path}: {one.reason}")
+    if len(skipped) > SHOWN_SKIPPED:
+        note(f"{len(skipped)} files were skipped in all")

@@ -1,4 +1,4 @@
-"""The command line: a thin skin over the public functions of this package and of panns_litert_convert.
+"""The program `panns-litert`: parses the command line, runs one command, turns errors into exit codes.
 
 Exit codes: 0 ok, 1 a check failed, 2 usage or bad input. Errors are one line on stderr.
 """
@@ -14,12 +14,13 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from panns_litert.cli import audioset, batch, bench, convert, events, gpu, match, picture, tag, train
+from panns_litert.cli import batch, bench, evaluate, events, gpu, match, picture, tag
+from panns_litert.cli.extensions import command_groups
 from panns_litert.cli.output import one_line
 from panns_litert.errors import GpuDriverError, GpuError, PannsLitertError, ParityError
 
-GROUPS = (convert, gpu, bench, tag, events, picture, match, batch, train, audioset)
-"""Modules with commands, in the order in which --help lists them."""
+GROUPS = (tag, events, picture, match, batch, evaluate, gpu, bench)
+"""Modules with the commands of the runtime, in the order in which --help lists them; extensions follow."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    for group in GROUPS:
+    for group in (*GROUPS, *command_groups()):
         group.add_commands(command)
     return parser
 

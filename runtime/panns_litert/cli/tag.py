@@ -1,16 +1,13 @@
-"""The commands that say what: tag, labels, demo."""
+"""The commands that say what: tag, labels."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from panns_litert.cli.convert import convert_bundle, print_checks
-from panns_litert.cli.gpu import residency
 from panns_litert.cli.jsonlines import JsonLines
 from panns_litert.cli.options import (
     STDIN,
@@ -20,19 +17,17 @@ from panns_litert.cli.options import (
     open_tagger,
     sense_of,
 )
-from panns_litert.cli.output import AddCommand, note, one_line, print_json
+from panns_litert.cli.output import AddCommand, print_json
 from panns_litert.cli.recordings import each_source, print_window, window_row, windows_of
-from panns_litert.demo import demo_clips
-from panns_litert.errors import GpuDriverError, PictureError
+from panns_litert.errors import PictureError
 from panns_litert.pictures import timeline, write_page
-from panns_litert.proof import GpuReport, gpu_check
 from panns_litert.sense import Ontology
-from panns_litert.tagger import Tagger, require_choice
-from panns_litert.windows import AGGREGATES, Aggregate, LongTagging, tag_long
+from panns_litert.tagger import require_choice
+from panns_litert.windows import AGGREGATES, Aggregate, LongTagging
 
 
 def add_commands(command: AddCommand) -> None:
-    """Adds tag, labels and demo."""
+    """Adds tag and labels."""
     sub = command("tag", run_tag, "Say what is heard in recordings of any length.")
     add_audio_options(sub)
     add_model_options(sub)
@@ -50,9 +45,6 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("pattern", nargs="?", default="", help="only names that contain this")
     sub.add_argument("--tree", action="store_true", help="as AudioSet's ontology has them")
     add_model_options(sub)
-
-    sub = command("demo", run_demo, "Convert the demo checkpoint, prove it, tag the demo clips.")
-    sub.add_argument("--out", type=Path, help="folder of the bundle (default: the cache)")
 
 
 def run_tag(args: argparse.Namespace) -> int:
@@ -125,35 +117,6 @@ def _tree(ontology: Ontology, wanted: str) -> Iterator[str]:
 
     for root in ontology.roots:
         yield from lines(root, 0)
-
-
-def run_demo(args: argparse.Namespace) -> int:
-    """`demo`: the whole path on what the package ships with."""
-    start = time.perf_counter()
-    bundle = convert_bundle(args, "demo", out=args.out)
-    tagger = Tagger(bundle)
-    results = [tag_long(tagger, clip, top=3) for clip in demo_clips()]
-    gpu: GpuReport | None = None
-    try:
-        gpu = gpu_check(bundle, audit=False)
-    except GpuDriverError as error:
-        if not args.json:
-            note(f"GPU not checked: {one_line(error)}")
-    seconds = time.perf_counter() - start
-    if args.json:
-        checks = [check.to_dict() for check in bundle.manifest.parity]
-        tagged = [result.to_dict() for result in results]
-        data = {"bundle": str(bundle.path), "passed": True, "parity": checks, "results": tagged}
-        return print_json(data | {"gpu": gpu.to_dict() if gpu else None})
-    print_checks([*bundle.manifest.parity, *(gpu.checks if gpu else ())])
-    if gpu:
-        print(residency(gpu))
-    print(f"{bundle.path}\nA demo network ({len(tagger.labels)} synthetic sounds, not PANNs) on the demo clips:\n")
-    for tagging in results:
-        print_tagging(tagging)
-    print(f"Converted, proven and tagged in {seconds:.0f} s. The same with Cnn14 (327 MB download):")
-    print("    panns-litert convert cnn14 && panns-litert tag --model cnn14 recording.wav")
-    return 0
 
 
 def print_tagging(tagging: LongTagging) -> None:

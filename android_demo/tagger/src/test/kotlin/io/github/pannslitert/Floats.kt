@@ -1,5 +1,6 @@
 package io.github.pannslitert
 
+import com.google.gson.JsonArray
 import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
@@ -15,3 +16,5 @@ internal fun writeFloats(file: File, values: FloatArray) {
     buffer.asFloatBuffer().put(values)
     file.writeBytes(buffer.array())
 }
+
+internal fun floatArray(values: JsonArray): FloatArray = FloatArray(values.size()) { values[it].asFloat }

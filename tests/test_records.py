@@ -539,7 +539,7 @@ def test_kotlin_writes_what_it_read(measured: Measured, tmp_path: Path) -> None:
     for (path, _), record in zip(files, records, strict=True):
         path.write_text(record.to_json(), encoding="utf-8")
     try:
-        kotlin.run("io.github.pannslitert.RecordDriverKt", *(path for pair in files for path in pair))
+        kotlin.run("io.github.pannslitert.measure.RecordDriverKt", *(path for pair in files for path in pair))
     except kotlin.ToolMissingError as error:
         pytest.skip(str(error))
     for (_, path), record in zip(files, records, strict=True):

@@ -109,7 +109,7 @@ def test_kotlin_compares_as_parity_does(tmp_path: Path) -> None:
         for g, r, gate in ((g, r, GATES[stage]) for g, r, stage in cases)
     ]
     path.write_text(json.dumps(data), encoding="utf-8")
-    found = json.loads(kotlin.run("io.github.pannslitert.SelfTestDriverKt", path))
+    found = json.loads(kotlin.run("io.github.pannslitert.measure.SelfTestDriverKt", path))
     verdicts = set()
     for (got, reference, stage), kotlins in zip(cases, found, strict=True):
         check = compare(stage, "probs", got[None], reference[None], gate=GATES[stage])

@@ -165,7 +165,7 @@ def kotlin(_: int) -> list[dict[str, Any]]:
             values.astype("<f4").tofile(path)
         # A process of its own, as for anybody who wants one class of the library run.
         runner = Path(__file__).resolve().parent.parent / "kotlin.py"
-        command = [sys.executable, str(runner), "io.github.pannslitert.BenchKt", *map(str, paths)]
+        command = [sys.executable, str(runner), "io.github.pannslitert.frontend.BenchKt", *map(str, paths)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         return [{"sound": "none", "what": f"not measured: {result.stderr.splitlines()[-1]}"}]

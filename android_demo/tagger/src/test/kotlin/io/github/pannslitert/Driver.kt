@@ -4,6 +4,12 @@ import com.google.gson.Gson
 import com.google.gson.JsonArray
 import com.google.gson.JsonObject
 import com.google.gson.JsonParser
+import io.github.pannslitert.audio.Resampler
+import io.github.pannslitert.events.events
+import io.github.pannslitert.frontend.FrontEndSpec
+import io.github.pannslitert.frontend.LogMel
+import io.github.pannslitert.frontend.StreamingLogMel
+import io.github.pannslitert.frontend.Windows
 import java.io.File
 
 /**

@@ -6,7 +6,7 @@ import android.media.MediaCodec
 import android.media.MediaExtractor
 import android.media.MediaFormat
 import android.net.Uri
-import io.github.pannslitert.Resampler
+import io.github.pannslitert.audio.Resampler
 import java.io.IOException
 import java.nio.ByteBuffer
 import java.nio.ByteOrder

@@ -5,7 +5,7 @@ import android.graphics.Canvas
 import android.graphics.Paint
 import android.util.AttributeSet
 import android.view.View
-import io.github.pannslitert.Tag
+import io.github.pannslitert.tagging.Tag
 
 /** The highest tags as bars from 0 to 1, with their names on them. */
 class BarsView(context: Context, attributes: AttributeSet?) : View(context, attributes) {

@@ -5,8 +5,8 @@ import com.google.ai.edge.litert.CompiledModel
 import com.google.ai.edge.litert.Environment
 import com.google.ai.edge.litert.Model
 import com.google.ai.edge.litert.TensorBuffer
-import io.github.pannslitert.Bundle
-import io.github.pannslitert.Engine
+import io.github.pannslitert.bundle.Bundle
+import io.github.pannslitert.tagging.Engine
 
 /** A bundle's model, compiled by LiteRT for one accelerator and no other. Belongs to the thread that opened it. */
 class LiteRtEngine private constructor(

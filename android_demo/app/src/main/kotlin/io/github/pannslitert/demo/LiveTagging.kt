@@ -1,9 +1,9 @@
 package io.github.pannslitert.demo
 
-import io.github.pannslitert.EventDetector
-import io.github.pannslitert.Resampler
-import io.github.pannslitert.Tagger
-import io.github.pannslitert.Tagging
+import io.github.pannslitert.audio.Resampler
+import io.github.pannslitert.events.EventDetector
+import io.github.pannslitert.tagging.Tagger
+import io.github.pannslitert.tagging.Tagging
 import java.util.concurrent.atomic.AtomicInteger
 import kotlin.math.ceil
 

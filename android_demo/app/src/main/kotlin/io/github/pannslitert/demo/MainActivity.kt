@@ -13,8 +13,8 @@ import android.widget.Button
 import android.widget.Spinner
 import android.widget.TextView
 import androidx.core.content.FileProvider
-import io.github.pannslitert.EngineChoice
-import io.github.pannslitert.Tagging
+import io.github.pannslitert.measure.EngineChoice
+import io.github.pannslitert.tagging.Tagging
 import java.io.File
 
 /** The only screen: shows the session's state and passes on what is touched. */

@@ -3,15 +3,15 @@ package io.github.pannslitert.demo
 import android.app.ActivityManager
 import android.content.Context
 import android.os.Build
-import io.github.pannslitert.Bundle
-import io.github.pannslitert.Device
-import io.github.pannslitert.DeviceRecord
-import io.github.pannslitert.Engine
 import io.github.pannslitert.EngineException
-import io.github.pannslitert.Measurement
 import io.github.pannslitert.RecordException
-import io.github.pannslitert.Run
-import io.github.pannslitert.SelfTest
+import io.github.pannslitert.bundle.Bundle
+import io.github.pannslitert.measure.Device
+import io.github.pannslitert.measure.DeviceRecord
+import io.github.pannslitert.measure.Measurement
+import io.github.pannslitert.measure.Run
+import io.github.pannslitert.measure.SelfTest
+import io.github.pannslitert.tagging.Engine
 import java.io.File
 
 /** What this phone is and what bundles cost on it: a device record, to be shared. */

@@ -1,8 +1,8 @@
 package io.github.pannslitert.demo
 
-import io.github.pannslitert.EngineChoice
-import io.github.pannslitert.Event
-import io.github.pannslitert.Tagging
+import io.github.pannslitert.events.Event
+import io.github.pannslitert.measure.EngineChoice
+import io.github.pannslitert.tagging.Tagging
 import java.io.File
 
 /**

@@ -1,0 +1,305 @@
+package io.github.pannslitert.bundle
+
+import io.github.pannslitert.BundleException
+import io.github.pannslitert.SpecException
+import io.github.pannslitert.StrictJson
+import io.github.pannslitert.frontend.FrontEndSpec
+
+/** Name, static shape and dtype of an input or output. */
+data class TensorSpec(val name: String, val shape: List<Int>, val dtype: String = "float32")
+
+/** What a file of the bundle is, and how to tell that it is unaltered. */
+data class FileRecord(val role: String, val sha256: String, val bytes: Long)
+
+/** The checkpoint that a bundle was made from. */
+data class Source(
+    val file: String,
+    val sha256: String,
+    val url: String?,
+    val licence: String,
+    val attribution: String,
+    val publishedMap: Double?,
+)
+
+/** Figures and verdict for one output at one stage of parity. A figure that could not be computed is null. */
+data class ParityCheck(
+    val stage: String,
+    val output: String,
+    val maxAbs: Double?,
+    val rmse: Double?,
+    val corr: Double?,
+    val psnrDb: Double?,
+    val top5Agree: Double?,
+    val threshold: Map<String, Double>,
+    val passed: Boolean,
+    val why: String,
+)
+
+/** The last strict GPU check of a bundle's model; see runtime/panns_litert/bundle.py, GpuRecord. */
+data class GpuRecord(
+    val adapter: String,
+    val driver: String,
+    val arithmetic: String,
+    val operators: Int,
+    val resident: Boolean,
+    val refused: List<String>,
+    val errors: List<String>,
+    val reference: String,
+    val checks: List<ParityCheck>,
+    val passed: Boolean,
+    val modelSha256: String,
+    val litert: String,
+)
+
+/**
+ * A layer of a quantized model whose weights have a finer type than the bundle's precision says.
+ *
+ * @property operator its index in the float32 graph
+ * @property error what its quantization alone costs: of logits and embedding, mean square over variance
+ */
+data class KeptLayer(
+    val operator: Int,
+    val op: String,
+    val name: String,
+    val weights: Long,
+    val precision: String,
+    val error: Double,
+)
+
+/** How a bundle of integer weights was made; see runtime/panns_litert/bundle.py, Quantization. */
+data class Quantization(val kept: List<KeptLayer>, val calibrationClips: Int)
+
+/**
+ * Everything that a reader needs to know about a bundle: manifest.json, format 2. Checked on construction.
+ *
+ * @property graph what the model takes: "logmel" or "waveform"
+ * @property logMel who computes the log-mel: "host", "graph", or "none" where the network has none
+ * @property quantization of a precision with integer weights; null for fp32 and fp16
+ * @throws BundleException the parts contradict each other, or a stage of parity has no proof
+ */
+data class Manifest(
+    val model: String,
+    val network: String,
+    val description: String,
+    val source: Source,
+    val frontEnd: FrontEndSpec,
+    val graph: String,
+    val logMel: String,
+    val clipSeconds: Double,
+    val inputs: List<TensorSpec>,
+    val outputs: List<TensorSpec>,
+    val files: Map<String, FileRecord>,
+    val precision: String,
+    val quantization: Quantization?,
+    val parity: List<ParityCheck>,
+    val gpu: GpuRecord?,
+    val versions: Map<String, String>,
+) {
+    /** Samples of one clip. */
+    val clipSamples: Int get() = frontEnd.samples(clipSeconds)
+
+    /** Number of classes. */
+    val classes: Int get() = outputs[0].shape[1]
+
+    /** Name of the file with that role: model, mel_basis, labels or model_card. */
+    fun file(role: String): String = files.entries.first { it.value.role == role }.key
+
+    init {
+        require(graph in GRAPHS) { "graph $graph; expected one of ${GRAPHS.joinToString()}" }
+        require(logMel in LOG_MEL && (logMel == "host") == (graph == "logmel")) {
+            "log_mel $logMel with graph $graph; expected host with logmel alone"
+        }
+        require(clipSeconds > 0 && clipSeconds * frontEnd.sampleRate <= MOST_SAMPLES) {
+            "clip_seconds $clipSeconds; expected a number > 0 that makes at most $MOST_SAMPLES samples"
+        }
+        require(logMel == "none" || clipSamples >= frontEnd.leastSamples) {
+            "clip_seconds $clipSeconds; the front end takes at least ${frontEnd.leastSamples} samples"
+        }
+        frontEnd.mostSamples?.let { most ->
+            require(clipSamples <= most) { "clip_seconds $clipSeconds; the front end has room for $most samples" }
+        }
+        val logMelShape = listOf(1, 1, frontEnd.frames(clipSamples), frontEnd.nMels)
+        val shape = if (graph == "logmel") logMelShape else listOf(1, clipSamples)
+        require(inputs == listOf(TensorSpec(graph, shape))) {
+            "inputs $inputs; the front end and clip_seconds give ${TensorSpec(graph, shape)}"
+        }
+        requireOutputs()
+        requireFiles()
+        requireProof()
+        requireQuantization()
+    }
+
+    private fun requireOutputs() {
+        val names = outputs.map { it.name }
+        require(names.take(2) == listOf("probs", "embedding")) { "outputs $names; expected probs, embedding" }
+        for (output in outputs) {
+            val fits = output.shape.size >= 2 && output.shape[0] == 1 && output.shape.all { it >= 1 }
+            require(output.dtype == "float32" && fits) {
+                "output $output; expected float32 of shape (1, …)"
+            }
+        }
+    }
+
+    private fun requireFiles() {
+        val roles = files.values.map { it.role }.sorted()
+        require(roles == ROLES) { "files with roles $roles; expected ${ROLES.joinToString()}, one each" }
+        for (name in files.keys) {
+            require(name !in setOf("", ".", "..", Bundle.MANIFEST) && '/' !in name && '\\' !in name) {
+                "file name $name; expected a plain name inside the bundle"
+            }
+        }
+    }
+
+    private fun requireProof() {
+        val stages = STAGES[precision]
+            ?: throw BundleException("precision $precision; expected one of ${STAGES.keys.joinToString()}")
+        require(parity.map { it.stage }.containsAll(stages)) {
+            "no proof of every stage; expected ${stages.joinToString()}; convert it again"
+        }
+        val unproven = parity.filter { !it.passed || "max_abs" !in it.threshold }.map { "${it.stage}/${it.output}" }
+        require(unproven.isEmpty()) { "no proof of ${unproven.joinToString()}; convert it again" }
+        if (gpu == null) return
+        val whole = gpu.resident && gpu.refused.isEmpty() && gpu.errors.isEmpty()
+        val proven = whole && gpu.arithmetic == "float16" && gpu.checks.isNotEmpty() && gpu.checks.all { it.passed }
+        require(!gpu.passed || proven) { "gpu: passed, but its figures say otherwise; run gpu-check again" }
+        require(gpu.modelSha256 == files.getValue(file("model")).sha256) {
+            "the GPU's result is of another .tflite; run gpu-check again"
+        }
+    }
+
+    private fun requireQuantization() {
+        require((quantization != null) == (precision in QUANTIZED)) {
+            "quantization $quantization with precision $precision; expected it with integer weights"
+        }
+        if (quantization == null) return
+        val clips = quantization.calibrationClips
+        require((clips > 0) == (precision == "int8-full")) { "calibration_clips $clips with precision $precision" }
+        for (layer in quantization.kept) {
+            val figures = layer.operator >= 0 && layer.weights >= 0 && layer.error >= 0
+            require(figures && layer.precision in FINER) {
+                "kept layer $layer; expected figures >= 0 and one of ${FINER.joinToString()}"
+            }
+        }
+    }
+
+    private inline fun require(holds: Boolean, message: () -> String) {
+        if (!holds) throw BundleException(message())
+    }
+
+    companion object {
+        /** The version of the format that is read. */
+        const val FORMAT_VERSION = 2
+
+        private const val MOST_SAMPLES = 100_000_000.0
+        private val GRAPHS = listOf("logmel", "waveform")
+        private val LOG_MEL = listOf("host", "graph", "none")
+        private val ROLES = listOf("labels", "mel_basis", "model", "model_card")
+        private val QUANTIZED = listOf("int8", "int8-weights", "int8-full", "int4-weights")
+        private val FINER = listOf("int8", "fp16", "fp32")
+        private val STAGES =
+            (listOf("fp32", "fp16") + QUANTIZED).associateWith { listOf("front_end", "network", "fp32", it).distinct() }
+
+        /**
+         * The manifest from the text of a manifest.json, strictly: every field of the format, and no other.
+         *
+         * @throws BundleException not JSON, or not this format
+         */
+        fun parse(text: String): Manifest {
+            val json = StrictJson.parse(text, "manifest")
+            val version = json.int("format_version") // before anything else: other fields may differ too
+            if (version != FORMAT_VERSION) {
+                json.fail(
+                    "format_version $version; this version reads $FORMAT_VERSION; " +
+                        "update the library or convert the model again",
+                )
+            }
+            val manifest = try {
+                read(json)
+            } catch (error: SpecException) {
+                throw BundleException(error.message.orEmpty(), error)
+            }
+            json.requireNoOther()
+            return manifest
+        }
+
+        private fun read(json: StrictJson) = Manifest(
+            model = json.string("model"),
+            network = json.string("network"),
+            description = json.string("description"),
+            source = json.child("source").whole {
+                Source(
+                    file = string("file"),
+                    sha256 = string("sha256"),
+                    url = optional("url", StrictJson::string),
+                    licence = string("licence"),
+                    attribution = string("attribution"),
+                    publishedMap = optional("published_map", StrictJson::number),
+                )
+            },
+            frontEnd = json.child("front_end").whole(FrontEndSpec::from),
+            graph = json.string("graph"),
+            logMel = json.string("log_mel"),
+            clipSeconds = json.number("clip_seconds"),
+            inputs = json.children("inputs").map(::tensor),
+            outputs = json.children("outputs").map(::tensor),
+            files = json.map("files") { name ->
+                child(name).whole { FileRecord(string("role"), sha256 = string("sha256"), bytes = long("bytes")) }
+            },
+            precision = json.string("precision"),
+            quantization = json.optional("quantization") { child(it).whole(::quantization) },
+            parity = json.children("parity").map(::check),
+            gpu = json.optional("gpu") { child(it).whole(::gpuRecord) },
+            versions = json.map("versions", StrictJson::string),
+        )
+
+        private fun tensor(json: StrictJson) = json.whole {
+            TensorSpec(name = string("name"), shape = ints("shape"), dtype = string("dtype"))
+        }
+
+        private fun check(json: StrictJson) = json.whole {
+            ParityCheck(
+                stage = string("stage"),
+                output = string("output"),
+                maxAbs = optional("max_abs", StrictJson::number),
+                rmse = optional("rmse", StrictJson::number),
+                corr = optional("corr", StrictJson::number),
+                psnrDb = optional("psnr_db", StrictJson::number),
+                top5Agree = optional("top5_agree", StrictJson::number),
+                threshold = map("threshold", StrictJson::number),
+                passed = boolean("passed"),
+                why = string("why"),
+            )
+        }
+
+        private fun quantization(json: StrictJson) = Quantization(
+            kept = json.children("kept").map { layer ->
+                layer.whole {
+                    KeptLayer(
+                        operator = int("operator"),
+                        op = string("op"),
+                        name = string("name"),
+                        weights = long("weights"),
+                        precision = string("precision"),
+                        error = number("error"),
+                    )
+                }
+            },
+            calibrationClips = json.int("calibration_clips"),
+        )
+
+        private fun gpuRecord(json: StrictJson) = GpuRecord(
+            adapter = json.string("adapter"),
+            driver = json.string("driver"),
+            arithmetic = json.string("arithmetic"),
+            operators = json.int("operators"),
+            resident = json.boolean("resident"),
+            refused = json.strings("refused"),
+            errors = json.strings("errors"),
+            reference = json.string("reference"),
+            checks = json.children("checks").map(::check),
+            passed = json.boolean("passed"),
+            modelSha256 = json.string("model_sha256"),
+            litert = json.string("litert"),
+        )
+    }
+}

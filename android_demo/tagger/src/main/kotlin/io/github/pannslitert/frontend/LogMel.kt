@@ -1,0 +1,204 @@
+package io.github.pannslitert.frontend
+
+import io.github.pannslitert.AudioException
+import io.github.pannslitert.SpecException
+import kotlin.math.PI
+import kotlin.math.cos
+import kotlin.math.ln
+import kotlin.math.log10
+import kotlin.math.max
+import kotlin.math.min
+
+/**
+ * Log-mel of a waveform, in float64 within; nothing is allocated after construction. One instance holds scratch memory:
+ * use one per thread.
+ *
+ * [LANES] frames at a time lie side by side, see [LaneFft]. All of it is float64: a float32 FFT leaves noise of about
+ * 1e-7 of a frame's amplitude in every bin, which in most frames of a recording is more than 1e-3 dB of a quiet band.
+ *
+ * @param basis mel basis, row-major [nMels][bins], as in mel_basis.bin
+ * @throws SpecException the basis has another size than the spec says, or holds NaN
+ */
+class LogMel(val spec: FrontEndSpec, basis: FloatArray) {
+    private val filters = filtersOf(spec, basis)
+    private val spectrum = LanePower(spec.nFft, LANES)
+    private val window = window(spec)
+    private val margin = if (spec.center) spec.nFft / 2 else 0
+    private val stretch = DoubleArray((LANES - 1) * spec.hopLength + spec.nFft)
+    private val mean = DoubleArray(LANES)
+    private val mel = DoubleArray(LANES)
+    private val argument = DoubleArray(LANES)
+    private val logarithm = LaneLog(LANES)
+
+    private val floor = spec.amin
+    private val underLog = spec.logOffset ?: 0.0
+    private val perNeper = if (spec.log == "ln") 1.0 else 10.0 / ln(10.0)
+    private val shift = spec.affine?.offset ?: 0.0
+    private val factor = 1.0 / (spec.affine?.scale ?: 1.0)
+    // Silence is exactly the floor, and no rounding of the logarithm may show.
+    private val atFloor = finished(if (spec.log == "ln") ln(floor) else 10.0 * log10(floor))
+    private val filler = finished(0.0)
+
+    /**
+     * The log-mel of one waveform.
+     *
+     * @param waveform samples, nominally within [-1, 1]; NaN or Inf gives NaN or Inf
+     * @param out receives row-major [frames][nMels], decibels or what the spec makes of them, from its start
+     * @param samples how many of [waveform] count, at least `spec.leastSamples`
+     * @throws AudioException too few samples, or [out] is too small
+     */
+    fun compute(waveform: FloatArray, out: FloatArray, samples: Int = waveform.size) {
+        if (samples > waveform.size || samples < spec.leastSamples) {
+            throw AudioException(
+                "waveform of $samples samples; expected ${spec.leastSamples} … ${waveform.size}; pad it with zeros",
+            )
+        }
+        val frames = spec.frames(samples)
+        if (out.size < frames * spec.nMels) {
+            throw AudioException("out of ${out.size} values; expected at least ${frames * spec.nMels}")
+        }
+        val filled = spec.filledFrames(samples)
+        frames(waveform, 0, samples.toLong(), 0, filled, out, 0)
+        fill(out, filled, frames)
+    }
+
+    /** The log-mel of one waveform, in an array of its own. */
+    fun compute(waveform: FloatArray): FloatArray {
+        val out = FloatArray(if (waveform.size < spec.leastSamples) 0 else spec.frames(waveform.size) * spec.nMels)
+        compute(waveform, out)
+        return out
+    }
+
+    /** Fills up frames [from] … [to] − 1 as those that a waveform is too short for. */
+    internal fun fill(out: FloatArray, from: Int, to: Int) = out.fill(filler, from * spec.nMels, to * spec.nMels)
+
+    /**
+     * Frames [first] … [first] + [count] − 1 of a stream of which a part is at hand.
+     *
+     * @param part samples of the stream from sample [partStart] on; what the frames take must be there
+     * @param length samples of the whole stream; [END_UNKNOWN] before its end
+     * @param at frame of [out] at which the first goes
+     */
+    internal fun frames(
+        part: FloatArray,
+        partStart: Long,
+        length: Long,
+        first: Long,
+        count: Int,
+        out: FloatArray,
+        at: Int,
+    ) {
+        var done = 0
+        while (done < count) {
+            val lanes = min(LANES, count - done)
+            takeStretch(part, partStart, length, first + done, lanes)
+            block(lanes, out, (at + done) * spec.nMels)
+            done += lanes
+        }
+    }
+
+    /** Stream to [stretch]: reflected at its ends, with pre-emphasis; and the frames' means. */
+    private fun takeStretch(part: FloatArray, partStart: Long, length: Long, first: Long, lanes: Int) {
+        val lost = spec.lostSamples
+        val samples = length - lost
+        val start = first * spec.hopLength - margin
+        val size = (lanes - 1) * spec.hopLength + if (spec.center) spec.nFft else spec.winLength
+        val a = spec.preEmphasis
+        // From the first to the last sample that needs no reflection.
+        val from = max(0L, -start).toInt()
+        val to = min(size.toLong(), samples - start).toInt()
+        val offset = (start + lost - partStart).toInt()
+        if (a == 0.0) {
+            for (j in from until to) stretch[j] = part[j + offset].toDouble()
+        } else {
+            // Without `lost`, the first sample has none before it; the symmetric window makes it 0.
+            val skip = if (from + offset == 0) 1 else 0
+            if (skip == 1) stretch[from] = 0.0
+            for (j in from + skip until to) stretch[j] = part[j + offset] - a * part[j + offset - 1]
+        }
+        for (j in 0 until from) stretch[j] = stretch[2 * from - j]
+        for (j in to until size) stretch[j] = stretch[2 * (to - 1) - j]
+        if (spec.removeDc) takeMeans(part, offset, lanes)
+    }
+
+    /** What pre-emphasis leaves of each frame's mean; but for a frame's first sample, where the window is 0. */
+    private fun takeMeans(part: FloatArray, offset: Int, lanes: Int) {
+        for (l in 0 until lanes) {
+            var sum = 0.0
+            val start = offset + l * spec.hopLength
+            for (i in start until start + spec.winLength) sum += part[i]
+            mean[l] = (1.0 - spec.preEmphasis) * sum / spec.winLength
+        }
+    }
+
+    /** [stretch] to the log-mel of [lanes] frames. */
+    private fun block(lanes: Int, out: FloatArray, at: Int) {
+        for (i in window.indices) {
+            if (window[i] == 0.0) spectrum.sample(i).fill(0.0) else pack(spectrum.sample(i), i, window[i])
+        }
+        spectrum.transform()
+        for (m in filters.indices) {
+            val filter = filters[m]
+            mel.fill(0.0)
+            for (i in filter.weights.indices) add(mel, spectrum.power(filter.firstBin + i), filter.weights[i])
+            floored(mel, argument)
+            logarithm.ln(argument)
+            for (l in 0 until lanes) out[at + l * spec.nMels + m] = level(mel[l], argument[l])
+        }
+    }
+
+    private fun pack(row: DoubleArray, sample: Int, weight: Double) {
+        val hop = spec.hopLength
+        for (l in row.indices) row[l] = (stretch[sample + l * hop] - mean[l]) * weight
+    }
+
+    private fun add(sum: DoubleArray, power: DoubleArray, weight: Double) {
+        for (l in sum.indices) sum[l] += power[l] * weight
+    }
+
+    private fun floored(power: DoubleArray, argument: DoubleArray) {
+        for (l in power.indices) argument[l] = max(power[l], floor) + underLog
+    }
+
+    private fun level(power: Double, logarithm: Double): Float = when {
+        power <= floor && underLog == 0.0 -> atFloor
+        power <= Double.MAX_VALUE -> finished(perNeper * logarithm)
+        else -> power.toFloat() // NaN or Inf, of which no logarithm was taken
+    }
+
+    private fun finished(level: Double): Float = ((level + shift) * factor).toFloat()
+
+    /** The bins that a mel filter weighs, from the first to the last. */
+    private class Filter(val firstBin: Int, val weights: DoubleArray)
+
+    companion object {
+        /** Frames side by side. */
+        internal const val LANES = 64
+
+        /** Length of a stream that goes on; sums with it do not overflow. */
+        internal const val END_UNKNOWN = Long.MAX_VALUE / 2
+
+        private fun filtersOf(spec: FrontEndSpec, basis: FloatArray): Array<Filter> {
+            if (basis.size != spec.nMels * spec.bins) {
+                throw SpecException("mel basis of ${basis.size} weights; expected ${spec.nMels} × ${spec.bins}")
+            }
+            if (!basis.all { it.isFinite() }) throw SpecException("mel basis holds NaN or Inf; expected finite weights")
+            return Array(spec.nMels) { m ->
+                val row = basis.copyOfRange(m * spec.bins, (m + 1) * spec.bins)
+                val used = row.indices.filter { row[it] != 0f }
+                val bins = if (used.isEmpty()) IntRange.EMPTY else used.first()..used.last()
+                Filter(max(0, bins.first), DoubleArray(bins.count()) { row[bins.first + it].toDouble() })
+            }
+        }
+
+        /** The Hann window in a frame of n_fft samples: centred with `center`, at its start without. */
+        private fun window(spec: FrontEndSpec): DoubleArray {
+            val length = spec.winLength
+            val period = if (spec.window == "hann_symmetric") max(length - 1, 1) else length
+            val left = if (spec.center) (spec.nFft - length) / 2 else 0
+            return DoubleArray(spec.nFft) { i ->
+                if (i - left in 0 until length) 0.5 - 0.5 * cos(2.0 * PI * (i - left) / period) else 0.0
+            }
+        }
+    }
+}

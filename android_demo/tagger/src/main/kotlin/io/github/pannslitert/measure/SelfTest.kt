@@ -1,0 +1,182 @@
+package io.github.pannslitert.measure
+
+import io.github.pannslitert.BundleException
+import io.github.pannslitert.EngineException
+import io.github.pannslitert.StrictJson
+import io.github.pannslitert.bundle.Bundle
+import io.github.pannslitert.bundle.Manifest
+import io.github.pannslitert.tagging.Engine
+import io.github.pannslitert.tagging.Tagger
+import java.io.File
+import java.io.IOException
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+import java.security.MessageDigest
+import kotlin.math.abs
+import kotlin.math.max
+import kotlin.math.sqrt
+
+/**
+ * A recording and PyTorch's probabilities for it: what `python -m panns_litert_convert.selftest` wrote for a bundle.
+ *
+ * @property samples mono, at the model's rate; the rest of the clip is silence
+ * @property probs one per class, from PyTorch
+ */
+class SelfTest private constructor(val samples: FloatArray, val probs: FloatArray) {
+    /**
+     * Runs an engine on the recording.
+     *
+     * @param gate bounds for the difference from PyTorch, and from [other]
+     * @param other another engine's probabilities for the same recording, if there are any
+     * @throws EngineException, or whatever the engine throws
+     */
+    fun run(bundle: Bundle, engine: Engine, gate: Gate, other: FloatArray? = null): Result {
+        val tagger = Tagger(bundle, engine, top = 1)
+        tagger.tag(samples) // an accelerator's first run may still compile
+        val tagging = tagger.tag(samples)
+        return Result(
+            probs = tagging.probs,
+            withPytorch = compare(tagging.probs, probs, gate),
+            withOther = other?.let { compare(tagging.probs, it, gate) },
+            frontEndMs = tagging.frontEndMs,
+            modelMs = tagging.modelMs,
+        )
+    }
+
+    /** Bounds: largest error of a probability, least correlation, and whether the five highest classes must agree. */
+    data class Gate(val maxAbs: Double, val corr: Double?, val top5: Boolean) {
+        companion object {
+            /** Of any GPU, which computes in float16; parity.py's gpu_fp16. */
+            val GPU = Gate(maxAbs = 0.05, corr = 0.999, top5 = false)
+
+            /** Of a bundle on the CPU: what its conversion was held to. */
+            fun cpu(manifest: Manifest): Gate {
+                val proof = manifest.parity.first { it.stage == manifest.precision && it.output == "probs" }
+                val bounds = proof.threshold
+                return Gate(bounds.getValue("max_abs"), bounds["corr"], top5 = manifest.precision != "fp32")
+            }
+        }
+    }
+
+    /** Figures and verdict, as parity.py's Check. A figure that cannot be computed is null; a failure says [why]. */
+    data class Comparison(val maxAbs: Double?, val corr: Double?, val top5: Int?, val why: String) {
+        val passed: Boolean get() = why.isEmpty()
+    }
+
+    /** What an engine made of the recording. */
+    class Result(
+        val probs: FloatArray,
+        val withPytorch: Comparison,
+        val withOther: Comparison?,
+        val frontEndMs: Double,
+        val modelMs: Double,
+    ) {
+        /** Why the engine must not be used; empty if it may. */
+        val why: String
+            get() = listOfNotNull(
+                withPytorch.why.ifEmpty { null }?.let { "against PyTorch: $it" },
+                withOther?.why?.ifEmpty { null }?.let { "against the CPU: $it" },
+            ).joinToString("; ")
+    }
+
+    companion object {
+        const val FILE = "selftest.json"
+        private const val SAMPLES = "selftest.pcm"
+        private const val FORMAT_VERSION = 1
+        private const val REMEDY = "make it again: python -m panns_litert_convert.selftest BUNDLE"
+
+        /**
+         * Opens the self-test that lies in a folder, the bundle's own or another.
+         *
+         * @throws BundleException it is missing, altered, or of another model
+         */
+        fun open(folder: File, bundle: Bundle): SelfTest {
+            try {
+                return read(folder, bundle)
+            } catch (error: IOException) {
+                throw BundleException("$folder has no self-test (${error.message}); $REMEDY", error)
+            } catch (error: BundleException) {
+                throw BundleException("$folder: ${error.message}; $REMEDY", error)
+            }
+        }
+
+        private fun read(folder: File, bundle: Bundle): SelfTest {
+            val manifest = bundle.manifest
+            val json = StrictJson.parse(File(folder, FILE).readText(), "self-test")
+            val version = json.int("format_version")
+            if (version != FORMAT_VERSION) json.fail("format_version $version; this version reads $FORMAT_VERSION")
+            val probs = json.numbers("probs")
+            val samples = json.int("samples")
+            val pcm = File(folder, SAMPLES).readBytes()
+            val model = manifest.files.getValue(manifest.file("model"))
+            val expected = mapOf(
+                "model_sha256" to (json.string("model_sha256") to model.sha256),
+                "sample_rate" to (json.int("sample_rate") to manifest.frontEnd.sampleRate),
+                "number of probs" to (probs.size to manifest.classes),
+                "bytes of $SAMPLES" to (pcm.size to 2 * samples),
+                "samples_sha256" to (json.string("samples_sha256") to sha256(pcm)),
+            )
+            json.requireNoOther()
+            for ((name, values) in expected) {
+                if (values.first != values.second) json.fail("$name ${values.first}; expected ${values.second}")
+            }
+            if (samples !in 1..manifest.clipSamples) {
+                json.fail("samples $samples; expected 1 … ${manifest.clipSamples}")
+            }
+            if (probs.any { it !in 0.0..1.0 }) json.fail("probs outside 0 … 1")
+            val values = ByteBuffer.wrap(pcm).order(ByteOrder.LITTLE_ENDIAN).asShortBuffer()
+            return SelfTest(FloatArray(samples) { values[it] / 32768f }, FloatArray(probs.size) { probs[it].toFloat() })
+        }
+
+        private fun sha256(bytes: ByteArray): String =
+            MessageDigest.getInstance("SHA-256").digest(bytes).joinToString("") { "%02x".format(it) }
+
+        /**
+         * Compares probabilities with those that they should be, as parity.py's `compare` does for one clip: NaN, all
+         * zeros, a flat reference and another number of classes never pass.
+         */
+        fun compare(got: FloatArray, reference: FloatArray, gate: Gate): Comparison {
+            fun failed(why: String) = Comparison(null, null, null, why)
+            if (got.size != reference.size || got.isEmpty()) {
+                return failed("${got.size} values; expected ${reference.size}")
+            }
+            if (!reference.all(Float::isFinite)) return failed("the reference holds NaN or Inf")
+            if (!got.all(Float::isFinite)) return failed("${got.count { !it.isFinite() }} values are NaN or Inf")
+            if (reference.all { it == reference[0] }) return failed("the reference is flat: nothing is tested")
+            val maxAbs = got.indices.maxOf { abs(got[it].toDouble() - reference[it]) }
+            val corr = correlation(got, reference)
+            val (decided, kept) = top5(got, reference, maxAbs)
+            val why = buildList {
+                if (got.all { it == 0f }) add("the output is all zero")
+                if (maxAbs > gate.maxAbs) add("max abs error %.3g > %.3g".format(maxAbs, gate.maxAbs))
+                if (gate.corr != null && !(corr >= gate.corr)) add("correlation %.6f < %s".format(corr, gate.corr))
+                if (gate.top5 && kept < decided) add("another class is among the five highest, by more than the error")
+            }
+            return Comparison(maxAbs, corr, top5 = 5 - (decided - kept), why = why.joinToString("; "))
+        }
+
+        /** Pearson's; −1 for a flat output, which correlates with nothing. */
+        private fun correlation(a: FloatArray, b: FloatArray): Double {
+            val meanA = a.sumOf(Float::toDouble) / a.size
+            val meanB = b.sumOf(Float::toDouble) / b.size
+            var (ab, aa, bb) = listOf(0.0, 0.0, 0.0)
+            for (i in a.indices) {
+                val (x, y) = a[i] - meanA to b[i] - meanB
+                ab += x * y
+                aa += x * x
+                bb += y * y
+            }
+            val norm = sqrt(aa) * sqrt(bb)
+            return if (norm > 0) max(-1.0, ab / norm) else -1.0
+        }
+
+        /** Of the reference's five highest, how many lead the sixth by more than the error, and how many [got] has. */
+        private fun top5(got: FloatArray, reference: FloatArray, error: Double): Pair<Int, Int> {
+            if (reference.size <= 5) return 0 to 0
+            val order = reference.indices.sortedByDescending { reference[it] }
+            val decided = order.take(5).filter { reference[it].toDouble() - reference[order[5]] > error }
+            val found = got.indices.sortedByDescending { got[it] }.take(5)
+            return decided.size to decided.count { it in found }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+package io.github.pannslitert.tagging
+
+import io.github.pannslitert.AudioException
+import io.github.pannslitert.EngineException
+import io.github.pannslitert.bundle.Bundle
+import io.github.pannslitert.frontend.LogMel
+import io.github.pannslitert.frontend.StreamingLogMel
+import kotlin.math.abs
+import kotlin.math.min
+import kotlin.math.round
+
+/** One class and its probability, 0 … 1. */
+data class Tag(val index: Int, val label: String, val score: Float)
+
+/**
+ * What a model heard in one clip or window.
+ *
+ * @property tags highest first
+ * @property probs of all classes
+ * @property framewise row-major [frames][classes], of networks that have it; else null
+ * @property startSeconds where the clip starts in its stream; 0 for a clip of its own
+ * @property seconds how much of the audio the model heard, without padding
+ * @property frontEndMs what the log-mel took; 0 where the graph takes samples. Of a window: since the one before
+ * @property modelMs what the engine took
+ * @property backend what ran the model
+ * @property fallback why it was not the accelerator that was wanted; null if it was
+ */
+class Tagging internal constructor(
+    val tags: List<Tag>,
+    val probs: FloatArray,
+    val embedding: FloatArray,
+    val framewise: FloatArray?,
+    val startSeconds: Double,
+    val seconds: Double,
+    val frontEndMs: Double,
+    val modelMs: Double,
+    val backend: String,
+    val fallback: String?,
+    val model: String,
+)
+
+/**
+ * Tags audio with a bundle on any engine. One instance belongs to one thread, the engine's, which it does not close.
+ *
+ * @param top at most that many tags, ≥ 1
+ * @param threshold no tag below that probability, 0 … 1
+ * @throws EngineException [top] or [threshold] is out of range
+ */
+class Tagger(
+    val bundle: Bundle,
+    private val engine: Engine,
+    private val top: Int = 10,
+    private val threshold: Float = 0f,
+) {
+    private val manifest = bundle.manifest
+    private val spec = manifest.frontEnd
+    private val takesLogMel = manifest.graph == "logmel"
+    private val logMel = if (takesLogMel) LogMel(spec, bundle.melBasis) else null
+    private val clip = FloatArray(manifest.clipSamples)
+    private val input = FloatArray(manifest.inputs[0].shape.fold(1, Int::times))
+
+    init {
+        if (top < 1) throw EngineException("top = $top; expected at least 1")
+        if (!(threshold in 0f..1f)) throw EngineException("threshold = $threshold; expected 0 … 1")
+    }
+
+    /**
+     * Tags the start of a recording, one clip long. A shorter one is followed by silence.
+     *
+     * @param samples mono, at the model's rate, nominally within [-1, 1]
+     * @throws AudioException no samples, or NaN, or far beyond [-1, 1]
+     * @throws EngineException the outputs are not what the manifest promises
+     */
+    fun tag(samples: FloatArray): Tagging {
+        if (samples.isEmpty()) throw AudioException("no samples; expected at least one")
+        val used = min(samples.size, clip.size)
+        samples.copyInto(clip, 0, 0, used)
+        clip.fill(0f, used)
+        val start = System.nanoTime()
+        if (logMel == null) {
+            clip.copyInto(input)
+        } else {
+            // With padded frames, what lies beyond the recording is no silence: the front end says what it is.
+            logMel.compute(clip, input, if (spec.paddedFrames == null) clip.size else maxOf(used, spec.leastSamples))
+        }
+        val frontEndMs = if (logMel == null) 0.0 else millisecondsSince(start)
+        return run(input, 0.0, used.toDouble() / spec.sampleRate, frontEndMs)
+    }
+
+    /**
+     * Starts tagging a stream: one result per window of a clip's length.
+     *
+     * @param hopSeconds from one window to the next, > 0, at most a clip; rounded to whole log-mel frames
+     * @throws AudioException a hop out of range
+     */
+    fun stream(hopSeconds: Double): TagStream {
+        val hop = round(hopSeconds * spec.sampleRate / spec.hopLength)
+        if (!(hop >= 1 && hop * spec.hopLength <= clip.size)) {
+            throw AudioException("a hop of $hopSeconds s; expected more than 0, at most ${manifest.clipSeconds} s")
+        }
+        val hopFrames = hop.toInt()
+        return TagStream(
+            run = ::run,
+            sampleRate = spec.sampleRate,
+            windows = if (takesLogMel) {
+                StreamingLogMel(spec, bundle.melBasis, clip.size, hopFrames)
+            } else {
+                SampleWindows(clip.size, hopFrames * spec.hopLength)
+            },
+            windowSeconds = clip.size.toDouble() / spec.sampleRate,
+        )
+    }
+
+    private fun run(input: FloatArray, startSeconds: Double, seconds: Double, frontEndMs: Double): Tagging {
+        for (value in input) {
+            if (!(abs(value) <= LARGEST_INPUT)) {
+                throw AudioException("samples that are NaN or far beyond ±1; expected samples in [-1, 1]")
+            }
+        }
+        val start = System.nanoTime()
+        val outputs = engine.run(input)
+        val modelMs = millisecondsSince(start)
+        val probs = output(outputs, "probs")
+        if (!probs.all { it in 0f..1f }) {
+            throw EngineException("${engine.backend}: probabilities outside 0 … 1; use another backend")
+        }
+        return Tagging(
+            tags = tags(probs),
+            probs = probs,
+            embedding = output(outputs, "embedding"),
+            framewise = if (manifest.outputs.any { it.name == "framewise" }) output(outputs, "framewise") else null,
+            startSeconds = startSeconds,
+            seconds = seconds,
+            frontEndMs = frontEndMs,
+            modelMs = modelMs,
+            backend = engine.backend,
+            fallback = engine.fallback,
+            model = manifest.model,
+        )
+    }
+
+    private fun output(outputs: Map<String, FloatArray>, name: String): FloatArray {
+        val expected = manifest.outputs.first { it.name == name }.shape.fold(1, Int::times)
+        val values = outputs[name]
+            ?: throw EngineException("${engine.backend}: no output $name; got ${outputs.keys.joinToString()}")
+        if (values.size != expected) {
+            throw EngineException("${engine.backend}: $name of ${values.size} values; expected $expected")
+        }
+        return values.copyOf()
+    }
+
+    private fun tags(probs: FloatArray): List<Tag> = probs.indices
+        .filter { probs[it] >= threshold }
+        .sortedByDescending { probs[it] }
+        .take(top)
+        .map { Tag(it, bundle.labels[it], probs[it]) }
+
+    internal companion object {
+        /** What float16 can hold. */
+        const val LARGEST_INPUT = 65504f
+
+        fun millisecondsSince(start: Long): Double = (System.nanoTime() - start) / 1e6
+    }
+}

@@ -1,0 +1,185 @@
+package io.github.pannslitert.bundle
+
+import com.google.gson.JsonArray
+import com.google.gson.JsonNull
+import com.google.gson.JsonObject
+import io.github.pannslitert.BundleException
+import io.github.pannslitert.assertRefused
+import io.github.pannslitert.frontend.PANNS_32K
+import java.io.File
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertNotEquals
+import org.junit.Assert.assertTrue
+import org.junit.Test
+
+class BundleTest {
+    @Test
+    fun `the demo bundle opens`() {
+        val bundle = Bundle.open(bundleCopy())
+        assertEquals(PANNS_32K, bundle.manifest.frontEnd)
+        assertEquals(320000, bundle.manifest.clipSamples)
+        assertEquals(22, bundle.labels.size)
+        assertEquals(64 * 513, bundle.melBasis.size)
+        assertEquals(listOf("probs", "embedding"), bundle.manifest.outputs.map { it.name })
+        assertTrue(bundle.manifest.parity.all { it.passed })
+        assertTrue(bundle.file("model").name.endsWith(".tflite"))
+        assertEquals("Apache-2.0", bundle.manifest.source.licence)
+    }
+
+    @Test
+    fun `every field is needed and no other is taken`() {
+        val untouched = setOf("versions", "files", "threshold") // whose names are free
+        val paths = mutableListOf<List<String>>()
+        fun collect(value: JsonObject, path: List<String>) {
+            for (name in value.keySet()) {
+                paths += path + name
+                val child = value[name]
+                if (child is JsonObject && name !in untouched) collect(child, path + name)
+            }
+        }
+        val folder = bundleCopy { collect(it, listOf()) }
+        val text = File(folder, "manifest.json").readText()
+        assertTrue(paths.size > 40)
+        for (path in paths) {
+            for (change in listOf<(JsonObject, String) -> Unit>(
+                { parent, name -> parent.remove(name) },
+                { parent, _ -> parent.addProperty("surprise", 1) },
+                { parent, name -> parent.add(name, JsonArray().apply { add(JsonNull.INSTANCE) }) },
+            )) {
+                File(folder, "manifest.json").writeText(text)
+                editManifest(folder) { manifest ->
+                    change(path.dropLast(1).fold(manifest) { parent, name -> parent[name].asJsonObject }, path.last())
+                }
+                assertRefused<BundleException>("") { Bundle.open(folder) }
+            }
+        }
+    }
+
+    @Test
+    fun `a manifest that contradicts itself is refused`() {
+        fun JsonObject.first(name: String) = this[name].asJsonArray[0].asJsonObject
+        val changes = mapOf<String, (JsonObject) -> Unit>(
+            "this version reads 2" to { it.addProperty("format_version", 1) },
+            "graph mel" to { it.addProperty("graph", "mel") },
+            "expected host with logmel alone" to { it.addProperty("log_mel", "graph") },
+            "clip_seconds -1" to { it.addProperty("clip_seconds", -1) },
+            "inputs" to { it.addProperty("clip_seconds", 5) },
+            "precision int3" to { it.addProperty("precision", "int3") },
+            "no proof of every stage; expected front_end, network, fp32, int8" to { it.addProperty("precision", "int8") },
+            "expected it with integer weights" to { it.add("quantization", quantization()) },
+            "no proof of every stage" to { it.add("parity", JsonArray()) },
+            "no proof of front_end/" to { it.first("parity").addProperty("passed", false) },
+            "expected probs, embedding" to { it.first("outputs").addProperty("name", "scores") },
+            "expected float32" to { it.first("outputs").addProperty("dtype", "float16") },
+            "roles" to { it["files"].asJsonObject["README.md"].asJsonObject.addProperty("role", "model") },
+            "plain name" to { it["files"].asJsonObject.apply { add("../README.md", remove("README.md")) } },
+            "manifest.front_end: unknown fmid" to { it["front_end"].asJsonObject.addProperty("fmid", 1) },
+            "hop_length = 0" to { it["front_end"].asJsonObject.addProperty("hop_length", 0) },
+            "another .tflite" to { it.add("gpu", gpuRecord(passed = false)) },
+            "its figures say otherwise" to { it.add("gpu", gpuRecord(passed = true)) },
+        )
+        for ((message, change) in changes) assertRefused<BundleException>(message) { Bundle.open(bundleCopy(change)) }
+    }
+
+    @Test
+    fun `a quantized bundle says which layers stay finer`() {
+        fun asInt8(manifest: JsonObject) {
+            manifest.addProperty("precision", "int8")
+            manifest.add("quantization", quantization())
+            for (check in manifest["parity"].asJsonArray.map { it.asJsonObject }) {
+                if (check["stage"].asString == "fp16") check.addProperty("stage", "int8")
+            }
+        }
+        val found = Bundle.open(bundleCopy(::asInt8)).manifest.quantization
+        val layer = KeptLayer(25, "FULLY_CONNECTED", "fc_audioset", weights = 2816, precision = "fp16", error = 0.01)
+        assertEquals(Quantization(listOf(layer), calibrationClips = 0), found)
+        fun JsonObject.quantization() = this["quantization"].asJsonObject
+        fun JsonObject.layer() = quantization()["kept"].asJsonArray[0].asJsonObject
+        val changes = mapOf<String, (JsonObject) -> Unit>(
+            "expected it with integer weights" to { it.add("quantization", JsonNull.INSTANCE) },
+            "calibration_clips 3 with precision int8" to { it.quantization().addProperty("calibration_clips", 3) },
+            "missing error" to { it.layer().remove("error") },
+            "unknown sign" to { it.layer().addProperty("sign", 1) },
+            "expected figures >= 0" to { it.layer().addProperty("error", -1) },
+            "one of int8, fp16, fp32" to { it.layer().addProperty("precision", "int2") },
+        )
+        for ((message, change) in changes) {
+            assertRefused<BundleException>(message) {
+                Bundle.open(
+                    bundleCopy {
+                        asInt8(it)
+                        change(it)
+                    },
+                )
+            }
+        }
+    }
+
+    private fun quantization() = JsonObject().apply {
+        val layer = JsonObject().apply {
+            addProperty("operator", 25)
+            addProperty("op", "FULLY_CONNECTED")
+            addProperty("name", "fc_audioset")
+            addProperty("weights", 2816)
+            addProperty("precision", "fp16")
+            addProperty("error", 0.01)
+        }
+        add("kept", JsonArray().apply { add(layer) })
+        addProperty("calibration_clips", 0)
+    }
+
+    @Test
+    fun `what is not JSON is refused`() {
+        val text = File("assets/demo_bundle/manifest.json").readText()
+        val noNumber = text.replaceFirst(": 2,", ": NaN,")
+        val texts = listOf("", "{", "{a: 1}", "$text {}", noNumber, "// note\n$text", "[]", "null")
+        for (bad in texts) {
+            assertNotEquals(text, bad)
+            val folder = bundleCopy().also { File(it, "manifest.json").writeText(bad) }
+            assertRefused<BundleException>("manifest: ") { Bundle.open(folder) }
+        }
+    }
+
+    private fun gpuRecord(passed: Boolean) = JsonObject().apply {
+        for (name in listOf("adapter", "driver", "reference", "model_sha256", "litert")) addProperty(name, "x")
+        addProperty("arithmetic", "float16")
+        addProperty("operators", 7)
+        addProperty("resident", true)
+        addProperty("passed", passed)
+        for (name in listOf("refused", "errors", "checks")) add(name, JsonArray())
+    }
+
+    @Test
+    fun `a GPU record of this model is read`() {
+        val folder = bundleCopy { manifest ->
+            val model = manifest["files"].asJsonObject["demo_synthetic_fp16.tflite"].asJsonObject
+            manifest.add("gpu", gpuRecord(passed = false).apply { add("model_sha256", model["sha256"]) })
+        }
+        assertEquals(7, Bundle.open(folder).manifest.gpu?.operators)
+    }
+
+    @Test
+    fun `a file that is missing, cut off or altered is refused`() {
+        for (name in listOf("demo_synthetic_fp16.tflite", "mel_basis.bin", "demo_labels.txt", "README.md")) {
+            val missing = bundleCopy().also { File(it, name).delete() }
+            assertRefused<BundleException>("no $name") { Bundle.open(missing) }
+            val cut = bundleCopy().also { folder ->
+                File(folder, name).writeBytes(File(folder, name).readBytes().dropLast(1).toByteArray())
+            }
+            assertRefused<BundleException>("the manifest says") { Bundle.open(cut) }
+            val altered = bundleCopy().also { folder ->
+                File(folder, name).writeBytes(File(folder, name).readBytes().also { it[7] = (it[7] + 1).toByte() })
+            }
+            assertRefused<BundleException>("$name was altered") { Bundle.open(altered) }
+        }
+        assertRefused<BundleException>("has no manifest.json") { Bundle.open(File("nowhere")) }
+    }
+
+    @Test
+    fun `labels and basis that do not fit are refused`() {
+        val labels = bundleCopy().also { replaceFile(it, "demo_labels.txt", "one\ntwo\n".toByteArray()) }
+        assertRefused<BundleException>("expected 22 different names") { Bundle.open(labels) }
+        val basis = bundleCopy().also { replaceFile(it, "mel_basis.bin", ByteArray(4 * 64 * 512)) }
+        assertRefused<BundleException>("the front end needs 131328") { Bundle.open(basis) }
+    }
+}

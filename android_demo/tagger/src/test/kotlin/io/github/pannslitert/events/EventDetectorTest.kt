@@ -1,0 +1,65 @@
+package io.github.pannslitert.events
+
+import com.google.gson.JsonParser
+import io.github.pannslitert.EventException
+import io.github.pannslitert.assertRefused
+import java.io.File
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertTrue
+import org.junit.Test
+
+class EventDetectorTest {
+    /** The cases that define the algorithm for every implementation. */
+    @Test
+    fun `the shared vectors`() {
+        val vectors = JsonParser.parseString(File("tests/vectors/events.json").readText()).asJsonObject
+        val cases = vectors["cases"].asJsonArray
+        assertTrue(cases.size() >= 20)
+        for (case in cases.map { it.asJsonObject }) {
+            val name = case["name"].asString
+            val expected = case["events"].asJsonArray.map { it.asJsonObject }
+            val found = events(case)
+            assertEquals(name, expected.map { it["index"].asInt }, found.map { it.index })
+            for ((want, got) in expected.zip(found)) {
+                assertEquals(name, want["start"].asDouble, got.start, 1e-9)
+                assertEquals(name, want["end"].asDouble, got.end, 1e-9)
+                assertEquals(name, want["score"].asFloat, got.score, 0f)
+            }
+        }
+    }
+
+    @Test
+    fun `an event is given at the first step that nothing can prolong it after`() {
+        val detector = EventDetector(1, on = 0.5f, off = 0.3f, minDuration = 0.0, maxGap = 1.0)
+        val scores = listOf(0.6f, 0.1f, 0.1f, 0.1f, 0.9f)
+        val given = scores.mapIndexed { i, score -> detector.push(floatArrayOf(score), i.toDouble(), i + 1.0) }
+        assertEquals(listOf(0, 0, 0, 1, 0), given.map { it.size })
+        assertEquals(listOf(Event(0, 4.0, 5.0, 0.9f)), detector.finish())
+        assertEquals(listOf<Event>(), detector.finish())
+    }
+
+    @Test
+    fun `settings out of range are refused`() {
+        for ((on, off) in listOf(0.3f to 0.5f, 1.5f to 0.1f, 0.5f to -0.1f, Float.NaN to 0f)) {
+            assertRefused<EventException>("expected 0 ≤ off ≤ on ≤ 1") { EventDetector(1, on, off, 0.0, 0.0) }
+        }
+        for (seconds in listOf(-1.0, Double.NaN, Double.POSITIVE_INFINITY)) {
+            assertRefused<EventException>("minDuration") { EventDetector(1, 0.5f, 0.5f, seconds, 0.0) }
+            assertRefused<EventException>("maxGap") { EventDetector(1, 0.5f, 0.5f, 0.0, seconds) }
+        }
+        assertRefused<EventException>("one of each per class") { EventDetector(FloatArray(2), FloatArray(1), 0.0, 0.0) }
+        assertRefused<EventException>("one of each per class") { EventDetector(0, 0.5f, 0.5f, 0.0, 0.0) }
+    }
+
+    @Test
+    fun `steps that are no steps are refused`() {
+        val detector = EventDetector(2, 0.5f, 0.5f, 0.0, 0.0)
+        detector.push(floatArrayOf(0f, 1f), 0.0, 1.0)
+        assertRefused<EventException>("expected 2") { detector.push(FloatArray(1), 1.0, 2.0) }
+        for (score in listOf(Float.NaN, -0.1f, 1.1f)) {
+            assertRefused<EventException>("class 1") { detector.push(floatArrayOf(0f, score), 1.0, 2.0) }
+        }
+        assertRefused<EventException>("in order") { detector.push(FloatArray(2), 0.5, 1.5) }
+        assertRefused<EventException>("start ≤ end") { detector.push(FloatArray(2), 2.0, 1.0) }
+    }
+}

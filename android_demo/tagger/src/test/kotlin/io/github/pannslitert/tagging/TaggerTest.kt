@@ -1,0 +1,171 @@
+package io.github.pannslitert.tagging
+
+import com.google.gson.JsonParser
+import io.github.pannslitert.AudioException
+import io.github.pannslitert.EngineException
+import io.github.pannslitert.assertRefused
+import io.github.pannslitert.bundle.Bundle
+import io.github.pannslitert.bundle.bundleCopy
+import io.github.pannslitert.bundle.replaceFile
+import io.github.pannslitert.bundle.takeSamples
+import io.github.pannslitert.frontend.AST_16K
+import io.github.pannslitert.frontend.LogMel
+import io.github.pannslitert.frontend.PANNS_32K
+import io.github.pannslitert.frontend.triangles
+import io.github.pannslitert.sound
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+import org.junit.Assert.assertArrayEquals
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertNull
+import org.junit.Assert.assertTrue
+import org.junit.Test
+
+/** What stands around an engine. The model itself runs in tests/test_kotlin.py: there is no LiteRT for a JVM. */
+class TaggerTest {
+    /** Makes its outputs of its input in a way that shows which input it was. */
+    private class LevelEngine(val classes: Int = 22, val highest: Float = 1f) : Engine {
+        override val backend = "levels"
+        override val fallback = "no model on this machine"
+        val inputs = mutableListOf<FloatArray>()
+
+        override fun run(input: FloatArray): Map<String, FloatArray> {
+            inputs += input.copyOf()
+            val level = (input.sumOf { kotlin.math.abs(it.toDouble()) } / input.size).toFloat()
+            return mapOf(
+                "probs" to FloatArray(classes) { highest * (it + 1) / (classes + level) },
+                "embedding" to FloatArray(96) { level },
+            )
+        }
+
+        override fun close() = Unit
+    }
+
+    private val bundle = Bundle.open(bundleCopy())
+    private val waveformBundle = Bundle.open(bundleCopy(::takeSamples))
+
+    @Test
+    fun `a clip's log-mel reaches the engine, and its words the result`() {
+        val engine = LevelEngine()
+        val samples = sound(320000, 32000)
+        val tagging = Tagger(bundle, engine, top = 3).tag(samples)
+        assertArrayEquals(LogMel(PANNS_32K, bundle.melBasis).compute(samples), engine.inputs.single(), 0f)
+        assertEquals(listOf(21, 20, 19), tagging.tags.map { it.index })
+        assertEquals(bundle.labels[21], tagging.tags[0].label)
+        assertEquals(tagging.probs[21], tagging.tags[0].score, 0f)
+        assertEquals("levels", tagging.backend)
+        assertEquals("no model on this machine", tagging.fallback)
+        assertEquals("demo", tagging.model)
+        assertEquals(10.0, tagging.seconds, 0.0)
+        assertNull(tagging.framewise)
+        assertTrue(tagging.frontEndMs > 0 && tagging.modelMs > 0)
+    }
+
+    @Test
+    fun `a short recording is followed by silence, of a long one the start is used`() {
+        val engine = LevelEngine()
+        val tagger = Tagger(bundle, engine)
+        val long = sound(400000, 32000)
+        assertEquals(10.0, tagger.tag(long).seconds, 0.0)
+        val short = tagger.tag(long.copyOf(40000)) // after a long one: nothing of it may be left
+        assertEquals(1.25, short.seconds, 0.0)
+        val logMel = LogMel(PANNS_32K, bundle.melBasis)
+        assertArrayEquals(logMel.compute(long.copyOf(320000)), engine.inputs[0], 0f)
+        assertArrayEquals(logMel.compute(long.copyOf(40000).copyOf(320000)), engine.inputs[1], 0f)
+        assertEquals(320000, tagger.tag(floatArrayOf(0.5f)).let { bundle.manifest.clipSamples })
+    }
+
+    @Test
+    fun `a waveform graph gets the samples`() {
+        val engine = LevelEngine()
+        val samples = sound(100000, 32000)
+        val tagging = Tagger(waveformBundle, engine).tag(samples)
+        assertArrayEquals(samples.copyOf(320000), engine.inputs.single(), 0f)
+        assertEquals(0.0, tagging.frontEndMs, 0.0)
+    }
+
+    @Test
+    fun `with padded frames what lies beyond a short recording is no silence`() {
+        val folder = bundleCopy { manifest ->
+            manifest.add("front_end", JsonParser.parseString(AST_JSON))
+            manifest["inputs"].asJsonArray[0].asJsonObject.add("shape", JsonParser.parseString("[1, 1, 1024, 128]"))
+        }
+        val basis = triangles(AST_16K)
+        val bytes = ByteBuffer.allocate(4 * basis.size).order(ByteOrder.LITTLE_ENDIAN)
+        replaceFile(folder, "mel_basis.bin", bytes.also { it.asFloatBuffer().put(basis) }.array())
+        val engine = LevelEngine()
+        val tagger = Tagger(Bundle.open(folder), engine)
+        val logMel = LogMel(AST_16K, basis)
+        for (samples in listOf(16000, 160000, 200)) {
+            tagger.tag(sound(samples, 16000))
+            val heard = sound(samples, 16000).copyOf(maxOf(samples, 400))
+            assertArrayEquals(logMel.compute(heard), engine.inputs.last(), 0f)
+        }
+    }
+
+    @Test
+    fun `only tags from the threshold on`() {
+        val all = Tagger(bundle, LevelEngine(), top = 22).tag(sound(32000, 32000))
+        val threshold = all.tags[4].score
+        val some = Tagger(bundle, LevelEngine(), top = 22, threshold = threshold).tag(sound(32000, 32000))
+        assertEquals(all.tags.take(5), some.tags)
+    }
+
+    @Test
+    fun `a stream gives a window per hop, of log-mel or of samples`() {
+        val samples = sound(32000 * 13 + 700, 32000)
+        for (bundle in listOf(bundle, waveformBundle)) {
+            val engine = LevelEngine()
+            val stream = Tagger(bundle, engine).stream(hopSeconds = 1.0)
+            val results = (0 until samples.size step 1600).flatMap { from ->
+                stream.push(samples, from, minOf(1600, samples.size - from))
+            } + stream.finish()
+            assertEquals(listOf(0.0, 1.0, 2.0, 3.0), results.map { it.startSeconds })
+            assertTrue(results.all { it.seconds == 10.0 && it.backend == "levels" && it.frontEndMs >= 0.0 })
+            if (bundle === waveformBundle) {
+                assertArrayEquals(samples.copyOfRange(64000, 384000), engine.inputs[2], 0f)
+            } else {
+                val whole = LogMel(PANNS_32K, bundle.melBasis).compute(samples)
+                assertArrayEquals(whole.copyOfRange(200 * 64, 1201 * 64), engine.inputs[2], 0f)
+            }
+        }
+    }
+
+    @Test
+    fun `an engine that breaks its promise is refused`() {
+        assertRefused<EngineException>("expected 22") {
+            Tagger(bundle, LevelEngine(classes = 21)).tag(sound(32000, 32000))
+        }
+        for (score in listOf(Float.NaN, 1e6f, -1f)) {
+            assertRefused<EngineException>("outside 0 … 1") {
+                Tagger(bundle, LevelEngine(highest = score)).tag(sound(32000, 32000))
+            }
+        }
+        val mute = object : Engine by LevelEngine() {
+            override fun run(input: FloatArray) = mapOf("embedding" to FloatArray(96))
+        }
+        assertRefused<EngineException>("no output probs") { Tagger(bundle, mute).tag(sound(32000, 32000)) }
+    }
+
+    @Test
+    fun `audio and settings out of range are refused`() {
+        for (bundle in listOf(bundle, waveformBundle)) {
+            val tagger = Tagger(bundle, LevelEngine())
+            assertRefused<AudioException>("at least one") { tagger.tag(FloatArray(0)) }
+            assertRefused<AudioException>("expected samples in [-1, 1]") { tagger.tag(FloatArray(32000) { Float.NaN }) }
+            assertRefused<AudioException>("a hop of") { tagger.stream(0.0) }
+            assertRefused<AudioException>("a hop of") { tagger.stream(10.5) }
+            assertRefused<AudioException>("a hop of") { tagger.stream(Double.NaN) }
+        }
+        assertRefused<EngineException>("top") { Tagger(bundle, LevelEngine(), top = 0) }
+        assertRefused<EngineException>("threshold") { Tagger(bundle, LevelEngine(), threshold = 1.5f) }
+    }
+
+    private companion object {
+        const val AST_JSON = """
+            {"sample_rate": 16000, "n_fft": 512, "win_length": 400, "hop_length": 160, "n_mels": 128, "fmin": 20,
+             "fmax": 8000, "window": "hann_symmetric", "center": false, "pad_mode": "reflect", "power": 2,
+             "mel_scale": "kaldi", "mel_norm": null, "log": "ln", "amin": 1.1920928955078125e-7, "log_offset": null,
+             "pre_emphasis": 0.97, "affine": [4.2677393, 9.1379948], "remove_dc": true, "padded_frames": 1024}"""
+    }
+}

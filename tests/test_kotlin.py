@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,64 @@ def test_the_tests_of_the_library(jvm: None) -> None:
     report = kotlin.run("org.junit.runner.JUnitCore", *sorted(classes))
     print(report)
     assert "\nOK (" in report
+
+
+# --- packages ---
+
+LAYERS = (("",), ("audio", "frontend", "events"), ("bundle",), ("tagging",), ("measure",))
+"""Packages of the library below `PACKAGE`, from the lowest layer to the highest. "" is `PACKAGE` itself."""
+
+
+def layer_faults(folder: Path) -> list[str]:
+    """Breaks of the layers in a folder of Kotlin sources.
+
+    A file must be in the folder of its package. It may name its own package and the packages of lower layers, in an
+    import or in the code.
+    """
+    layer = {package: number for number, packages in enumerate(LAYERS) for package in packages}
+    faults = []
+    for file in sorted(folder.rglob("*.kt")):
+        name, text = str(file.relative_to(folder)), file.read_text(encoding="utf-8")
+        own = ".".join(file.relative_to(folder).parent.parts)
+        package = own.removeprefix(PACKAGE).removeprefix(".")
+        if not text.startswith(f"package {own}\n"):
+            faults.append(f"{name}: expected package {own}, as its folder")
+        if package not in layer:
+            faults.append(f"{name}: package {own} is not in LAYERS")
+            continue
+        for found in re.findall(rf"\b{re.escape(PACKAGE)}\.(\w+)", text.partition("\n")[2]):
+            other = found if found in layer else ""
+            if other != package and layer[other] >= layer[package]:
+                faults.append(f"{name}: {package or 'the root'} may not use {other or 'the root'}")
+    return faults
+
+
+def test_packages_import_only_from_lower_layers() -> None:
+    main = kotlin.DEMO / "tagger" / "src" / "main" / "kotlin"
+    folders = {".".join(file.relative_to(main).parent.parts) for file in main.rglob("*.kt")}
+    assert folders == {f"{PACKAGE}.{package}".removesuffix(".") for packages in LAYERS for package in packages}
+    assert layer_faults(main) == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "text", "fault"),
+    [
+        ("bundle", "package {0}.bundle\n\nimport {0}.AudioException\nimport {0}.frontend.LogMel\n", None),
+        ("bundle", "package {0}.bundle\n\nimport {0}.tagging.Tagger\n", "bundle may not use tagging"),
+        ("audio", "package {0}.audio\n\nimport {0}.frontend.*\n", "audio may not use frontend"),
+        ("audio", "package {0}.audio\n\nval rate = {0}.events.RATE\n", "audio may not use events"),
+        ("", "package {0}\n\nimport {0}.audio.Resampler\n", "the root may not use audio"),
+        ("events", "package {0}.audio\n", "expected package {0}.events"),
+        ("extras", "package {0}.extras\n", "package {0}.extras is not in LAYERS"),
+    ],
+)
+def test_a_break_of_the_layers_is_found(tmp_path: Path, folder: str, text: str, fault: str | None) -> None:
+    file = tmp_path.joinpath(*PACKAGE.split("."), folder, "Made.kt")
+    file.parent.mkdir(parents=True)
+    file.write_text(text.format(PACKAGE), encoding="utf-8")
+    faults = layer_faults(tmp_path)
+    assert len(faults) == (fault is not None)
+    assert fault is None or fault.format(PACKAGE) in faults[0]
 
 
 # --- front end ---

@@ -1,15 +1,15 @@
 package io.github.pannslitert
 
-/** Root of every error that is raised on purpose; its message says what was wrong, what was expected and what to do. */
+/** Base class of all errors of this library. The message says what was wrong, what was expected and what to do. */
 sealed class PannsLitertException(message: String, cause: Throwable? = null) : RuntimeException(message, cause)
 
-/** A front-end specification or a mel basis is not valid, or not one that is implemented. */
+/** A front-end specification or a mel basis is invalid or not implemented. */
 class SpecException(message: String) : PannsLitertException(message)
 
 /** Samples or a sample rate cannot be used. */
 class AudioException(message: String) : PannsLitertException(message)
 
-/** Settings or scores of events are out of range, or steps are out of order. */
+/** Settings or scores of event detection are out of range, or time steps are out of order. */
 class EventException(message: String) : PannsLitertException(message)
 
 /** A bundle is incomplete, altered or of an unknown format. */
@@ -18,5 +18,5 @@ class BundleException(message: String, cause: Throwable? = null) : PannsLitertEx
 /** A device record is damaged, of another format or of another device. */
 class RecordException(message: String, cause: Throwable? = null) : PannsLitertException(message, cause)
 
-/** An engine does not fit its bundle, or its outputs are not what the manifest promises. */
+/** An engine fails its self-test, its outputs do not match the manifest, or a setting of a tagger is out of range. */
 class EngineException(message: String) : PannsLitertException(message)

@@ -12,11 +12,11 @@ import java.io.IOException
 import java.io.StringReader
 
 /**
- * A JSON object that is read strictly: every field that is asked for must be there and of that type, and
- * [requireNoOther] refuses those that nobody asked for.
+ * Strict reader of one JSON object. A field that is read must exist and have the requested type; [requireNoOther]
+ * rejects fields that were not read.
  *
- * @param path where the object is, for messages
- * @throws BundleException by every function: a field is missing, unknown or of another type
+ * @param path location of the object, for error messages
+ * @throws BundleException from every function: a field is missing, unknown or of another type
  */
 internal class StrictJson private constructor(private val data: JsonObject, private val path: String) {
     private val asked = mutableSetOf<String>()
@@ -55,20 +55,20 @@ internal class StrictJson private constructor(private val data: JsonObject, priv
     fun children(name: String): List<StrictJson> =
         elements(name).mapIndexed { i, item -> of(item, "$path.$name[$i]") }
 
-    /** Every field of the object [name], whatever it is called. */
+    /** Reads all fields of the object [name], as a map from the name of a field to the result of [read]. */
     fun <T> map(name: String, read: StrictJson.(String) -> T): Map<String, T> {
         val child = child(name)
         return child.data.keySet().associateWith { child.read(it) }
     }
 
-    /** null where the field is null. */
+    /** The result of [read], or null if the field is null. */
     fun <T : Any> optional(name: String, read: StrictJson.(String) -> T): T? =
         if (field(name).isJsonNull) null else read(name)
 
-    /** What [read] makes of this object, of which it must ask for every field. */
+    /** The result of [read], which must read every field of this object. */
     fun <T> whole(read: StrictJson.() -> T): T = read().also { requireNoOther() }
 
-    /** Refuses fields that were not asked for. */
+    /** Throws if this object has a field that was not read. */
     fun requireNoOther() {
         val unknown = data.keySet() - asked
         if (unknown.isNotEmpty()) {
@@ -98,10 +98,10 @@ internal class StrictJson private constructor(private val data: JsonObject, priv
         private val ADAPTER = Gson().getAdapter(JsonElement::class.java)
         private val WHOLE = Regex("-?[0-9]{1,18}")
 
-        /** The object in a text. */
+        /** Parses a text that consists of one JSON object. */
         fun parse(text: String, path: String): StrictJson {
             try {
-                val reader = JsonReader(StringReader(text)) // strict, unlike JsonParser's
+                val reader = JsonReader(StringReader(text)) // strict, unlike the reader of JsonParser
                 val element = ADAPTER.read(reader)
                 if (reader.peek() != JsonToken.END_DOCUMENT) {
                     throw BundleException("$path: not JSON: text after its end")

@@ -10,15 +10,16 @@ import kotlin.math.sin
 import kotlin.math.sqrt
 
 /**
- * Changes the sample rate of a mono stream; any chunking gives the same samples bit by bit.
+ * Streaming sample rate conversion of a mono signal. The output is bit-identical for every division into chunks.
  *
- * Polyphase sinc with a Kaiser window (J. O. Smith, Digital Audio Resampling; Kaiser 1974), linear phase without delay:
- * output n is at n / [toRate] seconds of the input. Within 0.01 dB up to 0.9 of the lower Nyquist frequency; what lies
- * above that frequency in the input, or would in the output, is below −85 dB.
+ * The filter is a polyphase sinc with a Kaiser window (J. O. Smith, Digital Audio Resampling; Kaiser 1974). It has
+ * linear phase and no delay: output sample n is at n / [toRate] seconds of the input. The gain is within 0.01 dB up to
+ * 0.9 of the lower Nyquist frequency. Input components above the lower Nyquist frequency, and images above it in the
+ * output, are below −85 dB.
  *
  * @param fromRate Hz, 1000 … 768000
- * @param toRate Hz, in the same range; over the greatest common divisor of both at most 2560
- * @throws AudioException a rate, or a ratio, out of that range
+ * @param toRate Hz, 1000 … 768000; toRate / gcd(fromRate, toRate) must be at most 2560
+ * @throws AudioException a rate, or the ratio of the rates, is out of range
  */
 class Resampler(val fromRate: Int, val toRate: Int) {
     private val up: Int
@@ -38,7 +39,7 @@ class Resampler(val fromRate: Int, val toRate: Int) {
         }
     }
 
-    /** Lower of the two rates, as a share of the input's. */
+    /** The lower of the two rates, divided by the input rate. */
     private val scale = min(1.0, up.toDouble() / down)
     private val half = ceil((STOP_DB - 7.95) / (2.285 * PI * TRANSITION * scale) / 2.0).toInt()
     private val kernel = Array(up) { phase -> taps(phase.toDouble() / up) }
@@ -49,8 +50,10 @@ class Resampler(val fromRate: Int, val toRate: Int) {
     private var produced = 0L
 
     /**
-     * Takes samples [from] … [from] + [count] − 1 and returns those that they complete at the new rate: about
-     * [count]·toRate / fromRate of them.
+     * Resamples samples [from] … [from] + [count] − 1.
+     *
+     * @return the output samples that are complete, about [count]·toRate / fromRate
+     * @throws AudioException the range is not within [samples]
      */
     fun push(samples: FloatArray, from: Int = 0, count: Int = samples.size - from): FloatArray {
         requireRange(samples, from, count)
@@ -69,10 +72,13 @@ class Resampler(val fromRate: Int, val toRate: Int) {
         return out
     }
 
-    /** The stream is over: what is left, so that all in all there are ⌈samples·toRate / fromRate⌉. */
+    /**
+     * Ends the stream and returns the remaining output samples. In total there are ⌈samples·toRate / fromRate⌉ of them.
+     * The next [push] starts a new stream.
+     */
     fun finish(): FloatArray {
         if (up == down) return FloatArray(0)
-        val rest = push(FloatArray(half)) // the last output's taps reach so far beyond the last sample
+        val rest = push(FloatArray(half)) // the filter of the last output reaches this far beyond the last sample
         used = half - 1
         recent.fill(0f, 0, used)
         recentStart = 1L - half
@@ -81,7 +87,7 @@ class Resampler(val fromRate: Int, val toRate: Int) {
         return rest
     }
 
-    /** Outputs whose last tap is before input sample [end] + half. */
+    /** The number of outputs whose last filter tap is before input sample [end] + [half]. */
     private fun available(end: Long): Long = if (end <= 0) 0 else (end * up + down - 1) / down
 
     private fun produce(out: FloatArray, from: Int, until: Long): Int {
@@ -102,7 +108,7 @@ class Resampler(val fromRate: Int, val toRate: Int) {
         return made
     }
 
-    /** The taps for an output [fraction] of a sample after an input; their sum is 1. */
+    /** The filter taps for an output that lies [fraction] of a sample after an input sample. Their sum is 1. */
     private fun taps(fraction: Double): DoubleArray {
         val cutoff = scale * (1.0 - TRANSITION / 2.0)
         val taps = DoubleArray(2 * half) { k ->
@@ -118,7 +124,7 @@ class Resampler(val fromRate: Int, val toRate: Int) {
         const val MAX_PHASES = 2560
         const val CHUNK = 4096
 
-        /** Of the lower Nyquist frequency: from the end of the passband to the start of the stopband. */
+        /** Width of the transition from passband to stopband, as a share of the lower Nyquist frequency. */
         const val TRANSITION = 0.1
         const val STOP_DB = 90.0
         const val BETA = 0.1102 * (STOP_DB - 8.7)

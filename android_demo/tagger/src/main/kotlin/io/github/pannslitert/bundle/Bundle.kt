@@ -8,10 +8,10 @@ import java.nio.ByteOrder
 import java.security.MessageDigest
 
 /**
- * An opened bundle whose every file was checked: the folder that `panns-litert convert` wrote.
+ * An opened bundle: a folder that `panns-litert convert` wrote. Every file in it was checked.
  *
  * @property labels class names, in the order of the output `probs`
- * @property melBasis row-major [nMels][bins]
+ * @property melBasis row-major, shape [nMels][bins]
  */
 class Bundle private constructor(
     val folder: File,
@@ -19,7 +19,7 @@ class Bundle private constructor(
     val labels: List<String>,
     val melBasis: FloatArray,
 ) {
-    /** The file with that role: model, mel_basis, labels or model_card. */
+    /** The file with the given role: model, mel_basis, labels or model_card. */
     fun file(role: String): File = File(folder, manifest.file(role))
 
     companion object {
@@ -30,7 +30,8 @@ class Bundle private constructor(
         /**
          * Opens the bundle in a folder. Reads every file once, to check its hash.
          *
-         * @throws BundleException naming the file, what was expected and the remedy
+         * @throws BundleException a file is missing, altered or invalid; the message names the file, what was expected
+         *     and the remedy
          */
         fun open(folder: File): Bundle {
             val manifestFile = File(folder, MANIFEST)

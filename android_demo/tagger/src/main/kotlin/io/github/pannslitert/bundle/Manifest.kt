@@ -5,13 +5,13 @@ import io.github.pannslitert.SpecException
 import io.github.pannslitert.StrictJson
 import io.github.pannslitert.frontend.FrontEndSpec
 
-/** Name, static shape and dtype of an input or output. */
+/** Name, static shape and dtype of an input or output of the model. */
 data class TensorSpec(val name: String, val shape: List<Int>, val dtype: String = "float32")
 
-/** What a file of the bundle is, and how to tell that it is unaltered. */
+/** Role of a file in the bundle, with the hash and size that show whether it was altered. */
 data class FileRecord(val role: String, val sha256: String, val bytes: Long)
 
-/** The checkpoint that a bundle was made from. */
+/** The checkpoint from which a bundle was made. */
 data class Source(
     val file: String,
     val sha256: String,
@@ -21,7 +21,10 @@ data class Source(
     val publishedMap: Double?,
 )
 
-/** Figures and verdict for one output at one stage of parity. A figure that could not be computed is null. */
+/**
+ * Error figures and verdict of one parity check: one output of the model at one stage of the conversion. A figure that
+ * could not be computed is null.
+ */
 data class ParityCheck(
     val stage: String,
     val output: String,
@@ -35,7 +38,10 @@ data class ParityCheck(
     val why: String,
 )
 
-/** The last strict GPU check of a bundle's model; see runtime/panns_litert/bundle.py, GpuRecord. */
+/**
+ * The result of the last strict GPU check of the bundle's model. The fields are those of `GpuRecord` in the Python
+ * runtime.
+ */
 data class GpuRecord(
     val adapter: String,
     val driver: String,
@@ -52,10 +58,10 @@ data class GpuRecord(
 )
 
 /**
- * A layer of a quantized model whose weights have a finer type than the bundle's precision says.
+ * A layer of a quantized model whose weights have a more precise type than the precision of the bundle.
  *
- * @property operator its index in the float32 graph
- * @property error what its quantization alone costs: of logits and embedding, mean square over variance
+ * @property operator index of the layer in the float32 graph
+ * @property error error of logits and embedding if only this layer is quantized: mean square divided by variance
  */
 data class KeptLayer(
     val operator: Int,
@@ -66,16 +72,16 @@ data class KeptLayer(
     val error: Double,
 )
 
-/** How a bundle of integer weights was made; see runtime/panns_litert/bundle.py, Quantization. */
+/** How a bundle with integer weights was made. The fields are those of `Quantization` in the Python runtime. */
 data class Quantization(val kept: List<KeptLayer>, val calibrationClips: Int)
 
 /**
- * Everything that a reader needs to know about a bundle: manifest.json, format 2. Checked on construction.
+ * The content of a bundle's manifest.json, format 2. Checked on construction.
  *
- * @property graph what the model takes: "logmel" or "waveform"
- * @property logMel who computes the log-mel: "host", "graph", or "none" where the network has none
- * @property quantization of a precision with integer weights; null for fp32 and fp16
- * @throws BundleException the parts contradict each other, or a stage of parity has no proof
+ * @property graph input of the model: "logmel" or "waveform"
+ * @property logMel where the log-mel is computed: "host", "graph", or "none" if the network does not use one
+ * @property quantization null for the precisions fp32 and fp16, which have no integer weights
+ * @throws BundleException fields contradict each other, or a stage of the conversion has no passed parity check
  */
 data class Manifest(
     val model: String,
@@ -95,13 +101,13 @@ data class Manifest(
     val gpu: GpuRecord?,
     val versions: Map<String, String>,
 ) {
-    /** Samples of one clip. */
+    /** Length of one clip, samples. */
     val clipSamples: Int get() = frontEnd.samples(clipSeconds)
 
     /** Number of classes. */
     val classes: Int get() = outputs[0].shape[1]
 
-    /** Name of the file with that role: model, mel_basis, labels or model_card. */
+    /** Name of the file with the given role: model, mel_basis, labels or model_card. */
     fun file(role: String): String = files.entries.first { it.value.role == role }.key
 
     init {
@@ -187,7 +193,7 @@ data class Manifest(
     }
 
     companion object {
-        /** The version of the format that is read. */
+        /** Version of the format that is read. */
         const val FORMAT_VERSION = 2
 
         private const val MOST_SAMPLES = 100_000_000.0
@@ -200,13 +206,13 @@ data class Manifest(
             (listOf("fp32", "fp16") + QUANTIZED).associateWith { listOf("front_end", "network", "fp32", it).distinct() }
 
         /**
-         * The manifest from the text of a manifest.json, strictly: every field of the format, and no other.
+         * Parses the text of a manifest.json. All fields of the format are required, and no others are allowed.
          *
-         * @throws BundleException not JSON, or not this format
+         * @throws BundleException the text is not JSON, or not in this format
          */
         fun parse(text: String): Manifest {
             val json = StrictJson.parse(text, "manifest")
-            val version = json.int("format_version") // before anything else: other fields may differ too
+            val version = json.int("format_version") // read first: in another version, other fields may differ too
             if (version != FORMAT_VERSION) {
                 json.fail(
                     "format_version $version; this version reads $FORMAT_VERSION; " +

@@ -3,17 +3,25 @@ package io.github.pannslitert.events
 import io.github.pannslitert.EventException
 import kotlin.math.max
 
-/** A sound event: seconds from [start] to [end], the highest score within; [index] is its class. */
+/**
+ * A sound event.
+ *
+ * @property index class index
+ * @property start seconds
+ * @property end seconds
+ * @property score highest score of the class within the event, 0 … 1
+ */
 data class Event(val index: Int, val start: Double, val end: Double, val score: Float)
 
 /**
- * Events from scores over time: hysteresis, merging over short gaps, then a least duration. The same algorithm as
- * runtime/panns_litert/events.py; tests/vectors/events.json defines both.
+ * Detects sound events in class scores over time: hysteresis, then merging across short gaps, then a minimum duration.
+ * The Python runtime has the same algorithm (`panns_litert.events`). The cases in tests/vectors/events.json define
+ * both.
  *
- * @param on threshold per class: an event opens at a score ≥ on
- * @param off threshold per class: it lasts while the score is ≥ off; 0 ≤ off ≤ on ≤ 1
- * @param minDuration shorter events are dropped after merging, seconds ≥ 0
- * @param maxGap an event that opens at most that long after the last one's end continues it, seconds ≥ 0
+ * @param on threshold per class: an event starts at a score ≥ on
+ * @param off threshold per class: an event continues while the score is ≥ off; 0 ≤ off ≤ on ≤ 1
+ * @param minDuration seconds, ≥ 0; shorter events are dropped, after merging
+ * @param maxGap seconds, ≥ 0; an event that starts at most this long after the end of the previous one continues it
  * @throws EventException a setting is out of range
  */
 class EventDetector(
@@ -44,16 +52,17 @@ class EventDetector(
         }
     }
 
-    /** The same thresholds for every class. */
+    /** Uses the same thresholds for all [classes]. */
     constructor(classes: Int, on: Float, off: Float, minDuration: Double, maxGap: Double) :
         this(FloatArray(max(0, classes)) { on }, FloatArray(max(0, classes)) { off }, minDuration, maxGap)
 
     /**
-     * Takes the scores of the time from [start] to [end], seconds; steps come in order and do not overlap.
+     * Processes the scores of one time step, from [start] to [end] in seconds. Steps must be in order and must not
+     * overlap.
      *
      * @param scores one per class, 0 … 1
-     * @return the events that became final: nothing to come can prolong them; by start, then class
-     * @throws EventException another number of scores, a score that is no probability, or a step out of order
+     * @return the events that became final, because no later step can extend them; sorted by start, then class
+     * @throws EventException wrong number of scores, a score outside 0 … 1, or a step out of order
      */
     fun push(scores: FloatArray, start: Double, end: Double): List<Event> {
         requireStep(scores, start, end)
@@ -79,7 +88,10 @@ class EventDetector(
         return final.sortedWith(ORDER)
     }
 
-    /** The stream is over: the events that are left, by start, then class. The next step may be of another stream. */
+    /**
+     * Ends the stream and returns the remaining events, sorted by start, then class. The next step may belong to
+     * another stream.
+     */
     fun finish(): List<Event> {
         val final = mutableListOf<Event>()
         for (i in state.indices) if (state[i] != State.NONE) close(i, final)
@@ -106,7 +118,7 @@ class EventDetector(
     }
 
     private companion object {
-        /** Seconds; times are sums of decimals. */
+        /** Seconds. Absorbs the rounding errors of times that are sums of decimal fractions. */
         const val TOLERANCE = 1e-6
         val ORDER = compareBy<Event>({ it.start }, { it.index })
     }

@@ -8,27 +8,32 @@ import kotlin.math.min
 import kotlin.math.round
 
 /**
- * Everything that defines a log-mel; checked on construction. The fields are those of `front_end` in a manifest.
+ * Parameters of a log-mel spectrogram, checked on construction. The properties are the fields of `front_end` in a
+ * manifest.
  *
- * Three definitions are implemented, each as a whole:
- * - PANNs: [melScale] "slaney", centred frames of the reflect-padded waveform, decibels.
- * - EfficientAT: "kaldi" with [center]; pre-emphasis over the whole waveform, which is then one sample shorter.
- * - AST: "kaldi" without [center]; frames that lie whole within the waveform, each without its mean and with
- *   pre-emphasis, as Kaldi's compute-fbank-feats; filled up to [paddedFrames].
+ * Three definitions are implemented. A mixture of them is rejected.
+ * - PANNs: [melScale] "slaney"; centred frames of the reflect-padded waveform, in decibels.
+ * - EfficientAT: [melScale] "kaldi" with [center]; pre-emphasis of the whole waveform, which makes it one sample
+ *   shorter.
+ * - AST: [melScale] "kaldi" without [center]; only frames that lie completely within the waveform. The mean of each
+ *   frame is subtracted, then pre-emphasis is applied, as in Kaldi's compute-fbank-feats. The result has [paddedFrames]
+ *   frames.
  *
  * @property sampleRate Hz, > 0
  * @property nFft samples, a power of two, ≥ 4
  * @property winLength samples, 1 … [nFft]
  * @property hopLength samples from one frame to the next, ≥ 1
- * @property nMels bands, ≥ 1
- * @property fmin lowest band edge, Hz, 0 ≤ fmin < fmax ≤ sampleRate / 2
- * @property log "10log10", decibels, or "ln", nepers
- * @property amin smallest mel power that counts, > 0; 0 with a [logOffset]
- * @property logOffset added to the mel power under the logarithm, > 0, or null
- * @property preEmphasis a of x[t] − a·x[t − 1], 0 ≤ a < 1; 0 for none
- * @property affine offset and scale > 0 of (log-mel + offset) / scale, or null
- * @property removeDc whether each frame's mean is taken off
- * @property paddedFrames frames of the result: further ones are cut off, missing ones are 0 before [affine]; or null
+ * @property nMels number of mel bands, ≥ 1
+ * @property fmin lower edge of the lowest band, Hz, 0 ≤ fmin < fmax
+ * @property fmax upper edge of the highest band, Hz, ≤ sampleRate / 2
+ * @property log "10log10" for decibels, or "ln" for nepers
+ * @property amin lower limit of the mel power, > 0; 0 if there is a [logOffset]
+ * @property logOffset added to the mel power before the logarithm, > 0; or null
+ * @property preEmphasis factor a of x[t] − a·x[t − 1], 0 ≤ a < 1; 0 for no pre-emphasis
+ * @property affine offset and scale of (log-mel + offset) / scale, scale > 0; or null
+ * @property removeDc whether the mean of each frame is subtracted
+ * @property paddedFrames number of frames of the result, or null if the waveform decides it. Further frames are cut
+ *     off; missing frames are 0 before [affine]
  * @throws SpecException a value is out of range, or not implemented together with the others
  */
 data class FrontEndSpec(
@@ -124,36 +129,39 @@ data class FrontEndSpec(
         if (!holds) throw SpecException("front end: ${message()}")
     }
 
-    /** Frequency bins of the spectrum, [nFft] / 2 + 1. */
+    /** Number of frequency bins of the spectrum, [nFft] / 2 + 1. */
     val bins: Int get() = nFft / 2 + 1
 
-    /** Samples that pre-emphasis of the whole waveform loses. */
+    /** Number of samples by which pre-emphasis of the whole waveform shortens it. */
     internal val lostSamples: Int get() = if (center && preEmphasis > 0.0) 1 else 0
 
-    /** Samples of the shortest waveform: one frame, or what reflection by [nFft] / 2 needs. */
+    /**
+     * Shortest possible waveform, samples. With [center] it is what reflection by [nFft] / 2 needs, without it one
+     * frame.
+     */
     val leastSamples: Int get() = if (center) nFft / 2 + 1 + lostSamples else winLength
 
-    /** Samples of the longest waveform of which nothing is cut off; null if there is no such limit. */
+    /** Longest waveform of which nothing is cut off, samples; null if there is no limit. */
     internal val mostSamples: Long? get() = paddedFrames?.let { winLength + it.toLong() * hopLength - 1 }
 
-    /** Frames of a waveform of that many samples, ≥ [leastSamples]. */
+    /** Number of frames for a waveform of [samples] ≥ [leastSamples]. */
     fun frames(samples: Int): Int = paddedFrames ?: filledFrames(samples)
 
-    /** Frames that are computed from the waveform; [frames] less those that are filled up. */
+    /** Number of frames that are computed from the waveform: [frames] without the frames that are only filled up. */
     internal fun filledFrames(samples: Int): Int {
         val found = if (center) (samples - lostSamples) / hopLength + 1 else (samples - winLength) / hopLength + 1
         return min(found, paddedFrames ?: found)
     }
 
-    /** Samples in that many seconds, rounded half to even. */
+    /** Number of samples in [seconds], rounded half to even. */
     fun samples(seconds: Double): Int = round(seconds * sampleRate).toInt()
 
     companion object {
         /**
-         * The spec from a manifest's `front_end`, strictly: every field, and no other.
+         * Reads all fields of a manifest's `front_end`. The caller checks that there is no other field.
          *
          * @throws SpecException a value is out of range or not implemented
-         * @throws BundleException a field is missing, unknown or of another type
+         * @throws BundleException a field is missing or of another type
          */
         internal fun from(json: StrictJson): FrontEndSpec =
             FrontEndSpec(

@@ -7,24 +7,25 @@ import kotlin.math.sin
 /**
  * Complex FFT of several signals at once, in place, in float64.
  *
- * Element i of every signal lies side by side in the rows [re]\[i] and [im]\[i]: every inner loop runs over whole rows,
- * without a branch and with one factor, and is short enough for HotSpot to vectorise it. Radix 4 with a last radix-2
- * step where need be, decimation in frequency (Gentleman and Sande 1966), depth first, so that the small
- * sub-transforms stay in the level-1 cache.
+ * The rows [re]\[i] and [im]\[i] hold element i of all signals. Every inner loop runs over whole rows, has no branch
+ * and uses a single factor. The loops are short enough for HotSpot to vectorise them. The algorithm is radix 4, with a
+ * last radix-2 step if necessary, decimation in frequency (Gentleman and Sande 1966). It recurses depth first, so that
+ * the small sub-transforms stay in the level-1 cache.
  *
- * @param size points, a power of two, ≥ 2
+ * @param size number of points, a power of two, ≥ 2
+ * @param lanes number of signals
  */
 internal class LaneFft(private val size: Int, lanes: Int) {
     val re = Array(size) { DoubleArray(lanes) }
     val im = Array(size) { DoubleArray(lanes) }
 
-    /** Where frequency k lies after [transform]: in row order[k]. */
+    /** After [transform], frequency k is in row order[k]. */
     val order = IntArray(size) { k -> Integer.reverse(k) ushr (32 - size.countTrailingZeroBits()) }
 
     private val cosine = DoubleArray(size) { cos(2.0 * PI * it / size) }
     private val minusSine = DoubleArray(size) { -sin(2.0 * PI * it / size) }
 
-    /** Signals to spectra. */
+    /** Replaces the signals by their spectra. */
     fun transform() = transform(0, size)
 
     private fun transform(start: Int, points: Int) {
@@ -35,7 +36,7 @@ internal class LaneFft(private val size: Int, lanes: Int) {
         }
     }
 
-    /** Four sums of every fourth part, then a transform of each. */
+    /** One radix-4 step, then the transform of each quarter. */
     private fun quarters(start: Int, points: Int) {
         val part = points / 4
         val step = size / points
@@ -57,7 +58,7 @@ internal class LaneFft(private val size: Int, lanes: Int) {
         for (quarter in 0 until 4) transform(start + quarter * part, part)
     }
 
-    /** (a, b) to (a + b, a − b). */
+    /** Replaces (a, b) by (a + b, a − b). */
     private fun sumAndDifference(ar: DoubleArray, ai: DoubleArray, br: DoubleArray, bi: DoubleArray) {
         for (l in ar.indices) {
             val xr = ar[l]
@@ -71,7 +72,7 @@ internal class LaneFft(private val size: Int, lanes: Int) {
         }
     }
 
-    /** (a, b, c, d) to (a + b + c + d, a − b + c − d, a − c, b − d). */
+    /** Replaces (a, b, c, d) by (a + b + c + d, a − b + c − d, a − c, b − d). */
     private fun sums(a: DoubleArray, b: DoubleArray, c: DoubleArray, d: DoubleArray) {
         for (l in a.indices) {
             val p = a[l]
@@ -87,7 +88,7 @@ internal class LaneFft(private val size: Int, lanes: Int) {
         }
     }
 
-    /** a to a·w. */
+    /** Replaces a by a·w. */
     private fun turn(ar: DoubleArray, ai: DoubleArray, wr: Double, wi: Double) {
         for (l in ar.indices) {
             val xr = ar[l]
@@ -97,7 +98,7 @@ internal class LaneFft(private val size: Int, lanes: Int) {
         }
     }
 
-    /** (a, b) to (a − i·b, a + i·b). */
+    /** Replaces (a, b) by (a − i·b, a + i·b). */
     private fun cross(ar: DoubleArray, ai: DoubleArray, br: DoubleArray, bi: DoubleArray) {
         for (l in ar.indices) {
             val xr = ar[l]
@@ -111,7 +112,7 @@ internal class LaneFft(private val size: Int, lanes: Int) {
         }
     }
 
-    /** (a, b) to ((a − i·b)·v, (a + i·b)·w). */
+    /** Replaces (a, b) by ((a − i·b)·v, (a + i·b)·w). */
     private fun crossAndTurn(
         ar: DoubleArray, ai: DoubleArray, br: DoubleArray, bi: DoubleArray,
         vr: Double, vi: Double, wr: Double, wi: Double,

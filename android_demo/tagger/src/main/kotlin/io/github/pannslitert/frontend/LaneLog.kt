@@ -1,15 +1,19 @@
 package io.github.pannslitert.frontend
 
 /**
- * Natural logarithms of several positive, normal, finite numbers at once, to 1e-12 absolute.
+ * Natural logarithm of several numbers at once, with an absolute error of at most 1e-12. The numbers must be positive,
+ * normal and finite.
  *
- * x = m·2^e with m between √½ and √2; ln m = 2·artanh(s), s = (m − 1) / (m + 1), |s| < 0.172, by its series to s^15.
- * Taking numbers apart and computing are two loops: the second is what a JIT compiler vectorises.
+ * With x = m·2^e and m between √½ and √2, ln x = e·ln 2 + ln m. With s = (m − 1) / (m + 1), ln m = 2·artanh(s) and |s|
+ * < 0.172; artanh is computed by its series up to s^15. Splitting the numbers and computing the logarithms are two
+ * loops, because a JIT compiler vectorises the second one.
+ *
+ * @param lanes how many numbers
  */
 internal class LaneLog(lanes: Int) {
     private val exponent = DoubleArray(lanes)
 
-    /** [x] to ln [x], in place. */
+    /** Replaces every element of [x] by its natural logarithm. */
     fun ln(x: DoubleArray) {
         takeApart(x, exponent)
         logarithms(x, exponent)

@@ -7,10 +7,12 @@ import kotlin.math.sin
 /**
  * Power spectra of several real frames at once.
  *
- * A real frame of [size] samples is packed into a complex one of half the length, even samples real, odd ones
- * imaginary, and its spectrum is unpacked from that (Press et al., Numerical Recipes, section 12.3).
+ * A real frame of [size] samples is packed into a complex frame of half the length: even samples are its real part, odd
+ * samples its imaginary part. The spectrum of the real frame is computed from that of the complex frame (Press et al.,
+ * Numerical Recipes, section 12.3).
  *
  * @param size samples of a frame, a power of two, ≥ 4
+ * @param lanes number of frames
  */
 internal class LanePower(private val size: Int, lanes: Int) {
     private val half = size / 2
@@ -19,17 +21,17 @@ internal class LanePower(private val size: Int, lanes: Int) {
     private val cosine = DoubleArray(half / 2) { cos(2.0 * PI * it / size) }
     private val minusSine = DoubleArray(half / 2) { -sin(2.0 * PI * it / size) }
 
-    /** Sample i of every frame, to be filled before [transform]. */
+    /** The row with sample i of every frame. Fill it before [transform]. */
     fun sample(i: Int): DoubleArray = if (i % 2 == 0) fft.re[i / 2] else fft.im[i / 2]
 
-    /** |X[k]|² of every frame, after [transform]; k = 0 … size / 2. */
+    /** The row with |X[k]|² of every frame, k = 0 … size / 2. Valid after [transform]. */
     fun power(k: Int): DoubleArray = if (k == half) nyquist else fft.re[fft.order[k]]
 
-    /** Samples to power. */
+    /** Replaces the samples by the power spectra. */
     fun transform() {
         fft.transform()
         ends(fft.re[0], fft.im[0], nyquist)
-        val middle = fft.order[half / 2] // its own partner
+        val middle = fft.order[half / 2] // this bin is paired with itself
         middle(fft.re[middle], fft.im[middle])
         for (k in 1 until half / 2) {
             val a = fft.order[k]
@@ -51,15 +53,18 @@ internal class LanePower(private val size: Int, lanes: Int) {
         for (l in re.indices) re[l] = re[l] * re[l] + im[l] * im[l]
     }
 
-    /** Z[k] = a and Z[half − k] = b to |X[k]|² in [ar] and |X[half − k]|² in [br]. */
+    /** Replaces Z[k] = a and Z[half − k] = b by |X[k]|² in [ar] and |X[half − k]|² in [br]. */
     private fun unpack(ar: DoubleArray, ai: DoubleArray, br: DoubleArray, bi: DoubleArray, wr: Double, wi: Double) {
         split(ar, ai, br, bi, wr, wi)
         squares(ar, ai, br, bi)
     }
 
-    // Two loops, because HotSpot does not vectorise one as long as both.
+    // split and squares are two loops, because HotSpot does not vectorise one loop of that length.
 
-    /** To the spectra, each times two, of the even samples in a, and of the odd ones, turned by w, in b. */
+    /**
+     * Computes twice the spectrum of the even samples in a, and twice the spectrum of the odd samples, multiplied by w,
+     * in b.
+     */
     private fun split(ar: DoubleArray, ai: DoubleArray, br: DoubleArray, bi: DoubleArray, wr: Double, wi: Double) {
         for (l in ar.indices) {
             val xr = ar[l]

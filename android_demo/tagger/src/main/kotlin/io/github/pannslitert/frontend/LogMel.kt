@@ -10,14 +10,14 @@ import kotlin.math.max
 import kotlin.math.min
 
 /**
- * Log-mel of a waveform, in float64 within; nothing is allocated after construction. One instance holds scratch memory:
- * use one per thread.
+ * Log-mel spectrogram of a waveform, computed in float64. An instance holds all scratch memory: use one per thread.
  *
- * [LANES] frames at a time lie side by side, see [LaneFft]. All of it is float64: a float32 FFT leaves noise of about
- * 1e-7 of a frame's amplitude in every bin, which in most frames of a recording is more than 1e-3 dB of a quiet band.
+ * [LANES] frames are computed together, see [LaneFft]. A float32 FFT would not be precise enough: its noise in every
+ * bin is about 1e-7 of the frame's amplitude. In most frames of a recording, that changes a quiet band by more than
+ * 1e-3 dB.
  *
- * @param basis mel basis, row-major [nMels][bins], as in mel_basis.bin
- * @throws SpecException the basis has another size than the spec says, or holds NaN
+ * @param basis mel basis, row-major, shape [nMels][bins], as in mel_basis.bin
+ * @throws SpecException the size of the basis does not match the spec, or it holds NaN or Inf
  */
 class LogMel(val spec: FrontEndSpec, basis: FloatArray) {
     private val filters = filtersOf(spec, basis)
@@ -35,17 +35,18 @@ class LogMel(val spec: FrontEndSpec, basis: FloatArray) {
     private val perNeper = if (spec.log == "ln") 1.0 else 10.0 / ln(10.0)
     private val shift = spec.affine?.offset ?: 0.0
     private val factor = 1.0 / (spec.affine?.scale ?: 1.0)
-    // Silence is exactly the floor, and no rounding of the logarithm may show.
+    // Digital silence gives exactly the floor, without a rounding error of the logarithm.
     private val atFloor = finished(if (spec.log == "ln") ln(floor) else 10.0 * log10(floor))
     private val filler = finished(0.0)
 
     /**
-     * The log-mel of one waveform.
+     * Computes the log-mel of one waveform. Allocates no memory.
      *
      * @param waveform samples, nominally within [-1, 1]; NaN or Inf gives NaN or Inf
-     * @param out receives row-major [frames][nMels], decibels or what the spec makes of them, from its start
-     * @param samples how many of [waveform] count, at least `spec.leastSamples`
-     * @throws AudioException too few samples, or [out] is too small
+     * @param out receives the result from index 0, row-major, shape [frames][nMels]; in decibels, or in the unit that
+     *     the spec defines
+     * @param samples number of samples of [waveform] to use, at least `spec.leastSamples`
+     * @throws AudioException the number of samples is out of range, or [out] is too small
      */
     fun compute(waveform: FloatArray, out: FloatArray, samples: Int = waveform.size) {
         if (samples > waveform.size || samples < spec.leastSamples) {
@@ -62,22 +63,22 @@ class LogMel(val spec: FrontEndSpec, basis: FloatArray) {
         fill(out, filled, frames)
     }
 
-    /** The log-mel of one waveform, in an array of its own. */
+    /** Computes the log-mel of one waveform into a new array. */
     fun compute(waveform: FloatArray): FloatArray {
         val out = FloatArray(if (waveform.size < spec.leastSamples) 0 else spec.frames(waveform.size) * spec.nMels)
         compute(waveform, out)
         return out
     }
 
-    /** Fills up frames [from] … [to] − 1 as those that a waveform is too short for. */
+    /** Sets frames [from] … [to] − 1 to the value of frames for which a waveform is too short. */
     internal fun fill(out: FloatArray, from: Int, to: Int) = out.fill(filler, from * spec.nMels, to * spec.nMels)
 
     /**
-     * Frames [first] … [first] + [count] − 1 of a stream of which a part is at hand.
+     * Computes frames [first] … [first] + [count] − 1 of a stream of which only a part is in memory.
      *
-     * @param part samples of the stream from sample [partStart] on; what the frames take must be there
-     * @param length samples of the whole stream; [END_UNKNOWN] before its end
-     * @param at frame of [out] at which the first goes
+     * @param part samples of the stream from sample [partStart] on; must contain all samples that the frames need
+     * @param length length of the whole stream in samples; [END_UNKNOWN] before its end
+     * @param at index of the frame in [out] at which the result starts
      */
     internal fun frames(
         part: FloatArray,
@@ -97,21 +98,24 @@ class LogMel(val spec: FrontEndSpec, basis: FloatArray) {
         }
     }
 
-    /** Stream to [stretch]: reflected at its ends, with pre-emphasis; and the frames' means. */
+    /**
+     * Copies the samples of [lanes] frames to [stretch], with pre-emphasis and with reflection at the ends of the
+     * stream. Also computes the means of the frames, if they are needed.
+     */
     private fun takeStretch(part: FloatArray, partStart: Long, length: Long, first: Long, lanes: Int) {
         val lost = spec.lostSamples
         val samples = length - lost
         val start = first * spec.hopLength - margin
         val size = (lanes - 1) * spec.hopLength + if (spec.center) spec.nFft else spec.winLength
         val a = spec.preEmphasis
-        // From the first to the last sample that needs no reflection.
+        // The range of `stretch` that needs no reflection.
         val from = max(0L, -start).toInt()
         val to = min(size.toLong(), samples - start).toInt()
         val offset = (start + lost - partStart).toInt()
         if (a == 0.0) {
             for (j in from until to) stretch[j] = part[j + offset].toDouble()
         } else {
-            // Without `lost`, the first sample has none before it; the symmetric window makes it 0.
+            // Without `lost`, the first sample has no predecessor. Any value will do: the symmetric window is 0 there.
             val skip = if (from + offset == 0) 1 else 0
             if (skip == 1) stretch[from] = 0.0
             for (j in from + skip until to) stretch[j] = part[j + offset] - a * part[j + offset - 1]
@@ -121,7 +125,10 @@ class LogMel(val spec: FrontEndSpec, basis: FloatArray) {
         if (spec.removeDc) takeMeans(part, offset, lanes)
     }
 
-    /** What pre-emphasis leaves of each frame's mean; but for a frame's first sample, where the window is 0. */
+    /**
+     * Computes what remains of the mean of each frame after pre-emphasis, (1 − a)·mean. Only the first sample of a
+     * frame would need another value, and the window is 0 there.
+     */
     private fun takeMeans(part: FloatArray, offset: Int, lanes: Int) {
         for (l in 0 until lanes) {
             var sum = 0.0
@@ -131,7 +138,7 @@ class LogMel(val spec: FrontEndSpec, basis: FloatArray) {
         }
     }
 
-    /** [stretch] to the log-mel of [lanes] frames. */
+    /** Computes the log-mel of [lanes] frames from [stretch] and writes it to [out] from index [at] on. */
     private fun block(lanes: Int, out: FloatArray, at: Int) {
         for (i in window.indices) {
             if (window[i] == 0.0) spectrum.sample(i).fill(0.0) else pack(spectrum.sample(i), i, window[i])
@@ -163,19 +170,19 @@ class LogMel(val spec: FrontEndSpec, basis: FloatArray) {
     private fun level(power: Double, logarithm: Double): Float = when {
         power <= floor && underLog == 0.0 -> atFloor
         power <= Double.MAX_VALUE -> finished(perNeper * logarithm)
-        else -> power.toFloat() // NaN or Inf, of which no logarithm was taken
+        else -> power.toFloat() // NaN or Inf, which LaneLog does not support
     }
 
     private fun finished(level: Double): Float = ((level + shift) * factor).toFloat()
 
-    /** The bins that a mel filter weighs, from the first to the last. */
+    /** The weights of one mel filter, from its first to its last non-zero bin. */
     private class Filter(val firstBin: Int, val weights: DoubleArray)
 
     companion object {
-        /** Frames side by side. */
+        /** Number of frames that are computed together. */
         internal const val LANES = 64
 
-        /** Length of a stream that goes on; sums with it do not overflow. */
+        /** Length of a stream that has not ended. Sums with it do not overflow. */
         internal const val END_UNKNOWN = Long.MAX_VALUE / 2
 
         private fun filtersOf(spec: FrontEndSpec, basis: FloatArray): Array<Filter> {
@@ -191,7 +198,7 @@ class LogMel(val spec: FrontEndSpec, basis: FloatArray) {
             }
         }
 
-        /** The Hann window in a frame of n_fft samples: centred with `center`, at its start without. */
+        /** Hann window, zero-padded to n_fft samples: in the middle with `center`, at the start without. */
         private fun window(spec: FrontEndSpec): DoubleArray {
             val length = spec.winLength
             val period = if (spec.window == "hann_symmetric") max(length - 1, 1) else length

@@ -6,17 +6,17 @@ import kotlin.math.max
 import kotlin.math.min
 
 /**
- * Log-mel windows of a waveform that arrives in chunks of any size. Each frame is computed once, whatever the windows
- * share; nothing is allocated after construction. One instance belongs to one thread.
+ * Computes log-mel windows of a waveform that arrives in chunks of any size. Each frame is computed once, even where
+ * windows overlap. Allocates no memory after construction. Use one instance per thread.
  *
- * The frames are those of [LogMel] on the whole stream, bit by bit. With `center`, the frames at a window's ends
- * therefore hold the samples beside it, where a clip of its own would be reflected: by up to n_fft / 2 samples, for
- * which a window is n_fft / 2 + 1 samples late.
+ * The frames are bit-identical to those of [LogMel] on the whole stream. With `center`, the first and last frames of a
+ * window therefore use samples outside the window, up to n_fft / 2 on either side. [LogMel] on the window alone would
+ * reflect the window there. For the same reason, a window is complete n_fft / 2 + 1 samples after its end.
  *
- * @param windowSamples samples that a window covers, at least `spec.leastSamples`
- * @param hopFrames frames from one window to the next, 1 … frames of a window
+ * @param windowSamples length of a window in samples, at least `spec.leastSamples`
+ * @param hopFrames frames from one window to the next, 1 … number of frames of a window
  * @param basis as for [LogMel]
- * @throws AudioException a window too short, or a hop longer than a window
+ * @throws AudioException the window is too short, or the hop is out of range
  */
 class StreamingLogMel(
     private val spec: FrontEndSpec,
@@ -26,7 +26,7 @@ class StreamingLogMel(
 ) : Windows {
     private val logMel = LogMel(spec, basis)
     private val margin = if (spec.center) spec.nFft / 2 else 0
-    // Frames at the end of a window that its samples do not fill stay as they are.
+    // Frames that are computed for a window. The frames after them are filled up once and never change.
     private val frames = if (windowSamples < spec.leastSamples) 0 else spec.filledFrames(windowSamples)
     private val window = FloatArray(if (frames == 0) 0 else spec.frames(windowSamples) * spec.nMels)
     private val recent = FloatArray(LogMel.LANES * spec.hopLength + 2 * spec.nFft + 2)
@@ -35,7 +35,7 @@ class StreamingLogMel(
     private var nextFrame = 0L
     private var windowStart = 0L
 
-    /** Frames that were computed so far. */
+    /** Number of frames that were computed so far. */
     val framesComputed: Long get() = nextFrame
 
     init {
@@ -48,7 +48,7 @@ class StreamingLogMel(
         logMel.fill(window, frames, window.size / spec.nMels)
     }
 
-    /** As [Windows.push]; a window is row-major [frames][nMels]. */
+    /** As [Windows.push]. A window is row-major, shape [frames][nMels]. */
     override fun push(samples: FloatArray, from: Int, count: Int, listener: Windows.Listener) {
         requireRange(samples, from, count)
         var taken = 0
@@ -63,7 +63,7 @@ class StreamingLogMel(
         }
     }
 
-    /** As [Windows.finish]: the stream's end is reflected as a clip's. Nothing may follow. */
+    /** As [Windows.finish]. The end of the stream is reflected like the end of a clip. */
     override fun finish(listener: Windows.Listener) {
         if (received >= spec.leastSamples) compute(received, listener)
     }
@@ -73,7 +73,7 @@ class StreamingLogMel(
             val ready = min(framesReady(length), windowStart + frames)
             val count = (ready - nextFrame).toInt()
             val complete = ready == windowStart + frames
-            // A few frames cost as much as LANES: they wait for more, or for their window's last.
+            // A few frames cost as much as LANES frames: wait for more of them, or for the last frame of the window.
             if (count <= 0 || (count < LogMel.LANES && !complete && length == LogMel.END_UNKNOWN)) return
             logMel.frames(recent, recentStart, length, nextFrame, count, window, (nextFrame - windowStart).toInt())
             nextFrame = ready
@@ -93,9 +93,9 @@ class StreamingLogMel(
         return if (received < needed) 0 else (received - needed) / spec.hopLength + 1
     }
 
-    /** Drops the samples that no frame to come needs. */
+    /** Drops the samples that no later frame needs. */
     private fun makeRoom() {
-        val keep = max(0L, nextFrame * spec.hopLength - margin - 1) // one more, for pre-emphasis
+        val keep = max(0L, nextFrame * spec.hopLength - margin - 1) // one more sample, for pre-emphasis
         val drop = (min(keep, received) - recentStart).toInt()
         if (drop <= 0) return
         recent.copyInto(recent, 0, drop, (received - recentStart).toInt())

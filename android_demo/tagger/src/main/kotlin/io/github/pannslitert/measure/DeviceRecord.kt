@@ -13,9 +13,9 @@ import java.time.LocalDate
 import java.time.format.DateTimeParseException
 import kotlin.math.floor
 
-/** What something ran on; see runtime/panns_litert/records.py, which has the same format. */
+/** A device on which models were measured. The format is that of `Device` in the Python runtime. */
 data class Device(val name: String, val os: String, val cpu: String, val cores: Int, val memoryBytes: Long) {
-    /** The name as part of a file name: "Phone 8" is "phone-8". */
+    /** The name as part of a file name: "Phone 8" becomes "phone-8". */
     val slug: String get() = name.lowercase().replace(NOT_PLAIN, "-").trim('-')
 
     init {
@@ -29,7 +29,10 @@ data class Device(val name: String, val os: String, val cpu: String, val cores: 
     }
 }
 
-/** Milliseconds of one inference, with input and outputs copied: median, 10th and 90th percentile, least. */
+/**
+ * Time of one inference in milliseconds, including the copies of its input and outputs: median, 10th and 90th
+ * percentile, minimum.
+ */
 data class Latency(val median: Double, val p10: Double, val p90: Double, val min: Double) {
     init {
         requirePositive("median" to median, "p10" to p10, "p90" to p90, "min" to min)
@@ -37,7 +40,7 @@ data class Latency(val median: Double, val p10: Double, val p90: Double, val min
     }
 
     companion object {
-        /** Of measured times; percentiles between two values are interpolated. */
+        /** Statistics of times in milliseconds. Percentiles between two values are interpolated. */
         fun of(ms: List<Double>): Latency {
             requireRecord(ms.isNotEmpty()) { "no times; expected at least one" }
             val sorted = ms.sorted()
@@ -53,9 +56,12 @@ data class Latency(val median: Double, val p10: Double, val p90: Double, val min
 }
 
 /**
- * How close a file is to PyTorch: of its bundle's parity, the stage of its precision.
+ * Agreement of a model with PyTorch: figures of the parity checks in its bundle, at the stage of its precision.
  *
- * @property tags share of the tags that both have, of those that either has; null where that was not compared
+ * @property maxAbsProb largest error of a probability, 0 … 1
+ * @property corr smallest correlation of the probabilities of a clip, -1 … 1
+ * @property tags number of tags that both have, divided by the number of tags that either has, 0 … 1; null if they were
+ *     not compared
  */
 data class Agreement(val maxAbsProb: Double, val corr: Double, val tags: Double?) {
     init {
@@ -64,14 +70,14 @@ data class Agreement(val maxAbsProb: Double, val corr: Double, val tags: Double?
     }
 
     companion object {
-        /** A correlation is computed, and may be above 1 in its last digit. */
+        /** Largest accepted correlation: rounding errors can bring a correlation slightly above 1. */
         private const val MOST_CORR = 1.000001
 
-        /** What a bundle's own proof says; null if it has no figures for probabilities. */
+        /** The agreement in the manifest of a bundle; null if it has no figures for probabilities. */
         fun of(manifest: Manifest): Agreement? {
             val checks = manifest.parity.filter { it.stage == manifest.precision }.associateBy { it.output }
             val probs = checks["probs"] ?: return null
-            // The check of tags counts those that differ.
+            // The check of tags records the share of tags that differ.
             val tags = checks["tags"]?.maxAbs?.let { 1.0 - it }
             return Agreement(probs.maxAbs ?: return null, probs.corr ?: return null, tags)
         }
@@ -79,13 +85,15 @@ data class Agreement(val maxAbsProb: Double, val corr: Double, val tags: Double?
 }
 
 /**
- * One model, one engine, one setting; fields as in runtime/panns_litert/records.py, Run.
+ * The measurement of one model on one engine with one setting. The fields are those of `Run` in the Python runtime.
  *
- * @property engine "cpu" or "gpu": the GPU alone and whole
- * @property adapter the GPU's name, and [resident] how many operators ran on it; null for the CPU
- * @property xnnpack whether the CPU ran XNNPACK's kernels, and [threads] how many it had; null for the GPU
- * @property firstMs from opening the file to the first outputs
- * @property peakMemoryBytes the largest resident memory of the process so far, all of it
+ * @property engine "cpu" or "gpu"; "gpu" means the whole graph on the GPU only
+ * @property adapter name of the GPU; null for the CPU
+ * @property resident number of operators that ran on the GPU; null for the CPU
+ * @property xnnpack whether the CPU used XNNPACK's kernels; null for the GPU
+ * @property threads number of threads of the CPU; null for the GPU
+ * @property firstMs time from opening the file to the first outputs, milliseconds
+ * @property peakMemoryBytes largest resident memory of the whole process so far, bytes
  */
 data class Run(
     val model: String,
@@ -111,7 +119,7 @@ data class Run(
     val date: String,
     val agreement: Agreement?,
 ) {
-    /** What is measured: a new run with the same key takes the place of an older one. */
+    /** What was measured. A new run replaces an older run with the same key. */
     val key: List<Any?> get() = listOf(model, precision, graph, clipSeconds, engine, threads, xnnpack)
 
     init {
@@ -158,9 +166,10 @@ data class Run(
 }
 
 /**
- * A device and everything that was measured on it: one JSON file, format 1, the same as `panns-litert bench` writes.
+ * A device and all measurements on it: one JSON file, format 1, as `panns-litert bench` writes it.
  *
- * @throws RecordException on construction, of this and of its parts: a value out of range, two runs of the same thing
+ * @throws RecordException on construction of this class and its parts: a value is out of range, or two runs measure the
+ *     same thing
  */
 data class DeviceRecord(val device: Device, val runs: List<Run>) {
     init {
@@ -168,7 +177,7 @@ data class DeviceRecord(val device: Device, val runs: List<Run>) {
         requireRecord(twice == null) { "two runs of ${twice?.first()?.key?.joinToString(" ")}; expected one each" }
     }
 
-    /** The same with new runs, which take the place of older ones with the same key. */
+    /** A copy with more runs. A new run replaces an older run with the same key. */
     fun with(more: List<Run>): DeviceRecord =
         copy(runs = (runs.associateBy { it.key } + more.associateBy { it.key }).values.toList())
 
@@ -191,16 +200,17 @@ data class DeviceRecord(val device: Device, val runs: List<Run>) {
     }
 
     companion object {
-        /** The version of the format that is read and written. */
+        /** Version of the format that is read and written. */
         const val FORMAT_VERSION = 1
 
-        // Null is a value of the format, and no letter of a name is to be an escape.
+        // The format contains null. Names are written as they are, without HTML escapes.
         private val GSON = GsonBuilder().serializeNulls().disableHtmlEscaping().setPrettyPrinting().create()
 
         /**
-         * The record in a file.
+         * Reads the record in a file.
          *
-         * @throws RecordException naming the file, what was wrong and what was expected
+         * @throws RecordException the file is not a valid record; the message names the file, what was wrong and what
+         *     was expected
          */
         fun read(file: File): DeviceRecord = try {
             parse(file.readText())
@@ -211,21 +221,21 @@ data class DeviceRecord(val device: Device, val runs: List<Run>) {
         }
 
         /**
-         * The record in a text, strictly: every field of the format, and no other.
+         * Parses the text of a record. All fields of the format are required, and no others are allowed.
          *
-         * @throws RecordException not JSON, or not this format
+         * @throws RecordException the text is not JSON, or not in this format
          */
         fun parse(text: String): DeviceRecord {
             try {
                 val json = StrictJson.parse(text, "record")
-                val version = json.int("format_version") // before anything else: other fields may differ too
+                val version = json.int("format_version") // read first: in another version, other fields may differ too
                 if (version != FORMAT_VERSION) {
                     json.fail("format_version $version; this version reads $FORMAT_VERSION; update the library")
                 }
                 return json.whole {
                     DeviceRecord(child("device").whole { device() }, children("runs").map { it.whole { run() } })
                 }
-            } catch (error: BundleException) { // what StrictJson throws
+            } catch (error: BundleException) { // thrown by StrictJson
                 throw RecordException(error.message.orEmpty(), error)
             }
         }

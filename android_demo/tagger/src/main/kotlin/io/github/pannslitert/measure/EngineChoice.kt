@@ -4,29 +4,32 @@ import io.github.pannslitert.bundle.Bundle
 import io.github.pannslitert.tagging.Engine
 
 /**
- * The engine to use for a bundle: the GPU if it agrees with PyTorch and with the CPU, else the CPU if that agrees with
- * PyTorch, else none.
+ * The choice of an engine for a bundle, made by self-tests: the GPU if it agrees with PyTorch and with the CPU; else
+ * the CPU if it agrees with PyTorch; else none.
  *
- * @property engine proven, and open: whoever asked owns it; null if none is
- * @property result its self-test
- * @property attempts what was tried, in words; of every engine, in the order of preference
+ * @property engine the chosen engine, which passed its self-test and is open; the caller closes it. Null if none passed
+ * @property result self-test of the chosen engine; null if there is none
+ * @property attempts self-test of every engine, in the order of preference
  */
 class EngineChoice private constructor(
     val engine: Engine?,
     val result: SelfTest.Result?,
     val attempts: List<Attempt>,
 ) {
-    /** One engine's self-test; [result] is null if there was none to be had, [why] is empty if it passed. */
+    /**
+     * The self-test of one engine. [result] is null if the test could not run. [why] is the reason of a failure; it is
+     * empty if the engine passed.
+     */
     class Attempt(val name: String, val result: SelfTest.Result?, val why: String) {
         val passed: Boolean get() = why.isEmpty()
     }
 
     companion object {
         /**
-         * Tries both; at no time are both open.
+         * Tests both engines. They are never open at the same time.
          *
-         * @param gpu opens an engine of the GPU alone
-         * @param cpu opens an engine of the CPU alone, which is given the reason for that as its fallback
+         * @param gpu opens an engine that uses only the GPU
+         * @param cpu opens an engine that uses only the CPU, with the given reason for the fallback
          */
         fun make(
             bundle: Bundle,
@@ -47,7 +50,7 @@ class EngineChoice private constructor(
             return EngineChoice(used, again.result.takeIf { used != null }, listOf(onGpu, again))
         }
 
-        /** The engine is left open only if it passed and [keep]. */
+        /** Opens and tests an engine. It stays open only if it passes and [keep] is true. */
         private fun attempt(
             name: String,
             open: () -> Engine,
@@ -60,7 +63,7 @@ class EngineChoice private constructor(
                 test(engine).let { Attempt(name, it, it.why) }
             } catch (error: Exception) {
                 Attempt(name, null, inWords(error))
-            } catch (error: LinkageError) { // the native library is not there for this processor
+            } catch (error: LinkageError) { // there is no native library for this processor
                 Attempt(name, null, inWords(error))
             }
             if (keep && attempt.passed) return attempt to engine

@@ -16,10 +16,11 @@ import java.nio.file.StandardOpenOption
 import java.time.LocalDate
 
 /**
- * Measures a bundle on engines: what `panns-litert bench` does, for a device record.
+ * Measures a bundle on engines for a device record, as `panns-litert bench` does.
  *
- * @param selfTest what every engine is run on; one that fails it is not measured: fast and wrong is not fast
- * @param versions of the software, by name
+ * @param selfTest run on every engine first. An engine that fails it is not measured: the speed of wrong results is
+ *     meaningless
+ * @param versions versions of the software, by name
  */
 class Measurement(
     private val bundle: Bundle,
@@ -27,10 +28,10 @@ class Measurement(
     private val versions: Map<String, String>,
 ) {
     /**
-     * One thing to measure.
+     * One setting to measure.
      *
-     * @property adapter the GPU's name, or null for the CPU
-     * @property threads of the CPU, or null for the GPU
+     * @property adapter name of the GPU; null for the CPU
+     * @property threads number of threads of the CPU; null for the GPU
      */
     class Setting private constructor(val adapter: String?, val threads: Int?) {
         override fun toString() = if (threads == null) "GPU" else "CPU, $threads thread${if (threads > 1) "s" else ""}"
@@ -43,12 +44,14 @@ class Measurement(
     }
 
     /**
-     * Opens an engine, runs it, closes it.
+     * Opens an engine, measures it and closes it.
      *
-     * @param open opens an engine of that setting alone; it is closed here
-     * @param warmup inferences that are not counted, ≥ 1: the first, which may compile, is always one
-     * @param runs inferences that are counted, ≥ 1
-     * @throws EngineException the engine fails the self-test, or a number is out of range; or whatever [open] throws
+     * @param open opens an engine with exactly this setting; this function closes it
+     * @param warmup number of inferences that are not timed, ≥ 1. The first inference always is one of them, because it
+     *     may include compilation
+     * @param runs number of inferences that are timed, ≥ 1
+     * @throws EngineException the engine fails the self-test, or a number is out of range. Exceptions of [open] are
+     *     passed on
      */
     fun run(setting: Setting, open: () -> Engine, warmup: Int = 3, runs: Int = 30): Run {
         if (warmup < 1 || runs < 1) throw EngineException("$warmup warm-up runs, $runs runs; expected at least 1 each")
@@ -85,7 +88,7 @@ class Measurement(
                 firstMs = firstMs,
                 peakMemoryBytes = peakMemoryBytes(),
                 operators = operators,
-                // The GPU was asked for alone: with one operation refused there is no engine.
+                // The engine uses only the GPU: if it refused an operator, the engine would not open.
                 resident = if (setting.threads == null) operators else null,
                 date = LocalDate.now().toString(),
                 agreement = Agreement.of(manifest),
@@ -99,9 +102,9 @@ class Measurement(
 }
 
 /**
- * The largest resident memory of this process so far, as Linux and Android count it.
+ * The largest resident memory of this process so far, bytes, as Linux and Android count it.
  *
- * @throws RecordException the system does not say
+ * @throws RecordException the system does not report it
  */
 internal fun peakMemoryBytes(status: File = File("/proc/self/status")): Long {
     val line = try {
@@ -114,9 +117,9 @@ internal fun peakMemoryBytes(status: File = File("/proc/self/status")): Long {
 }
 
 /**
- * How many operators the graph of a .tflite has: of the flatbuffer's first subgraph.
+ * The number of operators in the graph of a .tflite file: those of the first subgraph.
  *
- * @throws BundleException it is no .tflite, or damaged
+ * @throws BundleException the file is not a .tflite file, or it is damaged
  */
 internal fun operatorCount(model: File): Int {
     try {
@@ -137,7 +140,10 @@ internal fun operatorCount(model: File): Int {
     }
 }
 
-/** Where the vector in a table's field is; its length is its first number. Layout: flatbuffers.dev/internals. */
+/**
+ * The position of the vector in a field of a flatbuffer table. The vector starts with its length. Layout:
+ * flatbuffers.dev/internals.
+ */
 private fun ByteBuffer.vector(table: Int, field: Int): Int {
     val vtable = table - getInt(table)
     val slot = 4 + 2 * field
@@ -146,7 +152,7 @@ private fun ByteBuffer.vector(table: Int, field: Int): Int {
     return table + offset + getInt(table + offset)
 }
 
-// Of LiteRT's schema: "TFL3", and the numbers of Model.subgraphs and SubGraph.operators.
+// From LiteRT's schema: the identifier "TFL3", and the field numbers of Model.subgraphs and SubGraph.operators.
 private const val IDENTIFIER = 0x334C4654
 private const val SUBGRAPHS = 2
 private const val OPERATORS = 3

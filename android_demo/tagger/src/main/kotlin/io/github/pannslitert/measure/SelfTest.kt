@@ -17,22 +17,23 @@ import kotlin.math.max
 import kotlin.math.sqrt
 
 /**
- * A recording and PyTorch's probabilities for it: what `python -m panns_litert_convert.selftest` wrote for a bundle.
+ * The self-test of a bundle, as `python -m panns_litert_convert.selftest` writes it: a recording and PyTorch's
+ * probabilities for it.
  *
- * @property samples mono, at the model's rate; the rest of the clip is silence
- * @property probs one per class, from PyTorch
+ * @property samples mono, at the model's sample rate, within [-1, 1]; the rest of the clip is silence
+ * @property probs PyTorch's probabilities, one per class
  */
 class SelfTest private constructor(val samples: FloatArray, val probs: FloatArray) {
     /**
      * Runs an engine on the recording.
      *
-     * @param gate bounds for the difference from PyTorch, and from [other]
-     * @param other another engine's probabilities for the same recording, if there are any
-     * @throws EngineException, or whatever the engine throws
+     * @param gate limits for the difference from PyTorch, and from [other]
+     * @param other probabilities of another engine for the same recording, or null
+     * @throws EngineException the outputs do not match the manifest. Exceptions of the engine are passed on
      */
     fun run(bundle: Bundle, engine: Engine, gate: Gate, other: FloatArray? = null): Result {
         val tagger = Tagger(bundle, engine, top = 1)
-        tagger.tag(samples) // an accelerator's first run may still compile
+        tagger.tag(samples) // the first run of an accelerator may include compilation: its time does not count
         val tagging = tagger.tag(samples)
         return Result(
             probs = tagging.probs,
@@ -43,13 +44,16 @@ class SelfTest private constructor(val samples: FloatArray, val probs: FloatArra
         )
     }
 
-    /** Bounds: largest error of a probability, least correlation, and whether the five highest classes must agree. */
+    /**
+     * Limits of a comparison: the largest error of a probability, the smallest correlation or null for no limit, and
+     * whether the five highest classes must agree.
+     */
     data class Gate(val maxAbs: Double, val corr: Double?, val top5: Boolean) {
         companion object {
-            /** Of any GPU, which computes in float16; parity.py's gpu_fp16. */
+            /** For all GPUs, which compute in float16. The same limits as `gpu_fp16` in the Python runtime. */
             val GPU = Gate(maxAbs = 0.05, corr = 0.999, top5 = false)
 
-            /** Of a bundle on the CPU: what its conversion was held to. */
+            /** For a bundle on the CPU: the limits of its own conversion, from its manifest. */
             fun cpu(manifest: Manifest): Gate {
                 val proof = manifest.parity.first { it.stage == manifest.precision && it.output == "probs" }
                 val bounds = proof.threshold
@@ -58,12 +62,15 @@ class SelfTest private constructor(val samples: FloatArray, val probs: FloatArra
         }
     }
 
-    /** Figures and verdict, as parity.py's Check. A figure that cannot be computed is null; a failure says [why]. */
+    /**
+     * Figures and verdict of a comparison, as `Check` in the Python runtime. A figure that cannot be computed is null.
+     * [why] is the reason of a failure; it is empty if the comparison passed.
+     */
     data class Comparison(val maxAbs: Double?, val corr: Double?, val top5: Int?, val why: String) {
         val passed: Boolean get() = why.isEmpty()
     }
 
-    /** What an engine made of the recording. */
+    /** The result of an engine for the recording. */
     class Result(
         val probs: FloatArray,
         val withPytorch: Comparison,
@@ -71,7 +78,7 @@ class SelfTest private constructor(val samples: FloatArray, val probs: FloatArra
         val frontEndMs: Double,
         val modelMs: Double,
     ) {
-        /** Why the engine must not be used; empty if it may. */
+        /** Why the engine must not be used; empty if it can be used. */
         val why: String
             get() = listOfNotNull(
                 withPytorch.why.ifEmpty { null }?.let { "against PyTorch: $it" },
@@ -86,9 +93,9 @@ class SelfTest private constructor(val samples: FloatArray, val probs: FloatArra
         private const val REMEDY = "make it again: python -m panns_litert_convert.selftest BUNDLE"
 
         /**
-         * Opens the self-test that lies in a folder, the bundle's own or another.
+         * Opens the self-test in a folder, which is that of the bundle or another one.
          *
-         * @throws BundleException it is missing, altered, or of another model
+         * @throws BundleException the self-test is missing or altered, or belongs to another model
          */
         fun open(folder: File, bundle: Bundle): SelfTest {
             try {
@@ -132,8 +139,8 @@ class SelfTest private constructor(val samples: FloatArray, val probs: FloatArra
             MessageDigest.getInstance("SHA-256").digest(bytes).joinToString("") { "%02x".format(it) }
 
         /**
-         * Compares probabilities with those that they should be, as parity.py's `compare` does for one clip: NaN, all
-         * zeros, a flat reference and another number of classes never pass.
+         * Compares probabilities with a reference, like `compare` in the Python runtime for one clip. NaN, an output of
+         * only zeros, a flat reference and a different number of classes never pass.
          */
         fun compare(got: FloatArray, reference: FloatArray, gate: Gate): Comparison {
             fun failed(why: String) = Comparison(null, null, null, why)
@@ -155,7 +162,7 @@ class SelfTest private constructor(val samples: FloatArray, val probs: FloatArra
             return Comparison(maxAbs, corr, top5 = 5 - (decided - kept), why = why.joinToString("; "))
         }
 
-        /** Pearson's; −1 for a flat output, which correlates with nothing. */
+        /** Pearson correlation; −1 for a flat output, for which it is undefined. */
         private fun correlation(a: FloatArray, b: FloatArray): Double {
             val meanA = a.sumOf(Float::toDouble) / a.size
             val meanB = b.sumOf(Float::toDouble) / b.size
@@ -170,7 +177,10 @@ class SelfTest private constructor(val samples: FloatArray, val probs: FloatArra
             return if (norm > 0) max(-1.0, ab / norm) else -1.0
         }
 
-        /** Of the reference's five highest, how many lead the sixth by more than the error, and how many [got] has. */
+        /**
+         * The number of the reference's five highest classes that exceed the sixth by more than [error], and how many
+         * of these are among the five highest of [got].
+         */
         private fun top5(got: FloatArray, reference: FloatArray, error: Double): Pair<Int, Int> {
             if (reference.size <= 5) return 0 to 0
             val order = reference.indices.sortedByDescending { reference[it] }

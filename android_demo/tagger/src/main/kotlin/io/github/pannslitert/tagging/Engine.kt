@@ -1,23 +1,24 @@
 package io.github.pannslitert.tagging
 
 /**
- * Runs a bundle's model. One thread owns it, and closes it when it is done.
+ * Runs the model of a bundle. An engine belongs to one thread, which closes it after use.
  *
- * An implementation stands for one accelerator: who falls back to another makes another engine, and says why in
+ * An engine uses one accelerator. For a fallback to another accelerator, make another engine and give the reason in
  * [fallback].
  */
 interface Engine : AutoCloseable {
-    /** What runs the model, such as "GPU" or "CPU, 4 threads". */
+    /** The accelerator that runs the model, for example "GPU" or "CPU, 4 threads". */
     val backend: String
 
-    /** Why this is not the accelerator that was wanted; null if it is. */
+    /** Why this is not the requested accelerator; null if it is. */
     val fallback: String?
 
     /**
      * Runs the model.
      *
-     * @param input the model's only input, flat, row-major: log-mel or samples, as the manifest's `graph` says
-     * @return every output by its name in the manifest, flat; the arrays may be used again by the next run
+     * @param input the only input of the model, flat, row-major: log-mel or samples, depending on `graph` in the
+     *     manifest
+     * @return all outputs by their name in the manifest, flat; the next run may reuse the arrays
      */
     fun run(input: FloatArray): Map<String, FloatArray>
 }

@@ -4,7 +4,12 @@ import io.github.pannslitert.frontend.Windows
 import io.github.pannslitert.requireRange
 import kotlin.math.min
 
-/** Windows of samples as they are, for graphs that take a waveform. */
+/**
+ * Windows of unchanged samples, for graphs that take a waveform.
+ *
+ * @param size length of a window, samples
+ * @param hop samples from one window to the next
+ */
 internal class SampleWindows(size: Int, private val hop: Int) : Windows {
     private val window = FloatArray(size)
     private var used = 0

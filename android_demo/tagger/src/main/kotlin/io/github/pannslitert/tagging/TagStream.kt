@@ -5,8 +5,8 @@ import io.github.pannslitert.EngineException
 import io.github.pannslitert.frontend.Windows
 
 /**
- * Tags a stream that arrives in chunks of any size; made by [Tagger.stream]. The front end computes every frame once,
- * so a window that moves by one second costs one second of it.
+ * Tags a stream that arrives in chunks of any size; made by [Tagger.stream]. The front end computes every frame once:
+ * for a hop of one second, it processes one second of audio, not a whole window.
  */
 class TagStream internal constructor(
     private val run: (FloatArray, Double, Double, Double) -> Tagging,
@@ -17,15 +17,18 @@ class TagStream internal constructor(
     private var frontEndMs = 0.0
 
     /**
-     * Takes samples [from] … [from] + [count] − 1 and returns a result for every window that they complete.
+     * Takes samples [from] … [from] + [count] − 1 and returns one result for every window that they complete.
      *
-     * @param samples mono, at the model's rate
-     * @throws AudioException, EngineException as [Tagger.tag]
+     * @param samples mono, at the model's sample rate
+     * @throws AudioException the range is not within [samples], or as [Tagger.tag]
+     * @throws EngineException as [Tagger.tag]
      */
     fun push(samples: FloatArray, from: Int = 0, count: Int = samples.size - from): List<Tagging> =
         collect { listener -> windows.push(samples, from, count, listener) }
 
-    /** The stream is over: a result for the window that ends with it, if one does. Nothing may follow. */
+    /**
+     * Ends the stream and returns a result for the window that ends with it, if there is one. Do not push after this.
+     */
     fun finish(): List<Tagging> = collect(windows::finish)
 
     private fun collect(feed: (Windows.Listener) -> Unit): List<Tagging> {

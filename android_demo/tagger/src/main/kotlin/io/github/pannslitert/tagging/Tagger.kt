@@ -9,21 +9,25 @@ import kotlin.math.abs
 import kotlin.math.min
 import kotlin.math.round
 
-/** One class and its probability, 0 … 1. */
+/** A class and its probability, 0 … 1. */
 data class Tag(val index: Int, val label: String, val score: Float)
 
 /**
- * What a model heard in one clip or window.
+ * The result of a model for one clip or window.
  *
- * @property tags highest first
- * @property probs of all classes
- * @property framewise row-major [frames][classes], of networks that have it; else null
- * @property startSeconds where the clip starts in its stream; 0 for a clip of its own
- * @property seconds how much of the audio the model heard, without padding
- * @property frontEndMs what the log-mel took; 0 where the graph takes samples. Of a window: since the one before
- * @property modelMs what the engine took
- * @property backend what ran the model
- * @property fallback why it was not the accelerator that was wanted; null if it was
+ * @property tags the tags with the highest scores, highest first
+ * @property probs probabilities of all classes, 0 … 1
+ * @property embedding the model's output of that name, flat
+ * @property framewise probabilities over time, row-major, shape [frames][classes]; null if the network has no such
+ *     output
+ * @property startSeconds start of the clip in its stream; 0 for a single clip
+ * @property seconds duration of the audio that the model got, without padding
+ * @property frontEndMs time of the front end, milliseconds. For a window: all of it since the previous window. For a
+ *     single clip: 0 if the graph takes samples
+ * @property modelMs time of the engine, milliseconds
+ * @property backend what ran the model, see [Engine.backend]
+ * @property fallback why it was not the requested accelerator; null if it was
+ * @property model name of the model, from the manifest
  */
 class Tagging internal constructor(
     val tags: List<Tag>,
@@ -40,10 +44,11 @@ class Tagging internal constructor(
 )
 
 /**
- * Tags audio with a bundle on any engine. One instance belongs to one thread, the engine's, which it does not close.
+ * Tags audio with a bundle on any engine. Use an instance only on the thread of its engine. It does not close the
+ * engine.
  *
- * @param top at most that many tags, ≥ 1
- * @param threshold no tag below that probability, 0 … 1
+ * @param top maximum number of tags, ≥ 1
+ * @param threshold minimum probability of a tag, 0 … 1
  * @throws EngineException [top] or [threshold] is out of range
  */
 class Tagger(
@@ -65,11 +70,12 @@ class Tagger(
     }
 
     /**
-     * Tags the start of a recording, one clip long. A shorter one is followed by silence.
+     * Tags the start of a recording, up to the length of one clip. A shorter recording is padded with silence; with
+     * padded frames, the front end pads the log-mel instead.
      *
-     * @param samples mono, at the model's rate, nominally within [-1, 1]
-     * @throws AudioException no samples, or NaN, or far beyond [-1, 1]
-     * @throws EngineException the outputs are not what the manifest promises
+     * @param samples mono, at the model's sample rate, nominally within [-1, 1]
+     * @throws AudioException there are no samples, or some are NaN or far outside [-1, 1]
+     * @throws EngineException the outputs do not match the manifest
      */
     fun tag(samples: FloatArray): Tagging {
         if (samples.isEmpty()) throw AudioException("no samples; expected at least one")
@@ -80,7 +86,7 @@ class Tagger(
         if (logMel == null) {
             clip.copyInto(input)
         } else {
-            // With padded frames, what lies beyond the recording is no silence: the front end says what it is.
+            // With padded frames, the time after the recording is not silence: the front end defines those frames.
             logMel.compute(clip, input, if (spec.paddedFrames == null) clip.size else maxOf(used, spec.leastSamples))
         }
         val frontEndMs = if (logMel == null) 0.0 else millisecondsSince(start)
@@ -88,10 +94,11 @@ class Tagger(
     }
 
     /**
-     * Starts tagging a stream: one result per window of a clip's length.
+     * Starts tagging a stream. There is one result per window, and a window is as long as a clip.
      *
-     * @param hopSeconds from one window to the next, > 0, at most a clip; rounded to whole log-mel frames
-     * @throws AudioException a hop out of range
+     * @param hopSeconds time from one window to the next, > 0 and at most the length of a clip; rounded to whole
+     *     log-mel frames
+     * @throws AudioException the hop is out of range
      */
     fun stream(hopSeconds: Double): TagStream {
         val hop = round(hopSeconds * spec.sampleRate / spec.hopLength)
@@ -156,7 +163,7 @@ class Tagger(
         .map { Tag(it, bundle.labels[it], probs[it]) }
 
     internal companion object {
-        /** What float16 can hold. */
+        /** The largest number in float16, in which a GPU may compute. */
         const val LARGEST_INPUT = 65504f
 
         fun millisecondsSince(start: Long): Double = (System.nanoTime() - start) / 1e6

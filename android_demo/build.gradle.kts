@@ -1,4 +1,4 @@
-// Kotlin's version is the tagger's for the app, too: the Android plugin brings an older one along.
+// Sets Kotlin's version for the app, too: the Android plugin would bring an older one.
 plugins {
     alias(libs.plugins.android.application) apply false
     alias(libs.plugins.kotlin.jvm) apply false

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Copies a bundle and its self-test into the demo app on a phone; its debug build must be installed there.
+# Copies a bundle and its self-test into the demo app on a phone. The debug build of the app must be installed there.
 #
-#   ./install_bundle.sh BUNDLE [NAME]     NAME: what the app shows, the folder's name if not given
+#   ./install_bundle.sh BUNDLE [NAME]     NAME: shown in the app; default: the name of the folder
 #
 # With several phones: ANDROID_SERIAL=… ./install_bundle.sh BUNDLE
 set -euo pipefail
@@ -44,7 +44,7 @@ on_phone "rm -rf $staging"
 trap 'on_phone "rm -rf $staging" || true' EXIT
 adb push "$bundle" "$staging"
 on_phone "chmod -R a+rX $staging"
-# In place all at once, and not under a running app: it must find neither half a bundle nor an old one.
+# Stop the app and replace the bundle in one step, so that the app never sees half a bundle or keeps an old one.
 on_phone "am force-stop $app"
 in_app "mkdir -p files/bundles && rm -rf files/$name.part && cp -r $staging files/$name.part"
 in_app "rm -rf files/bundles/$name && mv files/$name.part files/bundles/$name"

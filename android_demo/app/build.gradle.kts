@@ -19,7 +19,7 @@ android {
         targetCompatibility = JavaVersion.VERSION_17
     }
 
-    // The demo bundle is the repository's own; see copyDemoBundle.
+    // The demo bundle, which copyDemoBundle copies from assets/ of the repository.
     sourceSets["main"].assets.directories += "build/assets"
 }
 
@@ -27,10 +27,10 @@ dependencies {
     implementation(project(":tagger"))
     implementation(libs.litert)
     implementation(libs.litert.gpu)
-    implementation(libs.androidx.core) // FileProvider alone
+    implementation(libs.androidx.core) // only for FileProvider
 }
 
-// A bundle and its self-test lie in one folder on the device.
+// On the device, a bundle and its self-test are in the same folder.
 val copyDemoBundle by tasks.registering(Sync::class) {
     from(rootDir.resolve("../assets/demo_bundle"))
     from(rootDir.resolve("../assets/demo_selftest"))

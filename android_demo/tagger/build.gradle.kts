@@ -16,6 +16,6 @@ dependencies {
 
 tasks.test {
     useJUnit()
-    // The tests read the repository's own bundle, clips and vectors.
+    // The tests read files of the repository: the demo bundle and test vectors.
     workingDir = rootDir.parentFile
 }

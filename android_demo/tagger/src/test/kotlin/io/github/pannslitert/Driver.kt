@@ -13,10 +13,10 @@ import io.github.pannslitert.frontend.Windows
 import java.io.File
 
 /**
- * Runs cases that another program made and compares: tests/test_kotlin.py.
+ * Runs the cases of tests/test_kotlin.py, which compares the results.
  *
- * Argument: a JSON file with a list of cases. Each names what to run in `run`, its input and output files (float32,
- * little-endian; JSON for events), and the arguments.
+ * Argument: a JSON file with a list of cases. Each case has the function to call in `run`, its input and output files
+ * (little-endian float32; JSON for events), and the arguments of the function.
  */
 fun main(args: Array<String>) {
     for (case in JsonParser.parseString(File(args[0]).readText()).asJsonArray.map { it.asJsonObject }) {
@@ -37,7 +37,7 @@ private fun floats(case: JsonObject, name: String): FloatArray = readFloats(File
 
 private fun write(case: JsonObject, values: FloatArray) = writeFloats(File(case["output"].asString), values)
 
-/** All windows, one after another. */
+/** All windows of the stream, concatenated. */
 private fun streaming(case: JsonObject): FloatArray {
     val windows = mutableListOf<FloatArray>()
     val front = StreamingLogMel(spec(case), floats(case, "basis"), case["window"].asInt, case["hop"].asInt)
@@ -59,7 +59,7 @@ private fun resampled(case: JsonObject): FloatArray {
     return concatenated(parts)
 }
 
-/** Chunks of the given sizes, over and over, until the samples end. */
+/** Calls [take] with chunks of the given sizes, repeating the sizes until the samples end. */
 private fun forEachChunk(samples: FloatArray, sizes: JsonArray, take: (FloatArray, Int, Int) -> Unit) {
     var from = 0
     var turn = 0

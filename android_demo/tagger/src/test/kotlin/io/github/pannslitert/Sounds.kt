@@ -4,7 +4,7 @@ import java.util.Random
 import kotlin.math.PI
 import kotlin.math.sin
 
-/** A tone, its level rising and falling, in noise. */
+/** A 440 Hz tone of varying level, with noise. */
 internal fun sound(samples: Int, rate: Int, seed: Long = 0): FloatArray {
     val random = Random(seed)
     return FloatArray(samples) { i ->

@@ -12,11 +12,11 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 
 /**
- * Decodes the start of an audio file, of any format that the phone plays, to mono samples.
+ * Decodes the start of an audio file to mono samples within [-1, 1]. Supports all formats that the phone can play.
  *
- * @param rate wanted, Hz
- * @param most how many samples at most
- * @throws IOException not readable as audio
+ * @param rate sample rate of the result, Hz
+ * @param most maximum number of samples
+ * @throws IOException the file cannot be read as audio
  */
 fun decodeAudio(context: Context, uri: Uri, rate: Int, most: Int): FloatArray {
     val extractor = MediaExtractor()
@@ -27,7 +27,7 @@ fun decodeAudio(context: Context, uri: Uri, rate: Int, most: Int): FloatArray {
         if (track < 0) throw IOException(context.getString(R.string.file_without_audio))
         extractor.selectTrack(track)
         return decode(extractor, formats[track], rate, most)
-    } catch (error: IllegalStateException) { // MediaCodec.CodecException is one
+    } catch (error: IllegalStateException) { // includes MediaCodec.CodecException
         throw IOException(context.getString(R.string.file_undecodable, error.message), error)
     } finally {
         extractor.release()
@@ -46,7 +46,7 @@ private fun decode(extractor: MediaExtractor, format: MediaFormat, rate: Int, mo
         while (!sound.full && info.flags and MediaCodec.BUFFER_FLAG_END_OF_STREAM == 0) {
             if (!fed) fed = feed(codec, extractor)
             val index = codec.dequeueOutputBuffer(info, TIMEOUT_US)
-            if (index < 0) continue // a format change, or nothing yet
+            if (index < 0) continue // the format has changed, or there is no output yet
             val buffer = codec.getOutputBuffer(index) ?: throw IOException("the decoder gave no buffer")
             sound.add(buffer.order(ByteOrder.nativeOrder()), codec.getOutputFormat(index))
             codec.releaseOutputBuffer(index, false)
@@ -57,7 +57,7 @@ private fun decode(extractor: MediaExtractor, format: MediaFormat, rate: Int, mo
     }
 }
 
-/** Gives the decoder the next piece of the file; whether that was the end. */
+/** Passes the next piece of the file to the decoder. Returns true if that was the end of the file. */
 private fun feed(codec: MediaCodec, extractor: MediaExtractor): Boolean {
     val index = codec.dequeueInputBuffer(TIMEOUT_US)
     if (index < 0) return false
@@ -72,7 +72,7 @@ private fun feed(codec: MediaCodec, extractor: MediaExtractor): Boolean {
     return false
 }
 
-/** Mono samples at one rate, made of what a decoder gives. */
+/** Collects the output of a decoder as mono samples at one rate. */
 private class Sound(private val rate: Int, most: Int) {
     private val samples = FloatArray(most)
     private var used = 0
@@ -94,7 +94,7 @@ private class Sound(private val rate: Int, most: Int) {
             for (channel in 0 until channels) sum += values[i * channels + channel]
             sum / channels
         }
-        // Some decoders know the rate only now; one that changes it midway begins a new stream.
+        // Some decoders know the rate only now. If the rate changes within a file, resampling starts anew.
         val current = resampler?.takeIf { it.fromRate == from } ?: Resampler(from, rate).also { resampler = it }
         append(current.push(mono))
     }

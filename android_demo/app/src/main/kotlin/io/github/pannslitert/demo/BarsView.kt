@@ -7,7 +7,7 @@ import android.util.AttributeSet
 import android.view.View
 import io.github.pannslitert.tagging.Tag
 
-/** The highest tags as bars from 0 to 1, with their names on them. */
+/** Shows the highest tags as bars from 0 to 1, with their names. */
 class BarsView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
     var tags: List<Tag> = emptyList()
         set(value) {

@@ -2,7 +2,7 @@ package io.github.pannslitert.demo
 
 import android.app.Application
 
-/** Holds the session, so that a rotation neither stops the microphone nor loads the model again. */
+/** Owns the session, so that rotating the screen does not stop the microphone or load the model again. */
 class DemoApplication : Application() {
     val session by lazy { Session(this) }
 }

@@ -3,11 +3,17 @@ package io.github.pannslitert.demo
 import android.content.Context
 import java.io.File
 
-/** Every bundle on the device, each with its self-test: the app's assets, and what install_bundle.sh put there. */
+/**
+ * All bundles on the device, each with its self-test: those in the assets of the app, and those that install_bundle.sh
+ * copied.
+ */
 class DeviceBundles(private val context: Context) {
     private val folder = File(context.filesDir, "bundles")
 
-    /** The folders, by name. Assets become files first, once per installation of the app: LiteRT opens files. */
+    /**
+     * Returns the folders of the bundles, sorted by name. Before that, it copies the assets to files, once per
+     * installation of the app, because LiteRT opens only files.
+     */
     fun list(): List<File> {
         val assets = File(context.noBackupFilesDir, "bundles")
         val installed = context.packageManager.getPackageInfo(context.packageName, 0).lastUpdateTime.toString()

@@ -8,7 +8,7 @@ import com.google.ai.edge.litert.TensorBuffer
 import io.github.pannslitert.bundle.Bundle
 import io.github.pannslitert.tagging.Engine
 
-/** A bundle's model, compiled by LiteRT for one accelerator and no other. Belongs to the thread that opened it. */
+/** The model of a bundle, compiled by LiteRT for exactly one accelerator. Use it only on the thread that opened it. */
 class LiteRtEngine private constructor(
     override val backend: String,
     override val fallback: String?,
@@ -26,20 +26,28 @@ class LiteRtEngine private constructor(
     override fun close() = closeAll(owned)
 
     companion object {
-        /** Of every model that panns_litert_convert.export wrote. */
+        /** Name of the signature in all models that panns_litert_convert.export writes. */
         private const val SIGNATURE = "tag"
         private const val MOST_THREADS = 4
 
-        /** Of LiteRT, as gradle/libs.versions.toml has it. */
+        /** Version of LiteRT, the same as in gradle/libs.versions.toml. */
         const val VERSION = "2.3.0"
 
-        /** How many threads the CPU gets if nobody says otherwise: those beyond would be slow cores. */
+        /** Default number of threads on the CPU. There is a limit, because further threads would run on slow cores. */
         fun mostThreads(): Int = Runtime.getRuntime().availableProcessors().coerceAtMost(MOST_THREADS)
 
-        /** @throws com.google.ai.edge.litert.LiteRtException the GPU does not take the whole graph, or there is none */
+        /**
+         * Opens the model on the GPU only.
+         *
+         * @throws com.google.ai.edge.litert.LiteRtException there is no GPU, or it does not support the whole graph
+         */
         fun gpu(bundle: Bundle): LiteRtEngine = open(bundle, "GPU", null, CompiledModel.Options(Accelerator.GPU))
 
-        /** @param fallback why this is not the GPU, if that was wanted */
+        /**
+         * Opens the model on the CPU only.
+         *
+         * @param fallback why this is not the GPU; null if the GPU was not requested
+         */
         fun cpu(bundle: Bundle, fallback: String?, threads: Int = mostThreads()): LiteRtEngine {
             val options = CompiledModel.Options(Accelerator.CPU)
             options.cpuOptions = CompiledModel.CpuOptions(numThreads = threads)
@@ -52,7 +60,7 @@ class LiteRtEngine private constructor(
             fallback: String?,
             options: CompiledModel.Options,
         ): LiteRtEngine {
-            // The latest comes first, so that buffers are closed before their model, and a failure leaves nothing open.
+            // The newest comes first: buffers are closed before their model. After a failure, nothing stays open.
             val owned = ArrayDeque<AutoCloseable>()
             fun <T : AutoCloseable> own(made: T): T = made.also(owned::addFirst)
             try {

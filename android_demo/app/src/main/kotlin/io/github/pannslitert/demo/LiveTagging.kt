@@ -8,10 +8,11 @@ import java.util.concurrent.atomic.AtomicInteger
 import kotlin.math.ceil
 
 /**
- * The microphone to tags and events. Belongs to the model thread, [Listener] too; only the microphone has its own.
+ * Tags the microphone and detects events. Everything runs on the model thread, including the calls of [Listener]; only
+ * the microphone has its own thread.
  *
- * @param modelMs what a window takes: one that takes long comes less often than every second
- * @param post runs a task on the model thread, unless this was closed before its turn
+ * @param modelMs time of one window, milliseconds. If it is long, the hop becomes longer than one second
+ * @param post runs a task on the model thread, unless this object is closed before that
  */
 class LiveTagging(
     private val tagger: Tagger,
@@ -20,12 +21,16 @@ class LiveTagging(
     private val post: (LiveTagging, () -> Unit) -> Unit,
 ) : AutoCloseable {
     interface Listener {
-        /** More was heard: up to [seconds] of the stream, of which the last [silent] are all zero. */
+        /**
+         * Called after more audio was received. The stream is [seconds] long, and its last [silent] seconds are all
+         * zero.
+         */
         fun onHeard(seconds: Double, silent: Double)
 
+        /** Called with the result of each window. */
         fun onTagging(tagging: Tagging, timeline: Timeline)
 
-        /** Nothing more comes; [reason] is a string resource. */
+        /** Called when listening cannot go on. [reason] is the ID of a string resource. */
         fun onFailure(reason: Int)
     }
 
@@ -60,7 +65,8 @@ class LiveTagging(
         listener.onHeard(timeline.now, silent.toDouble() / rate)
         val current = resampler ?: Resampler(rate, manifest.frontEnd.sampleRate).also { resampler = it }
         for (tagging in stream.push(current.push(samples))) {
-            // As in the Python runtime: a window speaks for the hop around its centre, the first for all before it.
+            // As in the Python runtime: the scores of a window apply to one hop around its centre. Those of the first
+            // window also apply to all time before that.
             val (start, end) = stepEnd to tagging.startSeconds + (manifest.clipSeconds + hop) / 2
             stepEnd = end
             val scores = tagging.probs.withIndex().filter { it.value >= OFF }.associate { it.index to it.value }
@@ -75,9 +81,9 @@ class LiveTagging(
     private companion object {
         const val LEAST_HOP = 1.0
         const val HEADROOM = 1.5
-        const val MOST_WAITING = 100 // chunks, 10 s
+        const val MOST_WAITING = 100 // chunks, which are 10 s
 
-        // As the Python runtime's EventSettings.
+        // The defaults of EventSettings in the Python runtime.
         const val ON = 0.3f
         const val OFF = 0.2f
     }

@@ -17,7 +17,7 @@ import io.github.pannslitert.measure.EngineChoice
 import io.github.pannslitert.tagging.Tagging
 import java.io.File
 
-/** The only screen: shows the session's state and passes on what is touched. */
+/** The only screen. It shows the state of the session and passes the user's input to it. */
 class MainActivity : Activity() {
     private val session get() = (application as DemoApplication).session
     private val chooser by lazy { findViewById<Spinner>(R.id.bundles) }
@@ -50,7 +50,7 @@ class MainActivity : Activity() {
 
     override fun onStop() {
         session.onState = null
-        // Android gives an app in the background silence; a rotation goes on listening.
+        // In the background an app gets only silence from Android. A rotation of the screen must not stop listening.
         if (!isChangingConfigurations) session.stopListening()
         super.onStop()
     }
@@ -69,7 +69,7 @@ class MainActivity : Activity() {
     }
 
     override fun onRequestPermissionsResult(requestCode: Int, permissions: Array<String>, grantResults: IntArray) {
-        when (grantResults.firstOrNull()) { // none where the question was interrupted
+        when (grantResults.firstOrNull()) { // empty if the permission dialog was interrupted
             PackageManager.PERMISSION_GRANTED -> session.listen()
             PackageManager.PERMISSION_DENIED -> session.reject(getString(R.string.microphone_denied))
         }

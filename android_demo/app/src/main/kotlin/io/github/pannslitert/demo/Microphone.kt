@@ -6,16 +6,17 @@ import android.media.AudioRecord
 import android.media.MediaRecorder
 
 /**
- * The microphone, read by a thread of its own that also opens and releases it.
+ * Records from the microphone on its own thread, which also opens and releases it.
  *
- * @param onSamples receives mono chunks in [-1, 1] and their rate, Hz; the array is the receiver's
- * @param onFailure receives the string resource that says why recording cannot begin or go on; nothing comes after it
+ * @param onSamples receives mono chunks within [-1, 1] and their sample rate in Hz; it may keep the array
+ * @param onFailure receives the ID of the string resource that says why recording cannot start or continue; no call
+ *     follows
  */
 class Microphone(private val onSamples: (FloatArray, Int) -> Unit, private val onFailure: (Int) -> Unit) {
     @Volatile private var wanted = true
     private val thread = Thread(::run, "microphone").apply { start() }
 
-    /** Returns once the microphone is released; not to be called from the callbacks. */
+    /** Stops recording. Returns after the microphone is released. Must not be called from the callbacks. */
     fun close() {
         wanted = false
         thread.join()
@@ -25,7 +26,7 @@ class Microphone(private val onSamples: (FloatArray, Int) -> Unit, private val o
         val recorder = RATES.firstNotNullOfOrNull(::open) ?: return onFailure(R.string.microphone_missing)
         val failure = try {
             read(recorder)
-        } catch (_: IllegalStateException) { // startRecording, where another app has it
+        } catch (_: IllegalStateException) { // from startRecording, if another app uses the microphone
             R.string.microphone_busy
         } finally {
             recorder.release()
@@ -33,7 +34,10 @@ class Microphone(private val onSamples: (FloatArray, Int) -> Unit, private val o
         if (failure != null) onFailure(failure)
     }
 
-    /** Reads until it is closed, or returns why it cannot. */
+    /**
+     * Records until [close] is called, and then returns null; or returns the string resource of the reason why it
+     * cannot go on.
+     */
     private fun read(recorder: AudioRecord): Int? {
         recorder.startRecording()
         if (recorder.recordingState != AudioRecord.RECORDSTATE_RECORDING) return R.string.microphone_busy
@@ -48,11 +52,12 @@ class Microphone(private val onSamples: (FloatArray, Int) -> Unit, private val o
         return null
     }
 
-    @SuppressLint("MissingPermission") // the activity asks for it first; without it the recorder is not initialized
+    @SuppressLint("MissingPermission") // the activity asks for it; without it, the recorder is not initialized
     private fun open(rate: Int): AudioRecord? {
         val least = AudioRecord.getMinBufferSize(rate, AudioFormat.CHANNEL_IN_MONO, AudioFormat.ENCODING_PCM_FLOAT)
         if (least <= 0) return null
-        // This source is the one without gain control that every device has. One second: a late thread loses nothing.
+        // The only source without gain control that all devices have. The buffer holds one second, so that a delayed
+        // thread loses no samples.
         val recorder = AudioRecord(
             MediaRecorder.AudioSource.VOICE_RECOGNITION,
             rate,
@@ -66,7 +71,7 @@ class Microphone(private val onSamples: (FloatArray, Int) -> Unit, private val o
     }
 
     private companion object {
-        val RATES = listOf(48000, 44100) // what phones record at; what Android promises
+        val RATES = listOf(48000, 44100) // the usual rate of phones; the rate that Android guarantees
         const val CHUNKS_PER_SECOND = 10
     }
 }

@@ -14,22 +14,24 @@ import io.github.pannslitert.measure.SelfTest
 import io.github.pannslitert.tagging.Engine
 import java.io.File
 
-/** What this phone is and what bundles cost on it: a device record, to be shared. */
+/** Measures bundles on this phone and writes a device record, which the user can share. */
 class PhoneRecord(private val context: Context) {
     /**
-     * What was measured.
+     * The result of a measurement.
      *
-     * @property file the phone's record, with earlier measurements of other bundles
-     * @property failures why an engine was not measured, in words
+     * @property file the record of the phone, with earlier measurements of other bundles
+     * @property runs the new measurements
+     * @property failures messages for the engines that could not be measured
      */
     class Measured(val file: File, val runs: List<Run>, val failures: List<String>)
 
     /**
-     * Measures a bundle on the CPU, with one thread and with as many as the app uses, and on the GPU.
+     * Measures a bundle on the CPU, with one thread and with the number of threads that the app uses, and on the GPU.
      *
-     * @param gpu whether the GPU is proven; a driver that crashes would take the app with it
+     * @param gpu whether to measure the GPU; only safe if it passed its self-test, because a driver that crashes ends
+     *     the app
      * @param onSetting called before each engine
-     * @throws EngineException nothing could be measured
+     * @throws EngineException no engine could be measured
      */
     fun measure(
         bundle: Bundle,
@@ -63,7 +65,7 @@ class PhoneRecord(private val context: Context) {
         val before = try {
             if (file.exists()) DeviceRecord.read(file).runs else listOf()
         } catch (_: RecordException) {
-            listOf() // a cache may be damaged; what was measured now counts
+            listOf() // the file in the cache is damaged: keep only the new measurements
         }
         file.parentFile?.mkdirs()
         val unfinished = File(file.path + ".new")
@@ -91,7 +93,7 @@ class PhoneRecord(private val context: Context) {
     }
 
     private companion object {
-        /** In the cache folder; res/xml/shared.xml opens it, and nothing else, for sharing. */
+        /** Folder in the cache. res/xml/shared.xml allows sharing from it, and from no other folder. */
         const val FOLDER = "records"
     }
 }

@@ -16,9 +16,9 @@ import java.io.IOException
 import java.util.concurrent.Executors
 
 /**
- * The open bundle, its engine, and what is heard. Lives as long as the process, whatever becomes of the screen.
+ * The open bundle, its engine and the current results. It lives as long as the process, independent of the screen.
  *
- * Its functions are for the main thread. All of their work is done, and the model owned, by one other thread.
+ * Call its functions on the main thread. One other thread does all the work and owns the model.
  */
 class Session(private val context: Context) {
     private class Opened(val bundle: Bundle, val engine: Engine, val modelMs: Double) {
@@ -28,7 +28,7 @@ class Session(private val context: Context) {
     private val main = Handler(Looper.getMainLooper())
     private val model = Executors.newSingleThreadExecutor { Thread(it, "model") }
 
-    /** Called on the main thread with the newest state, and with every new one. */
+    /** Called on the main thread: with the current state when it is set, then with every new state. */
     var onState: ((State) -> Unit)? = null
         set(value) {
             field = value
@@ -36,12 +36,12 @@ class Session(private val context: Context) {
         }
     private var shown = State()
 
-    // From here on the model thread's own.
+    // The following fields belong to the model thread.
     private var state = State()
     private var opened: Opened? = null
     private var live: LiveTagging? = null
 
-    /** Looks for bundles; opens one if none is open. */
+    /** Looks for bundles, and opens one if none is open. */
     fun start() = onModel {
         val bundles = DeviceBundles(context).list()
         val chosen = bundles.find { it == state.chosen } ?: bundles.firstOrNull()
@@ -53,9 +53,10 @@ class Session(private val context: Context) {
         }
     }
 
-    /** Opens a bundle in place of the one that is open. */
+    /** Opens a bundle and closes the one that was open. */
     fun choose(folder: File) = onModel { if (folder != state.chosen) open(folder) }
 
+    /** Starts tagging the microphone. */
     fun listen() = onModel {
         val ready = opened
         if (ready != null && live == null) {
@@ -66,9 +67,10 @@ class Session(private val context: Context) {
         }
     }
 
+    /** Releases the microphone. */
     fun stopListening() = onModel { stopLive() }
 
-    /** Tags the start of an audio file, one clip long. */
+    /** Tags the start of an audio file, up to the length of one clip. */
     fun tag(file: Uri) = onModel {
         val ready = opened
         if (ready != null) {
@@ -82,13 +84,16 @@ class Session(private val context: Context) {
         }
     }
 
-    /** Measures the open bundle on every engine that passed its self-test; the record is then there to share. */
+    /**
+     * Measures the open bundle on all engines that passed their self-test. After that, the state has the record to
+     * share.
+     */
     fun measure() = onModel {
         val ready = opened
         if (ready != null) {
             val bundle = ready.bundle
             val gpu = state.attempts.any { it.name == "GPU" && it.passed }
-            closeModel() // its memory and its accelerator are the measurement's
+            closeModel() // frees its memory and its accelerator for the measurement
             show { copy(measuring = true, record = null, timeline = Timeline()) }
             val measured = try {
                 PhoneRecord(context).measure(bundle, SelfTest.open(bundle.folder, bundle), gpu) { setting ->
@@ -107,10 +112,10 @@ class Session(private val context: Context) {
         }
     }
 
-    /** Shows what the screen found wrong. */
+    /** Shows an error message of the screen. */
     fun reject(message: String) = onModel { fail(message) }
 
-    /** Releases the microphone, then the model; [start] opens it again. */
+    /** Releases the microphone, then the model. [start] opens the model again. */
     fun close() = onModel { closeModel() }
 
     private fun open(folder: File) {
@@ -126,7 +131,7 @@ class Session(private val context: Context) {
     }
 
     private fun prove(bundle: Bundle, selfTest: SelfTest): EngineChoice {
-        // A driver that crashes takes the process with it. This file is then still there, and the CPU gets its turn.
+        // If a driver crashes, the process ends and this file remains. The next time, the CPU is used.
         val model = bundle.manifest.files.getValue(bundle.manifest.file("model"))
         val attempt = File(context.noBackupFilesDir, "gpu-attempt-${model.sha256}")
         val crashed = attempt.exists()

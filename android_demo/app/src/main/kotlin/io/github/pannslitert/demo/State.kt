@@ -6,15 +6,16 @@ import io.github.pannslitert.tagging.Tagging
 import java.io.File
 
 /**
- * What the screen shows.
+ * Everything that the screen shows.
  *
- * @property bundles every bundle on the device
- * @property chosen the one that is open, or was to be
- * @property message what is going on, or what is wrong; empty if there is nothing to say
- * @property attempts the self-test of the GPU, then of the CPU
- * @property ready whether a bundle is open on a proven engine
- * @property measuring whether engines are being measured
- * @property record what was measured, to share; null if nothing was
+ * @property bundles all bundles on the device
+ * @property chosen the folder of the open bundle, or of the one that could not be opened
+ * @property message current activity or error; empty if there is none
+ * @property isError whether [message] is an error
+ * @property attempts self-test of the GPU, then of the CPU
+ * @property ready whether a bundle is open and its engine passed the self-test
+ * @property measuring whether a measurement is running
+ * @property record file with the measurements, to share; null if nothing was measured
  * @property tagging the newest result
  */
 data class State(
@@ -32,7 +33,7 @@ data class State(
 )
 
 /**
- * What was heard in the last [SPAN] seconds of a stream.
+ * Scores and events of the last [SPAN] seconds of a stream.
  *
  * @property now end of the stream so far, seconds
  */
@@ -42,16 +43,18 @@ class Timeline(
     val steps: List<Step> = emptyList(),
     val events: List<Event> = emptyList(),
 ) {
-    /** The classes that may sound from [start] to [end], with their probabilities. */
+    /** Probabilities from [start] to [end], in seconds, of the classes that may be present; by class index. */
     class Step(val start: Double, val end: Double, val scores: Map<Int, Float>)
 
-    /** The same at a later time, without what is no longer to be seen. */
+    /** A copy at a later time, without steps and events that are no longer visible. */
     fun at(now: Double) =
         Timeline(now, labels, steps.filter { it.end > now - SPAN }, events.filter { it.end > now - SPAN })
 
+    /** A copy with one more step and the events that became final. */
     fun plus(step: Step, final: List<Event>) = Timeline(now, labels, steps + step, events + final)
 
     companion object {
+        /** Seconds. */
         const val SPAN = 60.0
     }
 }

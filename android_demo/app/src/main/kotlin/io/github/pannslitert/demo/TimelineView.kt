@@ -7,8 +7,8 @@ import android.util.AttributeSet
 import android.view.View
 
 /**
- * The last minute, now at the right; a row for each class that may have sounded, the likeliest on top. Pale: its
- * probability, step by step. Dark: events that are over.
+ * Shows the last minute, with the present at the right. It has one row for each class that may be present, the class
+ * with the highest score on top. Pale bars show the probability of each step, dark bars the events that have ended.
  */
 class TimelineView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
     var timeline = Timeline()
@@ -43,7 +43,7 @@ class TimelineView(context: Context, attributes: AttributeSet?) : View(context, 
         for ((index, top) in rows) canvas.drawText(timeline.labels[index], 0f, top + row * 0.55f, text)
     }
 
-    /** Classes, the highest score first. */
+    /** The class indices, sorted by their highest score. */
     private fun rows(): List<Int> {
         val best = mutableMapOf<Int, Float>()
         for (step in timeline.steps) for ((index, score) in step.scores) best[index] = maxOf(score, best[index] ?: 0f)

@@ -4,9 +4,9 @@ package io.github.pannslitert.frontend
  * Natural logarithm of several numbers at once, with an absolute error of at most 1e-12. The numbers must be positive,
  * normal and finite.
  *
- * With x = m·2^e and m between √½ and √2, ln x = e·ln 2 + ln m. With s = (m − 1) / (m + 1), ln m = 2·artanh(s) and |s|
- * < 0.172; artanh is computed by its series up to s^15. Splitting the numbers and computing the logarithms are two
- * loops, because a JIT compiler vectorises the second one.
+ * With x = m·2^e and m between √½ and √2, ln x = e·ln 2 + ln m. With s = (m − 1) / (m + 1), ln m = 2·artanh(s). The
+ * series of artanh is used up to s^15; s is within ±0.172. There are two loops, one to split the numbers and one to
+ * compute the logarithms, because a JIT compiler vectorises the second one.
  *
  * @param lanes how many numbers
  */

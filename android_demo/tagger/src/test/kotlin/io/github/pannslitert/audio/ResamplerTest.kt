@@ -8,12 +8,12 @@ import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
-/** Passband, aliases and soxr are tests/test_kotlin.py's matter. */
+/** Passband, aliases and the comparison with soxr are tested in tests/test_kotlin.py. */
 class ResamplerTest {
     private val rates = listOf(8000, 11025, 16000, 22050, 32000, 44100, 48000, 96000)
 
     @Test
-    fun `any chunking gives the same samples bit by bit`() {
+    fun `any chunking gives bit-identical samples`() {
         val random = Random(1)
         for (from in rates) {
             for (to in listOf(8000, 16000, 32000)) {
@@ -21,7 +21,7 @@ class ResamplerTest {
                 val resampler = Resampler(from, to)
                 val whole = resampler.push(samples) + resampler.finish()
                 assertEquals((12345L * to + from - 1) / from, whole.size.toLong())
-                for (largest in listOf(1, 700, 9000)) { // and the same resampler again, after finish
+                for (largest in listOf(1, 700, 9000)) { // also tests that a resampler can be used again after finish
                     var parts = FloatArray(0)
                     var at = 0
                     while (at < samples.size) {
@@ -37,7 +37,7 @@ class ResamplerTest {
     }
 
     @Test
-    fun `a constant stays what it is`() {
+    fun `a constant signal stays constant`() {
         for (from in rates) {
             val out = Resampler(from, 32000).push(FloatArray(from) { 0.5f })
             val settled = out.drop(500)
@@ -52,7 +52,7 @@ class ResamplerTest {
     }
 
     @Test
-    fun `nothing in, nothing out`() {
+    fun `no input gives no output`() {
         val resampler = Resampler(44100, 32000)
         assertEquals(0, resampler.push(FloatArray(0)).size + resampler.finish().size)
     }

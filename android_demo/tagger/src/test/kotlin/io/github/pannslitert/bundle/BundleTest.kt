@@ -27,8 +27,8 @@ class BundleTest {
     }
 
     @Test
-    fun `every field is needed and no other is taken`() {
-        val untouched = setOf("versions", "files", "threshold") // whose names are free
+    fun `every field is required and no other is allowed`() {
+        val untouched = setOf("versions", "files", "threshold") // objects with arbitrary field names
         val paths = mutableListOf<List<String>>()
         fun collect(value: JsonObject, path: List<String>) {
             for (name in value.keySet()) {
@@ -82,7 +82,7 @@ class BundleTest {
     }
 
     @Test
-    fun `a quantized bundle says which layers stay finer`() {
+    fun `a quantized bundle lists the layers with a finer type`() {
         fun asInt8(manifest: JsonObject) {
             manifest.addProperty("precision", "int8")
             manifest.add("quantization", quantization())
@@ -129,7 +129,7 @@ class BundleTest {
     }
 
     @Test
-    fun `what is not JSON is refused`() {
+    fun `text that is not JSON is refused`() {
         val text = File("assets/demo_bundle/manifest.json").readText()
         val noNumber = text.replaceFirst(": 2,", ": NaN,")
         val texts = listOf("", "{", "{a: 1}", "$text {}", noNumber, "// note\n$text", "[]", "null")

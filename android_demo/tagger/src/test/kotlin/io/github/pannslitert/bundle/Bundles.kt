@@ -7,7 +7,7 @@ import java.io.File
 import java.security.MessageDigest
 import kotlin.io.path.createTempDirectory
 
-/** A copy of the repository's demo bundle, which a test may damage; gone when the JVM ends. */
+/** Makes a copy of the demo bundle, which a test may damage. It is deleted when the JVM ends. */
 internal fun bundleCopy(change: (JsonObject) -> Unit = {}): File {
     val folder = createTempDirectory("bundle").toFile()
     File("assets/demo_bundle").copyRecursively(folder)
@@ -16,6 +16,7 @@ internal fun bundleCopy(change: (JsonObject) -> Unit = {}): File {
     return folder
 }
 
+/** Applies [change] to the manifest in a folder. */
 internal fun editManifest(folder: File, change: (JsonObject) -> Unit) {
     val file = File(folder, "manifest.json")
     val manifest = JsonParser.parseString(file.readText()).asJsonObject
@@ -23,7 +24,7 @@ internal fun editManifest(folder: File, change: (JsonObject) -> Unit) {
     file.writeText(manifest.toString())
 }
 
-/** Makes the manifest agree with a file that was replaced. */
+/** Replaces a file of a bundle and updates its size and hash in the manifest. */
 internal fun replaceFile(folder: File, name: String, content: ByteArray) {
     File(folder, name).writeBytes(content)
     editManifest(folder) { manifest ->
@@ -34,7 +35,7 @@ internal fun replaceFile(folder: File, name: String, content: ByteArray) {
     }
 }
 
-/** Turns a manifest into that of a graph that takes samples. */
+/** Changes a manifest to that of a graph that takes samples. */
 internal fun takeSamples(manifest: JsonObject) {
     manifest.addProperty("graph", "waveform")
     manifest.addProperty("log_mel", "graph")

@@ -3,7 +3,7 @@ package io.github.pannslitert.events
 import com.google.gson.JsonObject
 import io.github.pannslitert.floatArray
 
-/** The events of a case as tests/vectors/events.json has them, sorted by start and class. */
+/** Runs a case in the format of tests/vectors/events.json and returns its events, sorted by start, then class. */
 internal fun events(case: JsonObject): List<Event> {
     val detector = EventDetector(
         on = floatArray(case["on"].asJsonArray),

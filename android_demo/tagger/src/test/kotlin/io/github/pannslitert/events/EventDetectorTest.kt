@@ -9,7 +9,7 @@ import org.junit.Assert.assertTrue
 import org.junit.Test
 
 class EventDetectorTest {
-    /** The cases that define the algorithm for every implementation. */
+    /** The cases that define the algorithm for all implementations. */
     @Test
     fun `the shared vectors`() {
         val vectors = JsonParser.parseString(File("tests/vectors/events.json").readText()).asJsonObject
@@ -29,7 +29,7 @@ class EventDetectorTest {
     }
 
     @Test
-    fun `an event is given at the first step that nothing can prolong it after`() {
+    fun `an event is returned as soon as no later step can extend it`() {
         val detector = EventDetector(1, on = 0.5f, off = 0.3f, minDuration = 0.0, maxGap = 1.0)
         val scores = listOf(0.6f, 0.1f, 0.1f, 0.1f, 0.9f)
         val given = scores.mapIndexed { i, score -> detector.push(floatArrayOf(score), i.toDouble(), i + 1.0) }
@@ -52,7 +52,7 @@ class EventDetectorTest {
     }
 
     @Test
-    fun `steps that are no steps are refused`() {
+    fun `invalid steps are refused`() {
         val detector = EventDetector(2, 0.5f, 0.5f, 0.0, 0.0)
         detector.push(floatArrayOf(0f, 1f), 0.0, 1.0)
         assertRefused<EventException>("expected 2") { detector.push(FloatArray(1), 1.0, 2.0) }

@@ -5,10 +5,11 @@ import io.github.pannslitert.readFloats
 import java.io.File
 
 /**
- * Times the front end and the yardstick in turns, on the same 10 s, in one JVM.
+ * Compares the speed of the front end with that of a textbook implementation. Both alternate on the same inputs in one
+ * JVM.
  *
- * Arguments: mel_basis.bin of Cnn14, then files of float32 samples at 32 kHz. Prints JSON: file name to the median
- * milliseconds of both.
+ * Arguments: mel_basis.bin of Cnn14, then files of float32 samples at 32 kHz. Prints JSON: for each file name, the
+ * median time of both in milliseconds.
  */
 fun main(args: Array<String>) {
     val basis = readFloats(File(args[0]))
@@ -25,7 +26,7 @@ fun main(args: Array<String>) {
         val times = candidates.mapValues { mutableListOf<Double>() }
         repeat(TURNS) {
             for ((name, run) in candidates) {
-                run(samples) // not counted: it finds the other's data in the caches
+                run(samples) // not timed: the caches still hold the data of the other implementation
                 repeat(RUNS_PER_TURN) { times.getValue(name) += milliseconds { run(samples) } }
             }
         }
@@ -40,7 +41,7 @@ private fun milliseconds(run: () -> Unit): Double {
     return (System.nanoTime() - start) / 1e6
 }
 
-// After that both are compiled at the highest level.
+// After this many runs, the JVM has compiled both at the highest level.
 private const val WARM_UP = 20
 private const val TURNS = 5
 private const val RUNS_PER_TURN = 5

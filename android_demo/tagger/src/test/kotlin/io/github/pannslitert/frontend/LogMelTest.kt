@@ -13,7 +13,7 @@ import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
-/** Numbers are compared with float64 by tests/test_kotlin.py; here is what needs no reference. */
+/** Tests that need no reference. tests/test_kotlin.py compares the numbers with float64. */
 class LogMelTest {
     private val specs = listOf(PANNS_32K, EFFICIENTAT_32K, AST_16K)
 
@@ -54,7 +54,10 @@ class LogMelTest {
         }
     }
 
-    /** By this thread in one run; the least of several, because the JVM itself allocates now and then. */
+    /**
+     * Bytes that this thread allocates in one run. The minimum of several runs, because the JVM itself sometimes
+     * allocates.
+     */
     private fun bytesAllocated(run: () -> Unit): Long {
         val threads = ManagementFactory.getThreadMXBean() as ThreadMXBean
         val me = Thread.currentThread().id
@@ -77,7 +80,7 @@ class LogMelTest {
     }
 
     @Test
-    fun `NaN and infinity stay visible`() {
+    fun `NaN and infinity appear in the output`() {
         for (bad in listOf(Float.NaN, Float.POSITIVE_INFINITY)) {
             val samples = sound(32000, 32000).also { it[16000] = bad }
             val logMel = LogMel(PANNS_32K, triangles(PANNS_32K)).compute(samples)
@@ -95,7 +98,7 @@ class LogMelTest {
     }
 
     @Test
-    fun `the FFT of every size is the sum that defines it`() {
+    fun `the FFT of every size equals the sum that defines it`() {
         for (size in listOf(2, 4, 8, 32, 128)) {
             val fft = LaneFft(size, 3)
             val re = Array(size) { i -> DoubleArray(3) { l -> cos(1.0 + i * (l + 1) * 0.37) } }
@@ -121,7 +124,7 @@ class LogMelTest {
     }
 
     @Test
-    fun `too short a waveform is refused, the shortest is not`() {
+    fun `a waveform that is too short is refused, the shortest possible one is not`() {
         for (spec in specs) {
             val front = LogMel(spec, triangles(spec))
             for (samples in listOf(0, 1, 79, spec.leastSamples - 1)) {
@@ -132,13 +135,13 @@ class LogMelTest {
     }
 
     @Test
-    fun `too small an output is refused`() {
+    fun `an output that is too small is refused`() {
         val front = LogMel(PANNS_32K, triangles(PANNS_32K))
         assertRefused<AudioException>("expected at least 6464") { front.compute(FloatArray(32000), FloatArray(6463)) }
     }
 
     @Test
-    fun `a basis of another form is refused`() {
+    fun `a basis of another shape is refused`() {
         assertRefused<SpecException>("expected 64 × 513") { LogMel(PANNS_32K, FloatArray(64 * 512)) }
         assertRefused<SpecException>("NaN") { LogMel(PANNS_32K, FloatArray(64 * 513) { Float.NaN }) }
     }

@@ -5,7 +5,7 @@ import kotlin.math.ln
 import kotlin.math.max
 import kotlin.math.min
 
-/** Front end of Cnn14 and of most PANNs, as in runtime/panns_litert/frontend.py. */
+/** The front end of Cnn14 and of most PANNs, as `PANNS_32K` in the Python runtime. */
 internal val PANNS_32K = FrontEndSpec(
     sampleRate = 32000, nFft = 1024, winLength = 1024, hopLength = 320, nMels = 64, fmin = 50.0, fmax = 14000.0,
     window = "hann", center = true, padMode = "reflect", power = 2.0, melScale = "slaney", melNorm = "slaney",
@@ -27,7 +27,10 @@ internal val AST_16K = FrontEndSpec(
     affine = FrontEndSpec.Affine(4.2677393, 9.1379948), removeDc = true, paddedFrames = 1024,
 )
 
-/** Triangles of height 1, straight in nepers of frequency: not a basis of any network, but one of the right form. */
+/**
+ * A mel basis of triangles with height 1, spaced evenly in the logarithm of frequency. No network uses it, but it has
+ * the right shape.
+ */
 internal fun triangles(spec: FrontEndSpec): FloatArray {
     val low = ln(max(spec.fmin, 20.0))
     val step = (ln(spec.fmax) - low) / (spec.nMels + 1)

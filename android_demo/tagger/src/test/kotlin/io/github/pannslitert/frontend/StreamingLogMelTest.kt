@@ -30,7 +30,7 @@ class StreamingLogMelTest {
         }
     }
 
-    /** Every window is a stretch of the offline log-mel of the whole stream, bit by bit, edges included. */
+    /** Every window is bit-identical to a part of the log-mel of the whole stream, edges included. */
     @Test
     fun `any chunking gives the offline frames`() {
         for (spec in listOf(PANNS_32K, EFFICIENTAT_32K)) {
@@ -50,9 +50,9 @@ class StreamingLogMelTest {
         }
     }
 
-    /** Away from its edges a window is the log-mel of its own samples as a clip. */
+    /** Except at its edges, a window equals the log-mel of its own samples as a clip. */
     @Test
-    fun `a window is its own clip's log-mel but for the edges`() {
+    fun `except at its edges a window equals the log-mel of its own samples`() {
         val spec = PANNS_32K
         val samples = sound(96000, 32000)
         val stream = Stream(spec, 32000, 50)
@@ -60,14 +60,14 @@ class StreamingLogMelTest {
         for ((i, window) in stream.windows.withIndex()) {
             val start = stream.starts[i].toInt()
             val clip = LogMel(spec, triangles(spec)).compute(samples.copyOfRange(start, start + 32000))
-            val inner = 2 * 64 until 99 * 64 // a frame reaches 512 samples to either side: two hops
+            val inner = 2 * 64 until 99 * 64 // a frame extends 512 samples to either side: less than two hops
             assertEquals(clip.slice(inner), window.slice(inner))
             assertTrue(i == 0 || clip.take(64) != window.take(64))
         }
     }
 
     @Test
-    fun `without centring a window is its own clip's log-mel`() {
+    fun `without centring a window equals the log-mel of its own samples`() {
         val spec = AST_16K.copy(paddedFrames = 100)
         val samples = sound(64000, 16000)
         val stream = Stream(spec, 16000, 30)
@@ -90,7 +90,7 @@ class StreamingLogMelTest {
     }
 
     @Test
-    fun `the first window is the clip itself when the stream ends with it`() {
+    fun `a stream of one window gives the log-mel of the clip`() {
         for (spec in listOf(PANNS_32K, EFFICIENTAT_32K, AST_16K)) {
             val samples = sound(2 * spec.sampleRate, spec.sampleRate)
             val stream = Stream(spec, samples.size, 1)

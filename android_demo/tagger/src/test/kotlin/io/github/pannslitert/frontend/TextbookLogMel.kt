@@ -7,8 +7,8 @@ import kotlin.math.max
 import kotlin.math.sin
 
 /**
- * The yardstick of speed: PANNs' log-mel as textbooks have it, float32. One in-place radix-2 complex FFT per frame with
- * precomputed twiddles, a dense mel product, one log10 per value.
+ * The reference for speed: PANNs' log-mel as in textbooks, in float32. One in-place radix-2 complex FFT per frame with
+ * precomputed twiddle factors, a dense product with the mel basis, one log10 per value.
  */
 internal class TextbookLogMel(private val spec: FrontEndSpec, private val basis: FloatArray) {
     private val size = spec.nFft

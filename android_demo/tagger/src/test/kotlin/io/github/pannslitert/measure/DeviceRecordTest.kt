@@ -11,7 +11,7 @@ import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
-/** The format is the Python runtime's: tests/vectors/records.json holds records that both must read, and refuse. */
+/** The format is that of the Python runtime. tests/vectors/records.json holds records that both must read or refuse. */
 class DeviceRecordTest {
     private val vectors = JsonParser.parseString(File("tests/vectors/records.json").readText()).asJsonObject
     private val good = vectors["good"].asJsonObject
@@ -19,7 +19,7 @@ class DeviceRecordTest {
     private fun record() = DeviceRecord.parse(good["both engines"].toString())
 
     @Test
-    fun `good records are read, and written as they were`() {
+    fun `good records are read, and written unchanged`() {
         assertEquals(3, good.size())
         for (name in good.keySet()) {
             val record = DeviceRecord.parse(good[name].toString())
@@ -39,14 +39,14 @@ class DeviceRecordTest {
                 if (value is JsonArray) value[key.toInt()] else value.asJsonObject[key]
             }.asJsonObject
             if (change.has("value")) parent.add(path.last(), change["value"]) else parent.remove(path.last())
-            // Of a wrong but possible engine, the fields of the other one are wrong.
+            // "gpu" instead of "cpu" is valid in itself. Then the fields that belong to the CPU are wrong.
             val gpu = path.last() == "engine" && change["value"]?.toString() == "\"gpu\""
             assertRefused<RecordException>(if (gpu) "adapter" else path.last()) { DeviceRecord.parse(json.toString()) }
         }
     }
 
     @Test
-    fun `what is no record is refused`() {
+    fun `text that is not a record is refused`() {
         val infinite = "{\"format_version\": 1e999}"
         for (text in listOf("", "[]", "{}", "null", "{", "NaN", "{} {}", "[".repeat(10_000), infinite)) {
             assertRefused<RecordException>("") { DeviceRecord.parse(text) }
@@ -62,7 +62,7 @@ class DeviceRecordTest {
     }
 
     @Test
-    fun `a new run takes the place of the old one`() {
+    fun `a new run replaces the old one`() {
         val record = record()
         val newer = record.runs[0].copy(firstMs = 1.0)
         val other = record.runs[0].copy(precision = "fp32")
@@ -74,14 +74,14 @@ class DeviceRecordTest {
 
     @Test
     fun `percentiles are those of the Python runtime`() {
-        // By numpy.percentile.
+        // Computed with numpy.percentile.
         val expected = Latency(median = 4.0, p10 = 1.5, p90 = 8.4, min = 1.0)
         assertEquals(expected, Latency.of(listOf(4.0, 1.0, 2.25, 10.0, 6.0)))
         assertEquals(Latency(median = 2.0, p10 = 2.0, p90 = 2.0, min = 2.0), Latency.of(listOf(2.0)))
         assertRefused<RecordException>("no times") { Latency.of(listOf()) }
     }
 
-    /** The same numbers in the same form. */
+    /** Converts JSON to comparable values: all numbers become doubles. */
     private fun plain(value: JsonElement): Any? = when {
         value is JsonObject -> value.keySet().associateWith { plain(value[it]) }
         value is JsonArray -> value.map(::plain)

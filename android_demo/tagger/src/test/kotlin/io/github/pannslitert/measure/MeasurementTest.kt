@@ -17,7 +17,7 @@ class MeasurementTest {
     private val selfTest = SelfTest.open(File("assets/demo_selftest"), bundle)
     private val measurement = Measurement(bundle, selfTest, mapOf("litert" to "2.3.0"))
 
-    /** Answers with given probabilities after some milliseconds. */
+    /** An engine that returns given probabilities after some milliseconds. */
     private class Slow(private val probs: FloatArray, private val ms: Long) : Engine {
         var runs = 0
         var closed = false
@@ -36,7 +36,7 @@ class MeasurementTest {
     }
 
     @Test
-    fun `an engine is opened, run, closed, and its time is what it took`() {
+    fun `an engine is opened, timed and closed`() {
         val engine = Slow(selfTest.probs, ms = 5)
         val open = { Thread.sleep(40).let { engine } }
         val run = measurement.run(Measurement.Setting.cpu(threads = 4), open, warmup = 2, runs = 3)
@@ -54,7 +54,7 @@ class MeasurementTest {
     }
 
     @Test
-    fun `a GPU's run says that the whole graph was on it`() {
+    fun `a run on the GPU records that the whole graph ran there`() {
         val run = measurement.run(Measurement.Setting.gpu("Adreno"), { Slow(selfTest.probs, 0) }, warmup = 1, runs = 1)
         assertEquals(listOf("gpu", "Adreno", 41, 41), listOf(run.engine, run.adapter, run.operators, run.resident))
         assertNull(run.threads)
@@ -62,7 +62,7 @@ class MeasurementTest {
     }
 
     @Test
-    fun `what is fast and wrong is not measured`() {
+    fun `an engine with wrong results is not measured`() {
         val zeros = Slow(FloatArray(22), 0)
         assertRefused<EngineException>("GPU fails the self-test: against PyTorch") {
             measurement.run(Measurement.Setting.gpu("Adreno"), { zeros })
@@ -86,7 +86,7 @@ class MeasurementTest {
                 file.writeBytes(bytes.copyOf(size))
                 assertRefused<BundleException>("tflite") { operatorCount(file) }
             }
-            // Whatever the root says, the answer is a number or one error.
+            // Whatever the root offset is, the result is a number or this one exception.
             for (at in 0 until 4) for (value in listOf<Byte>(-1, 0, 127)) {
                 file.writeBytes(bytes.copyOf().also { it[at] = value })
                 try {

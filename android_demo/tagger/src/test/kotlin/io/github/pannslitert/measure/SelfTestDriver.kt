@@ -6,9 +6,9 @@ import io.github.pannslitert.floatArray
 import java.io.File
 
 /**
- * Compares probabilities that another program gives, and prints the comparisons: tests/test_selftest.py.
+ * Compares probabilities and prints the comparisons as JSON, for tests/test_selftest.py.
  *
- * Argument: a JSON file with a list of cases: got, reference, and the gate's max_abs, corr and top5.
+ * Argument: a JSON file with a list of cases. A case has got, reference, and the gate's max_abs, corr and top5.
  */
 fun main(args: Array<String>) {
     val cases = JsonParser.parseString(File(args[0]).readText()).asJsonArray.map { it.asJsonObject }

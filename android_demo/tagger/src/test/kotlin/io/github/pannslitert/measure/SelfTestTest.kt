@@ -15,7 +15,7 @@ import org.junit.Assert.assertSame
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
-/** The self-test must find what is wrong; that a right engine passes is nothing without it. */
+/** Tests above all that wrong engines fail the self-test: without that, a pass means nothing. */
 class SelfTestTest {
     private val bundle = Bundle.open(File("assets/demo_bundle"))
     private val selfTest = SelfTest.open(File("assets/demo_selftest"), bundle)
@@ -34,7 +34,7 @@ class SelfTestTest {
         "short" to { p -> p.copyOf(p.size - 1) },
     )
 
-    /** Gives probabilities that were decided on: how an accelerator's answer reaches the self-test. */
+    /** An engine that returns given probabilities, in place of an accelerator. */
     private inner class Answering(
         override val backend: String,
         private val probs: FloatArray,
@@ -54,7 +54,7 @@ class SelfTestTest {
     }
 
     @Test
-    fun `PyTorch's own probabilities pass both gates, and float16's noise the GPU's`() {
+    fun `PyTorch's own probabilities pass both gates, float16 noise passes the GPU's`() {
         for (gate in listOf(SelfTest.Gate.GPU, cpuGate)) {
             val same = SelfTest.compare(selfTest.probs, selfTest.probs, gate)
             assertTrue(same.passed && same.maxAbs == 0.0 && same.corr!! > 1 - 1e-12 && same.top5 == 5)
@@ -65,7 +65,7 @@ class SelfTestTest {
     }
 
     @Test
-    fun `what is wrong fails both gates`() {
+    fun `wrong probabilities fail both gates`() {
         for ((name, change) in wrong) for (gate in listOf(SelfTest.Gate.GPU, cpuGate)) {
             assertFalse(name, SelfTest.compare(change(selfTest.probs), selfTest.probs, gate).passed)
         }
@@ -74,7 +74,7 @@ class SelfTestTest {
     }
 
     @Test
-    fun `the CPU's gate is what the conversion was held to`() {
+    fun `the CPU's gate has the limits of the conversion`() {
         assertEquals(SelfTest.Gate(maxAbs = 5e-3, corr = 0.9999, top5 = true), cpuGate)
     }
 
@@ -89,7 +89,7 @@ class SelfTestTest {
     }
 
     @Test
-    fun `a wrong GPU is closed, and the CPU says why`() {
+    fun `a wrong GPU is closed, and the CPU's fallback gives the reason`() {
         for ((name, change) in wrong) {
             val gpu = Answering("GPU", change(selfTest.probs))
             val made = mutableListOf<Answering>()
@@ -104,7 +104,7 @@ class SelfTestTest {
     }
 
     @Test
-    fun `no GPU leaves the CPU, with the delegate's words`() {
+    fun `without a GPU the CPU is used, and its fallback has the delegate's message`() {
         val cpu = { fallback: String? -> Answering("CPU", selfTest.probs, fallback) }
         val choice = EngineChoice.make(bundle, selfTest, { error("no OpenCL") }, cpu)
         assertEquals("GPU: no OpenCL", choice.engine!!.fallback)
@@ -135,7 +135,7 @@ class SelfTestTest {
     }
 
     @Test
-    fun `a self-test that is missing, altered or another model's is refused`() {
+    fun `a self-test that is missing, altered or for another model is refused`() {
         assertRefused<BundleException>("make it again") { SelfTest.open(File("assets"), bundle) }
         val changes: Map<String, (JsonObject) -> Unit> = mapOf(
             "model_sha256" to { it.addProperty("model_sha256", "0".repeat(64)) },

@@ -21,9 +21,9 @@ import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
-/** What stands around an engine. The model itself runs in tests/test_kotlin.py: there is no LiteRT for a JVM. */
+/** Tests everything but the model, which runs in tests/test_kotlin.py: LiteRT does not exist for a plain JVM. */
 class TaggerTest {
-    /** Makes its outputs of its input in a way that shows which input it was. */
+    /** An engine whose outputs depend on its input, so that a test can tell which input it got. */
     private class LevelEngine(val classes: Int = 22, val highest: Float = 1f) : Engine {
         override val backend = "levels"
         override val fallback = "no model on this machine"
@@ -45,7 +45,7 @@ class TaggerTest {
     private val waveformBundle = Bundle.open(bundleCopy(::takeSamples))
 
     @Test
-    fun `a clip's log-mel reaches the engine, and its words the result`() {
+    fun `the engine gets the log-mel of the clip, and the result its backend and fallback`() {
         val engine = LevelEngine()
         val samples = sound(320000, 32000)
         val tagging = Tagger(bundle, engine, top = 3).tag(samples)
@@ -62,12 +62,12 @@ class TaggerTest {
     }
 
     @Test
-    fun `a short recording is followed by silence, of a long one the start is used`() {
+    fun `a short recording is padded with silence, a long one is cut`() {
         val engine = LevelEngine()
         val tagger = Tagger(bundle, engine)
         val long = sound(400000, 32000)
         assertEquals(10.0, tagger.tag(long).seconds, 0.0)
-        val short = tagger.tag(long.copyOf(40000)) // after a long one: nothing of it may be left
+        val short = tagger.tag(long.copyOf(40000)) // nothing of the long recording may be left in it
         assertEquals(1.25, short.seconds, 0.0)
         val logMel = LogMel(PANNS_32K, bundle.melBasis)
         assertArrayEquals(logMel.compute(long.copyOf(320000)), engine.inputs[0], 0f)
@@ -85,7 +85,7 @@ class TaggerTest {
     }
 
     @Test
-    fun `with padded frames what lies beyond a short recording is no silence`() {
+    fun `with padded frames a short recording is not padded with silence`() {
         val folder = bundleCopy { manifest ->
             manifest.add("front_end", JsonParser.parseString(AST_JSON))
             manifest["inputs"].asJsonArray[0].asJsonObject.add("shape", JsonParser.parseString("[1, 1, 1024, 128]"))
@@ -104,7 +104,7 @@ class TaggerTest {
     }
 
     @Test
-    fun `only tags from the threshold on`() {
+    fun `tags below the threshold are left out`() {
         val all = Tagger(bundle, LevelEngine(), top = 22).tag(sound(32000, 32000))
         val threshold = all.tags[4].score
         val some = Tagger(bundle, LevelEngine(), top = 22, threshold = threshold).tag(sound(32000, 32000))
@@ -112,7 +112,7 @@ class TaggerTest {
     }
 
     @Test
-    fun `a stream gives a window per hop, of log-mel or of samples`() {
+    fun `a stream gives one window per hop, of log-mel or of samples`() {
         val samples = sound(32000 * 13 + 700, 32000)
         for (bundle in listOf(bundle, waveformBundle)) {
             val engine = LevelEngine()
@@ -132,7 +132,7 @@ class TaggerTest {
     }
 
     @Test
-    fun `an engine that breaks its promise is refused`() {
+    fun `an engine whose outputs do not match the manifest is refused`() {
         assertRefused<EngineException>("expected 22") {
             Tagger(bundle, LevelEngine(classes = 21)).tag(sound(32000, 32000))
         }

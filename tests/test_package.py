@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -56,8 +57,11 @@ def test_names_of_models_are_unique() -> None:
 
 
 def test_a_wheel_holds_what_a_checkout_holds(tmp_path: Path) -> None:
+    # A copy is built: a build leaves metadata beside what it builds, which would hide that of the installed package.
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__"))
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT],
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, source],
         check=True,
         capture_output=True,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from hypothesis import settings
 from suite import *  # noqa: F403 (its hooks)
 
-from panns_litert.bundle import MANIFEST, Bundle, file_sha256
+from panns_litert.bundle import Bundle
 from panns_litert.errors import GpuDriverError
 from panns_litert.frontend import PANNS_32K, hann, mel_basis
 from panns_litert.proof import add_one_model, gpu_check
@@ -114,20 +113,3 @@ def copy_of(tmp_path: Path) -> Callable[[Bundle], Path]:
         return target
 
     return copy
-
-
-def edit_manifest(folder: Path, change: Callable[[dict], object]) -> None:  # type: ignore[type-arg]
-    """Edits a bundle's manifest in place."""
-    path = folder / MANIFEST
-    data = json.loads(path.read_text(encoding="utf-8"))
-    change(data)
-    path.write_text(json.dumps(data), encoding="utf-8")
-
-
-def rehash(folder: Path, name: str) -> None:
-    """Makes the manifest agree with a file that was altered: only a parity gate can catch it now."""
-
-    def change(data: dict) -> None:  # type: ignore[type-arg]
-        data["files"][name] |= {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size}
-
-    edit_manifest(folder, change)

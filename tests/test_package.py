@@ -12,10 +12,11 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+from support import ROOT
+
 from panns_litert_convert.assets import CLASS_LIST, audioset_labels
 from panns_litert_convert.zoo import MODELS, asset
 
-ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "librosa", "torchlibrosa", "litert_torch", "ai_edge_quantizer", "panns_litert_convert", "rich")
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import edit_manifest, rehash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support import edit_manifest, rehash
 
 from panns_litert import Bundle, Tag, Tagger, Tagging, TruncationWarning, demo_clips
 from panns_litert.engine import CpuEngine, native_log

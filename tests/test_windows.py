@@ -14,6 +14,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support import fake_windows
 
 from panns_litert import Tagger
 from panns_litert.audio import AudioBlocks, MonoResampler, load_audio
@@ -23,7 +24,7 @@ from panns_litert.errors import AudioError, LabelError, WindowError
 from panns_litert.events import EventSettings
 from panns_litert.frontend import AST_16K, EFFICIENTAT_32K, PANNS_8K, PANNS_32K, LogMel, StreamingLogMel
 from panns_litert.sense import Sense
-from panns_litert.windows import Aggregate, EventStream, StreamTagger, Window, find_events, tag_long, windows
+from panns_litert.windows import Aggregate, EventStream, StreamTagger, find_events, tag_long, windows
 
 SPECS = {
     "panns": PANNS_8K,
@@ -291,26 +292,6 @@ def test_events_of_the_demo_recordings(tagger: Tagger, recording: NDArray[np.flo
     labels = {event.label for event in found}
     best = {tagger.tag(path, top=1).tags[0].label for path in demo_clips()}
     assert labels & best
-
-
-def fake_windows(scores: NDArray[np.float64], *, hop: int, length: int) -> list[Window]:
-    """Windows of frame-wise scores (frames, classes), 100 frames a second."""
-    found = []
-    start = 0
-    while True:
-        part = np.zeros((length + 1, scores.shape[1]), np.float32)
-        here = scores[start : start + length]
-        part[: len(here)] = here
-        end = min(start + length, len(scores))
-        found.append(
-            Window(
-                index=len(found), start=start / 100, end=end / 100, probs=part.max(axis=0), embedding=np.zeros(4),
-                framewise=part, level_dbfs=0.0, front_end_ms=0.0, model_ms=0.0,
-            )
-        )  # fmt: skip
-        if end == len(scores):
-            return found
-        start += hop
 
 
 @settings(max_examples=25)

@@ -164,7 +164,7 @@ def kotlin(_: int) -> list[dict[str, Any]]:
         for path, values in zip(paths, (mel_basis(PANNS_32K), *sounds.values()), strict=True):
             values.astype("<f4").tofile(path)
         # A process of its own, as for anybody who wants one class of the library run.
-        runner = Path(__file__).resolve().parent.parent / "kotlin.py"
+        runner = Path(__file__).resolve().parents[1] / "android" / "kotlin.py"
         command = [sys.executable, str(runner), "io.github.pannslitert.frontend.BenchKt", *map(str, paths)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:

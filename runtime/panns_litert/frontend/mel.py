@@ -32,8 +32,8 @@ def mel_basis(spec: FrontEndSpec) -> NDArray[np.float32]:
     """The mel basis: triangular filters, shape (n_mels, n_fft / 2 + 1), float32.
 
     "slaney": of equal area, straight in Hz; equal to librosa.filters.mel(sr, n_fft, n_mels, fmin, fmax) to 1e-7
-    (tests/test_frontend.py). "kaldi": of height 1, straight in mel; torchaudio's get_mel_banks as it would be
-    without the rounding of its float32, which is up to 2e-5 (tests/test_efficientat.py).
+    (tests/frontend/test_frontend.py). "kaldi": of height 1, straight in mel; torchaudio's get_mel_banks as it would be
+    without the rounding of its float32, which is up to 2e-5 (tests/convert/test_efficientat.py).
 
     >>> mel_basis(PANNS_32K).shape
     (64, 513)

@@ -13,7 +13,7 @@ import io.github.pannslitert.frontend.Windows
 import java.io.File
 
 /**
- * Runs the cases of tests/test_kotlin.py, which compares the results.
+ * Runs the cases of tests/android/test_kotlin.py, which compares the results.
  *
  * Argument: a JSON file with a list of cases. Each case has the function to call in `run`, its input and output files
  * (little-endian float32; JSON for events), and the arguments of the function.

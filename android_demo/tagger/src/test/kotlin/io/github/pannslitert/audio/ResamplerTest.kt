@@ -8,7 +8,7 @@ import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
-/** Passband, aliases and the comparison with soxr are tested in tests/test_kotlin.py. */
+/** Passband, aliases and the comparison with soxr are tested in tests/android/test_kotlin.py. */
 class ResamplerTest {
     private val rates = listOf(8000, 11025, 16000, 22050, 32000, 44100, 48000, 96000)
 

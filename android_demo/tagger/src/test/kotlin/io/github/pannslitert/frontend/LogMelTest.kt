@@ -13,7 +13,7 @@ import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
-/** Tests that need no reference. tests/test_kotlin.py compares the numbers with float64. */
+/** Tests that need no reference. tests/android/test_kotlin.py compares the numbers with float64. */
 class LogMelTest {
     private val specs = listOf(PANNS_32K, EFFICIENTAT_32K, AST_16K)
 

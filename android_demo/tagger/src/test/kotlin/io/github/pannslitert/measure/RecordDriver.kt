@@ -3,7 +3,7 @@ package io.github.pannslitert.measure
 import java.io.File
 
 /**
- * Reads device records and writes them again, for tests/test_records.py.
+ * Reads device records and writes them again, for tests/measure/test_records.py.
  *
  * Arguments: pairs of a record's file and the file to write.
  */

@@ -6,7 +6,7 @@ import io.github.pannslitert.floatArray
 import java.io.File
 
 /**
- * Compares probabilities and prints the comparisons as JSON, for tests/test_selftest.py.
+ * Compares probabilities and prints the comparisons as JSON, for tests/convert/test_selftest.py.
  *
  * Argument: a JSON file with a list of cases. A case has got, reference, and the gate's max_abs, corr and top5.
  */

@@ -21,7 +21,7 @@ import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
-/** Tests everything but the model, which runs in tests/test_kotlin.py: LiteRT does not exist for a plain JVM. */
+/** Tests everything but the model, which runs in tests/android/test_kotlin.py: LiteRT does not exist for a plain JVM. */
 class TaggerTest {
     /** An engine whose outputs depend on its input, so that a test can tell which input it got. */
     private class LevelEngine(val classes: Int = 22, val highest: Float = 1f) : Engine {

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support import operators_of
 from torch import Tensor, nn
 
 from panns_litert.bundle import Bundle
@@ -94,15 +93,3 @@ def test_graph_is_clean_for_a_gpu(demo: Bundle) -> None:
     assert operators.count("CONV_2D") + operators.count("DEPTHWISE_CONV_2D") == 12
     assert operators.count("AVERAGE_POOL_2D") == 5  # no pooling by 1 × 1
     assert max(ranks) <= 4
-
-
-def operators_of(path: Path) -> tuple[list[str], list[int]]:
-    """Operators of a .tflite in their order, and the rank of every tensor."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(path), num_threads=1)
-    interpreter.allocate_tensors()
-    operators = [operator["op_name"] for operator in interpreter._get_ops_details()]
-    tensors = interpreter.get_tensor_details()
-    assert all(np.min(tensor["shape_signature"], initial=1) > 0 for tensor in tensors)
-    return operators, [len(tensor["shape"]) for tensor in tensors]

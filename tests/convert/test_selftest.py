@@ -9,8 +9,8 @@ from pathlib import Path
 import kotlin
 import numpy as np
 import pytest
-from conftest import rehash
 from numpy.typing import NDArray
+from support import rehash
 
 from panns_litert.bundle import Bundle
 from panns_litert.demo import demo_bundle

@@ -13,7 +13,7 @@ import pytest
 APP = kotlin.DEMO / "app"
 SOURCES = APP / "src" / "main" / "kotlin"
 RESOURCES = APP / "src" / "main" / "res"
-STUBS = kotlin.ROOT / "tests" / "android_stubs"
+STUBS = kotlin.ROOT / "tests" / "android" / "stubs"
 PACKAGE = "io.github.pannslitert.demo"
 ANDROID = "{http://schemas.android.com/apk/res/android}"
 

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
-from conftest import edit_manifest, rehash
+from support import edit_manifest, make_consistent, rehash
 
-from panns_litert.bundle import MANIFEST, Bundle, Check, Manifest, file_sha256, model_card
+from panns_litert.bundle import MANIFEST, Bundle, Check, file_sha256
 from panns_litert.demo import demo_bundle, demo_clips
 from panns_litert.errors import (
     BundleError,
@@ -224,14 +224,6 @@ def swap_the_outputs(data: bytearray) -> None:
         places.append(table.Pos + table.Offset(6))  # field 1 of TensorMap: tensor_index
     first, second = (data[place : place + 4] for place in places)
     data[places[0] : places[0] + 4], data[places[1] : places[1] + 4] = second, first
-
-
-def make_consistent(folder: Path, name: str) -> None:
-    """Makes manifest and model card agree with an altered file: only a parity gate can catch it now."""
-    rehash(folder, name)
-    manifest = Manifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
-    (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
-    rehash(folder, "README.md")
 
 
 def failed(folder: Path) -> set[tuple[str, str]]:

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
 from panns_litert.demo import demo_clips
 
-ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
 BLOCKS = [block for text in DOCUMENTS.values() for block in re.findall(r"^```([^\n]*)\n(.*?)^```$", text, re.M | re.S)]
 

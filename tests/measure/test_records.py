@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import kotlin
+import make_records as vectors
 import pytest
-from conftest import edit_manifest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import ROOT, edit_manifest
 
 from panns_litert.atomic import replacing
 from panns_litert.bundle import Bundle
@@ -41,10 +41,6 @@ from panns_litert.measure import (
 )
 from panns_litert.measure.bench_worker import peak_memory
 from panns_litert.proof import run_child
-
-sys.path.insert(0, str(Path(__file__).parent / "vectors"))
-
-import make_records as vectors
 
 # --- the format ---
 
@@ -519,13 +515,12 @@ def test_a_bad_record_is_one_line_that_names_it(tmp_path: Path, capsys: pytest.C
 
 def test_the_documents_tables_are_those_of_the_records(tmp_path: Path) -> None:
     """To make them again: panns-litert bench --report --out docs/bench.md --plot docs/rungs.svg"""
-    root = Path(__file__).resolve().parents[1]
-    shipped = (root / "docs" / "bench.md").read_text(encoding="utf-8")
+    shipped = (ROOT / "docs" / "bench.md").read_text(encoding="utf-8")
     copy = tmp_path / "bench.md"
     copy.write_text(shipped, encoding="utf-8")
-    assert main(["bench", "--report", "--records", str(root / "records"), "--out", str(copy)]) == 0
+    assert main(["bench", "--report", "--records", str(ROOT / "records"), "--out", str(copy)]) == 0
     assert copy.read_text(encoding="utf-8") == shipped
-    assert (root / "docs" / "rungs.svg").is_file()
+    assert (ROOT / "docs" / "rungs.svg").is_file()
 
 
 # --- Kotlin ---

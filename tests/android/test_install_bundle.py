@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "android_demo" / "install_bundle.sh"
 
 # The phone is a folder: /data/local/tmp in it is tmp, the app's own folder is app.

@@ -24,6 +24,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support import SHARED, fake_windows
 
 from panns_litert import Tagger
 from panns_litert.atomic import replacing
@@ -171,7 +172,6 @@ def test_an_hour_stays_small(tagger: Tagger, tmp_path: Path) -> None:
 @pytest.mark.parametrize("hop", [250, 999, 1000])
 @pytest.mark.parametrize("frames", [40, 1000, 1001, 2345])
 def test_frame_wise_scores_do_not_depend_on_windows(tagger: Tagger, frames: int, hop: int) -> None:
-    from test_windows import fake_windows
 
     scores = np.random.default_rng(1).random((frames, len(tagger.labels))).astype(np.float32)
     found = _Scores(StreamTagger(tagger, hop=hop / 100), Sense(tagger.labels))
@@ -616,8 +616,6 @@ def test_bad_input_is_exit_2(
 
 
 # ---- real recordings
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 @pytest.mark.skipif(not (SHARED / "audio").is_dir(), reason=f"no real recordings in {SHARED}")

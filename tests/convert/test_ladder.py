@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ROOT
 
 from panns_litert.bundle import PRECISIONS, QUANTIZED
 from panns_litert.measure import markdown
 from panns_litert_convert import ladder as module
 from panns_litert_convert.ladder import BRIEF, measure, sweep, table
 from panns_litert_convert.zoo import MODELS, asset, find
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_a_row_is_real(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from test_networks import operators_of
+from support import operators_of
 from torch import Tensor, nn
 
 from panns_litert.engine import CpuEngine

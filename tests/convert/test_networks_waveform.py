@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_networks import operators_of
+from support import operators_of
 from torch import Tensor, nn
 
 from panns_litert.bundle import Check

@@ -1,6 +1,6 @@
 """Compiles android_demo/tagger, its tests with it, and runs classes of it. For pytest, the benchmark, and by hand:
 
-    python tests/kotlin.py io.github.pannslitert.frontend.BenchKt ARGS…
+    python tests/android/kotlin.py io.github.pannslitert.frontend.BenchKt ARGS…
 
 The compiler is JetBrains' own, from the npm package that android_demo/package.json pins by hash; JUnit and Gson are
 Debian's. What was compiled stays in build/kotlin, under the hash of all that went into it.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "android_demo"
 BUILD = ROOT / "build" / "kotlin"
 JARS = Path("/usr/share/java")

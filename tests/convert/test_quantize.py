@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import edit_manifest, rehash
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_efficientat import AUDIO, REAL_WEIGHTS, needs_shared, real_network
+from support import AUDIO, REAL_WEIGHTS, edit_manifest, needs_shared, real_network, rehash
 
 from panns_litert.audio import load_audio
 from panns_litert.bundle import QUANTIZED, STAGES, Bundle, Check

@@ -17,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from support import ROOT
 
 from panns_litert.frontend import PANNS_32K, LogMel
 from panns_litert_convert.checkpoints import load_weights, model_of
@@ -26,7 +27,7 @@ from panns_litert_convert.demo.model import CHECKPOINT_NAME, LABELS_NAME, LEAST_
 from panns_litert_convert.networks.cnn14 import Cnn14
 from panns_litert_convert.zoo import find
 
-ASSETS = Path(__file__).parent.parent / "assets"
+ASSETS = ROOT / "assets"
 
 
 @pytest.fixture(scope="module", autouse=True)

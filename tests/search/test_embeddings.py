@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-from test_efficientat import AUDIO, REAL_WEIGHTS, needs_shared
+from support import AUDIO, REAL_WEIGHTS, needs_shared
 
 from panns_litert import Tagger
 from panns_litert.audio import load_audio

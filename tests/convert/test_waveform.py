@@ -1,6 +1,6 @@
 """The waveform graph: samples to tags in one graph, and the log-mel inside it, on the CPU and on the GPU.
 
-`pytest -s tests/test_waveform.py` prints the figures that docs/waveform-graph.md shows.
+`pytest -s tests/convert/test_waveform.py` prints the figures that docs/waveform-graph.md shows.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from test_convert import make_consistent
-from test_networks import operators_of
+from support import AUDIO, make_consistent, operators_of
 from torch import Tensor, nn
 
 from panns_litert import Tagger
@@ -37,7 +36,7 @@ from panns_litert_convert.stages import LogMelOnly, graph_front_end_stage
 from panns_litert_convert.zoo import find, golden
 
 SAMPLES = 320_000
-SHARED_AUDIO = Path(__file__).resolve().parents[2] / "shared" / "audio"
+
 Sound = NDArray[np.float32]
 
 
@@ -57,14 +56,14 @@ def sounds() -> dict[str, Sound]:
     for name in ("white noise", "digital silence", "full-scale square wave", "tone at -90 dBFS"):
         found[name] = filled(synthetic[name])
     for name, file in (("speech", "R9_ZSCveAHg_7s.wav"), ("metro station", "metro_station-paris.wav")):
-        if (path := SHARED_AUDIO / file).exists():
+        if (path := AUDIO / file).exists():
             samples = load_audio(path, sample_rate=32000).waveform[:SAMPLES]
             found[name] = np.pad(samples, (0, SAMPLES - len(samples)))
     return found
 
 
 def needs_speech() -> None:
-    if not SHARED_AUDIO.exists():
+    if not AUDIO.exists():
         pytest.skip("no ../shared/audio: the real recordings are not part of the repository")
 
 

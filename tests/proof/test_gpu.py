@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import edit_manifest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import edit_manifest
 from torch import Tensor, nn
 
 from panns_litert import Tagger

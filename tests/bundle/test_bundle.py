@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import edit_manifest, rehash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import edit_manifest, rehash
 
 from panns_litert.bundle import FORMAT_VERSION, MANIFEST, Bundle, BundleWriter, Manifest
 from panns_litert.errors import BundleError, PannsLitertError

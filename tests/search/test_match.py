@@ -1,6 +1,6 @@
 """Matching: the same recording at the right offset, whatever was done to it, and nothing where it is not.
 
-`pytest -s tests/test_match.py -k recall` prints recall and false matches: the table of docs/embeddings.md.
+`pytest -s tests/search/test_match.py -k recall` prints recall and false matches: the table of docs/embeddings.md.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support import AUDIO
 
 from panns_litert.audio import load_audio
 from panns_litert.demo import demo_clips
@@ -29,7 +30,6 @@ module = importlib.import_module("panns_litert.search.match")  # the function of
 RATE = 16000
 ACCURACY = 0.1
 """Seconds: bound on the offset."""
-AUDIO = Path(__file__).resolve().parents[2] / "shared" / "audio"
 
 Sound = NDArray[np.float32]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from test_networks import operators_of
+from support import AUDIO, needs_shared, operators_of, real_network
 from torch import Tensor, nn
 
 from panns_litert.audio import load_audio
@@ -33,13 +33,6 @@ from panns_litert_convert.references import (
 from panns_litert_convert.stages import NEAR_DB
 from panns_litert_convert.zoo import asset, golden, golden_shapes
 from panns_litert_golden.recipe import waveform, weights
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-REAL_WEIGHTS = SHARED / "weights" / "mn04_as_mAP_432.pt"
-AUDIO = SHARED / "audio"
-needs_shared = pytest.mark.skipif(
-    not (REAL_WEIGHTS.is_file() and AUDIO.is_dir()), reason=f"no real weights and recordings in {SHARED}"
-)
 
 # Width and, from the table in EfficientAT's README, millions of parameters.
 NETWORKS = {
@@ -276,10 +269,6 @@ def test_outputs_are_the_originals_with_real_weights() -> None:
     errors = golden_errors(real_network(), "mn04_as_real")
     print(", ".join(f"{key} {error:.1e} of its spread" for key, error in errors.items()))
     assert max(errors.values()) <= 1e-4
-
-
-def real_network() -> MobileNetV3:
-    return load(MobileNetV3(width=0.4), torch.load(REAL_WEIGHTS, weights_only=True))
 
 
 def _upright_kernels(network: MobileNetV3) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support import ROOT
 
 from panns_litert import Tagger
 from panns_litert.bundle import CACHE_VARIABLE
@@ -37,7 +38,6 @@ from panns_litert_convert.zoo import (
     size_of,
 )
 
-ROOT = Path(__file__).parents[1]
 NAMES = [model.name for model in MODELS]
 PANNS = [model for model in MODELS if model.checkpoint.attribution.startswith("Qiuqiang Kong")]
 

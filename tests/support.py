@@ -1,0 +1,89 @@
+"""What tests of several rooms share: where things are, edits of bundles, and what is read out of a .tflite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from panns_litert.bundle import MANIFEST, Manifest, file_sha256, model_card
+from panns_litert.windows import Window
+from panns_litert_convert.networks.efficientat import MobileNetV3
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+"""Real weights and recordings. They are not part of the repository: tests that need them are skipped without."""
+REAL_WEIGHTS = SHARED / "weights" / "mn04_as_mAP_432.pt"
+AUDIO = SHARED / "audio"
+needs_shared = pytest.mark.skipif(
+    not (REAL_WEIGHTS.is_file() and AUDIO.is_dir()), reason=f"no real weights and recordings in {SHARED}"
+)
+
+
+def edit_manifest(folder: Path, change: Callable[[dict], object]) -> None:  # type: ignore[type-arg]
+    """Edits a bundle's manifest in place."""
+    path = folder / MANIFEST
+    data = json.loads(path.read_text(encoding="utf-8"))
+    change(data)
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def rehash(folder: Path, name: str) -> None:
+    """Makes the manifest agree with a file that was altered: only a parity gate can catch it now."""
+
+    def change(data: dict) -> None:  # type: ignore[type-arg]
+        data["files"][name] |= {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size}
+
+    edit_manifest(folder, change)
+
+
+def make_consistent(folder: Path, name: str) -> None:
+    """Makes manifest and model card agree with an altered file: only a parity gate can catch it now."""
+    rehash(folder, name)
+    manifest = Manifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
+    rehash(folder, "README.md")
+
+
+def operators_of(path: Path) -> tuple[list[str], list[int]]:
+    """Operators of a .tflite in their order, and the rank of every tensor."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    operators = [operator["op_name"] for operator in interpreter._get_ops_details()]
+    tensors = interpreter.get_tensor_details()
+    assert all(np.min(tensor["shape_signature"], initial=1) > 0 for tensor in tensors)
+    return operators, [len(tensor["shape"]) for tensor in tensors]
+
+
+def real_network() -> MobileNetV3:
+    """mn04 with its published weights."""
+    network = MobileNetV3(width=0.4)
+    network.load_state_dict(torch.load(REAL_WEIGHTS, weights_only=True))
+    return network.eval()
+
+
+def fake_windows(scores: NDArray[np.float64], *, hop: int, length: int) -> list[Window]:
+    """Windows of frame-wise scores (frames, classes), 100 frames a second."""
+    found = []
+    start = 0
+    while True:
+        part = np.zeros((length + 1, scores.shape[1]), np.float32)
+        here = scores[start : start + length]
+        part[: len(here)] = here
+        end = min(start + length, len(scores))
+        found.append(
+            Window(
+                index=len(found), start=start / 100, end=end / 100, probs=part.max(axis=0), embedding=np.zeros(4),
+                framewise=part, level_dbfs=0.0, front_end_ms=0.0, model_ms=0.0,
+            )
+        )  # fmt: skip
+        if end == len(scores):
+            return found
+        start += hop

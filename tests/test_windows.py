@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +16,13 @@ from numpy.typing import NDArray
 from support import fake_windows
 
 from panns_litert import Tagger
-from panns_litert.audio import AudioBlocks, MonoResampler, load_audio
+from panns_litert.audio import load_audio
 from panns_litert.demo import demo_clips
 from panns_litert.engine import Outputs
-from panns_litert.errors import AudioError, LabelError, WindowError
+from panns_litert.errors import AudioError, WindowError
 from panns_litert.events import EventSettings
-from panns_litert.frontend import AST_16K, EFFICIENTAT_32K, PANNS_8K, PANNS_32K, LogMel, StreamingLogMel
-from panns_litert.sense import Sense
+from panns_litert.frontend import PANNS_32K, LogMel
 from panns_litert.windows import Aggregate, EventStream, StreamTagger, find_events, tag_long, windows
-
-SPECS = {
-    "panns": PANNS_8K,
-    "efficientat": EFFICIENTAT_32K,
-    "ast": AST_16K,
-    "hop over half": replace(PANNS_8K, hop_length=200),
-}
-
-DB = {"panns": 1.0, "efficientat": 5.0 * 10 / np.log(10), "ast": 9.1379948 * 10 / np.log(10), "hop over half": 1.0}
-"""Decibels in a unit of the front end."""
 
 
 @pytest.fixture(scope="module")
@@ -52,90 +40,7 @@ def pieces(x: NDArray[np.float32], cuts: list[int]) -> list[NDArray[np.float32]]
     return np.split(x, sorted(cut % (len(x) + 1) for cut in cuts))
 
 
-# ---- frames
-
-
-@pytest.mark.parametrize("name", SPECS)
-@settings(max_examples=25)
-@given(samples=st.integers(700, 9000), cuts=st.lists(st.integers(0, 10**6), max_size=12), seed=st.integers(0, 99))
-def test_frames_are_those_of_the_whole(name: str, samples: int, cuts: list[int], seed: int) -> None:
-    spec = SPECS[name]
-    sound = (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
-    want = LogMel(replace(spec, padded_frames=None))(sound) if name == "ast" else LogMel(spec)(sound)
-    stream = StreamingLogMel(spec)
-    for _ in range(2):  # the second time: finish() has begun anew
-        got = np.concatenate([*map(stream.push, pieces(sound, cuts)), stream.finish()])
-        assert got.shape == want.shape
-        assert np.abs(got - want).max() * DB[name] <= 1e-5
-
-
-@pytest.mark.parametrize("name", SPECS)
-def test_frames_come_as_soon_as_they_can(name: str) -> None:
-    """A frame is given with the push that completes it, and no frame is computed twice."""
-    spec = SPECS[name]
-    stream = StreamingLogMel(spec)
-    given_so_far, pushed = 0, 0
-    half, lost = (spec.n_fft // 2, 1 if spec.pre_emphasis else 0) if spec.center else (spec.win_length, 0)
-    for _ in range(60):
-        given_so_far += len(stream.push(np.zeros(100, np.float32)))
-        pushed += 100
-        begun = pushed - lost >= (half + 1 if spec.center else half)
-        assert given_so_far == (max(0, (pushed - lost - half) // spec.hop_length + 1) if begun else 0)
-
-
-def test_a_refused_chunk_changes_nothing() -> None:
-    sound = np.random.default_rng(1).standard_normal(5000).astype(np.float32)
-    stream = StreamingLogMel(PANNS_8K)
-    first = stream.push(sound[:2000])
-    for bad in (np.zeros((2, 3), np.float32), np.zeros(5, np.int16)):
-        with pytest.raises(AudioError):
-            stream.push(bad)
-    got = np.concatenate([first, stream.push(sound[2000:]), stream.finish()])
-    assert np.abs(got - LogMel(PANNS_8K)(sound)).max() <= 1e-5
-
-
-def test_a_stream_that_is_too_short() -> None:
-    stream = StreamingLogMel(PANNS_32K)
-    stream.push(np.zeros(512, np.float32))
-    with pytest.raises(AudioError, match="expected at least 513"):
-        stream.finish()
-    assert len(stream.push(np.zeros(513, np.float32))) == 1  # it begins anew
-
-
 # ---- samples
-
-
-@settings(max_examples=25)
-@given(
-    rate=st.sampled_from([8000, 11025, 16000, 32000, 44100, 48000]),
-    samples=st.integers(1, 30000),
-    cuts=st.lists(st.integers(0, 10**6), max_size=8),
-)
-def test_resampling_in_chunks_is_that_of_the_whole(rate: int, samples: int, cuts: list[int]) -> None:
-    import soxr
-
-    sound = (0.1 * np.random.default_rng(samples).standard_normal(samples)).astype(np.float32)
-    want = sound if rate == 32000 else soxr.resample(sound, rate, 32000, quality="HQ")
-    mono = MonoResampler(rate, sample_rate=32000)
-    for _ in range(2):
-        got = np.concatenate([*map(mono.push, pieces(sound, cuts)), mono.finish()])
-        assert abs(len(got) - len(want)) <= 1
-        n = min(len(got), len(want))
-        assert np.abs(got[:n] - want[:n]).max(initial=0.0) <= 1e-5
-
-
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
-@pytest.mark.parametrize("rate", [32000, 44100])
-def test_a_file_in_blocks_is_the_file(suffix: str, rate: int, tmp_path: Path) -> None:
-    path = tmp_path / f"sound.{suffix}"
-    sound = 0.1 * np.random.default_rng(2).standard_normal((3 * rate + 17, 2))
-    soundfile.write(path, sound, rate)
-    want = load_audio(path, sample_rate=32000)
-    with AudioBlocks(path, sample_rate=32000) as blocks:
-        got = np.concatenate(list(blocks))
-    assert len(got) == pytest.approx(len(want.waveform), abs=1)
-    assert np.abs(got[: len(want.waveform)] - want.waveform[: len(got)]).max() <= 1e-5
-    assert blocks.seconds == pytest.approx(want.seconds, abs=0.1)
 
 
 def test_nan_in_the_middle_of_a_stream(tagger: Tagger, recording: NDArray[np.float32]) -> None:
@@ -319,44 +224,6 @@ def test_frame_wise_events_do_not_depend_on_windows(frames: int, hop: int, seed:
 
 
 # ---- sense
-
-
-def test_sense() -> None:
-    labels = ("Animal", "Dog", "Bark", "Music", "Speech")
-    probs = np.array([0.1, 0.2, 0.9, 0.8, 0.5])
-    assert np.array_equal(Sense(labels)(probs), probs)
-    assert np.array_equal(Sense(labels, roll_up=True)(probs), [0.9, 0.9, 0.9, 0.8, 0.5])
-    assert np.array_equal(Sense(labels, allow=["Animal/"])(probs), [0.1, 0.2, 0.9, 0.0, 0.0])
-    assert np.array_equal(Sense(labels, deny=["Dog/"])(probs), [0.1, 0.0, 0.0, 0.8, 0.5])
-    grouped = Sense(labels, groups={"pets": ["Dog", "Bark"], "rest": ["Music"]})
-    assert grouped.labels == ("pets", "rest")
-    assert np.array_equal(grouped(probs), [0.9, 0.8])
-    gate = Sense(labels, silence_dbfs=-60.0)
-    assert not gate(probs, level_dbfs=-60.1).any()
-    assert np.array_equal(gate(probs, level_dbfs=-60.0), probs)
-    assert np.array_equal(gate(probs), probs)
-    mild = Sense(labels, temperature={"Bark": 2.0})(probs)
-    assert mild[2] == pytest.approx(0.75)  # sqrt(9) to 1
-    assert np.allclose(np.delete(mild, 2), np.delete(probs, 2))
-    framewise = np.stack([probs, probs])
-    assert Sense(labels, roll_up=True)(framewise).shape == (2, 5)
-    assert np.array_equal(Sense(labels, temperature=3.0)(np.array([0.0, 1.0, 0.5, 0, 1])), [0, 1, 0.5, 0, 1])
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"deny": ["Dgo"]}, "did you mean 'Dog'"),
-        ({"groups": {"pets": ["Cta"]}}, "no class 'Cta'"),
-        ({"temperature": 0.0}, "temperature 0.0; expected a number > 0"),
-        ({"temperature": {"Dgo": 2.0}}, "did you mean 'Dog'"),
-    ],
-)
-def test_sense_refuses(options: dict[str, object], message: str) -> None:
-    with pytest.raises(LabelError, match=message):
-        Sense(("Animal", "Dog"), **options)  # type: ignore[arg-type]
-    with pytest.raises(LabelError, match="expected"):
-        Sense(("Animal", "Dog"))(np.zeros(3))
 
 
 def test_results_are_json(tagger: Tagger, recording: NDArray[np.float32]) -> None:

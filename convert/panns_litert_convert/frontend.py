@@ -163,7 +163,7 @@ class WaveformNetwork(nn.Module):
         # A copy that shares everything but the batch norm: the weights may be hundreds of megabytes.
         self.network = copy.copy(network)
         self.network._modules = dict(network._modules)
-        self.network.bn0 = _in_nepers(network.get_submodule("bn0"), spec)
+        self.network.bn0 = in_nepers(network.get_submodule("bn0"), spec)
         self.eval()
 
     def forward(self, waveform: Tensor) -> dict[str, Tensor]:
@@ -176,7 +176,7 @@ def to_decibels(logmel: NDArray[np.floating], spec: FrontEndSpec) -> NDArray[np.
     return NEPERS_TO_DB * (np.asarray(logmel, np.float64) + CENTRE) + 10.0 * math.log10(spec.amin)
 
 
-def _in_nepers(norm: nn.Module, spec: FrontEndSpec) -> nn.BatchNorm1d:
+def in_nepers(norm: nn.Module, spec: FrontEndSpec) -> nn.BatchNorm1d:
     """A batch norm of decibels as one of centred nepers: the same outputs."""
     assert isinstance(norm, nn.BatchNorm1d)
     floor = NEPERS_TO_DB * CENTRE + 10.0 * math.log10(spec.amin)

@@ -19,8 +19,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support import edit_manifest
 from torch import Tensor, nn
 
@@ -28,7 +26,7 @@ from panns_litert import Tagger
 from panns_litert.bundle import Bundle, GpuRecord
 from panns_litert.cli import main
 from panns_litert.demo import demo_clips
-from panns_litert.engine import CpuEngine, GpuEngine, read_delegate_log, read_graph, unusable, vulkan_drivers
+from panns_litert.engine import CpuEngine, GpuEngine, read_graph, unusable, vulkan_drivers
 from panns_litert.errors import BundleError, GpuError
 from panns_litert.proof import (
     GpuReport,
@@ -58,67 +56,6 @@ def export(tmp_path: Path) -> Export:
         return path
 
     return export
-
-
-# What the delegate prints, as seen with Mesa 25.0 (llvmpipe), Mesa 22.3 and no driver at all.
-ADAPTER = (
-    "I0000 00:00:1.2 3 environment.cc:532] Selected adapter: llvmpipe (LLVM 15.0.6, 256 bits), arch=software, "
-    "vendor=mesa, backend=Vulkan, adapterType=CPU / Software\n"
-)
-REFUSED = (
-    "ERROR: Following operations are not supported by GPU delegate:\n"
-    "GATHER_ND: Operation is not supported.\n"
-    "PAD: Invalid paddings tensor shape: expected 4x2 or 3x2, got 2x2\n"
-    "31 operations will run on the GPU, and the remaining 29 operations will run on the CPU.\n"
-)
-VALIDATION = (
-    "E0000 00:00:1.2 3 environment.cc:105] Validation error: Binding size (150994944) of [Buffer (unlabeled)] is "
-    "larger than the maximum storage buffer binding size (134217728).\n - While validating entries[1]\n"
-)
-NO_DRIVER = (
-    "Warning: vkCreateInstance: Found no drivers!\n"
-    "ERROR: [delegate_webgpu.cc:359] Failed to initialize WebGPU environment: INTERNAL: No adapters found\n"
-)
-OLD_DRIVER = (
-    "Warning: Vulkan shaderUniform*ArrayDynamicIndexing required.\n - While initializing adapter\n"
-    "ERROR: [delegate_webgpu.cc:359] Failed to initialize WebGPU environment: INTERNAL: No adapters found\n"
-)
-
-
-def test_the_delegate_s_log() -> None:
-    log = read_delegate_log(f"INFO: something\n{ADAPTER}{REFUSED}{VALIDATION}")
-    assert log.adapter is not None
-    assert log.adapter.startswith("llvmpipe (LLVM 15.0.6, 256 bits), arch=software")
-    assert log.software
-    assert log.driver_problem is None
-    assert [(r.op, r.reason) for r in log.refused] == [
-        ("GATHER_ND", "Operation is not supported."),
-        ("PAD", "Invalid paddings tensor shape: expected 4x2 or 3x2, got 2x2"),
-    ]
-    assert len(log.validation_errors) == 1
-    assert "larger than the maximum storage buffer binding size" in log.validation_errors[0]
-
-    assert read_delegate_log(NO_DRIVER).driver_problem == "there is no Vulkan driver"
-    old = read_delegate_log(OLD_DRIVER).driver_problem
-    assert old is not None
-    assert "too old" in old
-    assert "shaderUniform*ArrayDynamicIndexing" in old
-    hardware = read_delegate_log(
-        "environment.cc:532] Selected adapter: Mali-G715, vendor=arm, adapterType=Integrated GPU"
-    )
-    assert hardware.adapter is not None
-    assert not hardware.software
-
-
-@given(text=st.text(), pieces=st.lists(st.sampled_from([ADAPTER, REFUSED, VALIDATION, NO_DRIVER, OLD_DRIVER])))
-def test_any_log_can_be_read(text: str, pieces: list[str]) -> None:
-    log = read_delegate_log(text + "".join(pieces) + text)
-    if ADAPTER in pieces:
-        assert log.adapter
-    if REFUSED in pieces:
-        assert log.refused
-    if VALIDATION in pieces:
-        assert log.validation_errors
 
 
 @pytest.mark.usefixtures("vulkan")
@@ -439,25 +376,6 @@ def test_files_that_are_no_model(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:
         path.write_bytes(content)
     assert main(["gpu-check", str(path)]) == 2
-
-
-@settings(max_examples=200)
-@given(
-    changes=st.lists(st.tuples(st.integers(8, 1000), st.integers(0, 255)), min_size=1, max_size=8),
-    cut=st.integers(0, 1000),
-)
-def test_a_damaged_file_gives_a_graph_or_one_error(
-    changes: list[tuple[int, int]], cut: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    data = bytearray(add_one_model())
-    for position, value in changes:
-        data[position % len(data)] = value
-    path = tmp_path_factory.mktemp("damaged") / "file.tflite"
-    path.write_bytes(bytes(data[: len(data) - cut]) if cut < len(data) else b"")
-    try:
-        read_graph(path)
-    except BundleError as error:
-        assert str(path) in str(error)
 
 
 def test_a_model_without_a_signature(tmp_path: Path) -> None:

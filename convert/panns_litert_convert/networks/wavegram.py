@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from panns_litert.errors import SpecError
 from panns_litert.frontend import PANNS_32K, FrontEndSpec, hann, mel_basis
-from panns_litert_convert.frontend import GraphLogMel, _in_nepers
+from panns_litert_convert.frontend import GraphLogMel, in_nepers
 from panns_litert_convert.networks.blocks import ConvBlock
 from panns_litert_convert.networks.wave1d import PooledTagger, TimeConv, max_pool
 
@@ -181,7 +181,7 @@ class WavegramLogmelCnn14(WavegramCnn14):
         new = copy.copy(self)
         new._modules = dict(self._modules)
         new.logmel = GraphLogMel(self.front_end, samples=samples)
-        new.bn0 = _in_nepers(self.bn0, self.front_end)
+        new.bn0 = in_nepers(self.bn0, self.front_end)
         return new
 
 

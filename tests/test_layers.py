@@ -1,4 +1,4 @@
-"""The layers of the packages: which may import which (pyproject.toml), and that other packages use a room by its face."""
+"""Layers: which package may import which (pyproject.toml), and that a room is used through its face."""
 
 from __future__ import annotations
 
@@ -63,14 +63,19 @@ def test_a_forbidden_import_is_found(file: str, line: str, contract: str, tmp_pa
 
 
 def reaches_inside(path: Path, text: str) -> Iterator[str]:
-    """Imports that take a name of a room from one of its modules instead of its face, or a private name."""
+    """Imports of a room's name from one of its modules instead of its face, and of another package's private name."""
     for node in ast.walk(ast.parse(text)):
-        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("panns_litert."):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("panns_litert"):
             continue
-        _, room, *module = node.module.split(".")
-        if room not in ROOMS or path.parent == RUNTIME / room:
+        parts = node.module.split(".")  # type: ignore[union-attr]
+        if parts[0] not in ("panns_litert", "panns_litert_convert"):
             continue
-        if module or any(alias.name.startswith("_") for alias in node.names):
+        home = next(root for root in ROOTS if root.endswith(f"/{parts[0]}"))
+        inside = len(parts) > 2 and home == ROOTS[0] and parts[1] in ROOMS and path.parent != RUNTIME / parts[1]
+        module = (ROOT / home).joinpath(*parts[1:])
+        package = module if module.is_dir() else module.parent
+        private = path.parent != package and any(alias.name.startswith("_") for alias in node.names)
+        if inside or private:
             yield f"{path.name}:{node.lineno}: from {node.module} import {', '.join(a.name for a in node.names)}"
 
 
@@ -81,10 +86,19 @@ def test_rooms_are_used_by_their_faces() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["from panns_litert.audio.files import load_audio", "from panns_litert.audio import _x"]
+    "line",
+    [
+        "from panns_litert.audio.files import load_audio",
+        "from panns_litert.audio import _x",
+        "from panns_litert_convert.stages import _constants",
+    ],
 )
 def test_reaching_inside_is_found(line: str) -> None:
     assert len(list(reaches_inside(RUNTIME / "tagger.py", line))) == 1
+
+
+def test_a_room_may_use_its_own_modules() -> None:
+    line = "from panns_litert.audio.samples import require_rate"
     assert list(reaches_inside(RUNTIME / "audio" / "raw.py", line)) == []
 
 

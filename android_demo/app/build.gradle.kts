@@ -2,6 +2,10 @@ plugins {
     alias(libs.plugins.android.application)
 }
 
+// The project has one version: pyproject.toml.
+val projectVersion = Regex("""^version = "(.+)"$""", RegexOption.MULTILINE)
+    .find(rootDir.resolve("../pyproject.toml").readText())!!.groupValues[1]
+
 android {
     namespace = "io.github.pannslitert.demo"
     compileSdk = 36
@@ -11,7 +15,12 @@ android {
         minSdk = 26
         targetSdk = 36
         versionCode = 1
-        versionName = "1.0"
+        versionName = projectVersion
+        buildConfigField("String", "LITERT_VERSION", "\"${libs.versions.litert.get()}\"")
+    }
+
+    buildFeatures {
+        buildConfig = true
     }
 
     compileOptions {

@@ -47,7 +47,7 @@ class EventSettings:
 
     Attributes:
         on: an event opens at a score ≥ that.
-        off: it goes on while the score is ≥ that; 0 ≤ off ≤ on ≤ 1.
+        off: it goes on while the score is ≥ that; 0 ≤ off ≤ on ≤ 1. Half of `on` if not given.
         min_duration: a shorter event is dropped; seconds, ≥ 0.
         max_gap: an event merges with the next of its class that opens no later than that after it closed;
             seconds, ≥ 0.
@@ -60,8 +60,8 @@ class EventSettings:
     {'on': 0.7, 'off': 0.3, 'min_duration': 0.0, 'max_gap': 0.0}
     """
 
-    on: float = 0.3
-    off: float = 0.2
+    on: float = 0.2  # measured on real recordings: tests/bench/event_defaults.py, docs/recordings.md
+    off: float | None = None
     min_duration: float = 0.0
     max_gap: float = 0.0
     classes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -80,7 +80,8 @@ class EventSettings:
     def of(self, label: str | None) -> dict[str, float]:
         """on, off, min_duration and max_gap of a class; of no class in particular for None."""
         own = {} if label is None else self.classes.get(label, {})
-        return {name: own.get(name, getattr(self, name)) for name in _THRESHOLDS}
+        values = {name: own.get(name, getattr(self, name)) for name in _THRESHOLDS}
+        return values | {"off": _half(values["on"]) if values["off"] is None else values["off"]}
 
     @classmethod
     def from_json(cls, text: str) -> EventSettings:
@@ -122,6 +123,10 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise EventError(f"{next(n for n in names if names.count(n) > 1)!r} twice; expected each name once")
     return data
+
+
+def _half(on: Any) -> Any:
+    return on / 2 if isinstance(on, (int, float)) else on  # anything else is refused with `on`
 
 
 def _require_thresholds(values: Mapping[str, Any], where: str) -> None:

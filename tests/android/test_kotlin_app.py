@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,10 @@ def compile_app(folder: Path, change: Callable[[str, str], str] = lambda _, text
     )
     r = sources / PACKAGE.replace(".", "/") / "R.java"
     r.write_text(f"package {PACKAGE};\n\npublic final class R {{\n{kinds}}}\n", encoding="utf-8")
+    constants = '  public static final String LITERT_VERSION = "";\n'  # Gradle's, from build.gradle.kts
+    (r.parent / "BuildConfig.java").write_text(
+        f"package {PACKAGE};\n\npublic final class BuildConfig {{\n{constants}}}\n", encoding="utf-8"
+    )
     kotlin.compile_sources([sources, STUBS], class_path=library, out=folder / "classes")
 
 
@@ -143,7 +148,7 @@ def test_the_android_manifest() -> None:
 
 def test_gradle_takes_the_repositorys_bundle() -> None:
     build = (APP / "build.gradle.kts").read_text(encoding="utf-8")
-    copied = [(kotlin.DEMO / path).resolve() for path in re.findall(r'rootDir\.resolve\("([^"]+)"\)', build)]
+    copied = [(kotlin.DEMO / path).resolve() for path in re.findall(r'from\(rootDir\.resolve\("([^"]+)"\)', build)]
     assert [path.name for path in copied] == ["demo_bundle", "demo_selftest"]
     assert (copied[0] / "manifest.json").is_file()
     assert (copied[1] / "selftest.json").is_file()
@@ -170,11 +175,15 @@ def test_what_is_shared() -> None:
     assert re.findall(r'const val FOLDER = "(\w+)"', sources()) == ["records"]
 
 
-def test_the_version_of_litert_that_a_record_names() -> None:
-    catalog = (kotlin.DEMO / "gradle" / "libs.versions.toml").read_text(encoding="utf-8")
-    assert re.findall(r'const val VERSION = "(.*)"', sources()) == re.findall(
-        r'^litert = "(.*)"', catalog, re.MULTILINE
-    )
+def test_every_version_stands_in_one_place() -> None:
+    """The project's in pyproject.toml, LiteRT's in the catalog: the build script reads both, the sources have none."""
+    script = (APP / "build.gradle.kts").read_text(encoding="utf-8")
+    assert 'buildConfigField("String", "LITERT_VERSION", "\\"${libs.versions.litert.get()}\\"")' in script
+    assert "versionName = projectVersion" in script
+    (pattern,) = re.findall(r'Regex\("""(.+)"""', script)
+    project = (kotlin.ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.findall(pattern, project, re.MULTILINE) == [tomllib.loads(project)["project"]["version"]]
+    assert not re.search(r'"\d+\.\d+(\.\d+)?"', sources())
 
 
 def test_gradle_names_only_what_the_catalog_has() -> None:
@@ -182,6 +191,6 @@ def test_gradle_names_only_what_the_catalog_has() -> None:
     aliases = {name.replace("-", ".") for name in re.findall(r"^([\w-]+) = \{", catalog, re.MULTILINE)}
     scripts = [kotlin.DEMO / "build.gradle.kts", APP / "build.gradle.kts", kotlin.DEMO / "tagger" / "build.gradle.kts"]
     for script in scripts:
-        names = re.findall(r"libs\.(?:plugins\.)?([\w.]+)", script.read_text(encoding="utf-8"))
+        names = re.findall(r"libs\.(?!versions\.)(?:plugins\.)?([\w.]+)", script.read_text(encoding="utf-8"))
         assert names
         assert set(names) <= aliases, script

@@ -15,25 +15,35 @@ from typing import Any
 
 VECTORS = Path(__file__).with_name("events.json")
 TOLERANCE = Decimal("0.000001")
+ON = "0.2"
 
 
 @dataclass(frozen=True)
 class Case:
-    """Steps of (start, end, scores) and thresholds; all numbers are short decimals, as text."""
+    """Steps of (start, end, scores) and thresholds; all numbers are short decimals, as text.
+
+    Without `on` or `off` the case says what the defaults are: ON, and half of `on`.
+    """
 
     name: str
     steps: list[tuple[str, str, list[str]]]
-    on: list[str]
-    off: list[str]
+    on: list[str] | None = None
+    off: list[str] | None = None
     min_duration: str = "0"
     max_gap: str = "0"
+
+
+def classes(case: Case) -> int:
+    """How many classes a case has."""
+    return len(case.steps[0][2]) if case.on is None else len(case.on)
 
 
 def events(case: Case) -> list[dict[str, Any]]:
     """The events of a case, sorted by (start, index)."""
     found = []
-    for index in range(len(case.on)):
-        on, off = Decimal(case.on[index]), Decimal(case.off[index])
+    for index in range(classes(case)):
+        on = Decimal(ON if case.on is None else case.on[index])
+        off = on / 2 if case.off is None else Decimal(case.off[index])
         series = [(Decimal(start), Decimal(end), Decimal(scores[index])) for start, end, scores in case.steps]
         runs: list[list[Decimal]] = []  # start, end, highest score
         k = 0
@@ -169,6 +179,8 @@ CASES = (
         ["0.3"],
         max_gap="1.25",
     ),
+    Case("defaults: on", side_by_side("0.15 0.2", "0.25 0.1", "0.05 0.1")),
+    Case("defaults: off is half of on", side_by_side("0.6", "0.3", "0.25", "0.6"), on=["0.6"]),
     random_case(1, classes=3, count=60, gaps=False),
     random_case(2, classes=3, count=60, gaps=True, max_gap="0.3"),
     random_case(3, classes=3, count=60, gaps=True, min_duration="0.5", max_gap="0.2"),
@@ -181,9 +193,9 @@ def vectors() -> str:
     cases = [
         {
             "name": case.name,
-            "classes": len(case.on),
-            "on": [float(value) for value in case.on],
-            "off": [float(value) for value in case.off],
+            "classes": classes(case),
+            **({} if case.on is None else {"on": [float(value) for value in case.on]}),
+            **({} if case.off is None else {"off": [float(value) for value in case.off]}),
             "min_duration": float(case.min_duration),
             "max_gap": float(case.max_gap),
             "steps": [

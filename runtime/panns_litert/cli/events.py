@@ -58,10 +58,15 @@ def add_event_options(
 ) -> None:
     """Adds --hop and the thresholds."""
     sub.add_argument("--hop", type=float, help=f"seconds from window to window ({default_hop})")
-    sub.add_argument("--on", type=float, default=0.5, help="an event opens at this score (default 0.5)")
-    sub.add_argument("--off", type=float, help="and goes on while above this (default: 0.6 of --on)")
-    sub.add_argument("--min-duration", type=float, default=0.0, help="seconds; shorter ones are dropped (default 0)")
-    sub.add_argument("--max-gap", type=float, default=0.0, help="seconds; closer ones are merged (default 0)")
+    sub.add_argument(
+        "--on", type=float, default=EventSettings.on, help="an event starts at this score (default %(default)g)"
+    )
+    sub.add_argument(
+        "--off", type=float, help="an event lasts while the score is at least this (default: half of --on)"
+    )
+    for name, text in (("min_duration", "shorter events are dropped"), ("max_gap", "closer events are merged")):
+        option, default = f"--{name.replace('_', '-')}", getattr(EventSettings, name)
+        sub.add_argument(option, type=float, default=default, help=f"seconds; {text} (default %(default)g)")
     sub.add_argument("--settings", type=Path, metavar="JSON", help="thresholds of all and of single classes")
 
 
@@ -96,8 +101,7 @@ def settings_of(args: argparse.Namespace) -> EventSettings:
     """The thresholds that the options say."""
     if args.settings is not None:
         return EventSettings.load(args.settings)
-    off = 0.6 * args.on if args.off is None else args.off
-    return EventSettings(on=args.on, off=off, min_duration=args.min_duration, max_gap=args.max_gap)
+    return EventSettings(on=args.on, off=args.off, min_duration=args.min_duration, max_gap=args.max_gap)
 
 
 def _event_row(event: Event) -> dict[str, Any]:

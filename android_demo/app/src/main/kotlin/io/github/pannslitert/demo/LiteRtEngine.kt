@@ -30,9 +30,6 @@ class LiteRtEngine private constructor(
         private const val SIGNATURE = "tag"
         private const val MOST_THREADS = 4
 
-        /** Version of LiteRT, the same as in gradle/libs.versions.toml. */
-        const val VERSION = "2.3.0"
-
         /** Default number of threads on the CPU. There is a limit, because further threads would run on slow cores. */
         fun mostThreads(): Int = Runtime.getRuntime().availableProcessors().coerceAtMost(MOST_THREADS)
 

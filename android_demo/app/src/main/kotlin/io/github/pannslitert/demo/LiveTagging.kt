@@ -37,7 +37,7 @@ class LiveTagging(
     private val manifest = tagger.bundle.manifest
     private val hop = minOf(maxOf(LEAST_HOP, ceil(modelMs * HEADROOM / 1000.0)), manifest.clipSeconds)
     private val stream = tagger.stream(hop)
-    private val detector = EventDetector(manifest.classes, ON, OFF, minDuration = 0.0, maxGap = 0.0)
+    private val detector = EventDetector(manifest.classes)
     private var resampler: Resampler? = null
     private var timeline = Timeline(labels = tagger.bundle.labels)
     private var stepEnd = 0.0
@@ -69,7 +69,7 @@ class LiveTagging(
             // window also apply to all time before that.
             val (start, end) = stepEnd to tagging.startSeconds + (manifest.clipSeconds + hop) / 2
             stepEnd = end
-            val scores = tagging.probs.withIndex().filter { it.value >= OFF }.associate { it.index to it.value }
+            val scores = tagging.probs.withIndex().filter { it.value >= EventDetector.DEFAULT_OFF }.associate { it.index to it.value }
             timeline = timeline.plus(Timeline.Step(start, end, scores), detector.push(tagging.probs, start, end))
             listener.onTagging(tagging, timeline)
         }
@@ -82,9 +82,5 @@ class LiveTagging(
         const val LEAST_HOP = 1.0
         const val HEADROOM = 1.5
         const val MOST_WAITING = 100 // chunks, which are 10 s
-
-        // The defaults of EventSettings in the Python runtime.
-        const val ON = 0.3f
-        const val OFF = 0.2f
     }
 }

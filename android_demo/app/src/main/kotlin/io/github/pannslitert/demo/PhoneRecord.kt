@@ -39,7 +39,7 @@ class PhoneRecord(private val context: Context) {
         gpu: Boolean,
         onSetting: (Measurement.Setting) -> Unit,
     ): Measured {
-        val measurement = Measurement(bundle, selfTest, mapOf("litert" to LiteRtEngine.VERSION))
+        val measurement = Measurement(bundle, selfTest, mapOf("litert" to BuildConfig.LITERT_VERSION))
         val threads = listOf(1, LiteRtEngine.mostThreads()).distinct()
         val engines: MutableList<Pair<Measurement.Setting, () -> Engine>> = threads.map { count ->
             Measurement.Setting.cpu(count) to { LiteRtEngine.cpu(bundle, fallback = null, threads = count) }

@@ -52,9 +52,14 @@ class EventDetector(
         }
     }
 
-    /** Uses the same thresholds for all [classes]. */
-    constructor(classes: Int, on: Float, off: Float, minDuration: Double, maxGap: Double) :
-        this(FloatArray(max(0, classes)) { on }, FloatArray(max(0, classes)) { off }, minDuration, maxGap)
+    /** Uses the same thresholds for all [classes]. The defaults are those of the Python runtime. */
+    constructor(
+        classes: Int,
+        on: Float = DEFAULT_ON,
+        off: Float = on / 2,
+        minDuration: Double = 0.0,
+        maxGap: Double = 0.0,
+    ) : this(FloatArray(max(0, classes)) { on }, FloatArray(max(0, classes)) { off }, minDuration, maxGap)
 
     /**
      * Processes the scores of one time step, from [start] to [end] in seconds. Steps must be in order and must not
@@ -117,9 +122,15 @@ class EventDetector(
         }
     }
 
-    private companion object {
+    companion object {
+        /** Default of `on`. */
+        const val DEFAULT_ON = 0.2f
+
+        /** `off` for the default of `on`. */
+        const val DEFAULT_OFF = DEFAULT_ON / 2
+
         /** Seconds. Absorbs the rounding errors of times that are sums of decimal fractions. */
-        const val TOLERANCE = 1e-6
-        val ORDER = compareBy<Event>({ it.start }, { it.index })
+        private const val TOLERANCE = 1e-6
+        private val ORDER = compareBy<Event>({ it.start }, { it.index })
     }
 }

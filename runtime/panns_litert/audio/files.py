@@ -105,14 +105,19 @@ class AudioBlocks:
             yield samples
 
 
+AUDIO_SUFFIXES = frozenset(
+    {f".{name.lower()}" for name in soundfile.available_formats()} | {".aif", ".oga", ".opus", ".snd"}
+) - {".raw"}
+"""What the name of a file in a folder must end with to count as audio. A raw file does not say what it holds."""
+
+
 def audio_files(folder: str | os.PathLike[str]) -> list[Path]:
     """The audio files of a folder and of those in it, by their suffix, in the order of their names.
 
     Raises:
         AudioError: there is none.
     """
-    suffixes = {f".{name.lower()}" for name in soundfile.available_formats()} | {".aif", ".oga", ".opus"}
-    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in suffixes - {".raw"})
+    found = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
     if not found:
         raise AudioError(f"{folder}: no audio file in this folder; expected some (.wav, .flac, .ogg, .mp3, …)")
     return found

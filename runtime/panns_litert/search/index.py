@@ -21,15 +21,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from panns_litert.audio import audio_files
 from panns_litert.errors import AudioError, EmbeddingError, importing
 from panns_litert.search.embeddings import Embeddings, embed, model_sha256, require_same_model, unit
 from panns_litert.tagger import Tagger
 from panns_litert.windows import StreamTagger
 
 FORMAT_VERSION = 1
-AUDIO_SUFFIXES = frozenset(
-    {".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64", ".wav"}
-)
 _HEADER, _ENTRIES, _VECTORS = "index.json", "entries.jsonl", "vectors.f32"
 _REMEDY = "build it again in a new folder"
 
@@ -108,7 +106,8 @@ class Index:
             report: called after each recording with its number, their count, its path and the error or None.
 
         Raises:
-            EmbeddingError: no audio file; an index of another model or hop; a folder that holds something else.
+            AudioError: a folder without an audio file.
+            EmbeddingError: no path at all; an index of another model or hop; a folder that holds something else.
             MissingDependencyError: faiss is not installed.
             WindowError: the hop is out of range.
         """
@@ -271,15 +270,10 @@ def _write_at(file: BinaryIO, position: int, data: bytes) -> None:
 def _audio_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     """Absolute paths, each once, in order; a file is taken whatever its suffix."""
     found: dict[str, None] = {}
-    given = [Path(path) for path in paths]
-    for path in given:
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
-        found |= dict.fromkeys(str(p.resolve()) for p in (inside if path.is_dir() else [path]))
+    for path in map(Path, paths):
+        found |= dict.fromkeys(str(p.resolve()) for p in (audio_files(path) if path.is_dir() else [path]))
     if not found:
-        names = ", ".join(map(str, given)) or "nothing"
-        raise EmbeddingError(
-            f"no audio file in {names}; expected files or folders with {', '.join(sorted(AUDIO_SUFFIXES))}"
-        )
+        raise EmbeddingError("nothing to index; expected audio files or folders of them")
     return list(found)
 
 

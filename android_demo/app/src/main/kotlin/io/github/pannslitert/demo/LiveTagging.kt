@@ -69,7 +69,9 @@ class LiveTagging(
             // window also apply to all time before that.
             val (start, end) = stepEnd to tagging.startSeconds + (manifest.clipSeconds + hop) / 2
             stepEnd = end
-            val scores = tagging.probs.withIndex().filter { it.value >= EventDetector.DEFAULT_OFF }.associate { it.index to it.value }
+            val scores = tagging.probs.withIndex()
+                .filter { it.value >= EventDetector.DEFAULT_OFF }
+                .associate { it.index to it.value }
             timeline = timeline.plus(Timeline.Step(start, end, scores), detector.push(tagging.probs, start, end))
             listener.onTagging(tagging, timeline)
         }

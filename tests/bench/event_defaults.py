@@ -1,10 +1,14 @@
-"""Thresholds for events where nobody says: `on` and `off` swept over real recordings in which every event is known.
+"""Measures which thresholds are good defaults for events: sweeps `on` and `off` over recordings with known events.
 
-Clips of ESC-10, their quiet ends cut off, are joined with gaps of 2 to 15 s over pink noise. mn04 hears windows 1 s
-apart; a class of ESC-10 is a group of AudioSet's. Folds 1 and 2 choose, 3 and 4 confirm; figures are micro averages.
-F1: an event is right if it overlaps a true one of its class, each counts once. seg F1: of whole seconds. all/min:
-events a minute of AudioSet's 527 classes, without groups; other/min: of those neither in a group, nor above or below
-one that is, nor the noise. strict F1: F1 if each of these is a false alarm. mean F1: of the three F1.
+The recordings are clips of ESC-10 without their quiet ends, joined with gaps of 2 to 15 s over pink noise. mn04 tags
+windows with a hop of 1 s. Each class of ESC-10 is a group of AudioSet classes. All figures are micro averages, for folds
+1 and 2 and for folds 3 and 4.
+
+- F1: an event is right if it overlaps a true event of its class; each true event counts once. seg F1: the same for
+  whole seconds.
+- all/min: events per minute of AudioSet's 527 classes, without groups. other/min: events per minute of classes that
+  are neither in a group, nor above or below one in the ontology, nor the noise of the gaps.
+- strict F1: F1 if each of the other events is a false alarm. mean F1: the mean of the three.
 """
 
 from __future__ import annotations
@@ -20,9 +24,8 @@ from numpy.typing import NDArray
 
 from panns_litert.audio import load_audio
 from panns_litert.events import EventDetector, EventSettings, Step, WindowSteps
-from panns_litert.markdown import markdown
-from panns_litert.ontology import Ontology
-from panns_litert.sense import Sense
+from panns_litert.measure import insert, markdown
+from panns_litert.sense import Ontology, Sense
 from panns_litert.tagger import Tagger
 from panns_litert.windows import windows
 from panns_litert_convert.convert import convert
@@ -38,6 +41,9 @@ BETWEEN = {"Silence", "Noise", "Static", "White noise", "Pink noise"}  # classes
 WINDOWS, RATIOS, HOP, RATE = (10.0, 5.0, 2.0), (0.4, 0.5, 0.6, 0.67, 0.8, 1.0), 1.0, 32000
 PAIRS = [EventSettings(on=k / 10, off=round(k / 10 * ratio, 2)) for k in range(1, 8) for ratio in RATIOS]
 CLIPS_A_RECORDING, GAP_SECONDS, QUIET_DBFS, NOISE_DBFS, SEED = 20, (2.0, 15.0), -60.0, -50.0, 0
+SHOWN = ("0.1/0.05", "0.2/0.1", "0.3/0.15", "0.3/0.2", "0.4/0.2", "0.5/0.25", "0.5/0.3")
+"""Pairs in the document: off is half of on, and the defaults of earlier versions."""
+MARKER = "event-defaults"
 Sound = tuple[float, float, str]  # start and end in seconds, class of ESC-10
 Recording = tuple[NDArray[np.float32], list[Sound]]  # samples (n,) at RATE, and what is to be found in them
 
@@ -123,11 +129,12 @@ def figures(totals: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
 
 
 def main() -> None:
-    """Prints a table for every length of a window, and one of their mean."""
+    """Prints a table for each window length and one of their means; writes some rows of the last into a document."""
     shared = Path(__file__).resolve().parents[3] / "shared"
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--audio", type=Path, default=shared / "audio/esc10", help="folder with esc10.csv")
     parser.add_argument("--weights", type=Path, default=shared / "weights/mn04_as_mAP_432.pt", help="of mn04")
+    parser.add_argument("--document", type=Path, help=f"Markdown file; the table goes between its <!-- {MARKER} -->")
     args = parser.parse_args()
     heard, totals = list(recordings(args.audio)), np.zeros((len(WINDOWS), len(PAIRS), 2, 9))
     for w, seconds in enumerate(WINDOWS):
@@ -143,7 +150,10 @@ def main() -> None:
         best = {f: " · ".join(names[p] for p in v[w].argmax(0)) if f.endswith("F1") else "" for f, v in columns.items()}
         rows = [{f: " · ".join(f"{x:#.3g}" for x in v[w, p]) for f, v in columns.items()} for p in range(len(PAIRS))]
         print(f"\n{title}; folds 1 and 2 · folds 3 and 4\n")
-        print(markdown([{"on/off": name} | row for name, row in zip(["best", *names], [best, *rows], strict=True)]))
+        table = [{"on/off": name} | row for name, row in zip(["best", *names], [best, *rows], strict=True)]
+        print(markdown(table))
+    if args.document is not None:
+        insert(args.document, markdown([row for row in table if row["on/off"] in SHOWN]), marker=MARKER)
 
 
 if __name__ == "__main__":

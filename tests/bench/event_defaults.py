@@ -1,8 +1,8 @@
 """Measures which thresholds are good defaults for events: sweeps `on` and `off` over recordings with known events.
 
 The recordings are clips of ESC-10 without their quiet ends, joined with gaps of 2 to 15 s over pink noise. mn04 tags
-windows with a hop of 1 s. Each class of ESC-10 is a group of AudioSet classes. All figures are micro averages, for folds
-1 and 2 and for folds 3 and 4.
+windows with a hop of 1 s. Each class of ESC-10 is a group of AudioSet classes. Figures are micro averages, for folds 1
+and 2 and for folds 3 and 4.
 
 - F1: an event is right if it overlaps a true event of its class; each true event counts once. seg F1: the same for
   whole seconds.

@@ -1,0 +1,93 @@
+"""The public names, by the package that hands them out: none may be lost."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+NAMES = {
+    "panns_litert": """
+        Audio Bundle demo_bundle demo_clips Event EventDetector EventSettings find_events FrontEndSpec load_audio
+        LogMel LongTagging Ontology PannsLitertError Sense StreamingLogMel StreamTagger Tag tag_long Tagger Tagging
+        TruncationWarning Window windows
+    """,
+    "panns_litert.atomic": """
+        replacing
+    """,
+    "panns_litert.audio": """
+        Audio audio_files AUDIO_SUFFIXES AudioBlocks from_array is_silent level_dbfs load_audio microphone
+        MonoResampler raw_blocks RAW_FORMATS
+    """,
+    "panns_litert.batch": """
+        batch BatchSummary MOST_TRIES RECORD RESULTS Rows Shard
+    """,
+    "panns_litert.bundle": """
+        Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE Check DEFAULT_PRECISION DEFAULT_SECONDS file_sha256
+        FileRecord FORMAT_VERSION GpuRecord GRAPHS KeptLayer LOG_MEL MANIFEST Manifest MEL_BASIS MODEL_CARD
+        model_card PRECISIONS Quantization QUANTIZED Source STAGES TensorSpec
+    """,
+    "panns_litert.demo": """
+        demo_audio demo_bundle demo_clips
+    """,
+    "panns_litert.engine": """
+        available_cores CpuEngine DelegateLog DRIVER_REMEDY Engine gpu_only GpuEngine Graph Inputs native_log
+        NativeLog Outputs read_delegate_log read_graph RefusedOp unusable vulkan_drivers
+    """,
+    "panns_litert.errors": """
+        AudioError BenchError BundleError CheckpointError ConversionError DatasetError DownloadError EmbeddingError
+        EventError GpuDriverError GpuError importing LabelError ManifestError MatchError MissingDependencyError
+        ModelError PannsLitertError ParityError PictureError PrototypeError RecordError ResultsError SpecError
+        TrainingError WindowError WorkerError
+    """,
+    "panns_litert.evaluate": """
+        bundle_scorer ClassFigures COLUMNS d_prime Dataset draw_worst evaluate Figures figures HELD_OUT LabelledClip
+        no_watch plot_worst read_dataset require_classes score Scorer Skipped split TRAIN VALIDATION Watch write_csv
+    """,
+    "panns_litert.events": """
+        audacity_labels Event EventDetector events_csv EventSettings Step WindowSteps
+    """,
+    "panns_litert.frontend": """
+        AST_16K EFFICIENTAT_32K FrontEndSpec hann LogMel mel_basis PANNS_16K PANNS_32K PANNS_8K require_waveform
+        StreamingLogMel
+    """,
+    "panns_litert.measure": """
+        add_runs Agreement agreement_of bench Device DeviceRecord ENGINES Failure FORMAT_VERSION insert join Latency
+        markdown Measured plot_rungs read_record read_records ROUNDS Run Rung RUNS SECONDS Setting table this_device
+        TIMEOUT_SECONDS WARMUP
+    """,
+    "panns_litert.pictures": """
+        clock EMBEDDED_BYTES FORMATS PAGE_BYTES picture_format plot ticks Timeline timeline write_page
+    """,
+    "panns_litert.proof": """
+        add_one_model audit_fp16 Clips compare compare_outputs compare_tags DELEGATE_LOG demo_inputs few_as_one
+        FEW_CLASSES FLUSH_SHARE FP16_MAX FP16_SMALLEST_NORMAL Gate GATES generated_inputs gpu_check GpuReport
+        graph_input load_clips PRINTED_LOG record_gpu require run_child save_clips TAG_GATES TAG_THRESHOLD
+        TensorRange TIMEOUT_SECONDS why_not_gpu
+    """,
+    "panns_litert.search": """
+        embed Embeddings FORMATS Hit Index Match match MATCH_SPEC model_sha256 Prototype Prototypes prototypes_path
+        require_same_model similar unit
+    """,
+    "panns_litert.sense": """
+        audioset_nodes nearest Node ONTOLOGY Ontology Sense unknown_label
+    """,
+    "panns_litert.strict": """
+        read
+    """,
+    "panns_litert.tagger": """
+        ENGINES require_choice Tag Tagger Tagging top_tags TruncationWarning
+    """,
+    "panns_litert.windows": """
+        Aggregate AGGREGATES audio_chunks event_hop EventStream find_events LongTagging Recording StreamTagger
+        tag_long Window windows
+    """,
+}
+
+
+@pytest.mark.parametrize("package", NAMES)
+def test_every_name_is_there(package: str) -> None:
+    module, names = importlib.import_module(package), NAMES[package].split()
+    assert [name for name in names if not hasattr(module, name)] == []
+    if hasattr(module, "__all__"):
+        assert sorted(module.__all__) == sorted(names), "a new public name belongs into this list, too"

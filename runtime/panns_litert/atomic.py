@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Writes files atomically: a reader sees the complete new file or the old one."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from panns_litert.errors import PannsLitertError, ResultsError
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` at the end of the block; if the block fails, `path` is as it was.
+    """Opens a new file that replaces `path` at the end of the block. If the block fails, `path` stays as it was.
 
     Raises:
-        ResultsError: the folder is missing or not to be written, the disk is full.
+        ResultsError: the folder is missing or not writable, or the disk is full.
 
     >>> with replacing("page.html") as file:
     ...     file.write(b"whole")
     """
     path = Path(path).absolute()
     try:
-        # A folder of its own: within it the file gets the permissions that any new file gets.
+        # A file made by tempfile would be private; in a temporary folder it gets the permissions of any new file.
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished.") as folder:
             unfinished = Path(folder) / "file"
             with unfinished.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Demo: the bundle and the recordings that ship with the package."""
+"""The demo: a bundle and recordings that ship with the package."""
 
 from __future__ import annotations
 
@@ -12,27 +12,24 @@ from panns_litert.audio import load_audio
 
 
 def demo_bundle() -> Path:
-    """The bundle that ships with the package: a tiny network trained on synthetic sounds. A demo, not PANNs."""
+    """Returns the folder of the demo bundle: a tiny network trained on synthetic sounds, not PANNs."""
     return Path(str(resources.files("panns_litert_assets") / "demo_bundle"))
 
 
 def demo_clips() -> list[Path]:
-    """The recordings that ship with the package, synthetic like what the demo network knows."""
+    """Returns the paths of the demo recordings: synthetic sounds of the kind that the demo network was trained on."""
     return sorted(Path(str(resources.files("panns_litert_assets") / "clips")).iterdir())
 
 
 def demo_audio(sample_rate: int, samples: int) -> list[NDArray[np.float32]]:
-    """Clips of that many samples from the demo recordings: what a check of a whole model runs on.
+    """Makes four clips of `samples` samples from the demo recordings, for checks of a whole model.
 
-    The recordings one after another, three stretches that together cover them all in 10 s; then one recording
-    alone, followed by zeros, as a short recording is padded.
+    Three clips are stretches of all recordings joined together; with clips of 10 s they cover everything. The last
+    clip is one recording followed by zeros, as a short recording is padded.
     """
     recordings = [load_audio(path, sample_rate=sample_rate).waveform for path in demo_clips()]
-    all_of_them = np.concatenate(recordings)
-    clips = [
-        np.resize(np.roll(all_of_them, -start), samples)
-        for start in range(0, len(all_of_them), len(all_of_them) // 3 + 1)
-    ]
+    joined = np.concatenate(recordings)
+    clips = [np.resize(np.roll(joined, -start), samples) for start in range(0, len(joined), len(joined) // 3 + 1)]
     alone = np.zeros(samples, np.float32)
     alone[: len(recordings[0])] = recordings[0][:samples]
     return [*clips, alone]

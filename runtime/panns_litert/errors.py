@@ -1,7 +1,7 @@
-"""The errors that this project raises for bad input, a broken file or a failed check.
+"""Errors for bad input, a broken file or a failed check.
 
-Every error is a `PannsLitertError` and also the built-in type that fits it, so that callers can catch
-either. A message says what was wrong, what was expected and what to do.
+Every error is a `PannsLitertError` and also the built-in type that fits it, so that callers can catch either. A message
+says what was wrong, what was expected and what to do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 
 class PannsLitertError(Exception):
-    """Root of every error that is raised on purpose."""
+    """Base class of every error that this project raises on purpose."""
 
 
 class SpecError(PannsLitertError, ValueError):
@@ -35,19 +35,19 @@ class EventError(PannsLitertError, ValueError):
 
 
 class WindowError(PannsLitertError, ValueError):
-    """A window, its hop, or how windows are to be joined is not valid."""
+    """A window, its hop, or the method that joins windows is not valid."""
 
 
 class ResultsError(PannsLitertError, OSError):
-    """Results cannot be written, or would be mixed with those of other settings."""
+    """Results cannot be written, or would be mixed with results of other settings."""
 
 
 class ManifestError(PannsLitertError, ValueError):
-    """A manifest of recordings cannot be read, lacks what is needed, or cannot be divided as asked."""
+    """A manifest of recordings cannot be read, lacks required data, or cannot be divided as requested."""
 
 
 class WorkerError(PannsLitertError, RuntimeError):
-    """A worker process died, time and again."""
+    """A worker process died repeatedly."""
 
 
 class EmbeddingError(PannsLitertError, ValueError):
@@ -59,23 +59,23 @@ class MatchError(PannsLitertError, ValueError):
 
 
 class PictureError(PannsLitertError, ValueError):
-    """A picture or a page cannot be made as asked: an unknown kind of file, or nothing to show."""
+    """A picture or a page cannot be made: the file type is unknown, or there is nothing to show."""
 
 
 class ModelError(PannsLitertError, ValueError):
-    """A model name is unknown, or a network cannot do what was asked."""
+    """A model name is unknown, or a network does not support the request."""
 
 
 class DatasetError(PannsLitertError, ValueError):
-    """Labelled clips cannot be used: no such file, too few, contradicting labels, or one clip in two folds."""
+    """Labelled clips cannot be used: a missing file, too few clips, labels that contradict, or a clip in two folds."""
 
 
 class TrainingError(PannsLitertError, ValueError):
-    """A training's settings are out of range, or its folder holds another training."""
+    """A setting of a training run is out of range, or its folder holds another training run."""
 
 
 class PrototypeError(PannsLitertError, ValueError):
-    """Prototypes cannot be read, or are of another model."""
+    """Prototypes cannot be read, or belong to another model."""
 
 
 class CheckpointError(PannsLitertError, ValueError):
@@ -87,15 +87,15 @@ class DownloadError(PannsLitertError, OSError):
 
 
 class ConversionError(PannsLitertError, RuntimeError):
-    """The converter failed. The message names the file with its log."""
+    """The converter failed. The message names the log file."""
 
 
 class ParityError(PannsLitertError, ArithmeticError):
     """At least one parity gate failed.
 
     Attributes:
-        report: every figure that was taken.
-        layers: those that hurt most, with what each costs, where they were looked for.
+        report: every figure that was measured.
+        layers: the layers that cost the most accuracy, each with its cost; empty if they were not searched for.
     """
 
     def __init__(self, message: str, report: object = None, *, layers: Sequence[str] = ()) -> None:
@@ -105,19 +105,19 @@ class ParityError(PannsLitertError, ArithmeticError):
 
 
 class GpuError(PannsLitertError, RuntimeError):
-    """The GPU does not run a graph whole, or does not run it correctly."""
+    """The GPU does not run every operation of a graph, or computes wrong results."""
 
 
 class GpuDriverError(GpuError):
-    """There is no GPU driver that the delegate can use. The message says what to install."""
+    """The GPU delegate finds no driver that it can use. The message says what to install."""
 
 
 class RecordError(PannsLitertError, ValueError):
-    """A device record is damaged, of another format or of another device, or there is none."""
+    """A device record is missing, damaged, of another format or of another device."""
 
 
 class BenchError(PannsLitertError, ValueError):
-    """Settings of a measurement are out of range."""
+    """A setting of a measurement is out of range."""
 
 
 class MissingDependencyError(PannsLitertError, ImportError):
@@ -126,12 +126,12 @@ class MissingDependencyError(PannsLitertError, ImportError):
 
 @contextlib.contextmanager
 def importing(package: str, *, extra: str, purpose: str) -> Iterator[None]:
-    """Wraps the import of an optional package: says which extra installs it.
+    """Wraps the import of an optional package: if it fails, the error names the extra to install.
 
     Args:
-        package: what is imported, in the words of the message.
-        extra: of this distribution, such as "plot"; several are separated by commas.
-        purpose: what needs the package, with its verb: "pictures need".
+        package: the package, as the message names it.
+        extra: the extra of this distribution that installs it, such as "plot"; several are separated by commas.
+        purpose: subject and verb in front of `package` in the message, such as "pictures need".
 
     Raises:
         MissingDependencyError: the package, or a library that it loads, is not installed.

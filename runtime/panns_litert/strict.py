@@ -1,4 +1,4 @@
-"""JSON read strictly as dataclasses: every field, no other, and each of its annotated type."""
+"""Reads JSON strictly as dataclasses: no field is missing or unknown, and each has its annotated type."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from panns_litert.errors import PannsLitertError
 
-# What every language's whole numbers hold: sizes are long integers.
+# Bounds that the integers of every language can hold: 32 bits, and 64 bits for sizes in bytes.
 _BELOW, _BYTES_BELOW = 2**31, 10**18
 
 _EXPECTED = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def read(kind: Any, data: Any, where: str, *, error: type[PannsLitertError]) -> Any:
-    """A value of JSON as an annotated type.
+    """Converts a parsed JSON value to an annotated type.
 
     Args:
         kind: a dataclass, tuple[X, ...], dict[str, X], X | None, or str, int, float, bool.
-        data: what `json` gave.
-        where: what to call it in messages; the parts of it are called after it, `where.field[2]`.
-        error: what to raise.
+        data: the value that `json` returned.
+        where: name of the value in messages. Its parts are named after it, such as `where.field[2]`.
+        error: type of the error to raise.
 
     Raises:
-        PannsLitertError: `error`, in one line: which value, and what was expected; a dataclass's own refusal likewise.
+        PannsLitertError: of type `error`, in one line that names the value and what was expected. An error that a
+            dataclass raises on construction is converted to `error`, too.
     """
     if isinstance(kind, types.UnionType):
         (inner,) = (part for part in get_args(kind) if part is not type(None))

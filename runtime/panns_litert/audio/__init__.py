@@ -1,5 +1,7 @@
-"""Audio in: files, arrays, raw samples and the microphone, as mono float32 at the model's sample rate. It imports
-nothing of this package but errors."""
+"""Audio input: files, arrays, raw samples and the microphone, as mono float32 at the model's sample rate.
+
+Of this package it imports only `errors`.
+"""
 
 from panns_litert.audio.files import AUDIO_SUFFIXES, AudioBlocks, audio_files, load_audio
 from panns_litert.audio.microphone import microphone

@@ -1,4 +1,4 @@
-"""Audio files to what a front end takes: mono float32 at the model's sample rate, at once or in blocks."""
+"""Reads audio files as mono float32 at the model's sample rate, at once or in blocks."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from panns_litert.audio.raw import STREAMED_SAMPLES
 from panns_litert.audio.samples import MARGIN_SECONDS, Audio, MonoResampler, from_array, require_wanted
 from panns_litert.errors import AudioError, PannsLitertError
 
-# Samples per read, of all channels together: 4 MB.
+# Samples per read, all channels together: 4 MB.
 _BLOCK_SAMPLES = 1 << 20
-# What a streamed FLAC says of its length.
-_UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX
+# The length that a streamed FLAC reports: libsndfile's SF_COUNT_MAX.
+_UNKNOWN_FRAMES = 2**63 - 1
 
 
 def load_audio(path: str | os.PathLike[str], *, sample_rate: int, max_seconds: float | None = None) -> Audio:
-    """Reads a file of any format, rate, channel count and subtype that libsndfile knows.
+    """Reads a file of any format, sample rate, channel count and subtype that libsndfile supports.
 
-    Channels are averaged; the rate is changed by soxr in quality HQ.
+    Channels are averaged. soxr resamples with quality HQ.
 
     Args:
         path: the file.
-        sample_rate: wanted rate, Hz, 1 … 2147483647.
-        max_seconds: read no more than that from the start, > 0, or None for all.
+        sample_rate: wanted sample rate, Hz, 1 … 2147483647.
+        max_seconds: seconds to read from the start, at most, > 0; None for all.
 
     Raises:
-        AudioError: missing, unreadable or empty file, or samples that are NaN or Inf.
+        AudioError: the file is missing, unreadable or empty, or a sample is NaN or Inf.
     """
     require_wanted(sample_rate, max_seconds)
     with _opened(path) as file:
@@ -46,7 +46,7 @@ def load_audio(path: str | os.PathLike[str], *, sample_rate: int, max_seconds: f
         audio = from_array(data, rate, sample_rate=sample_rate, max_seconds=max_seconds)
     except AudioError as error:
         raise AudioError(f"{path}: {error}") from error
-    # A header may promise more than the file holds; what was read is the truth if it is the whole.
+    # The header may state a greater length than the file holds: after a read to the end, count what was read.
     read_all = len(data) < wanted
     return Audio(
         waveform=audio.waveform,
@@ -56,21 +56,21 @@ def load_audio(path: str | os.PathLike[str], *, sample_rate: int, max_seconds: f
 
 
 class AudioBlocks:
-    """A file that is read in blocks: mono float32 at the wanted rate, in memory that does not grow with its length.
+    """Reads a file in blocks, as mono float32 at the wanted rate. Memory use does not grow with the file's length.
 
-    A context manager and an iterator of blocks (n,), whose samples one after another are those of `load_audio`.
+    It is a context manager and an iterator of blocks (n,). The blocks joined together are the waveform of `load_audio`.
 
     Args:
         path: the file.
-        sample_rate: wanted rate, Hz.
+        sample_rate: wanted sample rate, Hz.
 
     Attributes:
-        seconds: length of the recording as its header has it, or None if it does not say.
+        seconds: length of the recording according to its header, or None if the header gives none.
 
     Raises:
-        AudioError: as `load_audio`; samples that are NaN or Inf when their block is read.
+        AudioError: as for `load_audio`; for a sample that is NaN or Inf, when its block is read.
 
-    >>> from panns_litert.tagger import demo_clips
+    >>> from panns_litert import demo_clips
     >>> with AudioBlocks(demo_clips()[0], sample_rate=32000) as blocks:
     ...     sum(map(len, blocks)) == round(32000 * blocks.seconds)
     True
@@ -125,7 +125,7 @@ def audio_files(folder: str | os.PathLike[str]) -> list[Path]:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[_Stream]:
-    """An audio file, or one error that says why it is none."""
+    """Opens an audio file, or raises an `AudioError` that says why it cannot."""
     path = Path(path)
     try:
         is_file, size = path.is_file(), path.stat().st_size if path.exists() else 0
@@ -143,7 +143,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[_Stream]:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    # TypeError: a .raw file, of which soundfile asks what no header says.
+    # TypeError: for a .raw file, which has no header, soundfile requires the format as arguments.
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, OSError) as error:
         if isinstance(error, PannsLitertError):
             raise
@@ -152,17 +152,17 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]
-    """A file that is read from its start to its end and never sought.
+    """A file that is read from start to end without seeking.
 
-    soundfile seeks after every read, and to find out how much there is to read. libsndfile cannot seek in
-    GSM 6.10, G.721, NMS ADPCM and DWVW, and not to the end of a FLAC of unknown length.
+    soundfile seeks after every read, and to find out how much is left to read. libsndfile cannot seek in GSM 6.10,
+    G.721, NMS ADPCM and DWVW, nor to the end of a FLAC of unknown length.
     """
 
     def seekable(self) -> bool:
         return False
 
     def blocks_of(self, frames: int, *, most: int = _BLOCK_SAMPLES) -> Iterator[NDArray[np.float32]]:
-        """The next frames, at most that many, each block (frames, channels) of at most `most` samples."""
+        """Yields at most `frames` frames in blocks (n, channels), each of at most `most` samples over all channels."""
         most = max(1, most // self.channels)
         while frames > 0 and len(block := self.read(min(frames, most), dtype="float32", always_2d=True)):
             yield block

@@ -1,4 +1,4 @@
-"""The microphone, as an iterator of chunks (extra `mic`)."""
+"""The microphone as an iterator of chunks (extra `mic`)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from numpy.typing import NDArray
 from panns_litert.errors import AudioError, importing
 
 MOST_SECONDS = 60.0
-"""Of sound that waits for a model that is too slow; beyond it listening ends with an error, and nothing is dropped."""
+"""Seconds of sound that may wait for a slow model. Beyond that, listening ends with an error; no samples are dropped.
+"""
 
 
 @contextlib.contextmanager
 def microphone(rate: int, *, device: str | int | None = None) -> Iterator[Iterator[NDArray[np.float32]]]:
-    """Chunks (n,) float32 of the microphone for as long as the context lasts.
+    """Opens a microphone for as long as the context lasts, and yields an iterator of its chunks (n,) float32.
 
     Args:
-        rate: wanted, Hz.
-        device: number or part of the name; the system's default if not given.
+        rate: wanted sample rate, Hz.
+        device: number of the device or part of its name; the system's default if not given.
 
     Raises:
         MissingDependencyError: sounddevice or its library PortAudio is not installed.
-        AudioError: there is no such microphone, it is in use, or it was read more than a minute too slowly.
+        AudioError: there is no such microphone, it is in use, or the reader fell more than a minute behind.
     """
     with importing("sounddevice and PortAudio", extra="mic", purpose="the microphone needs"):
         import sounddevice

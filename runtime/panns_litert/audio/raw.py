@@ -1,4 +1,4 @@
-"""Raw samples without a header, as from a pipe."""
+"""Reads raw samples without a header, for example from a pipe."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from numpy.typing import NDArray
 
 from panns_litert.errors import AudioError
 
-# The same for a recording that is heard as it is read: 256 kB, some seconds, so that results come soon.
+# Samples per read of a stream, all channels together: 256 kB. That is a few seconds, so that results come soon.
 STREAMED_SAMPLES = 1 << 16
 
-
 RAW_FORMATS = {"s16le": ("<i2", 32768.0), "s32le": ("<i4", 2147483648.0), "f32le": ("<f4", 1.0)}
-"""Raw samples by name: how they are stored, and what full scale is."""
+"""Formats of raw samples: name to numpy dtype and full-scale value."""
 
 
 def raw_blocks(
     stream: BinaryIO, *, channels: int = 1, form: str = "s16le", most: int = STREAMED_SAMPLES
 ) -> Iterator[NDArray[np.float32]]:
-    """Raw interleaved samples, as from a pipe, in blocks (n, channels) float32 as soon as they are there.
+    """Yields raw interleaved samples as blocks (n, channels) float32, as soon as they arrive.
 
     Args:
-        stream: where to read; its end ends the samples, and a sample that is cut off there is left out.
-        channels: ≥ 1.
+        stream: binary stream, read to its end. An incomplete frame at the end is left out.
+        channels: number of channels, ≥ 1.
         form: one of `RAW_FORMATS`.
-        most: samples of a block at most.
+        most: largest number of samples in a block, all channels together.
 
     Raises:
         AudioError: channels or form is out of range.
@@ -39,7 +38,7 @@ def raw_blocks(
     dtype, full_scale = RAW_FORMATS[form]
     size = np.dtype(dtype).itemsize * channels
     rest = b""
-    read = getattr(stream, "read1", stream.read)  # what is there, and not only when a block is full
+    read = getattr(stream, "read1", stream.read)  # read1 returns what has arrived; read waits for a full block
     while data := read(max(1, most // channels) * size):
         data = rest + data
         whole = len(data) // size * size

@@ -1,4 +1,4 @@
-"""Samples to what a front end takes: mono float32 at the model's sample rate, of an array or of a stream."""
+"""Converts an array or a stream of samples to mono float32 at the model's sample rate."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from numpy.typing import NDArray
 
 from panns_litert.errors import AudioError
 
-# The resampler looks this far beyond the last sample that is kept, so that a long recording's first
-# clip is the same whether or not the rest was read.
+# The resampler gets this much more than `max_seconds`, because its filter looks ahead: the start of a long recording
+# is the same whether or not the rest was read.
 MARGIN_SECONDS = 0.1
-# libsndfile's highest; far beyond it the resampler does not come back.
+# The highest rate of libsndfile. At rates far above it the resampler does not return.
 _MAX_RATE = 2**31 - 1
-# More channels than that, and more than there are samples, is a transposed array.
+# An array with more channels than this, and with more channels than samples, is taken to be transposed.
 _PLAUSIBLE_CHANNELS = 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Audio:
-    """A waveform and where it came from.
+    """A waveform, its sample rate and the length of its recording.
 
     Attributes:
         waveform: (samples,) float32, mono.
-        sample_rate: of the waveform, Hz.
-        seconds: length of the whole recording; more than the waveform's if it was read in part.
+        sample_rate: sample rate of the waveform, Hz.
+        seconds: length of the whole recording. It is greater than the waveform's if only a part was read.
     """
 
     waveform: NDArray[np.float32]
@@ -37,16 +37,16 @@ class Audio:
 def from_array(
     samples: NDArray[np.floating], rate: int, *, sample_rate: int, max_seconds: float | None = None
 ) -> Audio:
-    """Mono float32 at the wanted rate, from an array.
+    """Converts an array to mono float32 at the wanted rate.
 
     Args:
         samples: float, (samples,) or (samples, channels), nominally within [-1, 1].
-        rate: rate of `samples`, Hz, 1 … 2147483647.
-        sample_rate: wanted rate, Hz, in the same range.
-        max_seconds: keep no more than that from the start, > 0, or None for all.
+        rate: sample rate of `samples`, Hz, 1 … 2147483647.
+        sample_rate: wanted sample rate, Hz, in the same range.
+        max_seconds: seconds to keep from the start, at most, > 0; None for all.
 
     Raises:
-        AudioError: wrong dtype, rank, orientation or rate, no samples, or samples that are NaN or Inf.
+        AudioError: wrong dtype, rank, orientation or rate, no samples, or a sample that is NaN or Inf.
     """
     require_wanted(sample_rate, max_seconds)
     try:
@@ -88,11 +88,11 @@ def from_array(
 
 
 class MonoResampler:
-    """A stream of samples to mono float32 at the wanted rate; chunks of any size give what one array would.
+    """Converts a stream of samples to mono float32 at the wanted rate. The result does not depend on the chunk size.
 
     Args:
-        rate: of the samples, Hz.
-        sample_rate: wanted rate, Hz.
+        rate: sample rate of the stream, Hz.
+        sample_rate: wanted sample rate, Hz.
 
     Raises:
         AudioError: a rate is out of range.
@@ -111,10 +111,10 @@ class MonoResampler:
             self._soxr = soxr.ResampleStream(self.rate, self.sample_rate, 1, dtype="float32", quality="HQ")
 
     def push(self, samples: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Takes the next samples, (n,) or (n, channels), and gives those (m,) that follow from them.
+        """Takes the next samples, (n,) or (n, channels), and returns the converted samples (m,) that are ready, m ≥ 0.
 
         Raises:
-            AudioError: wrong dtype or rank, NaN or Inf; the stream is as it was, without them.
+            AudioError: wrong dtype or rank, NaN or Inf. The stream stays as it was before the call.
         """
         samples = np.asarray(samples)
         if samples.ndim in (1, 2) and len(samples) == 0:
@@ -127,7 +127,7 @@ class MonoResampler:
         return mono if self._soxr is None else self._soxr.resample_chunk(mono)
 
     def finish(self) -> NDArray[np.float32]:
-        """Ends the stream: gives the samples that were still on their way, and begins anew."""
+        """Ends the stream: returns the samples that are left, and resets for a new stream."""
         last = np.empty(0, np.float32)
         if self._soxr is not None and self._count:
             last = self._soxr.resample_chunk(last, last=True)

@@ -1,4 +1,4 @@
-"""How loud a waveform is, and whether that is silence, in which no model should be asked what it hears."""
+"""The level of a waveform, and the silence gate: in silence there is nothing to tag."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from panns_litert.errors import AudioError
 
 
 def level_dbfs(waveform: NDArray[np.floating]) -> float:
-    """The level, dB: 10·log10 of the mean square, so that 0 is a constant 1 and a sine of amplitude 1 is at −3.01.
+    """Returns the level in dB: 10·log10 of the mean square. A constant 1 is at 0 dB, a sine of amplitude 1 at −3.01 dB.
 
     Args:
-        waveform: (samples,), full scale is 1.
+        waveform: (samples,), float, full scale is 1.
 
     Returns:
         The level; −inf for digital silence.
 
     Raises:
-        AudioError: no samples, another rank, or a sample that is NaN or Inf.
+        AudioError: no samples, wrong dtype or rank, or a sample that is NaN or Inf.
     """
     waveform = np.asarray(waveform)
     if waveform.ndim != 1 or waveform.dtype.kind != "f" or not len(waveform):
@@ -34,11 +34,11 @@ def level_dbfs(waveform: NDArray[np.floating]) -> float:
 
 
 def is_silent(waveform: NDArray[np.floating], *, below_dbfs: float = -60.0) -> bool:
-    """Whether the level is below a gate: then there is nothing to tag.
+    """Returns whether the level is below a gate, so that there is nothing to tag.
 
     Args:
-        waveform: (samples,), full scale is 1.
-        below_dbfs: the gate, dB; −inf lets everything pass.
+        waveform: (samples,), float, full scale is 1.
+        below_dbfs: the gate, dB; with −inf nothing is silent.
 
     Raises:
         AudioError: the waveform is not valid, or the gate is not a number.

@@ -1,5 +1,7 @@
-"""Engine: what runs a .tflite file, on the CPU or on the GPU delegate, and what the file and the delegate's log say. It
-imports nothing of this package but errors."""
+"""Engine: runs a .tflite file on the CPU or on the GPU delegate, and reads the file's graph and the delegate's log.
+
+Of this package it imports only `errors`.
+"""
 
 from panns_litert.engine.delegate import (
     DRIVER_REMEDY,

@@ -1,8 +1,8 @@
-"""GPU delegate: LiteRT's ML Drift over WebGPU, how to ask for it strictly, and what its log says.
+"""GPU delegate (LiteRT's ML Drift over WebGPU): options that allow nothing else, and what its log says.
 
-The delegate reports through the process's stderr only. Three things are found nowhere else: which operations
-it refuses and why, which adapter it runs on, and WebGPU's validation errors, after which a run returns zeros
-without raising.
+The delegate reports only to the process's stderr. Three facts are available nowhere else: the operations that it
+refuses and why, the adapter that it runs on, and WebGPU's validation errors. After such an error, a run returns zeros
+and does not raise.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DRIVER_REMEDY = (
 
 @dataclass(frozen=True, kw_only=True)
 class RefusedOp:
-    """An operation that the delegate does not run, and its reason in its own words."""
+    """An operation that the delegate refuses, and the reason in the delegate's words."""
 
     op: str
     reason: str
@@ -31,10 +31,10 @@ class DelegateLog:
     """What a run of the delegate printed.
 
     Attributes:
-        adapter: the GPU, or the software that stands in for one; None if there is none.
-        software: whether the adapter is a processor and no GPU.
-        refused: operations that it does not run; "ADD" of several nodes is listed once per reason.
-        validation_errors: of WebGPU, each on one line.
+        adapter: the GPU, or the software that emulates one; None if there is neither.
+        software: whether the adapter is a CPU instead of a GPU.
+        refused: the refused operations. Several nodes with the same operation and reason are listed once.
+        validation_errors: WebGPU's errors, one line each.
         driver_problem: why there is no adapter, or None.
     """
 
@@ -49,14 +49,14 @@ _ADAPTER = re.compile(r"Selected adapter: (.*)")
 _REFUSED = re.compile(
     r"Following operations are not supported by GPU delegate:\n(.*?)(?:\n\d+ operations will run|\Z)", re.S
 )
-# WebGPU's errors, of whatever kind, come from the environment's callback.
+# The environment's callback prints WebGPU's errors of every kind.
 _VALIDATION = re.compile(r"E\d{4} .*environment\.cc:\d+\] (.*)$", re.M)
 _NO_ADAPTER = re.compile(r"No adapters found|Failed to initialize WebGPU environment")
 _TOO_OLD = re.compile(r"^Warning: (Vulkan .* required)", re.M)
 
 
 def read_delegate_log(text: str) -> DelegateLog:
-    """Reads the delegate's part of a log."""
+    """Extracts the delegate's messages from a log."""
     adapter = found[-1].strip() if (found := _ADAPTER.findall(text)) else None
     refused: dict[RefusedOp, None] = {}
     for block in _REFUSED.findall(text):
@@ -78,9 +78,9 @@ def read_delegate_log(text: str) -> DelegateLog:
 
 
 def gpu_only() -> Any:
-    """CompiledModel's options for the GPU and nothing else, float16 arithmetic.
+    """Returns options of CompiledModel that allow only the GPU, with float16 arithmetic.
 
-    With the CPU allowed too, `is_fully_accelerated()` is True even when operations fell to it.
+    If the CPU is allowed, too, `is_fully_accelerated()` is True even when operations run on the CPU.
     """
     from ai_edge_litert.compiled_model import HardwareAccelerator, Options
 
@@ -88,9 +88,9 @@ def gpu_only() -> Any:
 
 
 def vulkan_drivers() -> dict[str, str]:
-    """Vulkan's devices: name to driver and its version, empty if there is no loader or no driver.
+    """Returns the Vulkan devices: name to driver and driver version. Empty if there is no loader or no driver.
 
-    The delegate names its adapter, not the driver behind it. Call it where a crash does no harm.
+    The delegate's log names the adapter but not its driver. Call this where a crash of a driver does no harm.
     https://registry.khronos.org/vulkan/specs/latest/man/html/VkPhysicalDeviceDriverProperties.html
     """
     try:
@@ -142,5 +142,5 @@ class _DriverProperties(ctypes.Structure):
 
 
 class _Properties2(ctypes.Structure):
-    # VkPhysicalDeviceProperties: five 32-bit numbers, then the device's name of 256 bytes, then 548 more.
+    # VkPhysicalDeviceProperties: five 32-bit numbers, the device's name of 256 bytes, and 548 more bytes.
     _fields_ = (("sType", ctypes.c_int), ("pNext", ctypes.c_void_p), ("properties", ctypes.c_uint8 * 2048))

@@ -1,4 +1,4 @@
-"""Engine: what runs a bundle's graph. LiteRT on the CPU (XNNPACK) or on the GPU (ML Drift)."""
+"""Engines that run a bundle's graph: LiteRT on the CPU (XNNPACK) or on the GPU (ML Drift)."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from panns_litert.engine.graph import read_graph
 from panns_litert.engine.native_log import native_log
 from panns_litert.errors import BundleError, GpuDriverError, GpuError
 
-# A software driver that uses less of the processor than that many seconds a poll, for that share of the time since
-# it began, has nothing left to do.
+# A software driver has finished when every poll, for this share of the time since the run began, found that the process
+# used less CPU time than _IDLE_SECONDS.
 _IDLE_SECONDS, _POLL_SECONDS, _IDLE_SHARE = 0.001, 0.02, 0.05
 
 Outputs = dict[str, NDArray[np.float32]]
 Inputs = NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
-"""One array for a graph of one input, or an array for every input's name."""
+"""One array for a graph with one input, or a mapping from each input's name to its array."""
 
 
 class Engine(Protocol):
-    """Anything that runs a graph: arrays in, named arrays out."""
+    """Runs a graph: takes arrays and returns named arrays."""
 
     name: str
     inputs: dict[str, tuple[int, ...]]
     outputs: dict[str, tuple[int, ...]]
 
     def run(self, values: Inputs) -> Outputs:
-        """Runs the graph once. The outputs are the caller's to keep."""
+        """Runs the graph once. Later runs do not change the returned arrays."""
 
     def close(self) -> None:
-        """Frees the model; it cannot be run after that."""
+        """Frees the model. The engine cannot run after that."""
 
 
 class CpuEngine:
-    """A .tflite file on LiteRT's CPU engine. Not safe for use by several threads at once.
+    """Runs a .tflite file on the CPU. Not safe for use by several threads at once.
 
     Args:
         path: the file; at most one signature, float32 inputs and outputs, static shapes.
-        threads: ≥ 1; all cores of this process if not given.
-        xnnpack: whether XNNPACK's kernels run what they can; without them LiteRT's own run everything.
+        threads: number of threads, ≥ 1; one for each core of this process if not given.
+        xnnpack: True: XNNPACK's kernels run the operations that they support. False: LiteRT's own kernels run all.
 
     Attributes:
         name: "cpu".
@@ -74,7 +74,7 @@ class CpuEngine:
             except (ValueError, RuntimeError) as error:
                 detail = " ".join(f"{error} {log.text()}".split())[:300]
                 raise BundleError(f"{path}: LiteRT cannot load it ({detail}); convert it again") from error
-        # Every input and output is set and read by name where the file has a signature, in order otherwise.
+        # With a signature, inputs and outputs are accessed by name; without one, in the file's order.
         signatures = list(self._interpreter.get_signature_list())
         self._runner = self._interpreter.get_signature_runner(signatures[0]) if signatures else None
 
@@ -103,26 +103,26 @@ class CpuEngine:
 
 
 class GpuEngine:
-    """A .tflite file whole on the GPU, in float16. Not safe for use by several threads at once.
+    """Runs every operation of a .tflite file on the GPU, in float16. Not safe for use by several threads at once.
 
-    Strict: with one operation refused there is no engine. Whether the driver computes what the CPU does is
-    another question: `panns_litert.proof.gpu.gpu_check`.
+    Strict: if the delegate refuses one operation, construction fails. The engine does not compare the results with the
+    CPU's: `panns_litert.proof.gpu_check` does.
 
     Args:
         path: the file; at most one signature, float32 inputs and outputs, static shapes.
-        log: file to keep what the delegate prints while it compiles, appended to; not kept if not given.
+        log: file to which the delegate's output during compilation is appended; the output is dropped if not given.
 
     Attributes:
         name: "gpu".
         inputs: name to shape.
         outputs: name to shape, in the order of the file's output tensors.
         adapter: the GPU, in the driver's words.
-        software: whether that is a processor and no GPU.
+        software: whether the adapter is a CPU instead of a GPU.
 
     Raises:
         BundleError: the file is missing, damaged or not of that form.
-        GpuDriverError: there is no driver; the message says what to install.
-        GpuError: an operation is refused, or the driver reported an error.
+        GpuDriverError: there is no usable driver; the message says what to install.
+        GpuError: the delegate refuses an operation, or the driver reported an error.
     """
 
     name = "gpu"
@@ -139,7 +139,7 @@ class GpuEngine:
                 self._buffers = self._model.create_output_buffers(0)
                 signature = self._model.get_signature_by_index(0)
                 self._input_names, self._output_names = list(signature["inputs"]), list(signature["outputs"])
-                # The first write sets up another environment and says so at length.
+                # The first write sets up another environment and prints much about it, so do it while output is caught.
                 self._write({name: np.zeros(shape, np.float32) for name, shape in self.inputs.items()})
                 failure = ""
             except RuntimeError as error:
@@ -161,7 +161,7 @@ class GpuEngine:
             values: float32 of the inputs' shapes.
 
         Raises:
-            GpuError: NaN, Inf or nothing but zeros came back: what a driver does that failed silently.
+            GpuError: the outputs hold NaN or Inf, or only zeros. A driver that fails silently returns these.
         """
         results = self.run_unchecked(values)
         if problem := unusable(results):
@@ -169,7 +169,7 @@ class GpuEngine:
         return {name: results[name] for name in self.outputs}
 
     def run_unchecked(self, values: Inputs) -> Outputs:
-        """As `run`, but returns whatever the driver left in the buffers."""
+        """Runs the graph once and returns what the driver left in the buffers, without the checks of `run`."""
         self._write(_named(values, self.inputs))
         self._model.run_by_index(0, self._inputs, self._buffers)
         if self.software:
@@ -186,12 +186,12 @@ class GpuEngine:
 
     @staticmethod
     def _wait() -> None:
-        """Waits until a software driver, whose threads are this process's, has no more work.
+        """Waits until a software driver, whose threads belong to this process, has finished.
 
-        Reading a buffer waits for it, too, but no longer than 120 s (LiteRT 2.3), and then the buffer stays locked.
+        Reading a buffer waits, too, but at most 120 s (LiteRT 2.3). After that the buffer stays locked.
         """
         start, idle, used = time.monotonic(), 0.0, time.process_time()
-        # The longer it took, the longer the pause must be: on a busy machine the driver's threads wait, too.
+        # A longer run needs a longer idle time as proof: on a busy machine the driver's threads also wait for a core.
         while idle <= _IDLE_SHARE * (time.monotonic() - start):
             time.sleep(_POLL_SECONDS)
             now = time.process_time()
@@ -206,7 +206,7 @@ class GpuEngine:
 
 
 def unusable(outputs: Outputs) -> str:
-    """What shows that outputs are no result at all, in a few words; empty if nothing does."""
+    """Returns why outputs cannot be a valid result, in a few words; an empty text if they can."""
     for name, values in outputs.items():
         if not np.isfinite(values).all():
             return f"NaN or Inf in {name}"
@@ -214,7 +214,7 @@ def unusable(outputs: Outputs) -> str:
 
 
 def _named(values: Inputs, expected: dict[str, tuple[int, ...]]) -> dict[str, NDArray[np.float32]]:
-    """Arrays by name, in the order of the graph's inputs."""
+    """Checks the input arrays and returns them by name, in the order of the graph's inputs."""
     if not isinstance(values, Mapping):
         values = {next(iter(expected)): values} if len(expected) == 1 else {}
     if set(values) != set(expected):
@@ -227,7 +227,7 @@ def _named(values: Inputs, expected: dict[str, tuple[int, ...]]) -> dict[str, ND
 
 
 def available_cores() -> int:
-    """Cores that this process may use, ≥ 1."""
+    """Returns the number of cores that this process may use, ≥ 1."""
     if hasattr(os, "sched_getaffinity"):  # respects containers and taskset; not on macOS, Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Graph: what a .tflite file declares, read from the flatbuffer without running anything."""
+"""Reads the inputs and outputs that a .tflite file declares, from the flatbuffer and without running it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from panns_litert.errors import BundleError
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """The graph that a .tflite file runs: its first. Others belong to control flow and composites.
+    """The graph that a .tflite file runs: its first. Other graphs belong to control flow and composites.
 
     Attributes:
-        inputs, outputs: name to static shape, float32, in the file's order. Names are the signature's, or
-            the tensors' where the file has no signature.
-        operators: how many it has.
+        inputs, outputs: name to static shape, float32, in the file's order. The names are those of the signature, or of
+            the tensors if the file has no signature.
+        operators: number of operators.
     """
 
     inputs: dict[str, tuple[int, ...]]
@@ -28,25 +28,25 @@ class Graph:
 
 
 def read_graph(path: str | os.PathLike[str]) -> Graph:
-    """Reads what a .tflite file declares.
+    """Reads the graph that a .tflite file declares.
 
     Raises:
-        BundleError: no such file, no .tflite file, several signatures or graphs, a dynamic shape, an input or
-            output that is not float32.
+        BundleError: the file is missing, damaged or not a .tflite file, or has several signatures, a dynamic shape, or
+            an input or output that is not float32 or has no name of its own.
     """
     path = Path(path)
     if not path.is_file():
         raise BundleError(f"{path}: no such file; expected a .tflite file")
     with path.open("rb") as file:
-        # Checked first because everything after it follows offsets that the file gives.
+        # Checked first, because all later reads follow offsets from the file.
         if file.read(8)[4:] != b"TFL3":
             raise BundleError(f"{path}: not a .tflite file; expected the identifier TFL3")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 return _read(path, data)
-            except (struct.error, IndexError, TypeError, ValueError, UnicodeDecodeError, AttributeError) as error:
-                if isinstance(error, BundleError):
-                    raise
+            except BundleError:
+                raise
+            except (struct.error, IndexError, TypeError, ValueError, AttributeError) as error:
                 raise BundleError(f"{path}: damaged .tflite file ({error}); convert it again") from error
 
 
@@ -82,7 +82,7 @@ def _read(path: Path, data: Any) -> Graph:
             entries.sort(key=lambda entry: indices.index(entry.TensorIndex()))
             found = [tensor(entry.TensorIndex(), entry.Name().decode()) for entry in entries]
         if len(dict(found)) != len(indices):
-            raise BundleError(f"{path}: {kind.lower()} without a name of their own; expected one name each")
+            raise BundleError(f"{path}: {kind.lower()} that share a name or have none; expected a name for each")
         return dict(found)
 
     return Graph(inputs=tensors("Inputs"), outputs=tensors("Outputs"), operators=graph.OperatorsLength())

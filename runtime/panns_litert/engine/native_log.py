@@ -1,4 +1,4 @@
-"""Native log: what native code prints, sent to a file."""
+"""Redirects the output of native code to a file."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from pathlib import Path
 
 
 class NativeLog:
-    """What native code printed while `native_log` was active."""
+    """The output that was written while `native_log` was active."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def text(self) -> str:
-        """The log so far."""
+        """Returns the log so far."""
         return self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
 
 
 @contextlib.contextmanager
 def native_log(path: Path | None = None) -> Iterator[NativeLog]:
-    """Sends what native code and Python print to a file for a while, both stdout and stderr.
+    """Redirects stdout and stderr of native code and of Python to a file for as long as the context lasts.
 
-    LiteRT and the converter write progress notes to the process's file descriptors, which no logging
-    setting reaches.
+    LiteRT and the converter write progress notes directly to the process's file descriptors, which logging settings do
+    not affect.
 
     Args:
-        path: the file, appended to; a temporary one, removed afterwards, if not given.
+        path: the file, appended to; a temporary file, removed at the end, if not given.
     """
     with contextlib.ExitStack() as stack:
         if path is None:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "native.log"
         log = stack.enter_context(path.open("ab", buffering=0))
         for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
-            if stream is not None:  # a windowed or detached process may have none
+            if stream is not None:  # None in a windowed or detached process
                 stream.flush()
             try:
                 saved = os.dup(descriptor)
-            except OSError:  # closed by the host program: nothing to keep quiet
+            except OSError:  # closed by the host program: nothing to redirect
                 continue
             stack.callback(os.close, saved)
             stack.callback(os.dup2, saved, descriptor)

@@ -1,5 +1,7 @@
-"""Front end: the log-mel of a waveform or of a stream, as a `FrontEndSpec` defines it. It imports nothing of this
-package but errors and strict."""
+"""Front end: the log-mel of a waveform or of a stream, as a `FrontEndSpec` defines it.
+
+Of this package it imports only `errors` and `strict`.
+"""
 
 from panns_litert.frontend.logmel import LogMel, hann, require_waveform
 from panns_litert.frontend.mel import mel_basis

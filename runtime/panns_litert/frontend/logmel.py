@@ -1,4 +1,4 @@
-"""Log-mel of a waveform in numpy, as `FrontEndSpec` defines it: float32, and float64 where float32 is not enough."""
+"""Log-mel of a waveform in numpy, as `FrontEndSpec` defines it, in float32 and, where that is not enough, float64."""
 
 from __future__ import annotations
 
@@ -14,30 +14,28 @@ from panns_litert.errors import AudioError, SpecError
 from panns_litert.frontend.mel import mel_basis
 from panns_litert.frontend.spec import FrontEndSpec
 
-# Frames per pass: 1024 frames of 1024 samples are 4 MB, which stays in a level-2/3 cache, and memory
-# does not grow with the length of the audio.
+# Frames per pass: 1024 frames of 1024 samples are 4 MB, which fit into a level-2 or level-3 cache. Memory use does not
+# grow with the length of the audio.
 _BLOCK_FRAMES = 1024
-# In float64, with copies: blocks that stay in a level-2 cache, and that malloc keeps from one to the next.
+# The same in float64, with copies: the block fits into a level-2 cache, and malloc reuses its memory for the next one.
 _EXACT_BLOCK_FRAMES = 64
-# Filters per matrix product: neighbouring mel filters share a short range of bins, so eight at a time
-# skip most of the zeros of the basis and still fill a matrix kernel.
+# Filters per matrix product: neighbouring mel filters share a short range of bins. Products of eight filters skip most
+# zeros of the basis and are still large enough for a matrix kernel.
 _GROUP_FILTERS = 8
-# OpenBLAS does a product of up to 2**18 multiplications on the calling thread. Above that it wakes its
-# threads, and while another process keeps a core busy their spinning costs 30 ms for 0.1 ms of work.
+# OpenBLAS computes a product of up to 2**18 multiplications on the calling thread. Above that it wakes its threads, and
+# while another process keeps a core busy, their spinning costs 30 ms for 0.1 ms of work.
 _BLAS_ONE_THREAD = 1 << 18
-# A float32 FFT leaves rounding noise of about 1e-7 of the frame's amplitude in every bin. A band whose
-# power is below this share of what the frame's energy would give it, spread evenly over all bins (that
-# is -45 dB), could be wrong by more than 6e-4 dB; its frame is computed in float64 instead. That is no
-# frame of white noise, from none to most of a recording's, nearly all of a pure tone's.
+# A float32 FFT leaves rounding noise of about 1e-7 of the frame's amplitude in every bin. Spread the frame's energy
+# evenly over all bins: a band with less than this share (-45 dB) of the power that it would then have could be wrong by
+# more than 6e-4 dB. Its frame is computed in float64. This affects no frame of white noise, nearly all frames of a pure
+# tone, and between none and most frames of a recording.
 _FLOAT32_RANGE = 3e-5
-
-# With an offset under the logarithm, a band below this share of the offset may be as wrong as float32 makes it: beside
-# the offset it does not show.
+# With an offset under the logarithm, a band below this share of the offset stays float32: the offset hides its error.
 _BELOW_OFFSET = 1e-3
 
 
 def hann(length: int, padded_to: int, *, symmetric: bool = False) -> NDArray[np.float64]:
-    """The periodic or the symmetric Hann window of that length, centred in `padded_to` samples."""
+    """Returns the periodic or symmetric Hann window of `length` samples, centred in `padded_to` samples."""
     period = max(length - 1, 1) if symmetric else length
     window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(length) / period)
     left = (padded_to - length) // 2
@@ -45,61 +43,55 @@ def hann(length: int, padded_to: int, *, symmetric: bool = False) -> NDArray[np.
 
 
 class LogMel:
-    """Log-mel of a waveform, numpy only; float32, and float64 for frames that float32 cannot resolve.
+    """Computes the log-mel of waveforms in float32, and in float64 for frames that float32 cannot resolve.
 
-    One thread: 10 s take about 2 ms, and waking a second core for that gains nothing that can be relied on. Frames
+    It runs on one thread: 10 s of audio take about 2 ms, and a second core does not reliably make that faster. Frames
     that are not centred are all computed in float64, which takes about 10 ms.
-    Built once per spec, called per clip. One instance holds scratch memory: use one per thread.
+    Build it once per spec and call it per clip. An instance holds scratch memory: use one per thread.
 
     Args:
-        spec: what to compute.
-        basis: mel basis (n_mels, bins), float32, for example read from mel_basis.bin; made from the
-            spec if not given.
+        spec: the definition of the log-mel.
+        basis: mel basis (n_mels, bins), float32, for example from mel_basis.bin; made from the spec if not given.
 
     Raises:
-        SpecError: the basis has another shape than the spec says, or holds NaN.
+        SpecError: the basis does not have the shape of the spec, or holds NaN or Inf.
 
     >>> LogMel(PANNS_32K)(np.zeros(320000, np.float32)).shape
     (1001, 64)
     """
 
-    def __init__(
-        self,
-        spec: FrontEndSpec,
-        *,
-        basis: NDArray[np.float32] | None = None,
-    ) -> None:
+    def __init__(self, spec: FrontEndSpec, *, basis: NDArray[np.float32] | None = None) -> None:
         basis = mel_basis(spec) if basis is None else np.asarray(basis, np.float32)
         if basis.shape != (spec.n_mels, spec.bins):
             raise SpecError(f"mel basis of shape {basis.shape}; expected {(spec.n_mels, spec.bins)}")
         if not np.isfinite(basis).all():
             raise SpecError("mel basis holds NaN or Inf; expected finite weights")
         self.spec = spec
-        # In frames that are not centred the window begins where the frame does.
+        # Without centring, the window starts at the frame's first sample.
         length = spec.n_fft if spec.center else spec.win_length
         self._window64 = hann(spec.win_length, length, symmetric=spec.window == "hann_symmetric")
         self._window = self._window64.astype(np.float32)
         self._windowed = np.empty((0, spec.n_fft), np.float32)
         self._groups = _filter_groups(basis)
         self._least_share = basis.sum(axis=1) * np.float32(_FLOAT32_RANGE)  # (mels,)
-        # Mel power below which nothing of it is left after the logarithm.
+        # Mel power at or below this has no effect on the log-mel.
         self._least_power = 0.5 * spec.amin if spec.log_offset is None else _BELOW_OFFSET * spec.log_offset
 
     def __call__(
         self, waveform: NDArray[np.floating], *, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """The log-mel of one waveform or of a batch.
+        """Computes the log-mel of one waveform or of a batch.
 
         Args:
-            waveform: shape (samples,) or (batch, samples), finite, nominally within [-1, 1]; at least
-                `spec.least_samples`, which is what reflection needs. NaN or Inf gives NaN.
-            out: where to put the result, C-contiguous float32 of the result's shape.
+            waveform: shape (samples,) or (batch, samples), at least `spec.least_samples` samples, finite, nominally
+                within [-1, 1]. NaN or Inf gives NaN.
+            out: array for the result, C-contiguous float32 of the result's shape; a new one if not given.
 
         Returns:
-            Decibels, or what the spec makes of them, shape (frames, n_mels) or (batch, frames, n_mels), float32.
+            The log-mel, shape (frames, n_mels) or (batch, frames, n_mels), float32, in the unit that the spec defines.
 
         Raises:
-            AudioError: wrong rank or dtype, or too short.
+            AudioError: wrong rank or dtype, or too short a waveform.
         """
         waveform = np.asarray(waveform)
         require_waveform(waveform, least=self.spec.least_samples)
@@ -110,20 +102,17 @@ class LogMel:
         elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
             raise AudioError(f"out of shape {out.shape}, {out.dtype}; expected C-contiguous float32 {shape}")
         batch = waveform.astype(np.float32, copy=False).reshape(-1, samples)
+        filled = self.spec.filled_frames(samples)
         for signal, logmel in zip(batch, out.reshape(-1, *shape[-2:]), strict=True):
-            self._one(signal, logmel)
+            prepared = self.emphasised(signal)
+            if self.spec.center:
+                prepared = np.pad(prepared, self.spec.n_fft // 2, mode="reflect")
+            self.frames_of(prepared, logmel[:filled])
+            self.fill(logmel[filled:])
         return out
 
-    def _one(self, signal: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-        filled = out[: self.spec.filled_frames(len(signal))]
-        prepared = self.emphasised(signal)
-        if self.spec.center:
-            prepared = np.pad(prepared, self.spec.n_fft // 2, mode="reflect")
-        self.frames_of(prepared, filled)
-        self.fill(out[len(filled) :])
-
     def emphasised(self, signal: NDArray[np.float32]) -> NDArray[Any]:
-        """The signal as frames are cut from it: after the pre-emphasis of a whole waveform, if there is one."""
+        """Applies the pre-emphasis of the whole waveform, if the spec has one, before frames are cut."""
         if not self.spec.center or not self.spec.pre_emphasis:
             return signal
         # In float64: the rounding of float32 alone is 2e-3 dB in the quiet bands beside a full-scale tone.
@@ -131,14 +120,14 @@ class LogMel:
         return samples[1:] - self.spec.pre_emphasis * samples[:-1]
 
     def fill(self, out: NDArray[np.float32]) -> None:
-        """Writes frames (frames, mels) that no waveform fills: zeros before the affine step."""
+        """Writes frames (frames, mels) that the waveform does not fill: zeros before the affine step."""
         out[...] = 0.0
         self._affine(out)
 
     def frames_of(self, prepared: NDArray[Any], out: NDArray[np.float32]) -> None:
-        """The log-mel of the first frames (frames, mels) of a stretch of samples after `emphasised`, without padding.
+        """Writes the log-mel of the first frames of `prepared`, samples after `emphasised`, to `out` (frames, mels).
 
-        Frame t is cut from sample t · hop_length on, of n_fft samples if centred and of win_length otherwise.
+        Frame t starts at sample t · hop_length. It has n_fft samples if centred, win_length otherwise. No padding.
         """
         spec = self.spec
         if spec.center:
@@ -159,7 +148,7 @@ class LogMel:
             np.divide(out, np.float32(scale), out=out)
 
     def _centred(self, prepared: NDArray[Any], out: NDArray[np.float32]) -> None:
-        """The power mel of frames of n_fft samples (frames, mels)."""
+        """Writes the mel power of centred frames, n_fft samples each, to `out` (frames, mels)."""
         spec = self.spec
 
         def cut(signal: NDArray[Any]) -> NDArray[Any]:
@@ -174,7 +163,10 @@ class LogMel:
             self._power_mel(frames[start:stop], out[start:stop], exact[start:stop])
 
     def _whole(self, signal: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-        """The power mel of frames of win_length samples (frames, mels), each prepared by itself."""
+        """Writes the mel power of frames that are not centred, win_length samples each, to `out` (frames, mels).
+
+        Mean removal and pre-emphasis are applied inside each frame.
+        """
         spec = self.spec
         frames = sliding_window_view(signal, spec.win_length)[:: spec.hop_length]  # a view
         for start in range(0, len(out), _EXACT_BLOCK_FRAMES):
@@ -185,7 +177,7 @@ class LogMel:
             self._exact_mel((part - spec.pre_emphasis * before) * self._window64, block)
 
     def _floored_log(self, out: NDArray[np.float32]) -> None:
-        """Power mel to its logarithm, decibels or nepers, in place."""
+        """Replaces mel power by its logarithm, in decibels or nepers, in place."""
         spec = self.spec
         at_floor = out <= np.float32(spec.amin)
         np.maximum(out, np.float32(spec.amin), out=out)
@@ -196,32 +188,27 @@ class LogMel:
             np.log10(out, out=out)
             np.multiply(out, np.float32(10.0), out=out)
             floor = 10.0 * math.log10(spec.amin)
-        # A float32 logarithm may round the floor itself by one unit; silence is exactly the floor.
+        # A float32 logarithm may round the floor by one unit; silence must be exactly the floor.
         np.copyto(out, np.float32(floor), where=at_floor)
 
     def _power_mel(self, frames: NDArray[np.float32], out: NDArray[np.float32], exact: NDArray[np.floating]) -> None:
-        """The power mel of frames (frames, n_fft), which `exact` has in the best precision there is."""
+        """Writes the mel power of frames (frames, n_fft) to `out`. `exact` holds the frames in the best precision."""
         windowed = np.multiply(frames, self._window, out=self._windowed[: len(frames)])
         energy = np.vecdot(windowed, windowed)  # (frames,)
-        # re² and im² side by side, (frames, 2 · bins): the basis has every weight twice, so that the
-        # product adds them up.
+        # re² and im² side by side, (frames, 2 · bins). The basis holds every weight twice, so the product adds them.
         squares = scipy.fft.rfft(windowed, overwrite_x=True).view(np.float32)
         np.square(squares, out=squares)
         self._apply_basis(squares, out)
         unresolved = (out < energy[:, None] * self._least_share) & (out > self._least_power)
-        if len(rows := np.flatnonzero(unresolved.any(axis=1))):
-            out[rows] = self._exact_power_mel(exact, rows)
-
-    def _exact_power_mel(self, frames: NDArray[np.floating], rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        """The power mel of some frames by way of a float64 FFT."""
-        mel = np.empty((len(rows), self.spec.n_mels), np.float32)
+        rows = np.flatnonzero(unresolved.any(axis=1))
         for start in range(0, len(rows), _EXACT_BLOCK_FRAMES):
             part = rows[start : start + _EXACT_BLOCK_FRAMES]
-            self._exact_mel(frames[part] * self._window64, mel[start : start + _EXACT_BLOCK_FRAMES])
-        return mel
+            mel = np.empty((len(part), self.spec.n_mels), np.float32)
+            self._exact_mel(exact[part] * self._window64, mel)
+            out[part] = mel
 
     def _exact_mel(self, windowed: NDArray[np.float64], out: NDArray[np.float32]) -> None:
-        """The power mel of windowed frames by way of a float64 FFT."""
+        """Writes the mel power of windowed frames to `out`, with a float64 FFT."""
         squares = scipy.fft.rfft(windowed, self.spec.n_fft).view(np.float64).astype(np.float32)
         np.square(squares, out=squares)
         self._apply_basis(squares, out)
@@ -235,10 +222,10 @@ class LogMel:
 
 
 def require_waveform(waveform: NDArray[Any], *, least: int) -> None:
-    """Raises unless it is (samples,) or (batch, samples), floating, of at least that many samples.
+    """Checks that a waveform is (samples,) or (batch, samples), floating point, of at least `least` samples.
 
     Raises:
-        AudioError: saying which.
+        AudioError: it is not.
     """
     if not np.issubdtype(waveform.dtype, np.floating):
         raise AudioError(f"waveform of dtype {waveform.dtype}; expected float samples in [-1, 1]")
@@ -249,7 +236,7 @@ def require_waveform(waveform: NDArray[Any], *, least: int) -> None:
 
 
 def _filter_groups(basis: NDArray[np.float32]) -> list[tuple[slice, slice, NDArray[np.float32]]]:
-    """The basis in groups of neighbouring filters: (filters, columns of re²/im² pairs, weights)."""
+    """Splits the basis into groups of neighbouring filters: (filters, columns of re²/im² pairs, weights)."""
     groups = []
     for first in range(0, len(basis), _GROUP_FILTERS):
         filters = basis[first : first + _GROUP_FILTERS]

@@ -11,12 +11,12 @@ from panns_litert.frontend.spec import FrontEndSpec
 
 
 def _kaldi_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Kaldi's mel scale (feat/mel-computations.h)."""
+    """Converts Hz to Kaldi's mel scale (feat/mel-computations.h)."""
     return 1127.0 * np.log1p(hz / 700.0)
 
 
 def _hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Slaney's mel scale: linear below 1 kHz (200/3 Hz per mel), then 27 mels per factor 6.4."""
+    """Converts Hz to Slaney's mel scale: linear below 1 kHz (200/3 Hz per mel), then 27 mels per factor 6.4."""
     linear = hz / (200.0 / 3.0)
     log = 15.0 + 27.0 * np.log(np.maximum(hz, 1000.0) / 1000.0) / math.log(6.4)
     return np.where(hz < 1000.0, linear, log)
@@ -29,11 +29,11 @@ def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def mel_basis(spec: FrontEndSpec) -> NDArray[np.float32]:
-    """The mel basis: triangular filters, shape (n_mels, n_fft / 2 + 1), float32.
+    """Returns the mel basis: triangular filters, shape (n_mels, n_fft / 2 + 1), float32.
 
-    "slaney": of equal area, straight in Hz; equal to librosa.filters.mel(sr, n_fft, n_mels, fmin, fmax) to 1e-7
-    (tests/frontend/test_frontend.py). "kaldi": of height 1, straight in mel; torchaudio's get_mel_banks as it would be
-    without the rounding of its float32, which is up to 2e-5 (tests/convert/test_efficientat.py).
+    "slaney": filters of equal area, linear in Hz. They equal librosa.filters.mel(sr, n_fft, n_mels, fmin, fmax) to 1e-7
+    (tests/frontend/test_frontend.py). "kaldi": filters of height 1, linear in mel. They equal torchaudio's
+    get_mel_banks except for the rounding of its float32, up to 2e-5 (tests/convert/test_efficientat.py).
 
     >>> mel_basis(PANNS_32K).shape
     (64, 513)
@@ -49,7 +49,7 @@ def mel_basis(spec: FrontEndSpec) -> NDArray[np.float32]:
 
 
 def _triangles(at: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Filters with edges (mels + 2,) at points (bins,) of the same scale: peak 1, (mels, bins)."""
+    """Returns filters of peak 1, (mels, bins), with `edges` (mels + 2,) at the points `at` (bins,), on one scale."""
     rising = (at - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - at) / np.diff(edges)[1:, None]
     return np.maximum(0.0, np.minimum(rising, falling))

@@ -1,16 +1,16 @@
 """Front-end specification: every setting that defines a log-mel, and the specifications of the known networks.
 
 Three definitions are implemented, all of the power spectrum. The first two take centred frames of the
-reflect-padded waveform, the third takes only frames that lie whole within it.
+reflect-padded waveform. The third takes only frames that lie completely inside the waveform.
 
 - torchlibrosa 0.1.0 (Spectrogram, LogmelFilterBank), which PANNs uses: periodic Hann window, Slaney mel bands
   (M. Slaney, Auditory Toolbox, 1998; area-normalised), 10·log10(max(mel, amin)).
 - EfficientAT (models/preprocess.py, AugmentMelSTFT, outside training): pre-emphasis, symmetric Hann window, Kaldi's
   mel bands (torchaudio.compliance.kaldi.get_mel_banks), (ln(mel + log_offset) + offset) / scale.
 - AST (the dataloader of Gong, Chung, Glass: AST: Audio Spectrogram Transformer, Interspeech 2021), which is Kaldi's
-  compute-fbank-feats as torchaudio.compliance.kaldi.fbank has it, for samples within [-1, 1]: every frame without its
-  mean and with a pre-emphasis of its own, symmetric Hann window, Kaldi's mel bands, ln(max(mel, amin)), zeros up to a
-  fixed number of frames, (x + offset) / scale.
+  compute-fbank-feats as in torchaudio.compliance.kaldi.fbank, for samples within [-1, 1]: mean removal and pre-emphasis
+  inside each frame, symmetric Hann window, Kaldi's mel bands, ln(max(mel, amin)), zeros up to a fixed number of frames,
+  (x + offset) / scale.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from panns_litert.errors import SpecError
 from panns_litert.strict import read
 
-# Of float32's normal numbers: the smallest, below which the logarithm of a floor would be -inf, and the largest.
+# The smallest and the largest normal number of float32. Below the smallest, the logarithm of a floor would be -inf.
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 _CHOICES: dict[str, tuple[object, ...]] = {
@@ -32,7 +32,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "power": (2.0,),
     "mel_scale": ("slaney", "kaldi"),
 }
-"""What is implemented in all definitions."""
+"""The values that every definition implements."""
 _SLANEY: dict[str, tuple[object, ...]] = {
     "center": (True,),
     "window": ("hann",),
@@ -52,41 +52,43 @@ _KALDI: dict[str, tuple[object, ...]] = {
 }
 _KALDI_CENTRED: dict[str, tuple[object, ...]] = {"amin": (0.0,), "remove_dc": (False,), "padded_frames": (None,)}
 _KALDI_WHOLE: dict[str, tuple[object, ...]] = {"log_offset": (None,), "remove_dc": (True,)}
-"""What is implemented in one of them: a definition is tested as a whole, and a mixture of two by nobody."""
+"""The values that one definition implements. A mixture of two definitions is refused, because it is not tested."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrontEndSpec:
-    """Everything that defines a log-mel. Checked on construction; round-trips through JSON.
+    """All settings that define a log-mel. Checked on construction; round-trips through JSON.
 
     Args:
-        sample_rate: samples per second of the waveform, Hz, > 0.
+        sample_rate: sample rate of the waveform, Hz, ≥ 1.
         n_fft: length of the FFT, samples, even, ≥ 2.
-        win_length: length of the window, samples, 1 … n_fft; centred in the FFT frame.
+        win_length: length of the window, samples, 1 … n_fft; centred in the FFT frame if `center`.
         hop_length: samples from one frame to the next, ≥ 1.
         n_mels: number of mel bands, ≥ 1.
         fmin, fmax: lowest and highest band edge, Hz, 0 ≤ fmin < fmax ≤ sample_rate / 2.
         window: "hann", the periodic Hann window; "hann_symmetric", the symmetric one.
-        center: True: frame t is centred on sample t · hop_length of the waveform after pre-emphasis. False: it begins
-            there, and there is none that the waveform does not fill.
-        pad_mode: "reflect", how the ends are padded by n_fft / 2 if centred.
-        power: 2.0, exponent of the magnitude.
+        center: True: frame t is centred on sample t · hop_length of the waveform after pre-emphasis. False: frame t
+            starts at that sample, and there are only frames that the waveform fills.
+        pad_mode: "reflect": with centring, how both ends are padded by n_fft / 2 samples.
+        power: 2.0: exponent of the magnitude.
         mel_scale, mel_norm: "slaney" and "slaney", as librosa.filters.mel(htk=False, norm="slaney"); "kaldi" and
             None, triangles of height 1 on the scale 1127·ln(1 + f / 700).
         log: "10log10", decibels; "ln", nepers.
-        amin: smallest mel power that counts, > 0: log-mel ≥ its logarithm. 0.0, no floor, with a log_offset.
-        log_offset: added to the mel power under the logarithm, > 0, or None.
-        pre_emphasis: a of x[t + 1] - a·x[t], 0 < a < 1, which is one sample shorter than x; 0.0 for none. If not
-            centred it is taken inside the frame, before which its first sample is thought once more.
-        affine: (offset, scale > 0) of (log-mel + offset) / scale, or None.
-        remove_dc: True: each frame without its mean.
-        padded_frames: ≥ 1, how many frames there are whatever the waveform's length: more are cut off, and those that
-            it does not fill are zeros before the affine step, which is not what silence gives. None: as many as fit.
+        amin: floor of the mel power, > 0: the log-mel is at least its logarithm. 0.0 with a log_offset: no floor.
+        log_offset: added to the mel power under the logarithm, > 0; None for none.
+        pre_emphasis: coefficient a of x[t + 1] - a·x[t], 0 < a < 1; 0.0 for none. The result is one sample shorter than
+            x. Without centring, pre-emphasis is applied inside each frame, and the frame's first sample is repeated
+            before it.
+        affine: (offset, scale) of (log-mel + offset) / scale, scale > 0; None for none.
+        remove_dc: True: the mean of each frame is subtracted.
+        padded_frames: number of frames for every length of waveform, ≥ 1: frames beyond it are cut off, and missing
+            frames are zeros before the affine step. Such zeros differ from the frames of silence. None: as many frames
+            as fit.
 
-    `mel_scale` and `center` say which of the definitions above it is; a value from another one is refused.
+    `mel_scale` and `center` select one of the definitions above. A value of another definition is refused.
 
     Raises:
-        SpecError: a value is outside its range, or not implemented with that mel scale.
+        SpecError: a value is out of range, or is not implemented in that definition.
     """
 
     sample_rate: int
@@ -145,7 +147,7 @@ class FrontEndSpec:
                 raise SpecError(f"front end: {name} = {value!r} is not implemented{where}; expected {options}")
 
     def _require_kaldi_values(self) -> None:
-        """The values that only the definitions with Kaldi's mels have: their types and ranges."""
+        """Checks the values that only the definitions with Kaldi's mel bands have."""
         if self.center:
             if not _is_finite(self.log_offset):
                 raise SpecError(f"front end: log_offset = {self.log_offset!r}; expected a number > 0")
@@ -166,17 +168,17 @@ class FrontEndSpec:
 
     @property
     def bins(self) -> int:
-        """Frequency bins of the spectrum, n_fft / 2 + 1."""
+        """Number of frequency bins, n_fft / 2 + 1."""
         return self.n_fft // 2 + 1
 
     @property
     def least_samples(self) -> int:
-        """Samples of the shortest waveform: reflection by n_fft / 2 needs one more, pre-emphasis yet another."""
+        """Length of the shortest waveform, samples. Reflection needs n_fft / 2 + 1; pre-emphasis one more."""
         return self.n_fft // 2 + 1 + self._lost_samples if self.center else self.win_length
 
     @property
     def most_samples(self) -> int | None:
-        """Samples of the longest waveform of which nothing is cut off; None if there is no such limit."""
+        """Length of the longest waveform that is not cut off, samples; None if there is no limit."""
         return None if self.padded_frames is None else self.win_length + self.padded_frames * self.hop_length - 1
 
     @property
@@ -184,28 +186,28 @@ class FrontEndSpec:
         return 1 if self.pre_emphasis else 0
 
     def frames(self, samples: int) -> int:
-        """Frames of a waveform of that many samples, ≥ least_samples."""
+        """Returns the number of frames of a waveform of `samples` ≥ least_samples samples."""
         return self.filled_frames(samples) if self.padded_frames is None else self.padded_frames
 
     def filled_frames(self, samples: int) -> int:
-        """Frames that the waveform fills, of a waveform of that many samples, ≥ least_samples."""
+        """Returns the number of frames that a waveform of `samples` ≥ least_samples samples fills."""
         if self.center:
             return (samples - self._lost_samples) // self.hop_length + 1
         whole = (samples - self.win_length) // self.hop_length + 1
         return whole if self.padded_frames is None else min(whole, self.padded_frames)
 
     def samples(self, seconds: float) -> int:
-        """Samples in that many seconds."""
+        """Returns the number of samples in `seconds`."""
         return round(seconds * self.sample_rate)
 
     def to_dict(self) -> dict[str, Any]:
-        """The spec as JSON types."""
+        """Returns the spec as JSON types."""
         data = asdict(self)
         return data if self.affine is None else data | {"affine": list(self.affine)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FrontEndSpec:
-        """The spec from JSON types, strictly: every field, and no other.
+        """Makes a spec from JSON types, strictly: every field is required, and no other is allowed.
 
         Raises:
             SpecError: a field is missing, unknown, of another type or out of range.
@@ -219,7 +221,7 @@ def _is_count(value: object) -> TypeGuard[int]:
 
 
 def _is_finite(value: object) -> TypeGuard[float]:
-    """Whether it is a number that float32 can hold: not NaN, not Inf, not a bool."""
+    """Returns whether a value is a number that float32 can hold: not NaN, not Inf, not a bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
@@ -252,7 +254,7 @@ EFFICIENTAT_32K = FrontEndSpec(
 )
 """Front end of EfficientAT's mn04_as … mn40_as (Schmid et al. 2023, https://arxiv.org/abs/2211.04772).
 
-Pre-emphasis loses a sample: 10 s are 1000 frames, where PANNs have 1001.
+Pre-emphasis shortens the waveform by a sample: 10 s give 1000 frames, while PANNs have 1001.
 """
 AST_16K = FrontEndSpec(
     sample_rate=16000,
@@ -273,4 +275,5 @@ AST_16K = FrontEndSpec(
     remove_dc=True,
     padded_frames=1024,
 )
-"""Front end of AST (Gong, Chung, Glass 2021, https://arxiv.org/abs/2104.01778): mean and deviation are AudioSet's."""
+"""Front end of AST (Gong, Chung, Glass 2021, https://arxiv.org/abs/2104.01778). `affine` normalises with the mean and
+twice the deviation of AudioSet."""

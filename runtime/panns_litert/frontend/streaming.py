@@ -1,4 +1,4 @@
-"""Streaming log-mel: the frames of a stream, each computed once, as soon as its samples are there."""
+"""Streaming log-mel: computes each frame of a stream once, as soon as its samples have arrived."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from panns_litert.frontend.spec import FrontEndSpec
 
 
 class StreamingLogMel:
-    """The log-mel of a stream, every frame computed once, as soon as its samples are there.
+    """Computes the log-mel of a stream: each frame once, as soon as its samples have arrived.
 
-    Chunks of any size give the same frames, those of `LogMel` for the whole stream. One stream at a time; not safe
-    for use by several threads at once.
+    Chunks of any size give the same frames as `LogMel` for the whole stream. An instance handles one stream at a time
+    and is not safe for use by several threads at once.
 
     Args:
-        spec: what to compute; `padded_frames` does not count here, for a stream has no fixed length.
+        spec: the definition of the log-mel. `padded_frames` is ignored, because a stream has no fixed length.
         basis: as for `LogMel`.
 
     >>> stream = StreamingLogMel(PANNS_32K)
@@ -36,29 +36,28 @@ class StreamingLogMel:
         self._restart()
 
     def _restart(self) -> None:
-        self._raw = np.empty(0, np.float32)  # samples that wait for the next one: pre-emphasis looks one back
-        self._signal = np.empty(0, np.float32)  # from the next frame's first sample on
-        self._tail = np.empty(0, np.float32)  # the newest samples, which the end reflects
-        self._pending = 0  # samples to leave out before the next frame begins
-        self._begun = False
+        self._raw = np.empty(0, np.float32)  # the newest sample, which pre-emphasis needs for the next one
+        self._signal = np.empty(0, np.float32)  # samples from the next frame's start on
+        self._tail = np.empty(0, np.float32)  # the newest samples, which are reflected at the end
+        self._pending = 0  # samples to skip before the next frame starts
+        self._begun = False  # whether the start has been reflected
 
     def push(self, samples: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Takes the next samples (n,) and gives the frames (frames, n_mels) that they complete, float32.
+        """Takes the next samples (n,) and returns the frames (frames, n_mels), float32, that they complete.
 
         Raises:
-            AudioError: wrong rank or dtype; the stream is as it was.
+            AudioError: wrong rank or dtype. The stream stays as it was before the call.
         """
         samples = np.asarray(samples)
         if samples.ndim != 1:
             raise AudioError(f"samples of shape {samples.shape}; expected (samples,)")
         require_waveform(samples, least=0)
         raw = np.concatenate((self._raw, samples.astype(np.float32, copy=False)))
-        lost = self.spec.center and self.spec.pre_emphasis
-        self._raw = raw[-1:] if lost else raw[:0]
-        return self._take(self._logmel.emphasised(raw) if len(raw) > 1 or not lost else raw[:0])
+        self._raw = raw[-1:] if self.spec.center and self.spec.pre_emphasis else raw[:0]
+        return self._take(self._logmel.emphasised(raw))
 
     def finish(self) -> NDArray[np.float32]:
-        """Ends the stream: gives the frames (frames, n_mels) at its end and begins anew.
+        """Ends the stream: returns the frames (frames, n_mels) at its end, and resets for a new stream.
 
         Raises:
             AudioError: the stream was shorter than `spec.least_samples`.
@@ -74,10 +73,11 @@ class StreamingLogMel:
             self._restart()
 
     def fill(self, out: NDArray[np.float32]) -> None:
-        """Writes frames (frames, n_mels) that no samples fill, as `spec.padded_frames` wants them."""
+        """Writes frames (frames, n_mels) that no samples fill, as `spec.padded_frames` requires."""
         self._logmel.fill(out)
 
     def _take(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
+        """Returns the frames that samples after pre-emphasis complete; reflects the start of the stream if centred."""
         half = self.spec.n_fft // 2
         self._tail = np.concatenate((self._tail, prepared))[-half - 1 :]
         if self._begun or not self.spec.center:
@@ -90,6 +90,7 @@ class StreamingLogMel:
         return self._frames(np.concatenate((begin[half:0:-1], begin)))
 
     def _frames(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
+        """Appends samples after pre-emphasis and padding, and returns the frames that they complete."""
         hop = self.spec.hop_length
         signal = np.concatenate((self._signal, prepared))
         skipped = min(self._pending, len(signal))

@@ -1,5 +1,8 @@
-"""Bundle: the folder that `convert` writes and every runtime reads, with its manifest, the record of its proof, and the
-cache where bundles are kept. It imports frontend, strict and errors."""
+"""Bundle: the folder that `convert` writes and every runtime reads, its manifest with the record of its proof, and the
+cache for bundles.
+
+Of this package it imports only `frontend`, `strict` and `errors`.
+"""
 
 from panns_litert.bundle.bundle import MEL_BASIS, MODEL_CARD, Bundle, BundleWriter, file_sha256
 from panns_litert.bundle.cache import CACHE_VARIABLE, DEFAULT_PRECISION, DEFAULT_SECONDS, bundle_dir, cache_dir

@@ -1,9 +1,9 @@
-"""Bundle: the folder that `convert` writes and every runtime reads.
+"""Reads and writes bundles: the folders that `convert` writes and every runtime reads.
 
     <model>_<dataset>_<precision>.tflite   mel_basis.bin   <labels>.txt   manifest.json   README.md
 
-`manifest.json` says everything else: front end, shapes, hashes, source and proof. Reading is strict: an
-unknown format version, a missing or altered file, a shape that does not fit is one clear error.
+`manifest.json` holds everything else: front end, shapes, hashes, source and proof. Reading is strict: an unknown format
+version, a missing or altered file, or a shape that does not fit raises an error.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _REMEDY = "convert it again, or copy the whole folder again"
 
 
 class Bundle:
-    """An opened bundle whose every file was checked.
+    """Opens a bundle and checks every file of it.
 
     Args:
         path: the folder.
 
     Attributes:
         path: the folder.
-        manifest: its manifest.
+        manifest: the manifest.
         labels: class names, in the order of the outputs.
         mel_basis: (n_mels, bins) float32.
 
     Raises:
-        BundleError: naming the file, what was expected and the remedy.
+        BundleError: a file is missing, altered or does not fit. The message names the file and the remedy.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -64,7 +64,7 @@ class Bundle:
         self.mel_basis = self._read_mel_basis()
 
     def file(self, role: str) -> Path:
-        """Path of the file with that role: model, mel_basis, labels or model_card."""
+        """Returns the path of the file with a role: model, mel_basis, labels or model_card."""
         return self.path / self.manifest.file(role)
 
     def _check_file(self, name: str, record: FileRecord) -> None:
@@ -99,22 +99,22 @@ class Bundle:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """Returns the SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class BundleWriter:
-    """Collects the files of a bundle in a hidden folder beside it and puts them in place at once.
+    """Collects the files of a bundle in a hidden folder next to the target, and moves them into place at once.
 
-    A context manager: leaving it without `commit` removes what was written.
+    A context manager. Without `commit`, the written files are removed at its end.
 
     >>> with BundleWriter(target) as writer:
     ...     (writer.folder / "mel_basis.bin").write_bytes(data)
     ...     writer.commit(manifest)
 
     Raises:
-        BundleError: the target exists and is no bundle; nothing of it is touched.
+        BundleError: the target exists and is not a bundle, or is the current folder. The target is not changed.
     """
 
     def __init__(self, target: Path) -> None:
@@ -133,12 +133,12 @@ class BundleWriter:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def record(self, name: str, role: str) -> FileRecord:
-        """Size and hash of a file that was written into the folder."""
+        """Returns the role, hash and size of a file that was written into the folder."""
         path = self.folder / name
         return FileRecord(role=role, sha256=file_sha256(path), bytes=path.stat().st_size)
 
     def commit(self, manifest: Manifest) -> Bundle:
-        """Writes the manifest, reads the whole bundle back, and moves it to the target."""
+        """Writes the manifest, reads the whole bundle back to check it, and moves it to the target."""
         (self.folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         Bundle(self.folder)
         self.folder.chmod(0o755)  # mkdtemp made it private

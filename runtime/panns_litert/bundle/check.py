@@ -1,4 +1,4 @@
-"""Check: the record of one comparison, and the stages that a bundle of each precision must have passed."""
+"""The record of one comparison, and the stages that a bundle of each precision must have passed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 QUANTIZED = ("int8", "int8-weights", "int8-full", "int4-weights")
-"""The precisions below float16: integer weights with activations quantized as they come (`int8`), weights alone
-(`int8-weights`), weights and activations by calibrated ranges (`int8-full`), and weights of four bits with activations
-as in `int8` (`int4-weights`)."""
+"""The precisions below float16.
+
+- `int8`: 8-bit weights; activations are quantized at run time.
+- `int8-weights`: 8-bit weights; float activations.
+- `int8-full`: 8-bit weights; activations are quantized with calibrated ranges.
+- `int4-weights`: 4-bit weights; activations as in `int8`.
+"""
 
 STAGES = {
     "fp32": ("front_end", "network", "fp32"),
@@ -19,7 +23,7 @@ STAGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Figures and verdict for one output at one stage. A figure that cannot be computed is None."""
+    """The figures and the verdict for one output at one stage. A figure that cannot be computed is None."""
 
     stage: str
     output: str
@@ -33,5 +37,5 @@ class Check:
     why: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The check as JSON types."""
+        """Returns the check as JSON types."""
         return asdict(self)

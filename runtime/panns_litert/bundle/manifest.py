@@ -1,4 +1,4 @@
-"""Manifest: what manifest.json of a bundle says, checked on construction and read strictly."""
+"""The content of a bundle's manifest.json, checked on construction and read strictly."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
-    """What a file of the bundle is, and how to tell that it is unaltered."""
+    """The role of a file in the bundle, and its hash and size, which show whether it was altered."""
 
     role: str
     sha256: str
@@ -39,7 +39,7 @@ class FileRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The checkpoint that a bundle was made from. `url` is None for a file of the user's own."""
+    """The checkpoint that a bundle was made from. `url` is None for a local file of the user."""
 
     file: str
     sha256: str
@@ -54,15 +54,15 @@ class GpuRecord:
     """The last strict GPU check of a bundle's .tflite.
 
     Attributes:
-        adapter, driver: what it ran on, in their own words.
+        adapter, driver: the GPU and its driver, in the driver's words.
         arithmetic: "float16" or "float32", as measured; "none" if nothing ran.
-        operators: how many the graph has.
-        resident: whether all of them were compiled for the GPU, with nothing else allowed.
-        refused, errors: the delegate's words; empty where all went well.
+        operators: number of operators of the graph.
+        resident: whether all operators were compiled for the GPU, with no other accelerator allowed.
+        refused, errors: messages of the delegate; empty if there were no problems.
         reference: what the outputs were compared with, "cpu" or "pytorch".
-        checks: the gpu_fp16 stage.
+        checks: the checks of the stage gpu_fp16.
         passed: the verdict.
-        model_sha256: of the file that was checked.
+        model_sha256: SHA-256 of the file that was checked.
         litert: version of ai-edge-litert.
     """
 
@@ -87,15 +87,15 @@ class GpuRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class KeptLayer:
-    """A layer of a quantized .tflite whose weights have a finer type than the bundle's precision says.
+    """A layer of a quantized .tflite whose weights have a finer type than the bundle's precision.
 
     Attributes:
-        operator: its index in the float32 graph.
-        op: its kind, such as CONV_2D.
-        name: of the module that it came from.
-        weights: how many it has.
-        precision: of its weights: "int8", "fp16" or "fp32".
-        error: what its quantization alone costs: mean squared error of logits and embedding over their variance.
+        operator: index of the operator in the float32 graph.
+        op: kind of the operator, such as CONV_2D.
+        name: name of the module that the layer came from.
+        weights: number of weights.
+        precision: type of the weights: "int8", "fp16" or "fp32".
+        error: error if only this layer is quantized: mean squared error of logits and embedding over their variance.
     """
 
     operator: int
@@ -117,8 +117,8 @@ class Quantization:
     """How a bundle of integer weights was made.
 
     Attributes:
-        kept: layers with a finer type, found one by one, the most worth it first; none where none had to be.
-        calibration_clips: how many clips of audio gave the ranges of `int8-full`; 0 for every other precision.
+        kept: layers with a finer type, chosen one by one, the most useful first; empty if the gate required none.
+        calibration_clips: number of audio clips that gave the ranges of `int8-full`; 0 for every other precision.
     """
 
     kept: tuple[KeptLayer, ...] = ()
@@ -130,10 +130,10 @@ class Manifest:
     """Everything that a reader needs to know about a bundle. Checked on construction.
 
     Attributes:
-        graph: what the graph takes, "logmel" or "waveform".
-        log_mel: who computes the log-mel: the "host", the "graph", or "none" where the network has none; then
-            of `front_end` only the sample rate counts.
-        quantization: of a precision with integer weights; None for fp32 and fp16.
+        graph: input of the graph, "logmel" or "waveform".
+        log_mel: what computes the log-mel: "host" or "graph"; "none" if the network has no log-mel. Then only the
+            sample rate of `front_end` is used.
+        quantization: set for a precision with integer weights; None for fp32 and fp16.
 
     Raises:
         BundleError: the parts contradict each other.
@@ -158,11 +158,7 @@ class Manifest:
     versions: dict[str, str]
 
     def __post_init__(self) -> None:
-        if self.format_version != FORMAT_VERSION:
-            raise BundleError(
-                f"format_version {self.format_version!r}; this version reads {FORMAT_VERSION}; "
-                "update panns-litert or convert the model again"
-            )
+        _require_version(self.format_version)
         if self.graph not in GRAPHS:
             raise BundleError(f"graph {self.graph!r}; expected one of {', '.join(GRAPHS)}")
         if self.log_mel not in LOG_MEL or (self.log_mel == "host") != (self.graph == "logmel"):
@@ -209,12 +205,12 @@ class Manifest:
 
     @property
     def clip_samples(self) -> int:
-        """Samples of one clip."""
+        """Number of samples of one clip."""
         return self.front_end.samples(self.clip_seconds)
 
     @property
     def frames(self) -> int:
-        """Log-mel frames of one clip."""
+        """Number of log-mel frames of one clip."""
         return self.front_end.frames(self.clip_samples)
 
     @property
@@ -223,19 +219,19 @@ class Manifest:
         return self.outputs[0].shape[1]
 
     def file(self, role: str) -> str:
-        """Name of the file with that role: model, mel_basis, labels or model_card."""
+        """Returns the name of the file with a role: model, mel_basis, labels or model_card."""
         return next(name for name, record in self.files.items() if record.role == role)
 
     def to_json(self) -> str:
-        """The manifest as indented JSON, the same text for the same content."""
+        """Returns the manifest as indented JSON. The same content gives the same text."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """The manifest from JSON, strictly: every field of the format, and no other.
+        """Reads the manifest from JSON, strictly: every field of the format is required, and no other is allowed.
 
         Raises:
-            BundleError: not JSON, or not this format.
+            BundleError: the text is not JSON, or not of this format.
         """
         try:
             data = json.loads(text)
@@ -243,10 +239,14 @@ class Manifest:
             raise BundleError(f"not JSON: {error}") from error
         if not isinstance(data, dict) or "format_version" not in data:
             raise BundleError("no format_version; expected the manifest of a panns-litert bundle")
-        if data["format_version"] != FORMAT_VERSION:  # before anything else: other fields may differ too
-            raise BundleError(
-                f"format_version {data['format_version']!r}; this version reads {FORMAT_VERSION}; "
-                "update panns-litert or convert the model again"
-            )
+        _require_version(data["format_version"])  # first, because another version may have other fields
         manifest: Manifest = read(cls, data, "manifest", error=BundleError)
         return manifest
+
+
+def _require_version(version: object) -> None:
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"format_version {version!r}; this version reads {FORMAT_VERSION}; "
+            "update panns-litert or convert the model again"
+        )

@@ -1,4 +1,4 @@
-"""Model card: README.md of a bundle, made from its manifest alone."""
+"""The model card: a bundle's README.md, made only from its manifest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PARITY_HEAD = """\
 
 
 def model_card(manifest: Manifest) -> str:
-    """The card as Markdown. Its own entry in the manifest's file list is not shown."""
+    """Returns the card as Markdown. The table of files leaves out the card itself."""
     source = manifest.source
     model_file = manifest.file("model")
     published = f"{source.published_map:.3f}" if source.published_map is not None else "none"
@@ -102,10 +102,11 @@ A clip of {manifest.clip_seconds:g} s is {manifest.clip_samples} samples, {manif
 
 
 _MEANING = {
-    "int8": "Weights are 8-bit integers; activations are quantized as they come, and computed with in integers.",
-    "int8-weights": "Weights are 8-bit integers, turned into floats before they are computed with.",
-    "int8-full": "Weights and activations are 8-bit integers, the activations' ranges from {clips} clips of audio.",
-    "int4-weights": "Weights are 4-bit integers, of the smallest layers 8-bit; activations as they come, in 8 bits.",
+    "int8": "Weights are 8-bit integers. Activations are quantized at run time; the arithmetic is integer.",
+    "int8-weights": "Weights are 8-bit integers. They are converted to floats before the arithmetic.",
+    "int8-full": "Weights and activations are 8-bit integers. {clips} clips of audio gave the activations' ranges.",
+    "int4-weights": "Weights are 4-bit integers (8-bit in the smallest layers). Activations are quantized at run time "
+    "to 8 bits.",
 }
 
 
@@ -114,7 +115,7 @@ def _quantization(precision: str, quantization: Quantization | None) -> str:
         return ""
     text = _MEANING[precision].format(clips=quantization.calibration_clips)
     if not quantization.kept:
-        return f"## Quantization\n\n{text} No layer had to stay finer.\n\n"
+        return f"## Quantization\n\n{text} No layer needed a finer type.\n\n"
     rows = "\n".join(
         f"| {layer.name} | {layer.op} | {layer.weights} | {layer.precision} | {layer.error:.1e} |"
         for layer in quantization.kept
@@ -122,8 +123,8 @@ def _quantization(precision: str, quantization: Quantization | None) -> str:
     return f"""## Quantization
 
 {text}
-These layers stay finer; the error is what quantizing that layer alone costs: of logits and embedding, mean square over
-variance.
+These layers keep a finer type. The error is the cost of quantizing only that layer: the mean squared error of logits
+and embedding over their variance.
 
 | layer | operator | weights | kept as | error |
 |---|---|---|---|---|

@@ -1,6 +1,6 @@
-"""Sense: what is made of a model's scores: class names, AudioSet's ontology, groups, silence, temperature.
+"""Sense: processes a model's scores: class names, AudioSet's ontology, groups, silence, temperature.
 
-It imports nothing of this package but errors.
+Of this package it imports only `errors`.
 """
 
 from panns_litert.sense.labels import nearest, unknown_label

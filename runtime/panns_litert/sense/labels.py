@@ -1,4 +1,4 @@
-"""Class names: looking one up, and the nearest one for a name that is none."""
+"""Class names: the nearest one to an unknown name."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from difflib import get_close_matches
 
 
 def nearest(name: str, labels: Iterable[str]) -> str | None:
-    """The label that somebody who wrote `name` may have meant, or None.
+    """Returns the label that is most similar to `name`, or None if none is similar enough.
 
-    Case is ignored, and a label may be meant by any of its parts between commas: "car horn" finds
-    "Vehicle horn, car horn, honking".
+    Case is ignored. The parts of a label between commas are compared, too: "car horn" finds "Vehicle horn, car horn,
+    honking".
     """
     spellings: dict[str, str] = {}
     for label in labels:
@@ -21,6 +21,6 @@ def nearest(name: str, labels: Iterable[str]) -> str | None:
 
 
 def unknown_label(name: str, labels: Iterable[str]) -> str:
-    """What to tell somebody who gave a name that is none of the labels."""
+    """Returns the message for a name that is none of the labels. It suggests the nearest label, if there is one."""
     meant = nearest(name, labels)
     return f"no class {name!r}; " + (f"did you mean {meant!r}?" if meant else "expected a class name of the model")

@@ -1,4 +1,4 @@
-"""AudioSet's ontology: which class is a kind of which, to roll scores up, choose classes and group them."""
+"""AudioSet's ontology: which class is a kind of which other, to roll up scores, select classes and group them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ONTOLOGY = "audioset_ontology.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A kind of sound, its identifier in AudioSet (`/m/…` or `/t/…`), and the identifiers of the kinds below it."""
+    """A kind of sound: AudioSet's identifier (`/m/…` or `/t/…`), its name, and the identifiers directly below it."""
 
     id: str
     name: str
@@ -26,22 +26,22 @@ class Node:
 
 
 def audioset_nodes() -> tuple[Node, ...]:
-    """The 632 nodes of AudioSet's ontology (Google, CC BY-SA 4.0), in its order; 527 of them are classes."""
+    """Returns the 632 nodes of AudioSet's ontology (Google, CC BY-SA 4.0), in its order; 527 of them are classes."""
     data = json.loads((resources.files("panns_litert_assets") / ONTOLOGY).read_text(encoding="utf-8"))
     return tuple(Node(id=row["id"], name=row["name"], children=tuple(row["children"])) for row in data["nodes"])
 
 
 class Ontology:
-    """The classes of a model in AudioSet's ontology. A class that AudioSet does not know stands alone.
+    """The classes of a model in AudioSet's ontology. A class that AudioSet does not have is above and below no other.
 
-    Wherever classes are chosen, "Dog" is that class alone, and "Animal/" is Animal and everything below it; a name
-    that is no class of the model, such as "Human sounds", can only be given with the slash.
+    Where classes are selected, "Dog" means only that class, and "Animal/" means Animal and everything below it. A name
+    that is not a class of the model, such as "Human sounds", needs the slash.
 
     Some sounds are below several others: Growling is below Dog, Cat and two more.
 
     Attributes:
         labels: class names, in the order of the scores.
-        roots: names of the nodes that are below no other.
+        roots: names of the nodes that are not below another one.
 
     >>> ontology = Ontology.load()
     >>> ontology.roots[:2], ontology.children("Dog")[:2]
@@ -65,10 +65,13 @@ class Ontology:
 
     @classmethod
     def load(cls, labels: Sequence[str] | None = None) -> Ontology:
-        """AudioSet's ontology with the classes of a model, such as `Tagger.labels`; AudioSet's 527 if not given.
+        """Loads AudioSet's ontology for the classes of a model.
+
+        Args:
+            labels: class names, such as `Tagger.labels`; AudioSet's 527 classes if not given.
 
         Raises:
-            LabelError: no labels, or two are the same.
+            LabelError: there are no labels, or two are the same.
         """
         if labels is None:
             text = (resources.files("panns_litert_assets") / "audioset_labels.txt").read_text(encoding="utf-8")
@@ -76,42 +79,43 @@ class Ontology:
         return cls(audioset_nodes(), labels)
 
     def children(self, name: str) -> tuple[str, ...]:
-        """Names of the nodes directly below a node, in the ontology's order.
+        """Returns the names of the nodes directly below a node, in the ontology's order.
 
         Raises:
-            LabelError: there is no such node; the message suggests the nearest.
+            LabelError: there is no such node. The message suggests the nearest name.
         """
         if name not in self._children:
             raise LabelError(unknown_label(name, self._children))
         return self._children[name]
 
     def roll_up(self, probs: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Scores in which a class is at least as probable as every class below it: a dog is also an animal.
+        """Returns scores in which a class scores at least as high as every class below it: a dog is also an animal.
 
-        A sound that is below several classes counts for each of them: a growl makes Dog and Cat as probable as itself.
+        A sound that is below several classes counts for each of them: Dog and Cat score at least as high as Growling.
 
         Args:
-            probs: (…, classes).
+            probs: float scores, (…, classes).
 
         Returns:
-            (…, classes), of the same dtype; no score is lower than before.
+            (…, classes), of the same dtype. No score is lower than before.
 
         Raises:
-            LabelError: another number of classes.
+            LabelError: wrong dtype or number of classes.
         """
         return np.maximum.reduceat(self._checked(probs)[..., self._within], self._first, axis=-1)
 
     def select(self, *, allow: Sequence[str] | None = None, deny: Sequence[str] = ()) -> NDArray[np.bool_]:
-        """Which classes to keep: those allowed, all if `allow` is not given, without those denied.
+        """Returns which classes to keep: the allowed ones, without the denied ones.
 
         Args:
-            allow, deny: "Dog" for a class, "Animal/" for a node and everything below it.
+            allow: "Dog" for a class, "Animal/" for a node and everything below it; all classes if not given.
+            deny: the same for the classes to leave out.
 
         Returns:
-            (classes,) True where the class is kept.
+            (classes,), True where the class is kept.
 
         Raises:
-            LabelError: a name is unknown, and the message suggests the nearest; or the model has no such class.
+            LabelError: a name is unknown, or the model has no such class. The message suggests the nearest name.
         """
         mask = np.full(len(self.labels), allow is None)
         mask[self._chosen(() if allow is None else allow)] = True
@@ -119,17 +123,17 @@ class Ontology:
         return mask
 
     def group(self, probs: NDArray[np.floating], groups: Mapping[str, Sequence[str]]) -> NDArray[np.floating]:
-        """The highest score within each group of classes.
+        """Returns the highest score within each group of classes.
 
         Args:
-            probs: (…, classes).
-            groups: by the group's name, what it holds: "Dog" for a class, "Animal/" for a node and all below it.
+            probs: float scores, (…, classes).
+            groups: name of each group to its members: "Dog" for a class, "Animal/" for a node and everything below it.
 
         Returns:
-            (…, groups), in the order of `groups`: scores of classes that have the groups' names.
+            (…, groups), in the order of `groups`.
 
         Raises:
-            LabelError: another number of classes, a group without any, or a name that is unknown.
+            LabelError: wrong dtype or number of classes, an empty group, or an unknown name.
         """
         probs = self._checked(probs)
         result = np.empty((*probs.shape[:-1], len(groups)), probs.dtype)
@@ -157,7 +161,7 @@ class Ontology:
         return classes
 
     def _classes_within(self, name: str) -> list[int]:
-        """Indices of the classes among a node and everything below it."""
+        """Returns the indices of the model's classes among a node and everything below it."""
         seen, waiting = {name}, [name]
         while waiting:
             new = [child for child in self._children[waiting.pop()] if child not in seen]

@@ -1,4 +1,4 @@
-"""Sense: what is made of a model's probabilities before anybody acts on them."""
+"""Sense: converts a model's probabilities to the scores that the application uses."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from panns_litert.sense.ontology import Ontology
 
 
 class Sense:
-    """Probabilities to scores: temperature, silence, roll-up, choice, groups, in this order.
+    """Converts probabilities to scores: temperature, silence, roll-up, selection and groups, in this order.
 
     Args:
         labels: the model's class names, such as `Tagger.labels`.
-        temperature: logits are divided by it, > 0: above 1 for a model that is too sure. One for all, or by class
-            name; 1 where not given.
-        silence_dbfs: in a window whose level is below that, nothing is heard; None for no such gate.
-        roll_up: whether a dog is also an animal, as AudioSet's ontology has it.
-        allow, deny: "Dog" for a class, "Animal/" for it and everything below it; what is not allowed scores 0.
-        groups: by name, what each holds; then the groups take the place of the classes.
+        temperature: divisor of the logits, > 0; above 1 for an overconfident model. One number for all classes, or a
+            mapping from class name to number, with 1 for classes that it does not name.
+        silence_dbfs: gate, dB: in a window with a lower level every score is 0. None for no gate.
+        roll_up: whether a class scores at least as high as the classes below it in AudioSet's ontology: a dog is also
+            an animal.
+        allow, deny: "Dog" for a class, "Animal/" for a node and everything below it. Classes that are denied,
+            or not allowed, score 0.
+        groups: name of each group to its members, written as for `allow`. The groups replace the classes.
 
     Attributes:
-        labels: names of what is scored: the classes, or the groups.
+        labels: names of the scores: the classes, or the groups.
 
     Raises:
-        LabelError: a name is unknown, and the message suggests the nearest; a temperature that is not > 0.
+        LabelError: a name is unknown (the message suggests the nearest one), or a temperature is not > 0.
 
     >>> sense = Sense(("Animal", "Dog", "Bark", "Music"), roll_up=True, deny=["Music"])
     >>> sense(np.array([0.1, 0.2, 0.9, 0.8]))
@@ -51,17 +53,20 @@ class Sense:
         self._temperature = _temperatures(self._classes, temperature)
         self._silence_dbfs, self._roll_up = silence_dbfs, roll_up
         chosen = allow is not None or len(deny) > 0
-        # The ontology takes 8 ms to read, and most runs do not need it.
+        # Reading the ontology takes 8 ms, and most runs do not need it.
         self._ontology = Ontology.load(labels) if roll_up or chosen or groups is not None else None
         self._kept = self._ontology.select(allow=allow, deny=deny) if self._ontology and chosen else None
-        self(np.zeros(len(self._classes)))  # so that a group's unknown class is told now
+        self(np.zeros(len(self._classes)))  # raises now, not at the first window, if a group names an unknown class
 
     def __call__(self, probs: NDArray[np.floating], *, level_dbfs: float | None = None) -> NDArray[np.floating]:
-        """Probabilities (…, classes) to scores (…, labels), 0 … 1.
+        """Converts probabilities (…, classes) to scores (…, labels), 0 … 1.
 
         Args:
-            probs: of one window, or of its frames.
-            level_dbfs: of the window's samples; None where it is not known, then nothing is silent.
+            probs: probabilities of one window, or of its frames.
+            level_dbfs: level of the window's samples, dB. None if unknown: then the window is not silent.
+
+        Raises:
+            LabelError: wrong number of classes.
         """
         scores = np.asarray(probs)
         if scores.shape[-1:] != (len(self._classes),):
@@ -82,7 +87,7 @@ class Sense:
 
 
 def _temperatures(labels: Sequence[str], given: float | Mapping[str, float]) -> NDArray[np.float64] | None:
-    """(classes,), or None where all are 1."""
+    """Returns the temperature of each class (classes,), or None if all are 1."""
     found = np.ones(len(labels))
     if isinstance(given, Mapping):
         for name, value in given.items():

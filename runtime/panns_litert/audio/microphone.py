@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from panns_litert.errors import AudioError, importing
 
 MOST_SECONDS = 60.0
-"""Seconds of sound that may wait for a slow model. Beyond that, listening ends with an error; no samples are dropped.
-"""
+"""Seconds of sound that may wait for a slow model. Beyond that, listening ends with an error. Nothing is dropped."""
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ _PARITY_HEAD = """\
 def model_card(manifest: Manifest) -> str:
     """Returns the card as Markdown. The table of files leaves out the card itself."""
     source = manifest.source
-    model_file = manifest.file("model")
     published = f"{source.published_map:.3f}" if source.published_map is not None else "none"
     tensors = "\n".join(
         f"| {kind} | `{tensor.name}` | {list(tensor.shape)} | {tensor.dtype} |"
@@ -72,7 +71,7 @@ Made by panns-litert. `manifest.json` holds the same facts for programs.
 |---|---|---|---|
 {files}
 
-Tools: {versions}. Model file: `{model_file}`.
+Tools: {versions}. Model file: `{manifest.file("model")}`.
 """
 
 

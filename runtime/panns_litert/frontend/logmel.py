@@ -25,10 +25,10 @@ _GROUP_FILTERS = 8
 # OpenBLAS computes a product of up to 2**18 multiplications on the calling thread. Above that it wakes its threads, and
 # while another process keeps a core busy, their spinning costs 30 ms for 0.1 ms of work.
 _BLAS_ONE_THREAD = 1 << 18
-# A float32 FFT leaves rounding noise of about 1e-7 of the frame's amplitude in every bin. Spread the frame's energy
-# evenly over all bins: a band with less than this share (-45 dB) of the power that it would then have could be wrong by
-# more than 6e-4 dB. Its frame is computed in float64. This affects no frame of white noise, nearly all frames of a pure
-# tone, and between none and most frames of a recording.
+# A float32 FFT leaves rounding noise of about 1e-7 of the frame's amplitude in every bin. A band's power is compared
+# with the power that it would have if the frame's energy were spread evenly over all bins. Below this share of it
+# (-45 dB), float32 could be wrong by more than 6e-4 dB, and the frame is computed in float64. This affects no frame of
+# white noise, nearly all frames of a pure tone, and between none and most frames of a recording.
 _FLOAT32_RANGE = 3e-5
 # With an offset under the logarithm, a band below this share of the offset stays float32: the offset hides its error.
 _BELOW_OFFSET = 1e-3

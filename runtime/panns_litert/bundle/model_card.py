@@ -100,12 +100,12 @@ little-endian, [{spec.n_mels}, {spec.bins}]), {log}.
 A clip of {manifest.clip_seconds:g} s is {manifest.clip_samples} samples, {manifest.frames} frames."""
 
 
+# The text is part of the proof: `verify` compares the card. A new wording would refuse bundles from before.
 _MEANING = {
-    "int8": "Weights are 8-bit integers. Activations are quantized at run time; the arithmetic is integer.",
-    "int8-weights": "Weights are 8-bit integers. They are converted to floats before the arithmetic.",
-    "int8-full": "Weights and activations are 8-bit integers. {clips} clips of audio gave the activations' ranges.",
-    "int4-weights": "Weights are 4-bit integers (8-bit in the smallest layers). Activations are quantized at run time "
-    "to 8 bits.",
+    "int8": "Weights are 8-bit integers; activations are quantized as they come, and computed with in integers.",
+    "int8-weights": "Weights are 8-bit integers, turned into floats before they are computed with.",
+    "int8-full": "Weights and activations are 8-bit integers, the activations' ranges from {clips} clips of audio.",
+    "int4-weights": "Weights are 4-bit integers, of the smallest layers 8-bit; activations as they come, in 8 bits.",
 }
 
 
@@ -114,7 +114,7 @@ def _quantization(precision: str, quantization: Quantization | None) -> str:
         return ""
     text = _MEANING[precision].format(clips=quantization.calibration_clips)
     if not quantization.kept:
-        return f"## Quantization\n\n{text} No layer needed a finer type.\n\n"
+        return f"## Quantization\n\n{text} No layer had to stay finer.\n\n"
     rows = "\n".join(
         f"| {layer.name} | {layer.op} | {layer.weights} | {layer.precision} | {layer.error:.1e} |"
         for layer in quantization.kept
@@ -122,8 +122,8 @@ def _quantization(precision: str, quantization: Quantization | None) -> str:
     return f"""## Quantization
 
 {text}
-These layers keep a finer type. The error is the cost of quantizing only that layer: the mean squared error of logits
-and embedding over their variance.
+These layers stay finer; the error is what quantizing that layer alone costs: of logits and embedding, mean square over
+variance.
 
 | layer | operator | weights | kept as | error |
 |---|---|---|---|---|

@@ -1,15 +1,16 @@
-"""Search: which recordings sound alike (embeddings, index, prototypes), and where one is heard again (match).
+"""Search: find recordings that sound alike (embeddings, index, prototypes), or a recording within another (match).
 
-It imports windows and what is below it.
+This package imports `windows` and the layers below it.
 """
 
 from panns_litert.search.embeddings import FORMATS, Embeddings, embed, model_sha256, require_same_model, similar, unit
 from panns_litert.search.index import Hit, Index
-from panns_litert.search.match import MATCH_SPEC, Match, match
+from panns_litert.search.match import MATCH_LIMITS, MATCH_SPEC, Match, match
 from panns_litert.search.prototypes import Prototype, Prototypes, prototypes_path
 
 __all__ = [
     "FORMATS",
+    "MATCH_LIMITS",
     "MATCH_SPEC",
     "Embeddings",
     "Hit",

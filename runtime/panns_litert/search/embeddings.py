@@ -1,12 +1,9 @@
-"""Embeddings: what a network makes of each window of a recording, to keep and to compare."""
+"""Embeddings: one vector per window of a recording, to be stored and compared."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panns_litert.atomic import replacing
 from panns_litert.errors import AudioError, EmbeddingError, importing
 from panns_litert.tagger import Tagger
 from panns_litert.windows import StreamTagger, audio_chunks
@@ -23,18 +21,18 @@ FORMATS = ("npz", "parquet", "npy")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Embeddings:
-    """The embeddings of one recording. Checked on construction.
+    """The embeddings of one recording. The values are checked on construction.
 
     Attributes:
-        source: the file, or "array".
+        source: path of the file, or "array".
         model: name of the model.
-        model_sha256: of the bundle's .tflite: embeddings of different files cannot be compared.
-        window, hop: length of a window and distance from one to the next, seconds.
-        starts, ends: (n,) float64, seconds; n ≥ 1.
+        model_sha256: SHA-256 of the bundle's .tflite. Embeddings of different .tflite files cannot be compared.
+        window, hop: length of a window, and time from the start of one window to the start of the next; seconds > 0.
+        starts, ends: (n,) float64, seconds; n ≥ 1, 0 ≤ start < end.
         vectors: (n, dim) float32, finite.
 
     Raises:
-        EmbeddingError: the parts do not fit together.
+        EmbeddingError: a value is out of range, or the shapes do not match.
     """
 
     source: str
@@ -72,31 +70,30 @@ class Embeddings:
 
     @property
     def clip(self) -> NDArray[np.float32]:
-        """(dim,) float32: the mean over the windows, each with the weight of its length."""
+        """The clip embedding (dim,) float32: the mean over the windows, weighted by their lengths."""
         return np.average(self.vectors, axis=0, weights=self.ends - self.starts).astype(np.float32)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes a file at once, whole or not at all; its suffix says what it is.
+        """Writes a file atomically and returns its path. The suffix selects the format.
 
-        .npz holds everything; .parquet (needs the extra `parquet`) has a row per window with the columns source,
-        start, end and vector; .npy holds the vectors alone.
+        A .npz file holds everything. A .parquet file (extra `parquet`) has one row per window, with the columns
+        source, start, end and vector. A .npy file holds the vectors only.
 
         Raises:
             EmbeddingError: another suffix.
+            ResultsError: the file cannot be written.
             MissingDependencyError: pyarrow is not installed.
         """
         path = Path(path)
         kind = _kind_of(path)
         parquet = _parquet() if kind == "parquet" else None
-        with _replacing(path) as temporary:
+        with replacing(path) as file:
             if parquet is not None:
-                parquet.write_table(self._table(), temporary)
+                parquet.write_table(self._table(), file)
+            elif kind == "npy":
+                np.save(file, self.vectors)
             else:
-                with temporary.open("wb") as file:
-                    if kind == "npy":
-                        np.save(file, self.vectors)
-                    else:
-                        np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+                np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
         return path
 
     def _table(self) -> Any:
@@ -109,10 +106,10 @@ class Embeddings:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Embeddings:
-        """Reads what `save` wrote as .npz or .parquet.
+        """Reads a .npz or .parquet file that `save` wrote.
 
         Raises:
-            EmbeddingError: the file cannot be read or is not such a file; the message names it.
+            EmbeddingError: the file cannot be read, or `save` did not write it. The message names the file.
             MissingDependencyError: pyarrow is not installed.
         """
         path = Path(path)
@@ -123,7 +120,7 @@ class Embeddings:
             return cls._of_parquet(path) if kind == "parquet" else cls._of_npz(path)
         except EmbeddingError as error:
             raise EmbeddingError(f"{path}: {error}") from error
-        # zipfile and pyarrow say in many ways that bytes are not theirs; pyarrow's errors are ValueErrors.
+        # numpy, zipfile and pyarrow raise many types for a damaged file; pyarrow's errors are ValueErrors.
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise EmbeddingError(f"{path}: {error}; expected a file that Embeddings.save wrote") from error
 
@@ -159,13 +156,14 @@ def embed(
     sample_rate: int | None = None,
     hop: float | None = None,
 ) -> Embeddings:
-    """The embeddings of a recording of any length.
+    """Returns the embeddings of a recording of any length.
 
     Args:
         tagger: the model.
         audio: a file that libsndfile reads, or float samples (samples,) or (samples, channels) within [-1, 1].
-        sample_rate: of an array, Hz; not used for a file.
-        hop: seconds from one window to the next; a window's length, without overlap, if not given.
+        sample_rate: sample rate of an array, Hz; not used for a file.
+        hop: seconds from the start of one window to the start of the next. The default is the length of a window, so
+            that windows do not overlap.
 
     Raises:
         AudioError: the audio cannot be used.
@@ -194,20 +192,20 @@ def embed(
 
 
 def similar(a: Embeddings, b: Embeddings) -> float:
-    """How alike two recordings sound to the model, 0 … 1: the cosine of their clip embeddings.
+    """Returns how similar two recordings are to the model, 0 … 1: the cosine of their clip embeddings.
 
-    The embeddings of PANNs are outputs of a ReLU, so that no cosine is below 0; of other networks, such as
-    EfficientAT and AST, what is below 0 counts as 0. An embedding of zeros is like nothing, itself included.
+    PANNs embeddings are outputs of a ReLU, so their cosine is never negative. For other networks, such as EfficientAT
+    and AST, a negative cosine is returned as 0. The similarity of an embedding of zeros is 0, also to itself.
 
     Raises:
-        EmbeddingError: they are of different models.
+        EmbeddingError: the embeddings are from different models.
     """
     require_same_model(a, b.model, b.model_sha256, b.vectors.shape[1])
     return float(np.clip(unit(a.clip) @ unit(b.clip), 0.0, 1.0))
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors (…, dim) at length 1; zeros stay zeros."""
+    """Scales vectors (…, dim) to length 1. A vector of zeros stays zero."""
     wide = vectors.astype(np.float64)
     length = np.linalg.norm(wide, axis=-1, keepdims=True)
     result: NDArray[np.float32] = np.divide(wide, length, out=np.zeros_like(wide), where=length > 0).astype(np.float32)
@@ -215,16 +213,16 @@ def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def model_sha256(tagger: Tagger) -> str:
-    """SHA-256 of the .tflite that a tagger runs, as its manifest has it."""
+    """Returns the SHA-256 of the .tflite that a tagger runs, from the bundle's manifest."""
     manifest = tagger.bundle.manifest
     return manifest.files[manifest.file("model")].sha256
 
 
 def require_same_model(a: Embeddings, model: str, sha256: str, dim: int) -> None:
-    """Raises unless the embeddings are of that very file.
+    """Checks that the embeddings are from the .tflite with this SHA-256.
 
     Raises:
-        EmbeddingError: saying which two models they are of.
+        EmbeddingError: they are from another one. The message names both models.
     """
     if (a.model_sha256, a.vectors.shape[1]) != (sha256, dim):
         raise EmbeddingError(
@@ -244,17 +242,3 @@ def _parquet() -> Any:
     with importing("pyarrow", extra="parquet", purpose="Parquet needs"):
         from pyarrow import parquet
     return parquet
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file beside it that takes its place if all goes well."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)  # mkstemp made it private
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

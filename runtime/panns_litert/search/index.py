@@ -1,11 +1,12 @@
-"""Index: the embeddings of many recordings in a folder, to be searched for what sounds alike.
+"""Index: a folder with the embeddings of many recordings, to be searched for recordings that sound alike.
 
-    index.json      the model, its hash, window and hop
-    entries.jsonl   a line per recording: path, size and time of change, windows, where its vectors are
-    vectors.f32     (windows, dim) float32 little-endian, each of length 1
+    index.json      model, its SHA-256, window, hop and dimension
+    entries.jsonl   one line per recording: path, size, modification time, windows, position of its vectors
+    vectors.f32     (windows, dim) float32, little-endian, each vector scaled to length 1
 
-Vectors are appended first and their line after them: what has its line is whole, and what an interrupted build left
-without one is written over by the next. One writer at a time.
+`append` writes the vectors of a recording first and its line second. A recording with a line is therefore complete.
+Vectors that an interrupted build left without a line are overwritten by the next build. Only one process may write
+at a time.
 """
 
 from __future__ import annotations
@@ -34,7 +35,13 @@ _REMEDY = "build it again in a new folder"
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """The window of a recording that is most like what was searched for; `score` is the cosine, 0 … 1."""
+    """A search result: the window of a recording that is most similar to the query.
+
+    Attributes:
+        source: path of the recording.
+        start, end: of the window, seconds.
+        score: cosine with the query's clip embedding, 0 … 1.
+    """
 
     source: str
     start: float
@@ -43,21 +50,22 @@ class Hit:
 
 
 class Index:
-    """An index that was built, opened for searching. Needs the extra `search` (faiss).
+    """An index that is open for search. Needs the extra `search` (faiss).
 
-    The search is exact: faiss compares with every window, which takes 4 bytes × dim of memory each.
+    The search is exact: faiss compares the query with every window. Each window takes 4 × dim bytes of memory.
 
     Args:
-        folder: what `Index.build` wrote.
+        folder: folder that `Index.build` wrote.
 
     Attributes:
-        model, model_sha256, window, hop, dim: as in `Embeddings`, of all recordings.
+        model, model_sha256, window, hop: as in `Embeddings`; the same for all recordings.
+        dim: length of an embedding.
         sources: paths of the recordings.
-        windows: how many there are of all recordings together.
-        failed: by path, why a recording could not be used; of the build that gave this index.
+        windows: number of windows of all recordings.
+        failed: recordings that `Index.build` could not use, and why, by path. Empty if the index was only opened.
 
     Raises:
-        EmbeddingError: no index, or a damaged one.
+        EmbeddingError: the folder is not an index, or the index is damaged.
         MissingDependencyError: faiss is not installed.
 
     >>> index = Index.build("sounds.index", Tagger(), ["sounds"])
@@ -70,7 +78,7 @@ class Index:
         self.model, self.model_sha256 = store.model, store.model_sha256
         self.window, self.hop, self.dim = store.window, store.hop, store.dim
         self.failed: dict[str, str] = {}
-        newest = {entry["source"]: entry for entry in store.entries}  # a file that changed was entered again
+        newest = {entry["source"]: entry for entry in store.entries}  # the last entry of a file counts
         self.sources = tuple(newest)
         vectors = store.vectors()
         rows = [np.arange(entry["row"], entry["row"] + len(entry["starts"])) for entry in newest.values()]
@@ -94,24 +102,27 @@ class Index:
         hop: float | None = None,
         report: Callable[[int, int, str, str | None], None] | None = None,
     ) -> Index:
-        """Makes an index, or adds to one; recordings that it has, unchanged, are not heard again.
+        """Builds an index, or adds recordings to an existing one. Recordings that have not changed are skipped.
 
-        Every recording is kept as soon as it was heard. One that cannot be used is left out, and `failed` says why.
+        Each recording is stored as soon as it has been embedded. A recording that cannot be used is left out;
+        `failed` says why.
 
         Args:
-            folder: of the index; new, empty or an index.
+            folder: folder of the index: a new or empty folder, or an existing index.
             tagger: the model.
-            paths: audio files, and folders of which every audio file is taken, by its suffix, at any depth.
+            paths: audio files and folders. In a folder, files at any depth are selected by their suffix.
             hop: as for `embed`.
-            report: called after each recording with its number, their count, its path and the error or None.
+            report: called after each recording with its number (from 1), the number of recordings, its path, and the
+                error message or None.
 
         Raises:
-            AudioError: a folder without an audio file.
-            EmbeddingError: no path at all; an index of another model or hop; a folder that holds something else.
+            AudioError: a folder holds no audio file.
+            EmbeddingError: there is no path, or no file can be used; the index has another model or hop; or the folder
+                holds other files.
             MissingDependencyError: faiss is not installed.
             WindowError: the hop is out of range.
         """
-        _faiss()  # before hours of work
+        _faiss()  # raises now, not after hours of work
         files = _audio_files(paths)
         folder, failed = Path(folder), {}
         store = _Store(folder) if (folder / _HEADER).exists() else None
@@ -138,21 +149,23 @@ class Index:
         return index
 
     def search(self, query: Embeddings, *, top: int = 10) -> tuple[Hit, ...]:
-        """The recordings that have a window most like the query's clip embedding, best first, each with that window.
+        """Returns the recordings most similar to the query, best first.
+
+        A recording is ranked by its window with the highest cosine with the query's clip embedding.
 
         Args:
-            query: of the same bundle.
-            top: at most that many, ≥ 1.
+            query: embeddings from the same bundle.
+            top: maximum number of recordings, ≥ 1.
 
         Raises:
-            EmbeddingError: embeddings of another model, or `top` out of range.
+            EmbeddingError: the query is from another model, or `top` is out of range.
         """
         if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
             raise EmbeddingError(f"top = {top!r}; expected a whole number ≥ 1")
         require_same_model(query, self.model, self.model_sha256, self.dim)
         hits: dict[str, Hit] = {}
         wanted, asked = min(int(top), len(self.sources)), int(top)
-        while len(hits) < wanted:  # long recordings may take several places
+        while len(hits) < wanted:  # several of the best windows may be of one recording
             scores, rows = self._search.search(unit(query.clip)[None], min(asked, self.windows))
             for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True):
                 source, start, end = self._where[row]
@@ -162,7 +175,7 @@ class Index:
 
 
 class _Store:
-    """The files of an index."""
+    """Reads and writes the files of an index."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -182,19 +195,19 @@ class _Store:
             self._rows = 0
             for entry in self.entries:
                 if entry["row"] != self._rows or not 0 < len(entry["starts"]) == len(entry["ends"]):
-                    raise EmbeddingError(f"{folder / _ENTRIES}: {entry['source']} is not where it should be; {_REMEDY}")
+                    raise EmbeddingError(f"{folder / _ENTRIES}: {entry['source']}: wrong row or windows; {_REMEDY}")
                 self._rows += len(entry["starts"])
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, EmbeddingError):
                 raise
             raise EmbeddingError(f"{folder}: {error!r}; {_REMEDY}") from error
-        # What an interrupted build left of a line.
+        # An interrupted build may have left part of a line after this position.
         self._line_end = sum(len(line) + 1 for line in lines[:-1])
 
     @classmethod
     def create(cls, folder: Path, first: Embeddings) -> _Store:
-        """An empty index of the model and the hop that the first recording has."""
-        leftovers = {_ENTRIES, _VECTORS, f"{_HEADER}.new"}  # of a build that was interrupted right here
+        """Creates an empty index with the model and the hop of the first recording."""
+        leftovers = {_ENTRIES, _VECTORS, f"{_HEADER}.new"}  # files of a build that was interrupted in this function
         if folder.exists() and (not folder.is_dir() or {p.name for p in folder.iterdir()} - leftovers):
             raise EmbeddingError(f"{folder} exists and is no index; expected a new or empty folder, or an index")
         folder.mkdir(parents=True, exist_ok=True)
@@ -213,7 +226,7 @@ class _Store:
         return cls(folder)
 
     def require(self, tagger: Tagger, hop: float | None) -> None:
-        """Raises unless the index is of the tagger's model, and of that hop."""
+        """Raises EmbeddingError unless the index has the tagger's model and this hop."""
         if (sha256 := model_sha256(tagger)) != self.model_sha256:
             raise EmbeddingError(
                 f"{self._folder} is of {self.model} ({self.model_sha256[:12]}), the tagger runs "
@@ -224,7 +237,7 @@ class _Store:
             raise EmbeddingError(f"{self._folder} has a hop of {self.hop:g} s, not {wanted:g}; expected the same")
 
     def append(self, found: Embeddings, stamp: tuple[int, int]) -> None:
-        """Adds a recording: first its vectors, then the line that makes them count."""
+        """Adds a recording: first its vectors, then its line."""
         data = unit(found.vectors).astype("<f4").tobytes()
         entry = {
             "source": found.source,
@@ -244,7 +257,7 @@ class _Store:
         self.entries.append(entry)
 
     def vectors(self) -> NDArray[np.float32]:
-        """(windows, dim), checked."""
+        """Returns the vectors (windows, dim) after a check of their number and checksums."""
         path = self._folder / _VECTORS
         try:
             data = np.fromfile(path, "<f4", count=self._rows * self.dim)
@@ -268,7 +281,7 @@ def _write_at(file: BinaryIO, position: int, data: bytes) -> None:
 
 
 def _audio_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
-    """Absolute paths, each once, in order; a file is taken whatever its suffix."""
+    """Returns absolute paths in order, without repetitions. A file that is named itself may have any suffix."""
     found: dict[str, None] = {}
     for path in map(Path, paths):
         found |= dict.fromkeys(str(p.resolve()) for p in (audio_files(path) if path.is_dir() else [path]))

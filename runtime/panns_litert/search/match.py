@@ -1,15 +1,15 @@
-"""Match: where parts of one recording are heard again in another: the same recording, not the same kind of sound.
+"""Match: finds parts of one recording in another. It finds the same recording, not the same kind of sound.
 
-A patch of the query's log-mel, some seconds long, is correlated with the reference at every frame, at several speeds.
-Patches that are found one after another at the same offset make a match. No model takes part: the windows of a tagger
-are far longer than the offsets that are asked for, and its embeddings were trained to be alike for all barking dogs.
+Patches of the query's log-mel, some seconds long, are correlated with the reference at every frame and at several
+speeds. Consecutive patches that are found at the same offset form a match. No model is used: the windows of a tagger
+are much longer than the accuracy that is needed, and its embeddings are trained to be similar for all barking dogs.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,30 +24,34 @@ from panns_litert.windows import audio_chunks
 MATCH_SPEC: FrontEndSpec = replace(
     PANNS_16K, n_fft=2048, win_length=2048, hop_length=320, n_mels=40, fmin=100.0, fmax=7000.0
 )
-"""The log-mel that is correlated: frames of 128 ms, one every 20 ms."""
+"""The log-mel that is correlated: frames of 128 ms, hop 20 ms."""
+
+MATCH_LIMITS: Mapping[str, tuple[float, float]] = {
+    "threshold": (0.3, 1.0),  # below 0.3, unrelated sounds match
+    "min_seconds": (1.0, math.inf),
+    "speed_change": (0.0, 0.2),
+}
+"""Smallest and largest value of each setting of `match`."""
 
 _RATE = MATCH_SPEC.sample_rate
 _FPS = _RATE / MATCH_SPEC.hop_length
-_MOST_PATCH_SECONDS = 3.0  # at a speed that is off by half a step, a longer patch is smeared over its ends
+_MOST_PATCH_SECONDS = 3.0  # the speed may be wrong by half a step; the ends of a longer patch would be misaligned
 _SPEED_STEP = 0.02
-_MOST_SPEED_CHANGE = 0.2
-_LEAST_SECONDS = 1.0
-_LEAST_THRESHOLD = 0.3  # below that, anything is found anywhere
-_DRIFT = 2  # frames from one patch to the next
-_LEAST_CHANGE = 1e-3  # share of a patch's energy: in less, nothing happens, and rounding would be correlated
-_BLOCK = 4096  # frames of the reference that are transformed at once
-_PATCHES = 32  # that are transformed at once: 40 MB
+_DRIFT = 2  # largest change of the offset from one patch to the next, frames
+_LEAST_CHANGE = 1e-3  # least share of the energy that varies over time; below it, rounding errors would be correlated
+_BLOCK = 4096  # frames of the reference per transform
+_PATCHES = 32  # patches per transform: 40 MB
 
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """A stretch of the query that is heard again in the reference.
+    """A part of the query that was found in the reference.
 
     Attributes:
-        query_start, query_end: seconds.
-        reference_start, reference_end: where that is heard, seconds.
+        query_start, query_end: the part of the query, seconds.
+        reference_start, reference_end: where it is in the reference, seconds.
         score: mean correlation of the patches, `threshold` … 1.
-        speed: how much faster the reference plays it, ± 0.01.
+        speed: speed of the reference relative to the query, ± 0.01; above 1 if the reference is faster.
     """
 
     query_start: float
@@ -67,30 +71,30 @@ def match(
     min_seconds: float = 2.0,
     speed_change: float = 0.06,
 ) -> tuple[Match, ...]:
-    """Where parts of `query` are heard again in `reference`, in order of the reference.
+    """Finds parts of `query` in `reference`. Returns the matches in the order of the reference.
 
-    Of matches that share most of their time in both recordings, as with sounds that repeat, only the best is given.
-    The time and the memory of the query's part grow with its length times the reference's.
+    If several matches overlap by more than half in both recordings, as with sounds that repeat, only the best one is
+    returned. The computing time grows with the length of the query times the length of the reference.
 
     Args:
         query, reference: files that libsndfile reads, or float samples (samples,) or (samples, channels).
-        sample_rate: of arrays, Hz; not used for files.
-        threshold: least correlation of a patch, 0.3 … 1; sounds that have nothing in common reach 0.2 to 0.5.
-        min_seconds: least length of a match in the query, ≥ 1; a patch is as long, but at most 3 s. Patches overlap
-            by three quarters: of a longer query, what is heard again must last 1.25 patches to hold a whole one.
-        speed_change: by how much the reference may be faster or slower, 0 … 0.2; the time grows with it.
+        sample_rate: sample rate of arrays, Hz; not used for files.
+        threshold: least correlation of a patch, 0.3 … 1. Unrelated sounds reach 0.2 to 0.5.
+        min_seconds: least length of a match in the query, ≥ 1. A patch has this length, but at most 3 s. Patches
+            overlap by three quarters. A common part that is shorter than 1.25 patches may therefore contain no whole
+            patch of a longer query, and is then not found.
+        speed_change: largest relative difference in speed, 0 … 0.2. The computing time grows with it.
 
     Raises:
         AudioError: a recording cannot be used.
-        MatchError: a recording is shorter than the least length, or a setting is out of range.
+        MatchError: a recording is shorter than `min_seconds`, or a setting is out of range.
 
     >>> noise = np.random.default_rng(0).uniform(-0.1, 0.1, 16000 * 10)
     >>> [(m.reference_start, m.reference_end) for m in match(noise[64000:112000], noise, sample_rate=16000)]
     [(4.0, 7.0)]
     """
-    _require(threshold, "threshold", _LEAST_THRESHOLD, 1.0)
-    _require(min_seconds, "min_seconds", _LEAST_SECONDS, math.inf)
-    _require(speed_change, "speed_change", 0.0, _MOST_SPEED_CHANGE)
+    for name, value in (("threshold", threshold), ("min_seconds", min_seconds), ("speed_change", speed_change)):
+        _require(name, value)
     waveform = np.concatenate([np.empty(0, np.float32), *audio_chunks(query, sample_rate, _RATE)])
     heard = _features(audio_chunks(reference, sample_rate, _RATE))
     steps = math.ceil(speed_change / _SPEED_STEP - 1e-9)
@@ -111,7 +115,7 @@ def match(
 
 
 class _Runs:
-    """The query at one speed, in patches, and where they are found one after another."""
+    """The query at one speed, cut into patches. A run is a sequence of patches found at the same offset."""
 
     def __init__(self, waveform: NDArray[np.float32], speed: float, patch_seconds: float) -> None:
         played = waveform if speed == 1 else soxr.resample(waveform, _RATE * speed, _RATE, quality="HQ")
@@ -123,11 +127,11 @@ class _Runs:
         self._features = features
 
     def find(self, heard: NDArray[np.float32], threshold: float) -> list[Match]:
-        """The runs in the reference's features (frames, mels)."""
-        runs: list[list[tuple[int, int, float]]] = []  # each of (start in the query, start in the reference, score)
+        """Returns the runs in the reference's features (frames, mels)."""
+        runs: list[list[tuple[int, int, float]]] = []  # (start in the query, start in the reference, score) per patch
         open_runs: list[list[tuple[int, int, float]]] = []
         for start, peaks in self._peaks(heard, threshold):
-            open_runs = [run for run in open_runs if start - run[-1][0] <= self._length]  # they touch
+            open_runs = [run for run in open_runs if start - run[-1][0] <= self._length]  # no gap
             for at, score in peaks:
                 near = [
                     run
@@ -156,7 +160,7 @@ class _Runs:
         )
 
     def _peaks(self, heard: NDArray[np.float32], threshold: float) -> Iterator[tuple[int, list[tuple[int, float]]]]:
-        """For each patch, in order, where it is found, and how well."""
+        """Yields for each patch its start, and the position and score of each local maximum ≥ threshold."""
         length = self._length
         if len(heard) < length:
             return
@@ -190,10 +194,11 @@ class _Runs:
 
 
 def _features(chunks: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """(frames, mels): the fourth root of the power, less the frame's mean.
+    """Returns features (frames, mels): the fourth root of the mel power, minus the mean of each frame.
 
-    A root is a gain's factor, which correlation does not see, and leaves to faint bands and to silence less than a
-    logarithm does; less the mean, a loud moment of one sound is not a loud moment of any other.
+    With a root, a gain is a constant factor, which does not change the correlation. A root gives less weight to faint
+    bands and to silence than a logarithm. Without subtracting the mean, the loud moments of unrelated sounds would
+    correlate.
     """
     stream = StreamingLogMel(MATCH_SPEC)
     least = MATCH_SPEC.least_samples
@@ -205,7 +210,7 @@ def _features(chunks: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
     if samples < least:
         return np.empty((0, MATCH_SPEC.n_mels), np.float32)
     features = np.concatenate((*parts, _roots(stream.finish())))[: samples // MATCH_SPEC.hop_length]
-    # Frames that reach beyond an end hear a click where the front end mirrors the samples.
+    # At both ends the front end mirrors the samples, which adds a click to the frames that reach beyond an end.
     half = MATCH_SPEC.n_fft // 2
     first, last = -(-half // MATCH_SPEC.hop_length), (samples - half) // MATCH_SPEC.hop_length
     if first < last < len(features):
@@ -221,7 +226,10 @@ def _roots(decibels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _energies(block: NDArray[np.float32], length: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(places,): what is left of the energy of every stretch without its bands' means, and whether that is enough."""
+    """Returns for every position the energy (positions,) of `length` frames after each band's mean is subtracted.
+
+    The second array (positions,) is True where this energy is large enough to be correlated.
+    """
     wide = block.astype(np.float64)
     sums = np.cumsum(np.pad(wide, ((1, 0), (0, 0))), axis=0)
     squares = np.cumsum(np.pad((wide**2).sum(1), (1, 0)))
@@ -231,7 +239,7 @@ def _energies(block: NDArray[np.float32], length: int) -> tuple[NDArray[np.float
 
 
 def _same(a: Match, b: Match) -> bool:
-    """Whether two matches share more than half of the shorter one, in the query and in the reference."""
+    """Returns whether two matches overlap by more than half of the shorter one, in both recordings."""
 
     def share(start: float, end: float, other_start: float, other_end: float) -> bool:
         common = min(end, other_end) - max(start, other_start)
@@ -242,7 +250,8 @@ def _same(a: Match, b: Match) -> bool:
     )
 
 
-def _require(value: object, name: str, least: float, most: float) -> None:
+def _require(name: str, value: object) -> None:
+    least, most = MATCH_LIMITS[name]
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not least <= value <= most:
         upper = f"… {most:g}" if math.isfinite(most) else "or more"
         raise MatchError(f"{name} = {value!r}; expected a number, {least:g} {upper}")

@@ -1,16 +1,15 @@
-"""Classes of the user's own without training: prototypes, the mean directions of a model's embeddings.
+"""Prototypes: classes of the user's own, made without training from the mean directions of a model's embeddings.
 
-Snell, Swersky, Zemel: Prototypical Networks for Few-shot Learning, NeurIPS 2017, https://arxiv.org/abs/1703.05175, with
-cosine for their distance.
+After Snell, Swersky, Zemel: Prototypical Networks for Few-shot Learning, NeurIPS 2017,
+https://arxiv.org/abs/1703.05175, with the cosine in place of their distance.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,10 @@ _ONE_CLIP_THRESHOLD = 0.9
 
 
 def prototypes_path(bundle: Bundle) -> Path:
-    """Where a bundle's prototypes are: beside its folder, which a new conversion replaces."""
+    """Returns the default file of a bundle's prototypes.
+
+    It is beside the bundle's folder, not in it, because a new conversion replaces the folder.
+    """
     return bundle.path.resolve().with_name(f"{bundle.path.resolve().name}.prototypes.json")
 
 
@@ -37,9 +39,9 @@ class Prototype:
     """One class.
 
     Attributes:
-        name: of the class.
-        count: how many clips it is the mean of, ≥ 1.
-        threshold: the least cosine of a clip that counts as this class, -1 … 1.
+        name: name of the class.
+        count: number of clips that the mean was taken over, ≥ 1.
+        threshold: least cosine of a clip that counts as this class, -1 … 1.
         mean: (dim,) float32, a unit vector.
     """
 
@@ -54,10 +56,10 @@ class Prototypes:
     """The prototypes of a model.
 
     Attributes:
-        model: its name.
-        model_sha256: of the .tflite whose embeddings they are of; those of another mean nothing to them.
-        dim: length of the embedding.
-        classes: the prototypes, each name once.
+        model: name of the model.
+        model_sha256: SHA-256 of the .tflite that the embeddings are from. Embeddings of another .tflite cannot be used.
+        dim: length of an embedding.
+        classes: the prototypes, with different names.
     """
 
     model: str
@@ -67,7 +69,7 @@ class Prototypes:
 
     @classmethod
     def of_bundle(cls, bundle: Bundle) -> Prototypes:
-        """None yet, for a bundle."""
+        """Returns an empty set of prototypes for a bundle."""
         manifest = bundle.manifest
         return cls(
             model=manifest.model,
@@ -78,27 +80,33 @@ class Prototypes:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of `scores`."""
+        """The class names, in the order of `scores`."""
         return tuple(one.name for one in self.classes)
 
     def enroll(self, name: str, embeddings: NDArray[np.floating]) -> Prototypes:
-        """These prototypes and one more; one of the same name is replaced.
+        """Returns these prototypes with one more class. A class of the same name is replaced.
 
-        The threshold is the lowest cosine of any clip with the mean of the others, and, where another class is nearer
-        to the mean than that, halfway between the two. One clip alone tells no spread: halfway to the nearest other
-        class, or 0.9 if there is none.
+        The threshold is the lowest cosine of any clip with the mean of the other clips. If the cosine of the nearest
+        other class with the new mean is as high or higher, the threshold is halfway between that cosine and 1. A
+        single clip has no spread: its threshold is halfway between the nearest other class and 1, or 0.9 if there is
+        no other class.
 
         Args:
-            name: of the class.
-            embeddings: (clips ≥ 1, dim) of the bundle's model.
+            name: name of the class.
+            embeddings: (clips ≥ 1, dim) from the bundle's model.
 
         Raises:
-            PrototypeError: no name, or embeddings of another shape, zero or not finite.
+            PrototypeError: the name is blank; the embeddings have another shape, are zero or not finite; or their
+                mean is zero.
         """
         if not name.strip():
             raise PrototypeError("a class without a name; expected one")
         units = _units(embeddings, self.dim)
-        mean = _unit(units.mean(axis=0))
+        mean = units.mean(axis=0)
+        norm = np.linalg.norm(mean)
+        if not norm > 0:
+            raise PrototypeError("the clips point in opposite directions; expected clips of one sound")
+        mean /= norm
         others = [one for one in self.classes if one.name != name]
         threshold = _least_left_out(units) if len(units) > 1 else _ONE_CLIP_THRESHOLD
         if others:
@@ -106,13 +114,13 @@ class Prototypes:
             if len(units) == 1 or nearest >= threshold:
                 threshold = (1.0 + nearest) / 2
         new = Prototype(name=name, count=len(units), threshold=threshold, mean=mean.astype(np.float32))
-        return Prototypes(model=self.model, model_sha256=self.model_sha256, dim=self.dim, classes=(*others, new))
+        return replace(self, classes=(*others, new))
 
     def scores(self, embedding: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Cosines (classes,) of an embedding (dim,) with every prototype, -1 … 1.
+        """Returns the cosines (classes,) of an embedding (dim,) with every prototype, -1 … 1.
 
         Raises:
-            PrototypeError: no class yet, or an embedding of another length, zero or not finite.
+            PrototypeError: there is no class, or the embedding has another length, is zero or not finite.
         """
         if not self.classes:
             raise PrototypeError("no class yet; expected at least one: panns-litert enroll NAME CLIP …")
@@ -120,7 +128,10 @@ class Prototypes:
         return np.asarray(np.clip(np.stack([one.mean for one in self.classes]) @ unit, -1.0, 1.0), np.float32)
 
     def nearest(self, embedding: NDArray[np.floating]) -> tuple[Prototype, float] | None:
-        """The class with the highest cosine among those whose threshold it reaches, and that cosine; None for none."""
+        """Returns the class with the highest cosine, and that cosine.
+
+        Only classes whose threshold is reached count. If there is none, returns None.
+        """
         scores = self.scores(embedding)
         reached = [i for i, one in enumerate(self.classes) if scores[i] >= one.threshold]
         if not reached:
@@ -129,10 +140,10 @@ class Prototypes:
         return self.classes[best], float(scores[best])
 
     def require_model(self, bundle: Bundle) -> None:
-        """Raises unless they are of that bundle's model.
+        """Checks that the prototypes are for this bundle's model.
 
         Raises:
-            PrototypeError: they are of another.
+            PrototypeError: they are for another model.
         """
         mine = Prototypes.of_bundle(bundle)
         if (self.model_sha256, self.dim) != (mine.model_sha256, mine.dim):
@@ -142,10 +153,10 @@ class Prototypes:
             )
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Writes the file, at once or not at all.
+        """Writes a JSON file, atomically.
 
         Raises:
-            ResultsError: it cannot be written.
+            ResultsError: the file cannot be written.
         """
         data = {
             "format_version": FORMAT_VERSION,
@@ -163,13 +174,14 @@ class Prototypes:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Prototypes:
-        """Reads a file, strictly.
+        """Reads a file that `write` wrote. Every value is checked.
 
         Raises:
-            PrototypeError: missing, no JSON, another format, or vectors that are no unit vectors of that length.
+            PrototypeError: the file is missing, not JSON or of another format, or a vector is not a unit vector of
+                length `dim`.
         """
         path = Path(path)
-        remedy = "expected what `panns-litert enroll` wrote; enroll the clips again"
+        remedy = "expected a file that `panns-litert enroll` wrote; enroll the clips again"
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
@@ -184,12 +196,12 @@ class Prototypes:
     def _parsed(cls, data: Any) -> Prototypes:
         expected = {"format_version", "model", "model_sha256", "dim", "classes"}
         if not isinstance(data, Mapping) or data.get("format_version") != FORMAT_VERSION or set(data) != expected:
-            raise PrototypeError(f"no prototypes of format_version {FORMAT_VERSION}")
+            raise PrototypeError(f"not prototypes of format_version {FORMAT_VERSION}")
         dim, classes = data["dim"], []
         if type(dim) is not int or dim < 1:
             raise PrototypeError(f"dim {dim!r}")
         if not all(isinstance(data[name], str) for name in ("model", "model_sha256")):
-            raise PrototypeError("model or model_sha256 is no text")
+            raise PrototypeError("model or model_sha256 is not text")
         for row in data["classes"]:
             mean = np.asarray(row["mean"], np.float32)
             if (
@@ -200,17 +212,19 @@ class Prototypes:
                 or mean.shape != (dim,)
                 or not abs(float(np.linalg.norm(mean)) - 1.0) <= _UNIT_TOLERANCE
             ):
-                raise PrototypeError(f"class {row.get('name')!r} is no name, count, threshold and unit vector of {dim}")
+                raise PrototypeError(
+                    f"class {row.get('name')!r} lacks a valid name, count, threshold or unit vector of length {dim}"
+                )
             classes.append(
                 Prototype(name=row["name"], count=row["count"], threshold=float(row["threshold"]), mean=mean)
             )
         if len({one.name for one in classes}) != len(classes):
-            raise PrototypeError("a name twice")
+            raise PrototypeError("two classes have the same name")
         return cls(model=data["model"], model_sha256=data["model_sha256"], dim=dim, classes=tuple(classes))
 
 
 def _least_left_out(units: NDArray[np.float64]) -> float:
-    """The least cosine of any of (clips ≥ 2, dim) with the mean of the others."""
+    """Returns the least cosine of any unit vector of (clips ≥ 2, dim) with the mean of the others."""
     rest = units.sum(axis=0) - units
     norms = np.linalg.norm(rest, axis=1)
     cosines = np.sum(units * rest, axis=1) / np.where(norms > 0, norms, 1.0)
@@ -225,10 +239,3 @@ def _units(embeddings: NDArray[np.floating], dim: int) -> NDArray[np.float64]:
     if not (np.isfinite(norms).all() and (norms > 0).all()):
         raise PrototypeError("an embedding is zero or not finite; expected a clip in which something is heard")
     return np.asarray(values / norms)
-
-
-def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    norm = float(np.linalg.norm(vector))
-    if not (math.isfinite(norm) and norm > 0):
-        raise PrototypeError("the clips point in opposite directions; expected clips of one sound")
-    return vector / norm

@@ -384,7 +384,7 @@ LADDER = [
 
 
 def test_the_pareto_front() -> None:
-    front = {(r.device.name, r.file.model, r.file.precision) for r in join(LADDER) if r.pareto}
+    front = {(r.device.name, r.file.model, r.file.precision) for r in join(iter(LADDER)) if r.pareto}
     assert front == {
         ("A", "m", "fp32"), ("A", "m", "fp16"), ("A", "m", "int8"), ("A", "other", "fp32"),
         ("B", "m", "int8"),  # smaller; its time on a software driver counts for nothing

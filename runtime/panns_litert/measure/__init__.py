@@ -1,5 +1,7 @@
-"""Measure: what a bundle costs on a device, in time and memory, kept as records and shown as tables and pictures. It
-imports pictures, proof and what is below them."""
+"""Measure: time and memory of bundles on a device, stored as records and shown as tables and pictures.
+
+This package imports `pictures`, `proof` and the layers below them.
+"""
 
 from panns_litert.measure.bench import ROUNDS, RUNS, SECONDS, TIMEOUT_SECONDS, WARMUP, Failure, Measured, Setting, bench
 from panns_litert.measure.markdown import insert, markdown

@@ -1,7 +1,8 @@
-"""Bench: what bundles cost on this device. Latency, memory and residency, of every engine and setting.
+"""Bench: measures latency, memory and residency of bundles on this device, for every engine and setting.
 
-Every measurement is a process of its own: its peak memory is its own, and a driver that crashes is a line in the
-report. All bundles and settings take turns, round after round, so that whatever else the machine does slows all alike.
+Every measurement runs in its own process. The peak memory is therefore that of one measurement, and a driver that
+crashes is reported as a failure. All bundles and settings take turns in several rounds, so that other load on the
+machine slows down all of them equally.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ TIMEOUT_SECONDS = 600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One thing to measure. `threads` and `xnnpack` are the CPU's, None for the GPU."""
+    """One setting to measure. `threads` and `xnnpack` are settings of the CPU; None for the GPU."""
 
     engine: str
     threads: int | None = None
@@ -49,13 +50,13 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """What could not be measured, and why.
+    """A bundle and setting that could not be measured.
 
     Attributes:
         model, precision: of the bundle.
-        setting: of the engine.
-        why: in words.
-        no_driver: whether that is only because this device has no GPU driver.
+        setting: setting of the engine.
+        why: the reason, as text.
+        no_driver: whether the only reason is that this device has no GPU driver.
     """
 
     model: str
@@ -67,11 +68,11 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What `bench` found: a run of everything that ran, and a failure of everything that did not.
+    """Result of `bench`: a run or a failure for every bundle and setting.
 
     Attributes:
         runs, failures: in the order of the bundles.
-        interrupted: whether Ctrl-C ended it, so that some are missing or of fewer rounds.
+        interrupted: whether Ctrl-C ended the measurement. Some runs may then be missing or have fewer rounds.
     """
 
     runs: tuple[Run, ...]
@@ -81,7 +82,7 @@ class Measured:
 
 @dataclass(kw_only=True)
 class _Candidate:
-    """A bundle at one setting, and what its rounds gave."""
+    """A bundle, one setting, and the results of its rounds."""
 
     bundle: Bundle
     inputs: Path
@@ -103,23 +104,24 @@ def bench(
     timeout: float = TIMEOUT_SECONDS,
     report: Callable[[str], None] = lambda _: None,
 ) -> Measured:
-    """Measures bundles on the demo recordings.
+    """Measures bundles with a demo recording as input.
 
     Args:
-        bundles: opened, or their folders; measured in turns.
-        engines: "cpu", "gpu" or both. The GPU runs the whole graph in float16 or it is a failure, and so is one whose
-            outputs are outside the gpu_fp16 gate against the CPU's.
-        threads: of the CPU, each ≥ 1; 1 and all cores if not given.
-        xnnpack: of the CPU: with its kernels, without, or both.
-        warmup: inferences a round that are not counted, ≥ 1: the first, which compiles, is always one.
-        runs: inferences a round that are counted, ≥ 1.
-        rounds: turns of every candidate, each in a new process, ≥ 1.
-        seconds: after which a turn makes no more inferences, > 0: for large models and slow drivers.
-        timeout: after which a turn is killed, seconds > 0.
-        report: called with a line at every turn.
+        bundles: bundles or their folders; measured in turns.
+        engines: "cpu", "gpu" or both. It is a failure if the GPU does not run the whole graph in float16, or if its
+            outputs are outside the gpu_fp16 gate against those of the CPU.
+        threads: numbers of CPU threads, each ≥ 1; the default is 1 and the number of cores.
+        xnnpack: whether the CPU uses XNNPACK's kernels: True, False or both.
+        warmup: inferences per round that are not counted, ≥ 1. The first inference, which compiles, is never counted.
+        runs: inferences per round that are counted, ≥ 1.
+        rounds: rounds in which every bundle and setting takes one turn, each in a new process, ≥ 1.
+        seconds: a turn starts no more inferences after this time, > 0. This limits large models and slow drivers.
+        timeout: a turn is killed after this time, seconds > 0.
+        report: called with a line of text at every turn.
 
     Returns:
-        What was found. Ctrl-C ends it early and loses nothing; before the first turn's end it is raised.
+        The runs and failures. After Ctrl-C, what was measured so far; before the end of the first turn,
+        KeyboardInterrupt is raised.
 
     Raises:
         BenchError: an argument is out of range, or a bundle is given twice.
@@ -181,7 +183,7 @@ def _settings(engines: Sequence[str], threads: Sequence[int] | None, xnnpack: Se
 
 
 def _require_different(bundles: Sequence[Bundle]) -> None:
-    """A record has room for one bundle of a name, precision, graph and length."""
+    """Checks that no two bundles have the same model, precision, graph and clip length, as a record has one of each."""
     if not bundles:
         raise BenchError("no bundle given; expected at least one")
     seen: dict[tuple[object, ...], Path] = {}
@@ -209,10 +211,10 @@ def _take_turn(candidate: _Candidate, counts: dict[str, Any], timeout: float, wo
         (folder / INPUTS).symlink_to(candidate.inputs)
         problem = run_child("panns_litert.measure.bench_worker", folder, timeout)
         result: dict[str, Any] = {"error": problem or "the process ended without a result"}
-        if (folder / RESULT).exists():  # a driver may crash at exit, after the work is done
+        if (folder / RESULT).exists():  # even after a failure: a driver may crash when the process exits
             result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     if wrong := result.get("wrong"):
-        result["error"] = f"it computes something else than the CPU ({wrong})"
+        result["error"] = f"its outputs differ from those of the CPU ({wrong})"
     if "error" in result:
         manifest = candidate.bundle.manifest
         candidate.failure = Failure(
@@ -263,7 +265,7 @@ def _run(candidate: _Candidate) -> Run:
         first_ms=_rounded(np.median([turn["first_ms"] for turn in candidate.rounds])),
         peak_memory_bytes=max(turn["peak_memory_bytes"] for turn in candidate.rounds),
         operators=graph.operators,
-        # The delegate was asked for strictly: with one operation refused there is no run.
+        # The GPU engine fails if the delegate refuses an operator, so that all operators of a run are resident.
         resident=graph.operators if setting.engine == "gpu" else None,
         date=date.today().isoformat(),
         agreement=agreement_of(manifest),
@@ -271,5 +273,5 @@ def _run(candidate: _Candidate) -> Run:
 
 
 def _rounded(ms: float | np.floating[Any]) -> float:
-    """To a tenth of a microsecond, which is what a clock gives."""
+    """Rounds to 0.1 µs, about the resolution of the clock."""
     return round(float(ms), 4)

@@ -2,9 +2,8 @@
 
     python -m panns_litert.measure.bench_worker FOLDER
 
-FOLDER holds request.json {"model", "engine", "threads", "xnnpack", "warmup", "runs", "seconds", "check"} and
-inputs.npz, one clip as `panns_litert.proof.gpu_worker.save_clips` writes it. Written there: result.json,
-whole or not at all.
+FOLDER contains request.json {"model", "engine", "threads", "xnnpack", "warmup", "runs", "seconds", "check"} and
+inputs.npz, one clip that `panns_litert.proof.save_clips` wrote. The process writes result.json there, atomically.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panns_litert.atomic import replacing
 from panns_litert.engine import CpuEngine, Engine, GpuEngine
 from panns_litert.errors import GpuDriverError, PannsLitertError
 from panns_litert.proof import load_clips
@@ -28,26 +28,25 @@ REQUEST, INPUTS, RESULT = "request.json", "inputs.npz", "result.json"
 
 
 def work(folder: Path) -> None:
-    """Does what request.json asks for."""
+    """Reads request.json, measures, and writes result.json."""
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
     (clip,) = load_clips(folder / INPUTS)
     try:
         result = measure(request, clip)
     except PannsLitertError as error:
         result = {"error": str(error), "no_driver": isinstance(error, GpuDriverError)}
-    new = folder / f"{RESULT}.new"
-    new.write_text(json.dumps(result), encoding="utf-8")
-    new.replace(folder / RESULT)
+    with replacing(folder / RESULT) as file:
+        file.write(json.dumps(result).encode())
 
 
 def measure(request: Mapping[str, Any], clip: Mapping[str, NDArray[np.float32]]) -> dict[str, Any]:
-    """Times of every run, ms; what the first took with opening the file; peak memory; of a GPU, what it is.
+    """Returns the time of every run, ms; the time to open the file and run once; the peak memory; and the GPU's name.
 
-    Warm-up and runs stop when they have taken `seconds` together; one of each is made in any case.
+    Warm-up and runs stop when they have taken `seconds` together. There is always at least one of each.
     """
     import ai_edge_litert.compiled_model
     import ai_edge_litert.interpreter
-    import ai_edge_litert.schema_py_generated  # noqa: F401  the imports are no part of opening a file
+    import ai_edge_litert.schema_py_generated  # noqa: F401  imported here, so that the imports are not timed
 
     start = time.perf_counter()
     engine = _open(request)
@@ -79,7 +78,7 @@ def _open(request: Mapping[str, Any]) -> Engine:
 
 
 def _check(model: str, clip: Mapping[str, NDArray[np.float32]], outputs: dict[str, NDArray[np.float32]]) -> Any:
-    """A GPU that is fast and wrong is not fast: why the outputs are no result, and the driver's name."""
+    """Returns how the GPU's outputs differ from the CPU's ("" if they agree), and the drivers."""
     from panns_litert.engine import vulkan_drivers
     from panns_litert.proof import compare_outputs
 
@@ -90,9 +89,9 @@ def _check(model: str, clip: Mapping[str, NDArray[np.float32]], outputs: dict[st
 
 
 def peak_memory() -> int:
-    """The largest resident memory of this process so far, bytes."""
+    """Returns the largest resident memory of this process so far, bytes."""
     status = Path("/proc/self/status")
-    # ru_maxrss begins, on Linux, with that of the process that started this one.
+    # On Linux, ru_maxrss starts at the value of the parent process.
     if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))):
         return 1024 * int(found[1])
     import resource  # Unix only

@@ -1,4 +1,4 @@
-"""Markdown: tables that a command writes, and where they go in a document."""
+"""Markdown: writes tables, and inserts them into documents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from panns_litert.errors import ResultsError
 
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:
-    """A table: the first row's keys are its columns."""
+    """Returns a Markdown table of rows, at least one. The keys of the first row are the columns."""
     columns = list(rows[0])
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(row[column].replace("|", "\\|") for column in columns) + " |" for row in rows]
@@ -19,7 +19,7 @@ def markdown(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def insert(document: str | os.PathLike[str], table: str, *, marker: str) -> None:
-    """Puts a table between a document's lines `<!-- MARKER -->` and `<!-- /MARKER -->`, in place of what is there.
+    """Replaces the text between the lines `<!-- MARKER -->` and `<!-- /MARKER -->` of a document by a table.
 
     Raises:
         ResultsError: the document cannot be read or written, or lacks the markers.
@@ -33,6 +33,6 @@ def insert(document: str | os.PathLike[str], table: str, *, marker: str) -> None
     before, _, rest = text.partition(begin)
     _, found, after = rest.partition(end)
     if not found:
-        raise ResultsError(f"{os.fspath(document)}: no {begin.strip()} … {end} to put the table between")
+        raise ResultsError(f"{os.fspath(document)}: no {begin.strip()} … {end}; expected these two lines")
     with replacing(document) as file:
         file.write((before + begin + table + end + after).encode())

@@ -1,9 +1,9 @@
-"""Device record: what a bundle costs on one device, measured there. One JSON file a device, format 1.
+"""Device record: time and memory of bundles, measured on one device. One JSON file per device, format 1.
 
     {"format_version": 1, "device": {"name": "AMD EPYC", …}, "runs": [{"model": "mn04", "precision": "fp16", …}, …]}
 
-`panns-litert bench` writes it, and so does the Android app (android_demo/tagger, DeviceRecord.kt). Reading is strict:
-every field, no other, each of its type and within its range; one clear error names the file.
+`panns-litert bench` and the Android app (android_demo/tagger, DeviceRecord.kt) write records. Reading is strict: every
+field must be there, no other field may be, and every value must have the right type and range. An error names the file.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """What something ran on.
+    """A device that was measured.
 
     Attributes:
-        name: what the device is called in tables; at least one letter or digit.
-        os, cpu: in their own words.
-        cores: those that a process may use, ≥ 1.
-        memory_bytes: of the whole device, > 0.
+        name: name of the device in tables; at least one letter a-z or digit.
+        os, cpu: names of the operating system and of the processor, as the system gives them.
+        cores: number of cores that a process may use, ≥ 1.
+        memory_bytes: memory of the whole device, > 0.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Milliseconds of one inference, with input and outputs copied: median, 10th and 90th percentile, least."""
+    """Time of one inference, ms, including copies of input and outputs: median, 10th and 90th percentile, minimum."""
 
     median: float
     p10: float
@@ -79,12 +79,13 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How close a file is to PyTorch: of its bundle's parity, the stage of its precision.
+    """Agreement of a .tflite with PyTorch: the parity of its bundle, at the stage of its precision.
 
     Attributes:
         max_abs_prob: largest error of a probability, 0 … 1.
         corr: smallest correlation of any clip's probabilities, -1 … 1.
-        tags: share of the tags that both have, of those that either has, 0 … 1; None where that was not compared.
+        tags: number of tags that both have, divided by the number of tags that either has, 0 … 1; None if the tags
+            were not compared.
     """
 
     max_abs_prob: float
@@ -93,32 +94,32 @@ class Agreement:
 
     def __post_init__(self) -> None:
         share = 0.0 if self.tags is None else self.tags
-        # A correlation is computed, and may be above 1 in its last digit.
+        # Rounding may put a correlation slightly above 1.
         if not (0 <= self.max_abs_prob <= 1 and -1.000001 <= self.corr <= 1.000001 and 0 <= share <= 1):
             raise RecordError(f"agreement {asdict(self)}; expected figures within 0 … 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One model, one engine, one setting.
+    """The measurement of one model on one engine with one setting.
 
     Attributes:
-        model, network, precision, graph, clip_seconds: of the bundle, as its manifest has them.
-        model_bytes, model_sha256: of the .tflite.
-        engine: "cpu" or "gpu"; the GPU alone and whole, in float16.
-        adapter: the GPU in the driver's words; None for the CPU.
-        driver: the GPU's driver and its version, where known; None for the CPU.
-        xnnpack: whether the CPU ran XNNPACK's kernels; None for the GPU.
-        threads: of the CPU, ≥ 1; None for the GPU.
-        versions: of the software, by name.
-        warmup, runs: how many inferences were not counted, and how many were; over all rounds.
-        ms: of one inference.
-        first_ms: from opening the file to the first outputs, as a user waits for it.
-        peak_memory_bytes: the largest resident memory of the process that ran it, all of it.
-        operators: of the graph, ≥ 1.
-        resident: how many of those ran on the GPU; None for the CPU.
-        date: of the measurement, YYYY-MM-DD.
-        agreement: with PyTorch; None where it is not known.
+        model, network, precision, graph, clip_seconds: as in the bundle's manifest.
+        model_bytes, model_sha256: size and SHA-256 of the .tflite.
+        engine: "cpu", or "gpu" if the GPU ran the whole graph in float16.
+        adapter: name of the GPU as the driver gives it; None for the CPU.
+        driver: name and version of the GPU's driver, if known; None for the CPU.
+        xnnpack: whether the CPU used XNNPACK's kernels; None for the GPU.
+        threads: number of CPU threads, ≥ 1; None for the GPU.
+        versions: versions of the software, by name.
+        warmup, runs: number of inferences that were not counted, and that were counted; over all rounds.
+        ms: time of one inference.
+        first_ms: time from opening the file to the first outputs, ms.
+        peak_memory_bytes: largest resident memory of the process that ran the model, all of it.
+        operators: number of operators in the graph, ≥ 1.
+        resident: number of operators that ran on the GPU; None for the CPU.
+        date: day of the measurement, YYYY-MM-DD.
+        agreement: agreement with PyTorch; None if not known.
     """
 
     model: str
@@ -183,22 +184,22 @@ class Run:
 
     @property
     def key(self) -> tuple[str | float | bool, ...]:
-        """What is measured: a new run with the same key takes the place of an older one. Keys can be sorted."""
+        """Identifies what was measured. A new run replaces an older one with the same key. Keys can be sorted."""
         threads, xnnpack = self.threads or 0, bool(self.xnnpack)
         return (self.model, self.precision, self.graph, self.clip_seconds, self.engine, threads, xnnpack)
 
     @property
     def software(self) -> bool:
-        """Whether the GPU is a processor that stands in for one: it proves residency, and its times mean nothing."""
+        """Whether the GPU was emulated on the CPU. Such a run shows residency, but its times are meaningless."""
         return self.adapter is not None and "adapterType=CPU" in self.adapter
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceRecord:
-    """A device and everything that was measured on it; runs in the order of their keys.
+    """A device and its runs, in the order of their keys.
 
     Raises:
-        RecordError: on construction, of this and of its parts: a value out of range, two runs of the same thing.
+        RecordError: on construction of a record or of its parts: a value is out of range, or two runs have one key.
     """
 
     device: Device
@@ -211,25 +212,25 @@ class DeviceRecord:
                 raise RecordError(f"two runs of {' '.join(map(str, one.key))}; expected one each")
 
     def with_runs(self, runs: Iterable[Run]) -> DeviceRecord:
-        """The same with new runs, which take the place of older ones with the same key."""
+        """Returns the record with new runs added. They replace older runs with the same keys."""
         by_key = {run.key: run for run in self.runs} | {run.key: run for run in runs}
         return DeviceRecord(device=self.device, runs=tuple(by_key.values()))
 
     def to_json(self) -> str:
-        """The record as indented JSON, the same text for the same content."""
+        """Returns the record as indented JSON. The same content gives the same text."""
         data = {"format_version": FORMAT_VERSION} | asdict(self)
         return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> DeviceRecord:
-        """The record from JSON, strictly.
+        """Reads a record from JSON, strictly.
 
         Raises:
-            RecordError: not JSON, or not this format.
+            RecordError: the text is not JSON or not of this format.
         """
         try:
             data = json.loads(text)
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
+        except (ValueError, RecursionError) as error:  # ValueError: JSONDecodeError, or a number of thousands of digits
             raise RecordError(f"not JSON: {error}; expected a device record") from error
         if not isinstance(data, dict) or "format_version" not in data:
             raise RecordError("no format_version; expected a device record that `panns-litert bench` wrote")
@@ -241,26 +242,25 @@ class DeviceRecord:
 
 
 def read_record(path: str | os.PathLike[str]) -> DeviceRecord:
-    """Reads a record's file.
+    """Reads the file of a record.
 
     Raises:
-        RecordError: naming the file, what was wrong and what was expected.
+        RecordError: the file cannot be read or is not valid. The message names the file.
     """
     try:
         return DeviceRecord.from_json(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecordError(f"{os.fspath(path)}: {error.strerror}; expected a device record") from error
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{os.fspath(path)}: {error}; expected a device record") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RecordError(f"{os.fspath(path)}: {reason}; expected a device record") from error
     except RecordError as error:
         raise RecordError(f"{os.fspath(path)}: {error}") from error
 
 
 def read_records(folder: str | os.PathLike[str]) -> list[DeviceRecord]:
-    """Every record of a folder, `*.json`, by the devices' names.
+    """Reads all records of a folder, `*.json`. Returns them in the order of the devices' names.
 
     Raises:
-        RecordError: one cannot be read, two are of the same device, or there is none.
+        RecordError: a record cannot be read, two records are of the same device, or there is none.
     """
     folder = Path(folder)
     found: dict[str, DeviceRecord] = {}
@@ -275,11 +275,11 @@ def read_records(folder: str | os.PathLike[str]) -> list[DeviceRecord]:
 
 
 def add_runs(folder: str | os.PathLike[str], device: Device, runs: Iterable[Run]) -> Path:
-    """Adds runs to a device's record in a folder, which is made if need be. Returns the file.
+    """Adds runs to the record of a device in a folder; creates both if they do not exist. Returns the record's path.
 
     Raises:
-        RecordError: the record there is damaged, or of another device of the same name.
-        ResultsError: it cannot be written.
+        RecordError: the existing record is damaged, or is of another device with the same name.
+        ResultsError: the record cannot be written.
     """
     path = Path(folder) / f"{device.slug}.json"
     record = DeviceRecord(device=device, runs=())
@@ -299,21 +299,21 @@ def add_runs(folder: str | os.PathLike[str], device: Device, runs: Iterable[Run]
 
 
 def agreement_of(manifest: Manifest) -> Agreement | None:
-    """What a bundle's own proof says of its precision; None if it has no figures for probabilities."""
+    """Returns the agreement that a bundle's manifest states for its precision; None if it has no parity of "probs"."""
     checks = {check.output: check for check in manifest.parity if check.stage == manifest.precision}
     probs, tags = checks.get("probs"), checks.get("tags")
     if probs is None or probs.max_abs is None or probs.corr is None:
         return None
-    # The check of tags counts those that differ.
+    # The parity of "tags" is the share that differs.
     shared = None if tags is None or tags.max_abs is None else 1.0 - tags.max_abs
     return Agreement(max_abs_prob=probs.max_abs, corr=probs.corr, tags=shared)
 
 
 def this_device(name: str | None = None) -> Device:
-    """The device that this process runs on.
+    """Returns the device that this process runs on.
 
     Args:
-        name: what to call it; its processor's name if not given.
+        name: name of the device; the default is the name of its processor.
     """
     cpu = _cpu()
     plain = re.sub(r"\((R|TM)\)|\bCPU\b|@.*", " ", cpu)
@@ -334,7 +334,7 @@ def _os() -> str:
 
 
 def _cpu() -> str:
-    """The processor's name; its architecture where it has none, as many ARM processors."""
+    """Returns the processor's name, or its architecture if it has no name, as many ARM processors."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         found = re.search(r"^model name\s*:\s*(\S.*)$", info.read_text(encoding="utf-8", errors="replace"), re.M)

@@ -1,25 +1,25 @@
-"""Report: the rungs of every model on every device, joined from device records: size, agreement and time side by side.
+"""Report: joins device records into rungs and shows their size, agreement and time.
 
-A rung is one file of a model. It is on the Pareto front if no other file of that model, on that device, is as small, as
-close to PyTorch and as fast, and better in one of them.
+A rung is one .tflite of a model on one device. It is on the Pareto front unless another .tflite of that model, on that
+device, is at least as small, at least as close to PyTorch and at least as fast, and better in one of these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from panns_litert.measure.records import Agreement, Device, DeviceRecord, Run
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """One file of a model on one device.
+    """One .tflite of a model on one device.
 
     Attributes:
-        device: what it was measured on.
-        runs: every run of that file there, at least one.
-        pareto: whether it is on the front.
+        device: the device.
+        runs: all runs of the .tflite on the device, at least one.
+        pareto: whether the rung is on the Pareto front.
     """
 
     device: Device
@@ -28,16 +28,16 @@ class Rung:
 
     @property
     def file(self) -> Run:
-        """Any of the runs, for what they share: model, precision, graph, size, agreement."""
+        """One of the runs, for the attributes that all share: model, precision, graph, size, agreement."""
         return self.runs[0]
 
     @property
     def agreement(self) -> Agreement | None:
-        """With PyTorch."""
+        """The agreement with PyTorch, if known."""
         return self.file.agreement
 
     def cpu(self, *, threads: int | None = None, xnnpack: bool) -> Run | None:
-        """The run on that many threads; on most if not given."""
+        """Returns the run with this number of threads, or with the most threads if `threads` is None."""
         found = [run for run in self.runs if run.engine == "cpu" and run.xnnpack == xnnpack]
         if threads is not None:
             found = [run for run in found if run.threads == threads]
@@ -45,52 +45,44 @@ class Rung:
 
     @property
     def gpu(self) -> Run | None:
-        """The run on the GPU."""
+        """The run on the GPU, if there is one."""
         return next((run for run in self.runs if run.engine == "gpu"), None)
 
     @property
     def fastest(self) -> Run | None:
-        """The fastest run; None if there are times of nothing but a software GPU driver."""
+        """The fastest run; None if the only run is on a software GPU driver."""
         return min((run for run in self.runs if not run.software), key=lambda run: run.ms.median, default=None)
 
 
 def join(records: Iterable[DeviceRecord]) -> list[Rung]:
-    """The rungs of all records: by model, the largest file first, then by device."""
+    """Returns the rungs of all records, ordered by model, by size with the largest first, and by device."""
     groups: dict[tuple[object, ...], list[Run]] = {}
-    devices = {record.device.name: record.device for record in records}
+    devices: dict[str, Device] = {}
     for record in records:
+        devices[record.device.name] = record.device
         for run in record.runs:
-            groups.setdefault((record.device.name, run.model, run.precision, *_form(run), run.model_sha256), []).append(
-                run
-            )
-    rungs = [Rung(device=devices[str(key[0])], runs=tuple(runs)) for key, runs in groups.items()]
-    rungs.sort(key=_order)
-    return [
-        Rung(device=rung.device, runs=rung.runs, pareto=_on_front(rung, [r for r in rungs if _rivals(rung, r)]))
-        for rung in rungs
-    ]
+            key = (record.device.name, *_form(run), run.precision, run.model_sha256)
+            groups.setdefault(key, []).append(run)
+    rungs = sorted((Rung(device=devices[str(key[0])], runs=tuple(runs)) for key, runs in groups.items()), key=_order)
+    return [replace(rung, pareto=_on_front(rung, rungs)) for rung in rungs]
 
 
-def _form(run: Run) -> tuple[str, float]:
-    return run.graph, run.clip_seconds
+def _form(run: Run) -> tuple[str, str, float]:
+    return run.model, run.graph, run.clip_seconds
 
 
 def _order(rung: Rung) -> tuple[object, ...]:
     file = rung.file
-    return (file.model, *_form(file), -file.model_bytes, file.precision, file.model_sha256, rung.device.name)
+    return (*_form(file), -file.model_bytes, file.precision, file.model_sha256, rung.device.name)
 
 
-def _rivals(one: Rung, other: Rung) -> bool:
-    """Whether both do the same on the same device."""
-    same_model = (one.file.model, *_form(one.file)) == (other.file.model, *_form(other.file))
-    return same_model and one.device == other.device
-
-
-def _on_front(rung: Rung, rivals: Sequence[Rung]) -> bool:
+def _on_front(rung: Rung, rungs: Sequence[Rung]) -> bool:
     costs = _costs(rung)
     if costs is None:
         return False
-    for other in rivals:
+    for other in rungs:
+        if other.device != rung.device or _form(other.file) != _form(rung.file):
+            continue
         better = _costs(other)
         if better is not None and better != costs and all(b <= c for b, c in zip(better, costs, strict=True)):
             return False
@@ -98,7 +90,7 @@ def _on_front(rung: Rung, rivals: Sequence[Rung]) -> bool:
 
 
 def _costs(rung: Rung) -> tuple[float, ...] | None:
-    """Size, error, time; None if one is not known."""
+    """Returns size, error and time; None if one of them is not known."""
     fastest = rung.fastest
     if rung.agreement is None or fastest is None:
         return None
@@ -106,7 +98,7 @@ def _costs(rung: Rung) -> tuple[float, ...] | None:
 
 
 def table(rungs: Sequence[Rung]) -> list[dict[str, str]]:
-    """A row of texts for every rung. "–" is not measured."""
+    """Returns a row of texts for every rung. A value that was not measured is "–"."""
     return [_row(rung) for rung in rungs]
 
 
@@ -136,7 +128,7 @@ def _row(rung: Rung) -> dict[str, str]:
 
 
 def _ms(run: Run | None) -> str:
-    """The median and, in brackets, the 10th and the 90th percentile."""
+    """Returns the median and, in brackets, the 10th and the 90th percentile."""
     if run is None:
         return "–"
     return f"{_digits(run.ms.median)} ({_digits(run.ms.p10)}–{_digits(run.ms.p90)})"

@@ -1,8 +1,10 @@
-"""Pictures: a recording's log-mel, scores and events over time, drawn as an image or as a page that plays. It imports
-windows and what is below it."""
+"""Pictures: a recording's log-mel, scores and events over time, as an image or as an HTML page with a player.
+
+This package imports `windows` and the layers below it.
+"""
 
 from panns_litert.pictures.page import EMBEDDED_BYTES, PAGE_BYTES, write_page
-from panns_litert.pictures.plot import FORMATS, picture_format, plot
+from panns_litert.pictures.plot import FORMATS, drawing, picture_format, plot
 from panns_litert.pictures.timeaxis import clock, ticks
 from panns_litert.pictures.timeline import Timeline, timeline
 
@@ -12,6 +14,7 @@ __all__ = [
     "PAGE_BYTES",
     "Timeline",
     "clock",
+    "drawing",
     "picture_format",
     "plot",
     "ticks",

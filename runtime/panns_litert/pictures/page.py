@@ -1,6 +1,6 @@
-"""Page: what was heard in one or several recordings, as one HTML file with a player.
+"""Page: writes the timelines of one or several recordings as one HTML file with a player.
 
-The file needs nothing else: no request leaves it but for a recording too large to be embedded, which it links to.
+The page loads nothing but recordings that are too large to be embedded; it links to these.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from panns_litert.errors import AudioError, PictureError
 from panns_litert.pictures.timeaxis import clock, ticks
 from panns_litert.pictures.timeline import Timeline
 
-# Of one recording's file, and of all together; what does not fit is linked to. A browser keeps a whole page in memory.
+# Largest size of one embedded recording, and of all together. The page links to recordings that do not fit, because a
+# browser keeps the whole page in memory.
 EMBEDDED_BYTES = 8_000_000
 PAGE_BYTES = 64_000_000
 
-# What every browser plays, by libsndfile's format and subtype.
+# MIME types of files that every browser plays, by libsndfile's format and subtype.
 _PLAYABLE = {
     ("WAV", "PCM_U8"): "audio/wav",
     ("WAV", "PCM_16"): "audio/wav",
@@ -39,24 +40,24 @@ _PLAYABLE = {
     ("OGG", "VORBIS"): "audio/ogg",
     ("MP3", "MPEG_LAYER_III"): "audio/mpeg",
 }
-_FLAC_HZ = 655350  # the highest rate of a FLAC
-# Of a score that is drawn: shades that an eye tells apart, and stretches of one shade are one rectangle.
+_FLAC_HZ = 655350  # highest sample rate of FLAC
+# Scores are drawn in this many shades, which can be told apart. Successive steps of one shade become one rectangle.
 _SHADES = 20
 
 
 def write_page(path: str | os.PathLike[str], timelines: Iterable[Timeline], *, top: int = 8) -> None:
-    """Writes a page with a player, a timeline that follows it, the tags and the events of every recording.
+    """Writes a page that shows a player, a timeline, the tags and the events of every recording.
 
-    Small recordings are embedded, as they are or as mono FLAC; to large ones the page links, relative to its folder.
+    Small recordings are embedded, unchanged or as mono FLAC. The page links to large ones, relative to its folder.
 
     Args:
-        path: the file; it is written whole or not at all.
-        timelines: of the recordings, taken one by one.
-        top: how many classes each timeline shows, ≥ 1.
+        path: an .html file; written atomically.
+        timelines: timelines of the recordings; read one by one.
+        top: number of classes that each timeline shows, ≥ 1.
 
     Raises:
-        PictureError: no recording, or a file that is not .html: more likely a slip than a page.
-        AudioError: a recording is no longer there, or `top` is out of range.
+        PictureError: there is no recording, or the suffix is neither .html nor .htm.
+        AudioError: a recording can no longer be read, or `top` is out of range.
         ResultsError: the page cannot be written.
 
     >>> from panns_litert import Tagger, demo_clips
@@ -80,7 +81,7 @@ def write_page(path: str | os.PathLike[str], timelines: Iterable[Timeline], *, t
 
 
 def _embedded(source: str, most: int) -> str | None:
-    """The recording as a data: address, or None if it has more bytes than that."""
+    """Returns the recording as a data: URL, or None if it has more than `most` bytes."""
     try:
         info = soundfile.info(source)
         kind = _PLAYABLE.get((info.format, info.subtype))
@@ -89,12 +90,12 @@ def _embedded(source: str, most: int) -> str | None:
         else:
             kind, data = "audio/flac", _flac(source, most)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise AudioError(f"{source}: heard, but no longer readable ({error}); expected it to stay") from error
+        raise AudioError(f"{source}: no longer readable ({error}); expected it to stay where it is") from error
     return f"data:{kind};base64,{base64.b64encode(data).decode()}" if data else None
 
 
 def _flac(source: str, most: int) -> bytes:
-    """The recording as 16-bit mono FLAC; nothing if that has more bytes."""
+    """Returns the recording as 16-bit mono FLAC; no bytes if that has more than `most`."""
     rate = soundfile.info(source).samplerate
     if rate > _FLAC_HZ:
         return b""
@@ -111,16 +112,16 @@ def _flac(source: str, most: int) -> bytes:
 
 
 def _link(source: str, folder: Path) -> str:
-    """The recording's address relative to the page."""
+    """Returns the recording's URL relative to the page."""
     try:
         relative = os.path.relpath(source, folder)
     except ValueError:  # on another drive
         return Path(source).absolute().as_uri()
-    return quote(os.fsencode(relative.replace(os.sep, "/")))  # quotes a colon, too: this is no scheme
+    return quote(os.fsencode(relative.replace(os.sep, "/")))  # also quotes colons, so that none is read as a scheme
 
 
 def _recording(timeline: Timeline, address: str, number: int, classes: list[int]) -> str:
-    """One recording's part of the page."""
+    """Returns the HTML of one recording."""
     name, seconds = escape(timeline.name), timeline.seconds
     at = ticks(seconds, most=8)
     tenths = at[1:2] < [1]
@@ -149,7 +150,7 @@ def _recording(timeline: Timeline, address: str, number: int, classes: list[int]
 
 
 def _rows(timeline: Timeline, classes: list[int]) -> str:
-    """Scores as shades and events as lines, a row per class, in an SVG whose units are seconds and rows."""
+    """Returns an SVG with one row per class: scores as shades, events as lines. Its units are seconds and rows."""
     marks = []
     for row, index in enumerate(classes):
         for start, end, shade in _stretches(timeline.times, timeline.scores[:, index]):
@@ -164,7 +165,7 @@ def _rows(timeline: Timeline, classes: list[int]) -> str:
 
 
 def _stretches(times: NDArray[np.float64], scores: NDArray[np.float32]) -> list[tuple[float, float, float]]:
-    """Start, end and shade, 0 … 1, of what is not white."""
+    """Returns start and end, seconds, and shade, 0 … 1, of the rectangles of a row that are not white."""
     shades = np.rint(_SHADES * scores).astype(int)
     cuts = [0, *(np.flatnonzero(np.diff(shades)) + 1).tolist(), len(shades)]
     return [
@@ -297,7 +298,7 @@ button { font: inherit; color: inherit; background: none; border: 0; padding: 0;
 :focus-visible { outline: 3px solid var(--event); outline-offset: 2px; }
 """
 
-# The page may run this script and no other, and load nothing but sound: a file's name cannot change that.
+# The page may run this script only, and load sound only. Markup in a file's name cannot change that.
 _POLICY = (
     "default-src 'none'; media-src data: file: 'self'; img-src data:; style-src 'unsafe-inline'; "
     f"script-src 'sha256-{base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()}'"
@@ -314,8 +315,8 @@ _HEAD = f"""<!doctype html>
 </head>
 <body>
 <h1>What was heard</h1>
-<p>Stronger colour is surer; a line below marks an event. Click a timeline, or focus it and use the arrow keys, to go
-there; the space bar plays.</p>
+<p>A stronger colour is a higher score; a line below it marks an event. Click a timeline to go to that time, or focus
+it and use the arrow keys; the space bar starts and stops the player.</p>
 """
 _TAIL = f"""<script>{_SCRIPT}</script>
 </body>

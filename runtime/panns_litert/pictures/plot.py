@@ -1,12 +1,14 @@
-"""Plot: one picture of what was heard in a recording: log-mel, the top classes over time, events.
+"""Plot: draws the timeline of a recording: log-mel, the top classes over time, and events.
 
-Takes matplotlib, the extra `plot`. It draws on figures of its own; pyplot and its state are not touched.
+Needs matplotlib (extra `plot`). Draws on its own figures; pyplot and its state are not used.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,29 +27,28 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".svg")
 
-# Inches and pixels per inch: 1600 × 1000 pixels.
-_SIZE, _DPI = (16.0, 10.0), 100
-# Below the loudest; what is quieter than that is white.
-_RANGE_DB = 80.0
+_SIZE, _DPI = (16.0, 10.0), 100  # inches, pixels per inch: 1600 × 1000 pixels
+_RANGE_DB = 80.0  # from the loudest value; quieter values are white
 _HZ = (100, 200, 500, 1000, 2000, 5000, 10000, 20000)
-# One hue each, light for little and dark for much: they are told apart without colours, and so are their values.
+# Each colour map has one hue and goes from light to dark, so that values can be read without colour vision.
 _LOG_MEL, _SCORES, _EVENTS = "Greys", "Blues", "#b34700"
 _LONGEST_LABEL = 40
 
 _STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # matplotlib's own: the same picture everywhere
-    "font.size": 13.0,
-    "text.parse_math": False,  # a dollar in a name is a dollar
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that the picture is the same on every machine
+    "text.parse_math": False,  # a $ in a name is no formula
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "panns-litert",  # the same file for the same picture
 }
 
 
 def picture_format(path: str | os.PathLike[str]) -> str:
-    """The format that a file's suffix names, such as "png". Call it before the work that ends with a picture.
+    """Returns the format that a file's suffix names: "png" or "svg".
+
+    Call this before long work whose result is drawn, so that a wrong suffix or a missing matplotlib is found early.
 
     Raises:
-        PictureError: the suffix names another format, or none.
+        PictureError: the suffix is neither .png nor .svg.
         MissingDependencyError: matplotlib is not installed.
     """
     with importing("matplotlib", extra="plot", purpose="pictures need"):
@@ -61,13 +62,12 @@ def picture_format(path: str | os.PathLike[str]) -> str:
 def plot(timeline: Timeline, path: str | os.PathLike[str], *, top: int = 8) -> None:
     """Draws a recording's log-mel, its top classes over time and its events into a file of 1600 × 1000 pixels.
 
-    The same timeline gives the same file. Not safe for use by several threads at once: matplotlib's settings are the
-    process's.
+    The same timeline gives the same file. Not thread-safe: matplotlib's settings are global.
 
     Args:
-        timeline: what was heard.
-        path: a .png or .svg file; it is written whole or not at all.
-        top: how many classes, ≥ 1.
+        timeline: the timeline to draw.
+        path: a .png or .svg file; written atomically.
+        top: number of classes, ≥ 1.
 
     Raises:
         PictureError: another suffix.
@@ -79,22 +79,54 @@ def plot(timeline: Timeline, path: str | os.PathLike[str], *, top: int = 8) -> N
     >>> from panns_litert.pictures.timeline import timeline
     >>> plot(timeline(Tagger(), demo_clips()[0]), "heard.png")
     """
+    with drawing(path, size=_SIZE, dpi=_DPI, font_size=13.0) as figure:
+        _draw(figure, timeline, top)
+
+
+@contextlib.contextmanager
+def drawing(
+    path: str | os.PathLike[str], *, size: tuple[float, float], dpi: int, font_size: float = 10.0
+) -> Iterator[Figure]:
+    """Yields a figure to draw on. At the end of the block, writes it atomically; the same drawing gives the same file.
+
+    Not thread-safe: matplotlib's settings are global.
+
+    Args:
+        path: a .png or .svg file.
+        size: width and height, inches.
+        dpi: pixels per inch.
+        font_size: size of the text, points.
+
+    Raises:
+        PictureError: another suffix.
+        ResultsError: the file cannot be written.
+        MissingDependencyError: matplotlib is not installed.
+
+    >>> with drawing("line.png", size=(4.0, 3.0), dpi=100) as figure:
+    ...     figure.subplots().plot([1, 2])
+    """
     form = picture_format(path)
     from matplotlib import style
+    from matplotlib.figure import Figure
 
     data = io.BytesIO()
-    with style.context(["default", _STYLE]):  # whatever the user's own style is
-        _draw(timeline, top).savefig(data, format=form, dpi=_DPI, metadata={"Date": None} if form == "svg" else None)
+    with style.context(["default", _STYLE | {"font.size": font_size}]):  # not the user's own style
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure
+        # The result of the layout's solver differs in the last bit from run to run. In an SVG, the names of the clip
+        # paths depend on it.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for ax in figure.axes:
+            ax.set_position([round(float(v), 6) for v in ax.get_position().bounds])  # type: ignore[arg-type]
+        figure.savefig(data, format=form, dpi=dpi, metadata={"Date": None} if form == "svg" else None)
     with replacing(path) as file:
         file.write(data.getvalue())
 
 
-def _draw(timeline: Timeline, top: int) -> Figure:
-    from matplotlib.figure import Figure
-
+def _draw(figure: Figure, timeline: Timeline, top: int) -> None:
     classes = timeline.top(top)
     lanes = _event_lanes(timeline, top)
-    figure = Figure(figsize=_SIZE, layout="constrained")
     heights = [5.0, 0.5 + 0.42 * len(classes), 0.5 + 0.42 * max(1, len(lanes))]
     grid = figure.add_gridspec(3, 2, width_ratios=[60, 1], height_ratios=heights)
     figure.suptitle(f"{timeline.name}  ·  {clock(timeline.seconds)}  ·  {timeline.model}", fontsize=16)
@@ -108,16 +140,10 @@ def _draw(timeline: Timeline, top: int) -> Figure:
         ax.set_xlim(0.0, timeline.seconds)
         ax.set_xticks(at, [clock(t, tenths=at[1:2] < [1]) for t in at] if ax is axes[2] else [""] * len(at))
     axes[2].set_xlabel("time, minutes:seconds" if timeline.seconds < 3600 else "time, hours:minutes:seconds")
-    # The layout's solver differs in the last bit from run to run, which would be another name of each clip path in SVG.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    for ax in figure.axes:
-        ax.set_position([round(float(v), 6) for v in ax.get_position().bounds])  # type: ignore[arg-type]
-    return figure
 
 
 def _event_lanes(timeline: Timeline, most: int) -> list[str]:
-    """The classes with the highest events, one lane each, in the order in which they are first heard."""
+    """Returns the classes with the highest scores of events, at most `most`, in the order of their first events."""
     highest: dict[str, float] = {}
     for event in timeline.events:
         highest[event.label] = max(highest.get(event.label, 0.0), event.score)
@@ -127,7 +153,7 @@ def _event_lanes(timeline: Timeline, most: int) -> list[str]:
 
 def _draw_logmel(ax: Axes, timeline: Timeline) -> AxesImage:
     times, (columns, mels) = timeline.logmel_times, timeline.logmel.shape
-    # All columns are equally wide but the first and the last, which the recording's ends cut.
+    # All columns are equally wide, except the first and the last one, which the recording's ends cut.
     width = times[2] - times[1] if columns > 2 else times[1] - times[0]
     left = times[1] - width
     loudest = float(timeline.logmel.max())
@@ -146,7 +172,7 @@ def _draw_logmel(ax: Axes, timeline: Timeline) -> AxesImage:
 
 
 def _hz_ticks(timeline: Timeline) -> tuple[list[float], list[str]]:
-    """Where on the axis of bands, and what is written there; from the top, each well below the one above."""
+    """Returns positions on the axis of bands and their labels, from the top, with a least distance between them."""
     mels = len(timeline.mel_hz)
     at: list[float] = []
     names: list[str] = []

@@ -1,4 +1,4 @@
-"""The axis of time in pictures: where its ticks are, and how a time is written."""
+"""The time axis of pictures: the positions of its ticks, and the format of times."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600
 
 
 def ticks(seconds: float, *, most: int = 12) -> list[float]:
-    """Round times from 0 to `seconds`, at most that many and one.
+    """Returns round times from 0 to `seconds`, seconds; at most `most` + 1 of them.
 
     >>> ticks(25.0)
     [0, 5, 10, 15, 20, 25]
@@ -18,7 +18,7 @@ def ticks(seconds: float, *, most: int = 12) -> list[float]:
 
 
 def clock(seconds: float, *, tenths: bool = False) -> str:
-    """A time as m:ss or h:mm:ss, with tenths if asked for.
+    """Formats a time as m:ss or h:mm:ss, cut down to whole seconds or, with `tenths`, to tenths.
 
     >>> clock(75), clock(3675.25, tenths=True)
     ('1:15', '1:01:15.2')

@@ -1,6 +1,6 @@
-"""Timeline: what was heard in a recording over time, small enough to be drawn, however long the recording is.
+"""Timeline: log-mel, scores and events of a recording over time. Its size is limited, whatever the recording's length.
 
-`timeline` hears a recording once; `panns_litert.pictures.plot` and `panns_litert.pictures.page` draw what it found.
+`timeline` reads a recording once. `panns_litert.pictures.plot` and `panns_litert.pictures.page` draw the result.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from panns_litert.sense import Sense
 from panns_litert.tagger import Tagger, require_choice
 from panns_litert.windows import Aggregate, EventStream, StreamTagger, Window, event_hop
 
-# A picture has about a thousand pixels across. Columns are merged in pairs when they become more than that, so that
-# there are at least half as many.
+# A picture is about a thousand pixels wide. When the columns become more than the limit, pairs of them are merged.
+# There are then still at least half as many columns as the limit.
 _MOST_COLUMNS = 2000
 _MOST_STEPS = 1000
 
-_TOLERANCE = 1e-6  # frames; seconds divided by a frame's length miss whole numbers by rounding
+_TOLERANCE = 1e-6  # frames; seconds divided by the hop of a frame are not exactly whole numbers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Timeline:
-    """What was heard in one recording, when.
+    """Log-mel, scores and events of one recording over time.
 
     Attributes:
-        source: the file.
+        source: path of the file.
         model: name of the model.
         seconds: length of the recording.
         labels: class names.
-        times: (n + 1,) seconds; step i lasts from times[i] to times[i + 1]. The first begins at 0, the last ends with
-            the recording; at most 1000 steps.
-        scores: (n, classes) float32, the highest within each step.
-        mean: (classes,) float32, over all windows.
-        events: by start.
-        logmel_times: (columns + 1,) seconds, as `times`; at most 2000 columns.
-        logmel: (columns, mels) float32, the highest within each column, dB.
-        mel_hz: (mels,) centre of each mel band, Hz, rising.
+        times: (n + 1,) seconds; step i lasts from times[i] to times[i + 1]. The first step begins at 0, the last one
+            ends with the recording; n ≤ 1000.
+        scores: (n, classes) float32, the highest score within each step, 0 … 1.
+        mean: (classes,) float32, the mean score over all windows.
+        events: the events, ordered by start.
+        logmel_times: (columns + 1,) seconds, like `times`; columns ≤ 2000.
+        logmel: (columns, mels) float32, dB, the highest value within each column.
+        mel_hz: (mels,) centre of each mel band, Hz, in rising order.
     """
 
     source: str
@@ -62,14 +62,14 @@ class Timeline:
 
     @property
     def name(self) -> str:
-        """The file's name as text that can be shown: without what is no character."""
+        """The file's name; characters that cannot be printed are replaced."""
         return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in Path(self.source).name)
 
     def top(self, count: int) -> list[int]:
-        """The classes with the highest scores at any time, highest first, at most that many.
+        """Returns the indices of the classes with the highest scores at any time, highest first, at most `count`.
 
         Raises:
-            AudioError: the count is not ≥ 1.
+            AudioError: `count` is not a whole number ≥ 1.
         """
         require_choice(count, 0.0)
         return [int(i) for i in np.argsort(-self.scores.max(axis=0), kind="stable")[:count]]
@@ -84,20 +84,20 @@ def timeline(
     sense: Sense | None = None,
     progress: Callable[[float], object] = lambda _: None,
 ) -> Timeline:
-    """Hears a file from start to end; memory does not grow with its length.
+    """Computes the timeline of a file. Memory does not grow with the file's length.
 
     Args:
         tagger: the model.
         path: a file that libsndfile reads.
-        hop: seconds from one window to the next; `event_hop` if not given.
+        hop: seconds from the start of one window to the start of the next; the default is `event_hop`.
         settings: thresholds of the events.
-        sense: what is made of the scores first.
-        progress: called with the seconds that were heard so far.
+        sense: applied to the scores first.
+        progress: called after each window with its end, seconds.
 
     Raises:
         AudioError: the file cannot be used.
         WindowError: the hop is out of range.
-        LabelError: the settings name a class that there is not.
+        LabelError: the settings name an unknown class.
     """
     manifest = tagger.bundle.manifest
     stream = StreamTagger(tagger, hop=event_hop(tagger) if hop is None else hop)
@@ -139,7 +139,12 @@ def timeline(
 
 
 class _Columns:
-    """Rows that come one after another, the largest of each stretch of them; all stretches hold equally many rows."""
+    """Reduces a stream of rows to a limited number of columns. A column is the maximum over `stride` successive rows.
+
+    Args:
+        width: length of a row.
+        most: largest number of columns.
+    """
 
     def __init__(self, width: int, most: int) -> None:
         self._values = np.full((most, width), -np.inf, np.float32)
@@ -147,7 +152,7 @@ class _Columns:
         self._stride, self._rows = 1, 0
 
     def push(self, rows: NDArray[np.floating], starts: NDArray[np.floating]) -> None:
-        """Takes rows (n, width) and when each begins (n,), seconds."""
+        """Adds rows (n, width) with their start times (n,), seconds."""
         done = 0
         while done < len(rows):
             column, held = divmod(self._rows, self._stride)
@@ -169,7 +174,7 @@ class _Columns:
         self._stride *= 2
 
     def finish(self, seconds: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """The edges (columns + 1,), seconds, and the columns (columns, width)."""
+        """Returns the edges (columns + 1,), seconds, and the columns (columns, width)."""
         count = -(-self._rows // self._stride)
         edges = np.minimum(np.append(self._starts[:count], seconds), seconds)
         edges[0] = 0.0
@@ -177,7 +182,10 @@ class _Columns:
 
 
 class _Scores:
-    """The scores of windows as steps side by side: frames where the network has them, else the hops around centres."""
+    """Turns the scores of overlapping windows into steps that do not overlap.
+
+    A step is a frame if the network has frame-wise scores, else a hop around the centre of a window.
+    """
 
     def __init__(self, stream: StreamTagger, sense: Sense) -> None:
         self._sense, self._frame = sense, stream.frame
@@ -185,26 +193,26 @@ class _Scores:
         self._margin = (round(stream.window / stream.frame) - round(stream.hop / stream.frame)) // 2
         self._columns = _Columns(len(sense.labels), _MOST_STEPS)
         self._last: Window | None = None
-        self._next = 0  # frame of the recording that was not yet taken
+        self._next = 0  # first frame of the recording that has not been added yet
 
     def push(self, window: Window) -> None:
-        """Takes the next window."""
+        """Adds the next window."""
         if window.framewise is None:
             for step in self._steps.push(self._sense(window.probs, level_dbfs=window.level_dbfs)):
                 self._columns.push(step.scores[None], np.array([step.start]))
-        else:  # of two windows that overlap, each gives its half
+        else:  # two windows that overlap give half of the overlap each
             self._take(round(window.start / self._frame) + self._margin)
         self._last = window
 
     def finish(self, seconds: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """The edges (n + 1,), seconds, and the highest scores (n, labels)."""
+        """Returns the edges (n + 1,), seconds, and the highest scores (n, labels)."""
         for step in self._steps.finish(seconds):
             self._columns.push(step.scores[None], np.array([step.start]))
         self._take(math.ceil(seconds / self._frame - _TOLERANCE))
         return self._columns.finish(seconds)
 
     def _take(self, stop: int) -> None:
-        """The last window's frames up to that one of the recording."""
+        """Adds the last window's frames before frame `stop` of the recording."""
         if self._last is None or self._last.framewise is None:
             return
         first = round(self._last.start / self._frame)
@@ -215,7 +223,7 @@ class _Scores:
 
 
 class _LogMelColumns:
-    """The log-mel of a stream in decibels, in few columns."""
+    """The log-mel of a stream in dB, in a limited number of columns."""
 
     def __init__(self, spec: FrontEndSpec, basis: NDArray[np.float32]) -> None:
         self._spec, self._logmel = spec, StreamingLogMel(spec, basis=basis)
@@ -223,12 +231,12 @@ class _LogMelColumns:
         self._samples, self._frames = 0, 0
 
     def push(self, samples: NDArray[np.float32]) -> None:
-        """Takes the next samples (n,)."""
+        """Adds the next samples (n,)."""
         self._samples += len(samples)
         self._take(self._logmel.push(samples))
 
     def finish(self, seconds: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """The edges (columns + 1,), seconds, and the columns (columns, mels)."""
+        """Returns the edges (columns + 1,), seconds, and the columns (columns, mels)."""
         self._take(self._logmel.push(np.zeros(max(0, self._spec.least_samples - self._samples), np.float32)))
         self._take(self._logmel.finish())
         return self._columns.finish(seconds)
@@ -249,7 +257,7 @@ def _decibels(spec: FrontEndSpec, logmel: NDArray[np.float32]) -> NDArray[np.flo
 
 
 def _band_centres(spec: FrontEndSpec, basis: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Centre of gravity of each band, Hz. A band so narrow that it has no bin lies between its neighbours."""
+    """Returns the centre of gravity of each band, Hz. A band without a bin is placed between its neighbours."""
     weights = basis.sum(axis=1, dtype=np.float64)
     filled = np.flatnonzero(weights)
     hz = np.arange(spec.bins) * (spec.sample_rate / spec.n_fft)

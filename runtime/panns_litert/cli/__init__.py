@@ -1,6 +1,7 @@
-"""Command line of the runtime: a thin skin over the public functions of this package, and what other commands share.
+"""Command line: commands that call the public functions of the runtime, and functions that several commands use.
 
-It imports every room of the runtime and nothing of the converter, whose commands it finds by entry points.
+This package may import every other package of the runtime. It imports nothing of the converter; it finds the
+converter's commands by entry points.
 """
 
 from panns_litert.cli.evaluate import print_figures

@@ -1,4 +1,4 @@
-"""The command bench: measures bundles, keeps device records, and joins them into a table and a picture."""
+"""Command bench: measures bundles, stores device records, and joins them into a table and a picture."""
 
 from __future__ import annotations
 
@@ -44,25 +44,27 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument(
         "bundles", nargs="*", type=Path, metavar="BUNDLE", help="folders, measured in turns (default: demo)"
     )
-    sub.add_argument("--engine", choices=(*ENGINES, "all"), default="all", help="default all; no GPU driver is a note")
-    sub.add_argument("--threads", type=int, nargs="+", metavar="N", help="of the CPU (default: 1 and all cores)")
-    sub.add_argument("--xnnpack", choices=_XNNPACK, default="both", help="kernels of the CPU (default both)")
-    sub.add_argument("--warmup", type=int, default=WARMUP, help="inferences not counted, a round (default %(default)s)")
-    sub.add_argument("--runs", type=int, default=RUNS, help="inferences counted, a round (default %(default)s)")
+    sub.add_argument(
+        "--engine", choices=(*ENGINES, "all"), default="all", help="all skips a missing GPU (default %(default)s)"
+    )
+    sub.add_argument("--threads", type=int, nargs="+", metavar="N", help="CPU threads (default: one, and all cores)")
+    sub.add_argument("--xnnpack", choices=_XNNPACK, default="both", help="CPU kernels (default %(default)s)")
+    sub.add_argument("--warmup", type=int, default=WARMUP, help="uncounted inferences per round (default %(default)s)")
+    sub.add_argument("--runs", type=int, default=RUNS, help="counted inferences per round (default %(default)s)")
     sub.add_argument("--rounds", type=int, default=ROUNDS, help="turns of every setting (default %(default)s)")
-    sub.add_argument("--seconds", type=float, default=SECONDS, help="longest turn, about (default %(default)g)")
+    sub.add_argument("--seconds", type=float, default=SECONDS, help="length of a turn, about (default %(default)g)")
     sub.add_argument("--timeout", type=float, default=TIMEOUT_SECONDS, help="of a turn, seconds (default %(default)g)")
     sub.add_argument("--records", type=Path, default=RECORDS, help="folder of device records (default %(default)s)")
-    sub.add_argument("--device", metavar="NAME", help="what to call this device (default: its processor's name)")
+    sub.add_argument("--device", metavar="NAME", help="name of this device (default: the name of its processor)")
     sub.add_argument("--report", action="store_true", help="measure nothing; join all records into one table")
     sub.add_argument(
-        "--out", type=Path, metavar="MD", help=f"with --report: put it between the <!-- {MARKER} --> of it"
+        "--out", type=Path, metavar="MD", help=f"with --report: insert the table after <!-- {MARKER} --> of this file"
     )
-    sub.add_argument("--plot", type=Path, metavar="FILE", help="with --report: a .png or .svg, size × ms × agreement")
+    sub.add_argument("--plot", type=Path, metavar="FILE", help="with --report: .png or .svg of size, time, agreement")
 
 
 def run_bench(args: argparse.Namespace) -> int:
-    """`bench`: a measurement, or with --report the join of all."""
+    """Runs `bench`: measures bundles, or with --report joins the records."""
     if args.report:
         return _report(args)
     if args.out is not None or args.plot is not None:
@@ -96,7 +98,7 @@ def run_bench(args: argparse.Namespace) -> int:
     else:
         _print(device, path, measured.runs, failures)
     if measured.interrupted:
-        raise KeyboardInterrupt  # what was measured is kept
+        raise KeyboardInterrupt  # after the runs so far were stored
     return 1 if failures else 0
 
 
@@ -159,7 +161,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def document(records: list[DeviceRecord], rungs: list[Rung]) -> str:
-    """The table of all rungs and one of the devices, for documents."""
+    """Returns the table of all rungs and the table of all devices, as Markdown."""
     devices = [
         {
             "device": record.device.name,

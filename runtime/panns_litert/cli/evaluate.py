@@ -1,4 +1,4 @@
-"""The commands for labelled clips: evaluate, enroll."""
+"""Commands for labelled clips: evaluate, enroll."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from panns_litert.audio import audio_files
 from panns_litert.bundle import file_sha256
 from panns_litert.cli.extensions import converter
-from panns_litert.cli.options import add_model_options, bundle_for, open_tagger
+from panns_litert.cli.options import DEFAULT_ENGINE, add_model_options, bundle_for, open_tagger
 from panns_litert.cli.output import (
     SHOWN_SKIPPED,
     AddCommand,
@@ -22,11 +22,7 @@ from panns_litert.cli.output import (
     print_table,
     watching,
 )
-from panns_litert.errors import (
-    AudioError,
-    DatasetError,
-    PrototypeError,
-)
+from panns_litert.errors import AudioError, DatasetError, PrototypeError
 from panns_litert.evaluate import Dataset, Figures, Skipped, evaluate, figures, plot_worst, read_dataset, score
 from panns_litert.search import Prototypes, prototypes_path
 from panns_litert.tagger import ENGINES, Tagger
@@ -36,25 +32,31 @@ from panns_litert.windows import tag_long
 def add_commands(command: AddCommand) -> None:
     """Adds evaluate and enroll."""
     sub = command("evaluate", run_evaluate, "Measure a bundle on labelled clips: mAP, AUC, d-prime, accuracy.")
-    sub.add_argument("--data", type=Path, required=True, help="a folder for each class, or a CSV: file, labels, fold")
-    sub.add_argument("--fold", help="only the clips of that fold of the CSV")
+    sub.add_argument("--data", type=Path, required=True, help="folder of class folders, or CSV: file, labels, fold")
+    sub.add_argument("--fold", help="use only the clips of this fold of the CSV")
     sub.add_argument("--bundle", type=Path, help="folder of a bundle")
-    sub.add_argument("--model", help="use the cached bundle of this model; convert it first if need be")
-    sub.add_argument("--engine", nargs="+", choices=ENGINES, default=["cpu"], help="one or several (default cpu)")
-    sub.add_argument("--threads", type=int, help="default: all cores")
-    sub.add_argument("--checkpoint", type=Path, help="what the bundle was made from: PyTorch's figures beside it")
-    sub.add_argument("--plot", type=Path, metavar="FILE", help="a picture of the classes that are found worst")
+    sub.add_argument("--model", help="use the cached bundle of this model; convert it first if necessary")
+    sub.add_argument(
+        "--engine",
+        nargs="+",
+        choices=ENGINES,
+        default=[DEFAULT_ENGINE],
+        help=f"one or several (default {DEFAULT_ENGINE})",
+    )
+    sub.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    sub.add_argument("--checkpoint", type=Path, help="checkpoint of the bundle: also print PyTorch's figures")
+    sub.add_argument("--plot", type=Path, metavar="FILE", help="write a picture of the classes with the worst figures")
 
     sub = command("enroll", run_enroll, "Add a class to a bundle from a few clips, without training.")
-    sub.add_argument("name", help="of the class; the same name again replaces it")
+    sub.add_argument("name", help="name of the class; a class of the same name is replaced")
     sub.add_argument("clips", nargs="+", help="audio files and folders")
     add_model_options(sub)
     sub.add_argument("--prototypes", type=Path, help="file of the classes (default: BUNDLE.prototypes.json)")
-    sub.add_argument("--test", type=Path, metavar="DATA", help="labelled clips that were not enrolled: the accuracy")
+    sub.add_argument("--test", type=Path, metavar="DATA", help="measure the accuracy on these other labelled clips")
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
-    """`evaluate`: figures of a bundle, an engine after the other."""
+    """Runs `evaluate`: prints the figures of a bundle on every engine."""
     measured: dict[str, Figures] = {}
     dataset: Dataset | None = None
     chosen = bundle_for(args)
@@ -65,8 +67,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
                     dataset = read_dataset(args.data, classes=tagger.labels)
                     dataset = dataset if args.fold is None else dataset.of_fold(args.fold)
                 measured[f"tflite {tagger.engine}"], dataset = evaluate(tagger, dataset, watch=watch)
-        if dataset is None:
-            raise DatasetError("no engine; expected at least one")
+        assert dataset is not None  # argparse wants at least one engine
         if args.checkpoint is not None:
             manifest = tagger.bundle.manifest
             probs, dataset = converter("checkpoint_scores")(
@@ -77,7 +78,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
         plot_worst(next(reversed(measured.values())), args.plot)
     if args.json:
         rows = {name: found.to_dict() for name, found in measured.items()}
-        return print_json({"bundle": str(tagger.bundle.path), "figures": rows, "skipped": _skipped_rows(dataset)})
+        skipped = _skipped_rows(dataset.skipped)
+        return print_json({"bundle": str(tagger.bundle.path), "figures": rows, "skipped": skipped})
     print_figures(measured)
     print_skipped(dataset.skipped, repeated=dataset.repeated)
     print(f"{tagger.bundle.path}: {len(dataset.clips)} clips")
@@ -85,7 +87,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 
 def run_enroll(args: argparse.Namespace) -> int:
-    """`enroll`: clips to a prototype beside the bundle."""
+    """Runs `enroll`: adds a class to the prototypes of a bundle."""
     if args.prototypes is None and args.bundle is None and args.model is None:
         raise PrototypeError("the demo bundle belongs to the package; expected --bundle, --model or --prototypes FILE")
     tagger = open_tagger(args)
@@ -111,14 +113,14 @@ def run_enroll(args: argparse.Namespace) -> int:
     if args.json:
         data: dict[str, Any] = {"prototypes": str(path), "name": new.name, "count": new.count}
         data |= {"threshold": new.threshold, "classes": list(known.labels), "accuracy": accuracy}
-        data["skipped"] = [{"file": str(one.path), "reason": one.reason} for one in skipped]
+        data["skipped"] = _skipped_rows(skipped)
         return print_json(data | {"tested": len(tested.clips) if tested else 0})
     for one in skipped[:SHOWN_SKIPPED]:
         note(f"skipped {one.path}: {one.reason}")
     print(f"{path}: {new.name!r} from {new.count} clips ({len(skipped)} skipped), threshold {new.threshold:.3f}; "
           f"{len(known.classes)} classes")  # fmt: skip
     if accuracy is not None and tested is not None:
-        print(f"nearest class right for {accuracy:.1%} of {len(tested.clips)} clips that were not enrolled")
+        print(f"the nearest class is right for {accuracy:.1%} of {len(tested.clips)} clips that were not enrolled")
     return 0
 
 
@@ -129,7 +131,7 @@ def _embedding(tagger: Tagger, file: Path) -> np.ndarray[Any, np.dtype[np.float3
 def _accuracy(
     tagger: Tagger, prototypes: Prototypes, dataset: Dataset, *, enrolled: Sequence[Path]
 ) -> tuple[float, Dataset]:
-    """Share of labelled clips whose nearest prototype is one of their classes, and the clips that could be read."""
+    """Returns the share of clips whose nearest prototype is one of their classes, and the clips that could be read."""
     used = {file_sha256(file) for file in enrolled if file.is_file()}
     if both := [clip.path for clip in dataset.clips if clip.sha256 in used]:
         raise DatasetError(f"{both[0]} is enrolled and tested; expected other clips to test with")
@@ -139,7 +141,7 @@ def _accuracy(
 
 
 def print_figures(measured: Mapping[str, Figures]) -> None:
-    """Every class and their mean, for every engine side by side."""
+    """Prints a table with a row for every class and one for their mean, and columns for every engine."""
     rows = []
     first = next(iter(measured.values()))
     for k, one in enumerate(first.classes):
@@ -163,5 +165,5 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _skipped_rows(dataset: Dataset) -> list[dict[str, str]]:
-    return [{"file": str(one.path), "reason": one.reason} for one in dataset.skipped]
+def _skipped_rows(skipped: Sequence[Skipped]) -> list[dict[str, str]]:
+    return [{"file": str(one.path), "reason": one.reason} for one in skipped]

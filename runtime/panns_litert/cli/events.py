@@ -1,4 +1,4 @@
-"""The commands that say when: events, listen."""
+"""Commands for sounds over time: events, listen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from panns_litert.cli.options import (
     add_raw_options,
     add_sense_options,
     open_tagger,
-    raw_input,
     sense_of,
 )
 from panns_litert.cli.output import AddCommand, note, print_json, print_table
@@ -28,35 +27,38 @@ from panns_litert.events import Event, EventSettings, audacity_labels, events_cs
 from panns_litert.windows import EventStream, StreamTagger, event_hop
 
 EVENT_FORMATS = ("table", "csv", "audacity", "json")
+_LISTEN_HOP = 1.0  # seconds
 
 
 def add_commands(command: AddCommand) -> None:
     """Adds events and listen."""
-    sub = command("events", run_events, "Say what is heard when: start, end, label and score.")
+    sub = command("events", run_events, "Find the events in recordings: start, end, label and score.")
     add_audio_options(sub)
     add_model_options(sub)
     add_event_options(sub)
-    sub.add_argument("--as", dest="form", choices=EVENT_FORMATS, default="table", help="default table")
-    sub.add_argument("--out", type=Path, help="write there instead of to standard output; one recording")
+    sub.add_argument("--as", dest="form", choices=EVENT_FORMATS, default="table", help="format (default %(default)s)")
+    sub.add_argument("--out", type=Path, help="write to this file instead of standard output; one recording only")
     add_sense_options(sub)
 
-    sub = command("listen", run_listen, "Say what is heard now, from the microphone or a pipe, until interrupted.")
+    sub = command("listen", run_listen, "Tag sound from the microphone or a pipe while it is recorded.")
     sub.add_argument("audio", nargs="?", help="- for raw samples on standard input (default: the microphone)")
     add_raw_options(sub)
     add_model_options(sub)
-    sub.add_argument("--device", help="microphone: its number or a part of its name (default: the system's)")
-    sub.add_argument("--seconds", type=float, help="stop after that long")
-    sub.add_argument("--top", type=int, default=5, help="how many tags a hop (default 5)")
-    sub.add_argument("--threshold", type=float, default=0.1, help="no tag below this probability (default 0.1)")
-    add_event_options(sub)
-    sub.add_argument("--events", action="store_true", help="events instead of tags")
+    sub.add_argument("--device", help="number or part of the name of the microphone (default: the system's)")
+    sub.add_argument("--seconds", type=float, help="stop after this time (default: at Ctrl-C or the end of the input)")
+    sub.add_argument("--top", type=int, default=5, help="largest number of tags per hop (default %(default)s)")
+    sub.add_argument("--threshold", type=float, default=0.1, help="least probability of a tag (default %(default)g)")
+    add_event_options(sub, default_hop=f"default {_LISTEN_HOP:g}, at most a window")
+    sub.add_argument("--events", action="store_true", help="print events instead of tags")
     add_sense_options(sub)
 
 
 def add_event_options(
-    sub: argparse.ArgumentParser, *, default_hop: str = "default 1; frame-wise: half a window"
+    sub: argparse.ArgumentParser,
+    *,
+    default_hop: str = "default: half a window; at most one second without frame-wise scores",
 ) -> None:
-    """Adds --hop and the thresholds."""
+    """Adds --hop and the thresholds of events."""
     sub.add_argument("--hop", type=float, help=f"seconds from window to window ({default_hop})")
     sub.add_argument(
         "--on", type=float, default=EventSettings.on, help="an event starts at this score (default %(default)g)"
@@ -64,14 +66,14 @@ def add_event_options(
     sub.add_argument(
         "--off", type=float, help="an event lasts while the score is at least this (default: half of --on)"
     )
-    for name, text in (("min_duration", "shorter events are dropped"), ("max_gap", "closer events are merged")):
+    for name, text in (("min_duration", "drop shorter events"), ("max_gap", "merge closer events")):
         option, default = f"--{name.replace('_', '-')}", getattr(EventSettings, name)
-        sub.add_argument(option, type=float, default=default, help=f"seconds; {text} (default %(default)g)")
-    sub.add_argument("--settings", type=Path, metavar="JSON", help="thresholds of all and of single classes")
+        sub.add_argument(option, type=float, default=default, help=f"{text}, seconds (default %(default)g)")
+    sub.add_argument("--settings", type=Path, metavar="JSON", help="file with thresholds of all and of single classes")
 
 
 def run_events(args: argparse.Namespace) -> int:
-    """`events`: recordings to events. A bad one is reported and does not stop the rest."""
+    """Runs `events`. A recording that cannot be used is reported; the others are still processed."""
     if args.out is not None and len(args.audio) > 1:
         raise EventError("--out with several recordings; expected one, or --json on standard output")
     tagger = open_tagger(args)
@@ -81,7 +83,7 @@ def run_events(args: argparse.Namespace) -> int:
 
     def one(source: str) -> dict[str, Any]:
         found: list[Event] = []
-        # The stream of windows has the same hop; this one only says which stretch each stands for.
+        # This stream tags nothing. It only gives the window and the hop, which are those of `windows_of`.
         events = EventStream(StreamTagger(tagger, hop=hop), settings=settings, sense=sense)
         for window in windows_of(args, tagger, source, hop):
             found += events.push(window)
@@ -91,14 +93,14 @@ def run_events(args: argparse.Namespace) -> int:
             _write_events(args, source, found)
         return {"source": source, "events": [_event_row(event) for event in found]}
 
-    failed = each_source(args, one, results.append, set())
+    failed = each_source(args, one, results.append)
     if args.json:
         print_json({"model": tagger.bundle.manifest.model, "hop": hop, "results": results})
     return 2 if failed else 0
 
 
 def settings_of(args: argparse.Namespace) -> EventSettings:
-    """The thresholds that the options say."""
+    """Returns the thresholds that the options give."""
     if args.settings is not None:
         return EventSettings.load(args.settings)
     return EventSettings(on=args.on, off=args.off, min_duration=args.min_duration, max_gap=args.max_gap)
@@ -124,26 +126,21 @@ def _write_events(args: argparse.Namespace, source: str, events: list[Event]) ->
         elif args.form == "json":
             out.write(json.dumps([_event_row(event) for event in events], indent=1, ensure_ascii=False) + "\n")
         elif args.out is not None:
-            out.writelines(f"{clock(e.start)} – {clock(e.end)}  {e.score:.2f}  {e.label}\n" for e in events)
+            out.writelines(f"{_event_line(event)}\n" for event in events)
         else:
             print(source)
             if events:
-                print_table([_event_text(event) for event in events], optional=())
+                rows = [
+                    {"start": clock(e.start), "end": clock(e.end), "label": e.label, "score": f"{e.score:.3f}"}
+                    for e in events
+                ]
+                print_table(rows, optional=())
             else:
                 print("  nothing above the thresholds\n")
 
 
-def _event_text(event: Event) -> dict[str, str]:
-    return {
-        "start": clock(event.start),
-        "end": clock(event.end),
-        "label": event.label,
-        "score": f"{event.score:.3f}",
-    }
-
-
 def run_listen(args: argparse.Namespace) -> int:
-    """`listen`: what is heard now, a line a hop or an event a line."""
+    """Runs `listen`: prints one line per hop, or with --events one line per event."""
     if args.audio not in (None, STDIN) or (args.audio == STDIN and args.rate is None):
         raise AudioError("listen: expected no file, for the microphone, or - with --rate HZ for raw samples")
     if args.seconds is not None and not args.seconds > 0:
@@ -151,12 +148,12 @@ def run_listen(args: argparse.Namespace) -> int:
     tagger = open_tagger(args)
     sense, settings = sense_of(args, tagger.labels), settings_of(args)
     rate = args.rate if args.audio == STDIN else tagger.bundle.manifest.front_end.sample_rate
-    hop = min(1.0, tagger.bundle.manifest.clip_seconds) if args.hop is None else args.hop
+    hop = min(_LISTEN_HOP, tagger.bundle.manifest.clip_seconds) if args.hop is None else args.hop
     stream = StreamTagger(tagger, hop=hop, sample_rate=rate)
     events = EventStream(stream, settings=settings, sense=sense)
     with contextlib.ExitStack() as stack:
         if args.audio == STDIN:
-            chunks = raw_blocks(raw_input(), channels=args.channels, form=args.format)
+            chunks = raw_blocks(sys.stdin.buffer, channels=args.channels, form=args.format)
         else:
             chunks = stack.enter_context(microphone(rate, device=args.device))
             note(f"listening; the first tags come after {stream.window:g} s; stop with Ctrl-C")
@@ -173,7 +170,7 @@ def run_listen(args: argparse.Namespace) -> int:
 
 
 def _until(chunks: Iterator[Any], rate: int, seconds: float | None) -> Iterator[Any]:
-    """The chunks of the first so many seconds; of all, if None."""
+    """Yields the chunks of the first `seconds`, or all chunks if None."""
     left = float("inf") if seconds is None else round(seconds * rate)
     for chunk in chunks:
         if len(chunk) >= left:
@@ -185,7 +182,9 @@ def _until(chunks: Iterator[Any], rate: int, seconds: float | None) -> Iterator[
 
 def _print_events(args: argparse.Namespace, events: tuple[Event, ...]) -> None:
     for event in events:
-        if args.json:
-            print(json.dumps(_event_row(event), ensure_ascii=False), flush=True)
-        else:
-            print(f"{clock(event.start)} – {clock(event.end)}  {event.score:.2f}  {event.label}", flush=True)
+        line = json.dumps(_event_row(event), ensure_ascii=False) if args.json else _event_line(event)
+        print(line, flush=True)
+
+
+def _event_line(event: Event) -> str:
+    return f"{clock(event.start)} – {clock(event.end)}  {event.score:.2f}  {event.label}"

@@ -1,6 +1,6 @@
-"""Extensions: commands and functions that other packages bring, found by their entry points.
+"""Extensions: finds commands and functions of other packages by entry points.
 
-The converter (panns_litert_convert) is such a package: the runtime never imports it.
+The converter (panns_litert_convert) is such a package. The runtime never imports it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 from panns_litert.errors import MissingDependencyError, importing
 
 COMMANDS = "panns_litert.commands"
-"""Group of modules with a function `add_commands(command: AddCommand) -> None`."""
+"""Entry-point group of modules with a function `add_commands(command: AddCommand) -> None`."""
 CONVERTER = "panns_litert.converter"
-"""Group of the converter's functions: `convert_bundle`, `checkpoint_scores`."""
+"""Entry-point group of the converter's functions: `convert_bundle`, `checkpoint_scores`."""
 
 
 def command_groups() -> list[Any]:
-    """The modules with commands, in the order of their names. One that cannot be imported is left out with a note."""
+    """Returns the modules with commands, ordered by name. If one cannot be imported, it is left out with a note."""
     modules = []
     for point in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
         try:
@@ -30,11 +30,11 @@ def command_groups() -> list[Any]:
 
 
 def converter(name: str, *, extra: str = "convert") -> Callable[..., Any]:
-    """A function of the converter.
+    """Returns a function of the converter.
 
     Args:
-        name: of the function, one of those listed at `CONVERTER`.
-        extra: what installs it and the packages that it imports.
+        name: name of the function, one of those listed at `CONVERTER`.
+        extra: the extra that installs the packages that the function imports.
 
     Raises:
         MissingDependencyError: the converter, or a package that it needs, is not installed.

@@ -1,4 +1,4 @@
-"""The command gpu-check."""
+"""Command gpu-check."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ def add_commands(command: AddCommand) -> None:
     """Adds gpu-check."""
     sub = command("gpu-check", run_gpu_check, "Run a model on the GPU delegate, whole and in float16, and compare.")
     sub.add_argument("target", metavar="BUNDLE|FILE.tflite", type=Path)
-    sub.add_argument("--audio", nargs="+", default=[], metavar="FILE", help="of a bundle: recordings to run")
-    sub.add_argument("--inputs", nargs="+", default=[], type=Path, metavar="NPZ", help="arrays by input name, to run")
+    sub.add_argument("--audio", nargs="+", default=[], metavar="FILE", help="recordings to run a bundle on")
+    sub.add_argument(
+        "--inputs", nargs="+", default=[], type=Path, metavar="NPZ", help="arrays by input name, to run on"
+    )
     sub.add_argument("--timeout", type=float, default=TIMEOUT_SECONDS, help="seconds (default %(default)g)")
-    sub.add_argument("--rows", type=int, default=10, help="of the float16 range table (default 10)")
-    sub.add_argument("--no-record", action="store_true", help="leave the bundle's manifest as it is")
+    sub.add_argument("--rows", type=int, default=10, help="rows of the float16 range table (default %(default)s)")
+    sub.add_argument("--no-record", action="store_true", help="do not write the result into the bundle's manifest")
 
 
 def run_gpu_check(args: argparse.Namespace) -> int:
-    """`gpu-check`: residency, float16 accuracy and range of a bundle or a .tflite."""
+    """Runs `gpu-check`: checks residency, float16 accuracy and float16 range of a bundle or a .tflite."""
     bundle = Bundle(args.target) if args.target.is_dir() else None
     with steps(args) as step:
         step("gpu-check")
@@ -37,7 +39,7 @@ def run_gpu_check(args: argparse.Namespace) -> int:
         try:
             record_gpu(bundle, report)
             data["recorded"] = True
-        except BundleError as error:  # a bundle that is not the user's to write is still worth checking
+        except BundleError as error:  # the check is still useful if the bundle cannot be written
             note(one_line(error))
     if args.json:
         print_json(data)
@@ -47,7 +49,7 @@ def run_gpu_check(args: argparse.Namespace) -> int:
 
 
 def _gpu_inputs(args: argparse.Namespace, bundle: Bundle | None) -> Clips | None:
-    """What --audio and --inputs name; None for the demo recordings or generated numbers."""
+    """Returns the inputs that --audio and --inputs name, or None for the demo recordings or generated numbers."""
     if args.audio and bundle is None:
         raise BundleError("--audio with a bare file; expected a bundle, whose manifest has the front end; use --inputs")
     runs: list[dict[str, NDArray[np.float32]]] = []
@@ -68,8 +70,8 @@ def _gpu_inputs(args: argparse.Namespace, bundle: Bundle | None) -> Clips | None
     return runs or None
 
 
-def print_gpu_report(report: GpuReport, *, rows: int = 10) -> None:
-    """A GPU check for people: the verdict, the comparison, and the worst of the float16 ranges."""
+def print_gpu_report(report: GpuReport, *, rows: int) -> None:
+    """Prints a GPU check: the verdict, the comparison, and the `rows` worst float16 ranges."""
     print(residency(report))
     for refused in report.refused:
         print(f"  refused {refused.op}: {refused.reason}")
@@ -103,7 +105,7 @@ def print_gpu_report(report: GpuReport, *, rows: int = 10) -> None:
 
 
 def residency(report: GpuReport) -> str:
-    """Whether all operators are on the GPU, and on which, in one line."""
+    """Returns one line: whether all operators are on the GPU, and the names of the GPU and its driver."""
     where = f"{report.adapter or 'no adapter'}; driver: {report.driver or 'unknown'}"
     if report.resident:
         return f"GPU: all {report.operators} operators resident, {report.arithmetic or 'nothing run'}, on {where}"

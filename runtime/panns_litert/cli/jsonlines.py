@@ -1,4 +1,4 @@
-"""Results as JSON lines in a file: each written as it comes, and what is there is not computed again."""
+"""Writes results as JSON lines, each at once, so that an interrupted run can continue."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from panns_litert.errors import ResultsError
 
 
 class JsonLines:
-    """A file of results, one JSON object a line, each with its "source". Use as a context manager.
+    """A file of results, one JSON object per line, each with a "source". A context manager.
 
-    A file that exists goes on: a line that a killed run left half written is dropped, and `done` names the sources
-    with a result. A source that failed is tried again.
+    If the file exists, the results are appended. An incomplete last line of a killed run is removed. A source that
+    failed is not in `done`, so that it is tried again.
 
     Args:
         path: the file.
-        settings: of this run; kept in the first line, so that results of other settings are not mixed in.
+        settings: settings of this run. They are the first line of the file, so that results of different settings are
+            not mixed.
 
     Attributes:
         done: sources that have a result.
 
     Raises:
-        ResultsError: the file is of other settings or no such file, or cannot be written.
+        ResultsError: the file has other settings, is not such a file, or cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: dict[str, Any]) -> None:
@@ -32,7 +33,7 @@ class JsonLines:
         self.done: set[str] = set()
         head = json.dumps({"settings": settings}, ensure_ascii=False)
         try:
-            # Not for appending: what a killed run left half written is cut off.
+            # Not mode "a", because an incomplete last line must be cut off.
             self._file = self._path.open("r+b" if self._path.exists() else "w+b")
             self._read(head)
         except ResultsError:
@@ -47,10 +48,10 @@ class JsonLines:
         self._file.close()
 
     def write(self, result: dict[str, Any]) -> None:
-        """Adds a result, for good: it is on disk when this returns.
+        """Adds a result. It is on disk when this method returns.
 
         Raises:
-            ResultsError: it cannot be written; the results before it are whole.
+            ResultsError: the result cannot be written. The results before it are complete.
         """
         self._line(json.dumps(result, ensure_ascii=False, allow_nan=False))
         if "error" not in result:

@@ -1,61 +1,66 @@
-"""The commands that compare: embed, similar, match, index, search."""
+"""Commands that compare recordings: embed, similar, match, index, search."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import math
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from panns_litert.cli.options import add_model_options, open_tagger
-from panns_litert.cli.output import AddCommand, one_line, print_json, print_table, progress_wanted
+from panns_litert.cli.output import AddCommand, counting, failure, print_json, print_table
 from panns_litert.errors import AudioError, EmbeddingError
-from panns_litert.search import FORMATS, Embeddings, Index, embed, match, similar
+from panns_litert.search import FORMATS, MATCH_LIMITS, Embeddings, Index, embed, match, similar
 
 
 def add_commands(command: AddCommand) -> None:
     """Adds embed, similar, match, index and search."""
     sub = command("embed", run_embed, "Write the embeddings of audio files, window by window.")
     sub.add_argument("audio", nargs="+", help="files that libsndfile reads (WAV, FLAC, OGG, MP3, …)")
-    sub.add_argument("--out", type=Path, default=Path(), help="folder for a file of each (default: the current one)")
-    sub.add_argument("--format", choices=FORMATS, default="npz", help="default npz; npy: the vectors alone")
+    sub.add_argument("--out", type=Path, default=Path(), help="folder of the files (default: the current one)")
+    sub.add_argument("--format", choices=FORMATS, default="npz", help="npy: only vectors (default %(default)s)")
     _add_hop(sub)
     add_model_options(sub)
 
-    sub = command("similar", run_similar, "Say how alike two audio files sound, 0 to 1.")
+    sub = command("similar", run_similar, "Print how similar two audio files sound, 0 to 1.")
     sub.add_argument("a")
     sub.add_argument("b")
     add_model_options(sub)
 
-    sub = command("match", run_match, "Find where parts of one recording are heard again in another; needs no model.")
+    sub = command("match", run_match, "Find parts of one recording in another; needs no model.")
     sub.add_argument("query")
     sub.add_argument("reference")
-    sub.add_argument("--threshold", type=float, default=0.6, help="least correlation, 0.3 … 1 (default %(default)g)")
-    sub.add_argument("--min-seconds", type=float, default=2.0, help="least length, ≥ 1 (default %(default)g)")
-    sub.add_argument("--speed-change", type=float, default=0.06, help="at most, 0 … 0.2 (default %(default)g)")
+    for name, default, text in (
+        ("threshold", 0.6, "least correlation"),
+        ("min_seconds", 2.0, "least length of a match, seconds"),
+        ("speed_change", 0.06, "largest relative difference in speed"),
+    ):
+        least, most = MATCH_LIMITS[name]
+        limits = f"{least:g} … {most:g}" if math.isfinite(most) else f"≥ {least:g}"
+        text += f", {limits} (default %(default)g)"
+        sub.add_argument(f"--{name.replace('_', '-')}", type=float, default=default, help=text)
 
-    sub = command("index", run_index, "Index audio files and folders for search; adds to an index that is there.")
+    sub = command("index", run_index, "Build an index of audio files and folders, or add to an existing one.")
     sub.add_argument("index", type=Path, help="folder of the index")
-    sub.add_argument("audio", nargs="+", help="files, and folders with files")
+    sub.add_argument("audio", nargs="+", help="audio files and folders")
     _add_hop(sub)
     add_model_options(sub)
 
-    sub = command("search", run_search, "Find the recordings of an index that sound most like one.")
+    sub = command("search", run_search, "Find the recordings of an index that sound most like an audio file.")
     sub.add_argument("index", type=Path, help="folder of the index")
     sub.add_argument("audio")
-    sub.add_argument("--top", type=int, default=10, help="how many (default 10)")
+    sub.add_argument("--top", type=int, default=10, help="largest number of recordings (default %(default)s)")
     add_model_options(sub)
 
 
 def _add_hop(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--hop", type=float, help="seconds from one window to the next (default: a window)")
+    sub.add_argument("--hop", type=float, help="seconds from window to window (default: a window, no overlap)")
 
 
 def run_embed(args: argparse.Namespace) -> int:
-    """`embed`: files to files of embeddings. A bad file is reported and does not stop the rest."""
+    """Runs `embed`. A file that cannot be used is reported; the others are still processed."""
     targets = [args.out / f"{Path(name).name}.{args.format}" for name in args.audio]
     if len(set(targets)) < len(targets):
         raise EmbeddingError("files of the same name; expected different ones, or one run with its own --out for each")
@@ -68,13 +73,12 @@ def run_embed(args: argparse.Namespace) -> int:
             found = embed(tagger, name, hop=args.hop)
         except AudioError as error:
             failed = True
-            print(f"panns-litert: {one_line(error)}", file=sys.stderr)
-            results.append({"source": name, "error": one_line(error)})
+            results.append(failure(name, error))
             continue
         found.save(target)
-        windows, dim = found.vectors.shape
         results.append(_summary(found) | {"file": str(target)})
         if not args.json:
+            windows, dim = found.vectors.shape
             print(f"{target}: {windows} windows × {dim}")
     if args.json:
         print_json({"results": results})
@@ -89,7 +93,7 @@ def _summary(found: Embeddings) -> dict[str, Any]:
 
 
 def run_similar(args: argparse.Namespace) -> int:
-    """`similar`: two files to one number."""
+    """Runs `similar`: prints the similarity of two files."""
     tagger = open_tagger(args)
     score = similar(embed(tagger, args.a), embed(tagger, args.b))
     if args.json:
@@ -99,7 +103,7 @@ def run_similar(args: argparse.Namespace) -> int:
 
 
 def run_match(args: argparse.Namespace) -> int:
-    """`match`: where the query is heard again."""
+    """Runs `match`: prints where parts of the query are in the reference."""
     found = match(
         args.query,
         args.reference,
@@ -127,9 +131,15 @@ def run_match(args: argparse.Namespace) -> int:
 
 
 def run_index(args: argparse.Namespace) -> int:
-    """`index`: files and folders into an index. A bad file is reported and does not stop the rest."""
+    """Runs `index`. A file that cannot be used is reported; the others are still indexed."""
     tagger = open_tagger(args)
-    with _progress(args) as report:
+    with counting(args, "index", keep=True) as count:
+
+        def report(number: int, total: int, source: str, error: str | None) -> None:
+            if error is not None:
+                print(f"panns-litert: {error}", file=sys.stderr)
+            count(number, total)
+
         index = Index.build(args.index, tagger, args.audio, hop=args.hop, report=report)
     if args.json:
         print_json(
@@ -146,32 +156,8 @@ def run_index(args: argparse.Namespace) -> int:
     return 2 if index.failed else 0
 
 
-@contextlib.contextmanager
-def _progress(args: argparse.Namespace) -> Iterator[Callable[[int, int, str, str | None], None]]:
-    """Errors as they come, and on a terminal a bar with the time that is left."""
-
-    def fail(error: str | None) -> None:
-        if error is not None:
-            print(f"panns-litert: {error}", file=sys.stderr)
-
-    if not progress_wanted(args):
-        yield lambda number, count, source, error: fail(error)
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("index", total=None)
-
-        def report(number: int, count: int, source: str, error: str | None) -> None:
-            fail(error)
-            progress.update(task, completed=number, total=count)
-
-        yield report
-
-
 def run_search(args: argparse.Namespace) -> int:
-    """`search`: what in the index sounds most like a file."""
+    """Runs `search`: prints the recordings of the index that sound most like a file."""
     tagger = open_tagger(args)
     index = Index(args.index)
     hits = index.search(embed(tagger, args.audio), top=args.top)

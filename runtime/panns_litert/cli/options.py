@@ -1,11 +1,10 @@
-"""Options that several commands share: which model, which recordings, what is made of the scores."""
+"""Options of several commands: the model, the recordings, and how the scores are changed."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,26 @@ from panns_litert.sense import Sense
 from panns_litert.tagger import ENGINES, Tagger
 
 STDIN = "-"
+DEFAULT_ENGINE = "cpu"
 
 
-def add_model_options(sub: argparse.ArgumentParser, *, default_threads: str = "default: all cores") -> None:
-    """Adds --bundle, --model, --engine and --threads."""
+def add_model_options(
+    sub: argparse.ArgumentParser,
+    *,
+    threads: int | None = None,
+    threads_help: str = "CPU threads (default: all cores)",
+) -> None:
+    """Adds --bundle, --model, --engine and --threads, whose default is `threads`."""
     sub.add_argument("--bundle", type=Path, help="folder of a bundle")
-    sub.add_argument("--model", help="use the cached bundle of this model; convert it first if need be")
-    sub.add_argument("--engine", choices=ENGINES, default="cpu", help="default cpu; auto checks the GPU first")
-    sub.add_argument("--threads", type=int, help=default_threads)
+    sub.add_argument("--model", help="use the cached bundle of this model; convert it first if necessary")
+    sub.add_argument(
+        "--engine", choices=ENGINES, default=DEFAULT_ENGINE, help="auto checks the GPU first (default %(default)s)"
+    )
+    sub.add_argument("--threads", type=int, default=threads, help=threads_help)
 
 
 def open_tagger(args: argparse.Namespace) -> Tagger:
-    """The tagger that the options name."""
+    """Opens the tagger that the options name."""
     tagger = Tagger(bundle_for(args), engine=args.engine, threads=args.threads)
     if tagger.fallback:
         note(f"on the CPU: {tagger.fallback}")
@@ -38,9 +45,9 @@ def open_tagger(args: argparse.Namespace) -> Tagger:
 
 
 def bundle_for(args: argparse.Namespace) -> Bundle | Path | None:
-    """The bundle that --bundle or --model names, converted first if need be.
+    """Returns the bundle that --bundle or --model names. Converts the model first if necessary.
 
-    With neither it is None, the demo bundle, and a note says so.
+    Without both options, returns None, which stands for the demo bundle, and prints a note.
 
     Raises:
         BundleError: both options are given.
@@ -52,7 +59,7 @@ def bundle_for(args: argparse.Namespace) -> Bundle | Path | None:
             note("using the demo bundle (synthetic sounds, not PANNs); --model mn04 for AudioSet")
         return args.bundle  # type: ignore[no-any-return]
     name = args.model.casefold()
-    for graph in GRAPHS:  # a network has the one or the other unless it was converted to both
+    for graph in GRAPHS:  # the first of these graphs that the model was converted to
         path = bundle_dir(name, graph=graph, seconds=DEFAULT_SECONDS, precision=DEFAULT_PRECISION)
         if path.exists():
             return path
@@ -60,23 +67,23 @@ def bundle_for(args: argparse.Namespace) -> Bundle | Path | None:
 
 
 def add_audio_options(sub: argparse.ArgumentParser) -> None:
-    """Adds the recordings, and what says of raw samples on standard input what no header does."""
-    sub.add_argument("audio", nargs="+", help="files that libsndfile reads (WAV, FLAC, OGG, MP3, …), folders, or - ")
+    """Adds the recordings, and the format of raw samples on standard input, which have no header."""
+    sub.add_argument("audio", nargs="+", help="files that libsndfile reads (WAV, FLAC, OGG, MP3, …), folders, or -")
     add_raw_options(sub)
 
 
 def add_raw_options(sub: argparse.ArgumentParser) -> None:
     """Adds --rate, --channels and --format."""
-    sub.add_argument("--rate", type=int, help="of raw samples on standard input (-), Hz")
-    sub.add_argument("--channels", type=int, default=1, help="of raw samples (default 1)")
-    sub.add_argument("--format", choices=RAW_FORMATS, default="s16le", help="of raw samples (default s16le)")
+    sub.add_argument("--rate", type=int, help="sample rate of raw samples on standard input (-), Hz")
+    sub.add_argument("--channels", type=int, default=1, help="channels of raw samples (default %(default)s)")
+    sub.add_argument("--format", choices=RAW_FORMATS, default="s16le", help="of raw samples (default %(default)s)")
 
 
 def sources(args: argparse.Namespace) -> Iterator[str]:
-    """The recordings one by one: files as given, the files of folders, - for standard input.
+    """Yields the recordings: files as given, the files of folders, or - for standard input.
 
     Raises:
-        AudioError: - without --rate, or among others.
+        AudioError: - is given without --rate or together with other recordings.
     """
     if STDIN in args.audio:
         if len(args.audio) > 1 or args.rate is None:
@@ -91,18 +98,18 @@ def sources(args: argparse.Namespace) -> Iterator[str]:
 
 
 def add_sense_options(sub: argparse.ArgumentParser) -> None:
-    """Adds what is made of the model's scores."""
-    group = sub.add_argument_group("what is made of the scores")
+    """Adds the options that change the model's scores."""
+    group = sub.add_argument_group("options that change the scores")
     group.add_argument("--roll-up", action="store_true", help="a dog is also an animal (AudioSet's ontology)")
     group.add_argument("--allow", nargs="+", metavar="CLASS", help="only these; 'Animal/' is a class and all below it")
-    group.add_argument("--deny", nargs="+", default=[], metavar="CLASS", help="not these")
+    group.add_argument("--deny", nargs="+", default=[], metavar="CLASS", help="leave out these classes")
     group.add_argument("--groups", type=Path, metavar="JSON", help='{"pets": ["Dog/", "Cat/"], …} instead of classes')
-    group.add_argument("--silence", type=float, metavar="DBFS", help="hear nothing in windows below that level")
-    group.add_argument("--temperature", metavar="T|JSON", help='logits are divided by it; a file has {"Dog": 1.5, …}')
+    group.add_argument("--silence", type=float, metavar="DBFS", help="set the scores of windows below this level to 0")
+    group.add_argument("--temperature", metavar="T|JSON", help='divides the logits; a file has {"Dog": 1.5, …}')
 
 
 def sense_of(args: argparse.Namespace, labels: Sequence[str]) -> Sense:
-    """What the options make of the scores of those classes.
+    """Returns the `Sense` of the options for these classes.
 
     Raises:
         LabelError: a file cannot be read, or a value or name in it is not valid.
@@ -111,7 +118,7 @@ def sense_of(args: argparse.Namespace, labels: Sequence[str]) -> Sense:
 
 
 def sense_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """The options as arguments of `Sense`, with what their files say.
+    """Returns the options as arguments of `Sense`. Reads their files.
 
     Raises:
         LabelError: a file cannot be read, or a value in it is not valid.
@@ -147,8 +154,3 @@ def _object(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict) or not data:
         raise LabelError(f"{path}: expected a JSON object with names")
     return data
-
-
-def raw_input() -> Any:
-    """Standard input, binary."""
-    return sys.stdin.buffer

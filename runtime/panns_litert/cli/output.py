@@ -1,4 +1,4 @@
-"""What all commands share: tables, JSON, notes and progress."""
+"""Output of all commands: tables, JSON, notes, errors and progress."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from panns_litert.bundle import Check
 from panns_litert.evaluate import Skipped, Watch
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
-"""Adds a command by its name, the function that runs it and a line of help; gives the parser for its options."""
+"""Adds a command, given its name, the function that runs it and a line of help. Returns the parser for its options."""
 
 
 def print_table(rows: Sequence[dict[str, str]], *, optional: Sequence[str]) -> None:
-    """Prints rows as a table; on a narrow terminal without the optional columns, the last ones first."""
+    """Prints rows as a table. On a narrow terminal, leaves out optional columns, the last one first."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    # A pipe has no width; a table must not be cut there.
+    # A pipe has no width, and a table must not be cut there.
     console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
     columns = list(rows[0])
     width = {column: max(len(column), *(len(row[column]) for row in rows)) + 3 for column in columns}
@@ -46,31 +49,62 @@ def print_json(data: dict[str, Any]) -> int:
 
 
 def note(text: str) -> None:
-    """A line on stderr that is no error."""
+    """Prints a note on stderr."""
     print(f"note: {text}", file=sys.stderr)
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message on one line."""
+    """Returns the message of an error on one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def failure(source: str, error: BaseException) -> dict[str, Any]:
+    """Prints the error of a recording on stderr. Returns it as a result in JSON types."""
+    print(f"panns-litert: {one_line(error)}", file=sys.stderr)
+    return {"source": source, "error": one_line(error)}
+
+
 def progress_wanted(args: argparse.Namespace) -> bool:
-    """Whether there is a terminal to draw a progress bar on."""
+    """Returns whether to show a progress bar: stderr is a terminal, and --json is not given."""
     return not args.json and sys.stderr.isatty()
 
 
 @contextlib.contextmanager
+def counting(args: argparse.Namespace, what: str, *, keep: bool = False) -> Iterator[Callable[[int, int], object]]:
+    """Yields a function that takes how many are done and how many there are. On a terminal, it shows a progress bar.
+
+    Args:
+        args: options of the command.
+        what: text beside the bar.
+        keep: whether the bar stays on the terminal at the end.
+    """
+    if not progress_wanted(args):
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=not keep) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def _console() -> Iterator[Console]:
+    """Yields a console on a copy of stderr. Conversion redirects stderr itself, and progress must still be seen."""
+    from rich.console import Console
+
+    with os.fdopen(os.dup(2), "w", encoding="utf-8") as stream:
+        yield Console(file=stream)
+
+
+@contextlib.contextmanager
 def steps(args: argparse.Namespace) -> Iterator[Callable[[str], None]]:
-    """Shows the running step and its time on stderr, on a terminal as a spinner."""
+    """Yields a function that shows a step and its time on stderr; on a terminal, with a spinner."""
     if args.json:
         yield lambda _: None
         return
-    from rich.console import Console
-
-    # The converter's own output is kept from stderr; the progress must still get there.
-    with os.fdopen(os.dup(2), "w", encoding="utf-8") as stream:
-        console = Console(file=stream)
+    with _console() as console:
         start = time.perf_counter()
         if not console.is_terminal:
             yield lambda step: console.print(f"[{time.perf_counter() - start:5.1f} s] {step}", markup=False)
@@ -94,7 +128,7 @@ def steps(args: argparse.Namespace) -> Iterator[Callable[[str], None]]:
 
 
 def print_checks(checks: Sequence[Check]) -> None:
-    """The parity table for people."""
+    """Prints a table of parity checks."""
 
     def number(value: float | None, form: str) -> str:
         return "–" if value is None else format(value, form)
@@ -118,16 +152,13 @@ def print_checks(checks: Sequence[Check]) -> None:
 
 @contextlib.contextmanager
 def watching(args: argparse.Namespace) -> Iterator[Watch]:
-    """Shows on stderr what is being done: bars on a terminal, a line per step elsewhere."""
+    """Yields a function that shows progress on stderr: bars on a terminal, else a line per step."""
     if args.json:
         yield lambda what, done, total: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    # The converter's own output is kept from stderr; the progress must still get there.
-    with os.fdopen(os.dup(2), "w", encoding="utf-8") as stream:
-        console = Console(file=stream)
+    with _console() as console:
         start, tasks = time.perf_counter(), dict[str, Any]()
         if not console.is_terminal:
 
@@ -158,7 +189,7 @@ SHOWN_SKIPPED = 5
 
 
 def print_skipped(skipped: Sequence[Skipped], *, repeated: int = 0) -> None:
-    """Says which files were left out, the first ones of many, and how many were repeated."""
+    """Prints the first skipped files, the number of all if there are more, and how many files were repeated."""
     if repeated:
         note(f"{repeated} files have the same bytes as another; each recording counts once")
     for one in skipped[:SHOWN_SKIPPED]:

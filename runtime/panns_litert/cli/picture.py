@@ -1,9 +1,8 @@
-"""The commands that show: plot, page."""
+"""Commands that draw recordings: plot, page."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from panns_litert.audio import AudioBlocks
 from panns_litert.cli.events import add_event_options, settings_of
 from panns_litert.cli.options import STDIN, add_model_options, add_sense_options, open_tagger, sense_of, sources
-from panns_litert.cli.output import AddCommand, one_line, print_json
+from panns_litert.cli.output import AddCommand, failure, print_json
 from panns_litert.cli.recordings import bar
 from panns_litert.errors import AudioError, PictureError
 from panns_litert.pictures import Timeline, picture_format, plot, timeline, write_page
@@ -26,23 +25,23 @@ def add_commands(command: AddCommand) -> None:
     _add_options(sub)
 
     sub = command("page", run_page, "Write one HTML page of recordings: player, timeline, tags, events.")
-    sub.add_argument("audio", nargs="+", help="files that libsndfile reads, folders")
+    sub.add_argument("audio", nargs="+", help="files that libsndfile reads, or folders")
     sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="an .html file")
     _add_options(sub)
 
 
 def _add_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--top", type=int, default=8, help="how many classes (default 8)")
+    sub.add_argument("--top", type=int, default=8, help="largest number of classes (default %(default)s)")
     add_model_options(sub)
     add_event_options(sub)
     add_sense_options(sub)
 
 
 def run_plot(args: argparse.Namespace) -> int:
-    """`plot`: a recording to a picture."""
-    picture_format(args.out)  # before an hour of audio is heard
+    """Runs `plot`: draws a recording."""
+    picture_format(args.out)  # check this before the recording, which may be long, is read
     if not args.out.absolute().parent.is_dir():
-        raise PictureError(f"{args.out}: no folder {args.out.parent}; expected one that is there")
+        raise PictureError(f"{args.out}: no folder {args.out.parent}; expected an existing folder")
     require_choice(args.top, 0.0)
     found = _heard(args, open_tagger(args), args.audio)
     plot(found, args.out, top=args.top)
@@ -53,7 +52,7 @@ def run_plot(args: argparse.Namespace) -> int:
 
 
 def run_page(args: argparse.Namespace) -> int:
-    """`page`: recordings to a page. A bad one is reported and does not stop the rest."""
+    """Runs `page`. A recording that cannot be used is reported; the page shows the others."""
     if STDIN in args.audio:
         raise AudioError("- for standard input: expected files, which the page can play")
     require_choice(args.top, 0.0)
@@ -65,8 +64,7 @@ def run_page(args: argparse.Namespace) -> int:
             try:
                 found = _heard(args, tagger, source)
             except AudioError as error:
-                print(f"panns-litert: {one_line(error)}", file=sys.stderr)
-                results.append({"source": source, "error": one_line(error)})
+                results.append(failure(source, error))
             else:
                 results.append(_row(found, args.top))
                 yield found
@@ -94,7 +92,7 @@ def _heard(args: argparse.Namespace, tagger: Tagger, source: str) -> Timeline:
 
 
 def _row(found: Timeline, top: int) -> dict[str, Any]:
-    """A timeline as JSON types, in brief."""
+    """Returns a summary of a timeline as JSON types."""
     tags = [{"label": found.labels[i], "index": i, "highest": float(found.scores[:, i].max())} for i in found.top(top)]
     counts = {"seconds": found.seconds, "events": len(found.events)}
     return {"source": found.source, "model": found.model, **counts, "tags": tags}

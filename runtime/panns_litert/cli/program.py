@@ -1,6 +1,6 @@
-"""The program `panns-litert`: parses the command line, runs one command, turns errors into exit codes.
+"""Program `panns-litert`: parses the command line, runs one command, and turns errors into exit codes.
 
-Exit codes: 0 ok, 1 a check failed, 2 usage or bad input. Errors are one line on stderr.
+Exit codes: 0 ok, 1 a check failed, 2 wrong usage or bad input. An error is one line on stderr.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from panns_litert.cli.output import one_line
 from panns_litert.errors import GpuDriverError, GpuError, PannsLitertError, ParityError
 
 GROUPS = (tag, events, picture, match, batch, evaluate, gpu, bench)
-"""Modules with the commands of the runtime, in the order in which --help lists them; extensions follow."""
+"""Modules with the commands of the runtime, in the order of --help. The commands of extensions follow."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+    """Returns the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="panns-litert",
         description="Pretrained audio taggers as proven LiteRT bundles. Exit codes: 0 ok, 1 check failed, 2 bad input.",
     )
-    parser.add_argument("--verbose", action="store_true", help="log what happens to stderr")
+    parser.add_argument("--verbose", action="store_true", help="log to stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.add_argument("--json", action="store_true", help="print JSON, nothing else, on stdout")
+        sub.add_argument("--json", action="store_true", help="print only JSON on stdout")
         sub.set_defaults(run=run)
         return sub
 
@@ -45,32 +45,29 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns the exit code."""
-    for stream in (sys.stdout, sys.stderr):  # a name or a dash that the terminal cannot show is no crash
+    for stream in (sys.stdout, sys.stderr):  # some terminals cannot encode all characters
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         args = build_parser().parse_args(argv)
-    except SystemExit as stop:  # argparse has printed why
+    except SystemExit as stop:  # argparse has printed the error
         return stop.code if isinstance(stop.code, int) else 2
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr
     )
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)  # so that what is half done is cleaned up
+        signal.signal(signal.SIGTERM, _terminate)  # so that unfinished files are removed
     try:
         code: int = args.run(args)
         sys.stdout.flush()
         return code
-    except PannsLitertError as error:
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (PannsLitertError, OSError) as error:  # OSError: for example disk full, no permission
         print(f"panns-litert: {one_line(error)}", file=sys.stderr)
         failed = isinstance(error, (ParityError, GpuError)) and not isinstance(error, GpuDriverError)
         return 1 if failed else 2
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:  # disk full, no permission: the user's to mend
-        print(f"panns-litert: {one_line(error)}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("panns-litert: interrupted", file=sys.stderr)
         return 130

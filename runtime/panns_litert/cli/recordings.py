@@ -1,17 +1,18 @@
-"""What the commands that listen share: the windows of each recording, and how they are shown."""
+"""Functions of the commands that tag recordings: the windows of each recording, and how they are printed."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from panns_litert.audio import AudioBlocks, raw_blocks
-from panns_litert.cli.options import STDIN, raw_input, sources
-from panns_litert.cli.output import one_line
+from panns_litert.cli.options import STDIN, sources
+from panns_litert.cli.output import failure, progress_wanted
 from panns_litert.errors import AudioError
 from panns_litert.sense import Sense
 from panns_litert.tagger import Tagger, top_tags
@@ -22,9 +23,9 @@ def each_source(
     args: argparse.Namespace,
     one: Callable[[str], dict[str, Any]],
     write: Callable[[dict[str, Any]], object],
-    done: set[str],
+    done: Collection[str] = (),
 ) -> bool:
-    """Runs `one` on every recording and writes what it gives; whether any failed."""
+    """Runs `one` on every recording that is not in `done` and writes its result. Returns whether any failed."""
     failed = False
     for source in sources(args):
         if source in done:
@@ -33,17 +34,16 @@ def each_source(
             write(one(source))
         except AudioError as error:
             failed = True
-            print(f"panns-litert: {one_line(error)}", file=sys.stderr)
-            write({"source": source, "error": one_line(error)})
+            write(failure(source, error))
     return failed
 
 
 def windows_of(args: argparse.Namespace, tagger: Tagger, source: str, hop: float) -> Iterator[Window]:
-    """The windows of a recording or of standard input; on a terminal with a bar for a long one."""
+    """Yields the windows of a recording or of standard input. On a terminal, shows a bar for a long recording."""
     rate = tagger.bundle.manifest.front_end.sample_rate
     if source == STDIN:
         stream = StreamTagger(tagger, hop=hop, sample_rate=args.rate)
-        yield from stream.of(raw_blocks(raw_input(), channels=args.channels, form=args.format))
+        yield from stream.of(raw_blocks(sys.stdin.buffer, channels=args.channels, form=args.format))
         return
     stream = StreamTagger(tagger, hop=hop)
     with AudioBlocks(source, sample_rate=rate) as blocks, bar(args, source, blocks.seconds) as show:
@@ -54,8 +54,8 @@ def windows_of(args: argparse.Namespace, tagger: Tagger, source: str, hop: float
 
 @contextlib.contextmanager
 def bar(args: argparse.Namespace, source: str, seconds: float | None) -> Iterator[Callable[[float], None]]:
-    """A progress bar with the time that is left, for recordings of more than a minute on a terminal."""
-    if args.json or seconds is None or seconds < 60 or not sys.stderr.isatty():
+    """Yields a function that takes the position, seconds. On a terminal, it shows a bar for a recording ≥ 60 s."""
+    if not progress_wanted(args) or seconds is None or seconds < 60:
         yield lambda _: None
         return
     from rich.console import Console
@@ -68,23 +68,19 @@ def bar(args: argparse.Namespace, source: str, seconds: float | None) -> Iterato
 
 
 def window_row(window: Window, sense: Sense, args: argparse.Namespace) -> dict[str, Any]:
-    """A window's tags as JSON types, as --top and --threshold want them."""
+    """Returns a window's tags as JSON types, selected by --top and --threshold."""
     scores = sense(window.probs, level_dbfs=window.level_dbfs)
     tags = top_tags(sense.labels, scores, top=args.top, threshold=args.threshold)
-    return {
-        "start": window.start,
-        "end": window.end,
-        "tags": [{"label": tag.label, "index": tag.index, "score": tag.score} for tag in tags],
-    }
+    return {"start": window.start, "end": window.end, "tags": [asdict(tag) for tag in tags]}
 
 
 def print_window(row: dict[str, Any]) -> None:
-    """A window's tags on one line."""
+    """Prints a window's tags on one line."""
     tags = ", ".join(f"{tag['label']} {tag['score']:.2f}" for tag in row["tags"])
     print(f"{clock(row['start'])} – {clock(row['end'])}  {tags or '–'}", flush=True)
 
 
 def clock(seconds: float) -> str:
-    """Seconds as minutes:seconds."""
+    """Formats a time as minutes:seconds."""
     minutes, rest = divmod(round(seconds, 2), 60.0)
     return f"{int(minutes):3d}:{rest:05.2f}"

@@ -1,4 +1,4 @@
-"""The commands that say what: tag, labels."""
+"""Commands for tags and classes: tag, labels."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ from panns_litert.windows import AGGREGATES, Aggregate, LongTagging
 
 def add_commands(command: AddCommand) -> None:
     """Adds tag and labels."""
-    sub = command("tag", run_tag, "Say what is heard in recordings of any length.")
+    sub = command("tag", run_tag, "Tag recordings of any length.")
     add_audio_options(sub)
     add_model_options(sub)
-    sub.add_argument("--top", type=int, default=5, help="how many tags (default 5)")
-    sub.add_argument("--threshold", type=float, default=0.0, help="no tag below this probability (default 0)")
+    sub.add_argument("--top", type=int, default=5, help="largest number of tags (default %(default)s)")
+    sub.add_argument("--threshold", type=float, default=0.0, help="least probability of a tag (default %(default)g)")
     sub.add_argument("--hop", type=float, help="seconds from window to window (default: a window, no overlap)")
-    sub.add_argument("--aggregate", choices=AGGREGATES, default="mean", help="over the windows (default mean)")
-    sub.add_argument("--windows", action="store_true", help="the tags of every window, too")
+    sub.add_argument("--aggregate", choices=AGGREGATES, default="mean", help="over the windows (default %(default)s)")
+    sub.add_argument("--windows", action="store_true", help="also print the tags of every window")
     sub.add_argument("--embedding", action="store_true", help="with --json or --out: include the embedding")
-    sub.add_argument("--html", type=Path, metavar="FILE", help="a page of the recordings, too: player, timeline, tags")
-    sub.add_argument("--out", type=Path, help="write JSON lines there as they come; an interrupted run goes on")
+    sub.add_argument("--html", type=Path, metavar="FILE", help="also write a page with player, timeline and tags")
+    sub.add_argument("--out", type=Path, help="write JSON lines to this file; an interrupted run continues there")
     add_sense_options(sub)
 
     sub = command("labels", run_labels, "List a model's classes, or AudioSet's ontology of them.")
-    sub.add_argument("pattern", nargs="?", default="", help="only names that contain this")
-    sub.add_argument("--tree", action="store_true", help="as AudioSet's ontology has them")
+    sub.add_argument("pattern", nargs="?", default="", help="only names that contain this text")
+    sub.add_argument("--tree", action="store_true", help="as a tree, by AudioSet's ontology")
     add_model_options(sub)
 
 
 def run_tag(args: argparse.Namespace) -> int:
-    """`tag`: recordings to tags. A bad one is reported and does not stop the rest."""
+    """Runs `tag`. A recording that cannot be used is reported; the others are still tagged."""
     tagger = open_tagger(args)
     require_choice(args.top, args.threshold)
     if args.html is not None and (args.out is not None or STDIN in args.audio):
@@ -71,12 +71,15 @@ def run_tag(args: argparse.Namespace) -> int:
             print_tagging(found)
         return found.to_dict(embedding=args.embedding) | ({"heard": rows} if args.windows else {})
 
-    kept = ("hop", "aggregate", "windows", "embedding", "top", "threshold", "roll_up", "allow", "deny", "groups")
-    settings = {name: getattr(args, name) for name in (*kept, "silence", "temperature")}
+    kept = ("hop", "aggregate", "windows", "embedding", "top", "threshold", "roll_up", "allow", "deny", "silence")
+    settings = {name: getattr(args, name) for name in (*kept, "temperature")}
     settings |= {"model": tagger.bundle.manifest.model, "groups": str(args.groups) if args.groups else None}
     with contextlib.ExitStack() as stack:
-        lines = stack.enter_context(JsonLines(args.out, settings)) if args.out is not None else None
-        failed = each_source(args, one, lines.write if lines else results.append, lines.done if lines else set())
+        if args.out is not None:
+            lines = stack.enter_context(JsonLines(args.out, settings))
+            failed = each_source(args, one, lines.write, lines.done)
+        else:
+            failed = each_source(args, one, results.append)
     if args.html is not None:
         heard = (result["source"] for result in results if "error" not in result)
         options = {"hop": args.hop, "sense": sense}
@@ -89,7 +92,7 @@ def run_tag(args: argparse.Namespace) -> int:
 
 
 def run_labels(args: argparse.Namespace) -> int:
-    """`labels`: a model's classes; AudioSet's where no model is named."""
+    """Runs `labels`: prints the classes of a model, or of AudioSet if no model is named."""
     labels = Ontology.load().labels
     if args.bundle is not None or args.model is not None:
         labels = open_tagger(args).labels
@@ -106,7 +109,7 @@ def run_labels(args: argparse.Namespace) -> int:
 
 
 def _tree(ontology: Ontology, wanted: str) -> Iterator[str]:
-    """The nodes that contain the text, or have one below them that does, each with what is above it."""
+    """Yields the lines of the nodes whose name contains the text, and of all nodes above them."""
     classes = set(ontology.labels)
 
     def lines(name: str, depth: int) -> list[str]:
@@ -120,7 +123,7 @@ def _tree(ontology: Ontology, wanted: str) -> Iterator[str]:
 
 
 def print_tagging(tagging: LongTagging) -> None:
-    """One recording's tags for people."""
+    """Prints the tags of one recording."""
     times = f"front end {tagging.front_end_ms:.1f} ms, model {tagging.model_ms:.1f} ms, {tagging.engine}"
     count = f"{tagging.windows} windows; " if tagging.windows > 1 else ""
     print(f"{tagging.source}  ({tagging.seconds:.1f} s; {count}{times})")

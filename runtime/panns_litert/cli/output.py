@@ -22,7 +22,7 @@ AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.
 
 
 def print_table(rows: Sequence[dict[str, str]], *, optional: Sequence[str]) -> None:
-    """Prints rows as a table. On a narrow terminal, leaves out optional columns, the last one first."""
+    """Prints rows as a table. On a narrow terminal, optional columns are left out, the last one first."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

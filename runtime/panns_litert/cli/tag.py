@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,12 +73,11 @@ def run_tag(args: argparse.Namespace) -> int:
     kept = ("hop", "aggregate", "windows", "embedding", "top", "threshold", "roll_up", "allow", "deny", "silence")
     settings = {name: getattr(args, name) for name in (*kept, "temperature")}
     settings |= {"model": tagger.bundle.manifest.model, "groups": str(args.groups) if args.groups else None}
-    with contextlib.ExitStack() as stack:
-        if args.out is not None:
-            lines = stack.enter_context(JsonLines(args.out, settings))
+    if args.out is None:
+        failed = each_source(args, one, results.append)
+    else:
+        with JsonLines(args.out, settings) as lines:
             failed = each_source(args, one, lines.write, lines.done)
-        else:
-            failed = each_source(args, one, results.append)
     if args.html is not None:
         heard = (result["source"] for result in results if "error" not in result)
         options = {"hop": args.hop, "sense": sense}

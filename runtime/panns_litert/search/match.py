@@ -93,8 +93,9 @@ def match(
     >>> [(m.reference_start, m.reference_end) for m in match(noise[64000:112000], noise, sample_rate=16000)]
     [(4.0, 7.0)]
     """
-    for name, value in (("threshold", threshold), ("min_seconds", min_seconds), ("speed_change", speed_change)):
-        _require(name, value)
+    _require("threshold", threshold)
+    _require("min_seconds", min_seconds)
+    _require("speed_change", speed_change)
     waveform = np.concatenate([np.empty(0, np.float32), *audio_chunks(query, sample_rate, _RATE)])
     heard = _features(audio_chunks(reference, sample_rate, _RATE))
     steps = math.ceil(speed_change / _SPEED_STEP - 1e-9)

@@ -57,7 +57,7 @@ NAMES = {
         TIMEOUT_SECONDS WARMUP
     """,
     "panns_litert.pictures": """
-        clock EMBEDDED_BYTES FORMATS PAGE_BYTES picture_format plot ticks Timeline timeline write_page
+        clock drawing EMBEDDED_BYTES FORMATS PAGE_BYTES picture_format plot ticks Timeline timeline write_page
     """,
     "panns_litert.proof": """
         add_one_model audit_fp16 Clips compare compare_outputs compare_tags DELEGATE_LOG demo_inputs few_as_one
@@ -66,7 +66,7 @@ NAMES = {
         TensorRange TIMEOUT_SECONDS why_not_gpu
     """,
     "panns_litert.search": """
-        embed Embeddings FORMATS Hit Index Match match MATCH_SPEC model_sha256 Prototype Prototypes prototypes_path
+        embed Embeddings FORMATS Hit Index Match match MATCH_LIMITS MATCH_SPEC model_sha256 Prototype Prototypes prototypes_path
         require_same_model similar unit
     """,
     "panns_litert.sense": """

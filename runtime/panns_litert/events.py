@@ -1,8 +1,8 @@
-"""Events: scores over time in; what was heard, from when to when, out.
+"""Events: turns scores over time into sounds with a start and an end.
 
-`EventDetector` takes one step of scores after another and gives every event as soon as nothing that follows can
-change it. Frame-wise scores are steps as they are; `WindowSteps` makes steps of overlapping windows' scores.
-tests/vectors/events.json defines the algorithm by examples, for this and any other implementation.
+`EventDetector` takes one step of scores after another and returns each event as soon as no later step can change it.
+Frame-wise scores are used as steps directly; `WindowSteps` turns the scores of overlapping windows into steps.
+tests/vectors/events.json defines the algorithm by examples, for this and for other implementations.
 """
 
 from __future__ import annotations
@@ -24,15 +24,14 @@ from numpy.typing import ArrayLike, NDArray
 from panns_litert.errors import EventError, LabelError
 from panns_litert.sense import unknown_label
 
-# Seconds. Sums of hops miss one another by rounding; no step or gap is that short.
-_TOLERANCE = 1e-6
+_TOLERANCE = 1e-6  # seconds; sums of hops differ by rounding, and no step or gap is that short
 
 _THRESHOLDS = ("on", "off", "min_duration", "max_gap")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One sound, from `start` to `end` in seconds, with the highest score within, 0 … 1."""
+    """One sound, from `start` to `end` in seconds. `score` is the highest score within it, 0 … 1."""
 
     label: str
     index: int
@@ -43,15 +42,14 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class EventSettings:
-    """When an event opens, closes, merges with the next and counts at all.
+    """Thresholds that decide when an event opens, closes, merges with the next one, or is dropped.
 
     Attributes:
-        on: an event opens at a score ≥ that.
-        off: it goes on while the score is ≥ that; 0 ≤ off ≤ on ≤ 1. Half of `on` if not given.
-        min_duration: a shorter event is dropped; seconds, ≥ 0.
-        max_gap: an event merges with the next of its class that opens no later than that after it closed;
-            seconds, ≥ 0.
-        classes: by class name, any of these four for that class alone.
+        on: an event opens when the score is ≥ `on`.
+        off: an event stays open while the score is ≥ `off`; 0 ≤ off ≤ on ≤ 1. Half of `on` if not given.
+        min_duration: shorter events are dropped; seconds, ≥ 0.
+        max_gap: two events of a class merge if the gap between them is ≤ `max_gap`; seconds, ≥ 0.
+        classes: by class name, any of these four values for that class alone.
 
     Raises:
         EventError: a value is out of range.
@@ -69,7 +67,7 @@ class EventSettings:
     def __post_init__(self) -> None:
         if not isinstance(self.classes, Mapping) or not all(isinstance(own, Mapping) for own in self.classes.values()):
             raise EventError(f"classes = {self.classes!r}; expected thresholds by class name")
-        # Copies: the settings stay what was checked here.
+        # Copies, so that the settings cannot change after this check.
         object.__setattr__(self, "classes", {name: dict(own) for name, own in self.classes.items()})
         _require_thresholds(self.of(None), "")
         for name, thresholds in self.classes.items():
@@ -78,17 +76,17 @@ class EventSettings:
             _require_thresholds(self.of(name), f"{name}: ")
 
     def of(self, label: str | None) -> dict[str, float]:
-        """on, off, min_duration and max_gap of a class; of no class in particular for None."""
+        """Returns on, off, min_duration and max_gap of a class, or the general values for None."""
         own = {} if label is None else self.classes.get(label, {})
         values = {name: own.get(name, getattr(self, name)) for name in _THRESHOLDS}
         return values | {"off": _half(values["on"]) if values["off"] is None else values["off"]}
 
     @classmethod
     def from_json(cls, text: str) -> EventSettings:
-        """The settings from a JSON object with the fields of this class, each optional, and no other.
+        """Reads the settings from a JSON object with the fields of this class, all optional.
 
         Raises:
-            EventError: not JSON, an unknown or repeated field, or a value that is not valid.
+            EventError: the text is not JSON, a field is unknown or repeated, or a value is invalid.
         """
         try:
             data = json.loads(text, object_pairs_hook=_without_repetition)
@@ -104,10 +102,10 @@ class EventSettings:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> EventSettings:
-        """The settings from a JSON file, as `from_json` takes it.
+        """Reads the settings from a JSON file, as `from_json` does.
 
         Raises:
-            EventError: the file cannot be read or is not valid; the message names it.
+            EventError: the file cannot be read or is invalid; the message names it.
         """
         try:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
@@ -126,12 +124,12 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _half(on: Any) -> Any:
-    return on / 2 if isinstance(on, (int, float)) else on  # anything else is refused with `on`
+    return on / 2 if isinstance(on, (int, float)) and 0 <= on <= 1 else on  # refused where it is checked
 
 
 def _require_thresholds(values: Mapping[str, Any], where: str) -> None:
     for name, value in values.items():
-        # The upper end: JSON knows integers that no float holds.
+        # The upper bound: JSON allows integers that are too large for a float.
         if type(value) not in (int, float, np.float64) or not 0 <= value <= sys.float_info.max:
             raise EventError(f"{where}{name} = {value!r}; expected a number ≥ 0")
     if not values["off"] <= values["on"] <= 1:
@@ -139,19 +137,19 @@ def _require_thresholds(values: Mapping[str, Any], where: str) -> None:
 
 
 class EventDetector:
-    """Finds the events of every class in steps of scores that come in order. One recording or stream at a time.
+    """Finds the events of every class in a sequence of steps of scores. It handles one recording or stream at a time.
 
-    An event opens at the first step with a score ≥ `on`, goes on while the score is ≥ `off`, and closes at the end
-    of its last step: at a step below `off`, or where steps are missing. It merges with the next event of its class
-    if that opens at most `max_gap` seconds after it closed; only then are events shorter than `min_duration`
-    dropped. Scores are compared as float64: the float32 nearest to 0.7 is below a threshold of 0.7.
+    An event opens at the first step with a score ≥ `on` and stays open while the score is ≥ `off`. A step below `off`
+    or a missing step closes it; it ends at the end of its last step. It merges with the next event of its class if that
+    event opens at most `max_gap` seconds later. After merging, events shorter than `min_duration` are dropped. Scores
+    are compared as float64, and the float32 nearest to 0.7 is below a threshold of 0.7.
 
     Args:
         labels: class names, in the order of the scores.
         settings: thresholds.
 
     Raises:
-        LabelError: the settings name a class that is not among the labels, or the labels are not all different.
+        LabelError: the settings name a class that is not in `labels`, or `labels` is empty or has repeats.
 
     >>> detector = EventDetector(("Speech", "Dog"), EventSettings(on=0.5, off=0.3))
     >>> detector.push([0.1, 0.9], 0.0, 1.0)
@@ -174,7 +172,7 @@ class EventDetector:
 
     def _restart(self) -> None:
         classes = len(self.labels)
-        self._held = np.zeros(classes, bool)  # an event that is open, or closed and may still merge
+        self._held = np.zeros(classes, bool)  # the class has an event that is open, or closed and may still merge
         self._open = np.zeros(classes, bool)
         self._start = np.zeros(classes)
         self._end = np.zeros(classes)
@@ -182,25 +180,25 @@ class EventDetector:
         self._previous_end = -math.inf
 
     def push(self, scores: ArrayLike, start: float, end: float) -> tuple[Event, ...]:
-        """Takes the next step and gives the events that became final, by start, then by index.
+        """Takes the next step and returns the events that are now final, ordered by start, then by index.
 
         An event is final at the first step that starts more than `max_gap` after its end.
 
         Args:
             scores: (classes,), 0 … 1.
-            start, end: of the step, seconds; start < end, and no earlier than the end of the step before.
+            start, end: times of the step in seconds; start < end, and start is not before the previous step's end.
 
         Raises:
-            EventError: the step is not valid. It is left out as if it had not come; others may follow.
+            EventError: the step is invalid. It is ignored, and further steps may follow.
         """
         values = self._checked(scores, start, end)
         if start > self._previous_end + _TOLERANCE:
             self._open[:] = False
         self._previous_end = end
         rising = values >= self._on
-        if not self._held.any() and not rising.any():  # most steps of most recordings
+        if not self._held.any() and not rising.any():  # a shortcut for most steps of most recordings
             return ()
-        # Of closed events only: an open one ends where this step begins.
+        # This selects closed events only: an open event ends where this step begins.
         final = self._held & (start > self._end + self._max_gap + _TOLERANCE)
         events = self._take(final) if final.any() else ()
         self._open &= values >= self._off
@@ -215,7 +213,7 @@ class EventDetector:
         return events
 
     def finish(self) -> tuple[Event, ...]:
-        """Gives the events that are left, by start, then by index. The detector then begins anew."""
+        """Returns the remaining events, ordered by start, then by index, and resets the detector."""
         events = self._take(self._held)
         self._restart()
         return events
@@ -233,19 +231,19 @@ class EventDetector:
             for i in np.flatnonzero(long_enough)
         )
         self._held = self._held & ~final
-        return tuple(sorted(events, key=lambda event: event.start))  # stable: by index where starts are equal
+        return tuple(sorted(events, key=lambda event: event.start))  # stable: equal starts stay ordered by index
 
     def _checked(self, scores: ArrayLike, start: float, end: float) -> NDArray[np.float64]:
         values = _as_scores(scores)
         if values.shape != (len(self.labels),):
             raise EventError(f"scores of shape {values.shape}; expected ({len(self.labels)},), one per class")
-        if not (values.min() >= 0.0 and values.max() <= 1.0):  # false for NaN, too
+        if not (values.min() >= 0.0 and values.max() <= 1.0):  # also false for NaN
             i = int(np.flatnonzero(~((values >= 0.0) & (values <= 1.0)))[0])
             raise EventError(f"score {values[i]} of {self.labels[i]!r}; expected 0 … 1")
         if not (math.isfinite(start) and math.isfinite(end) and start < end):
             raise EventError(f"step {start} … {end} s; expected finite times, start < end")
         if start < self._previous_end - _TOLERANCE:
-            raise EventError(f"step {start} … {end} s after one that ends at {self._previous_end} s; expected order")
+            raise EventError(f"step at {start} s; the last one ends at {self._previous_end} s, expected steps in order")
         return values
 
 
@@ -257,7 +255,7 @@ def _as_scores(scores: ArrayLike) -> NDArray[np.float64]:
 
 
 class Step(NamedTuple):
-    """Scores (classes,) and the stretch of time that they stand for, seconds: `detector.push(*step)`."""
+    """Scores (classes,) and the time that they stand for, in seconds: `detector.push(*step)`."""
 
     scores: NDArray[np.float64]
     start: float
@@ -265,11 +263,11 @@ class Step(NamedTuple):
 
 
 class WindowSteps:
-    """Turns the scores of overlapping windows into steps that lie side by side, as the windows come.
+    """Turns the scores of overlapping windows into steps that do not overlap, one window at a time.
 
-    Window k is heard from k · hop to k · hop + window; its step is the hop around its centre. The first step begins
-    at 0 and the last ends with the recording, so that the steps cover all of it. Which one is last is known only
-    at the end: each step is given with the window after it.
+    Window k covers the time from k · hop to k · hop + window. Its step is the hop around its centre. The first step
+    begins at 0 and the last ends with the recording, so that the steps cover all of it. Only `finish` knows which step
+    is the last one, so `push` returns the step of the previous window.
 
     Args:
         window: length of a window, seconds.
@@ -294,43 +292,43 @@ class WindowSteps:
         self._last: NDArray[np.float64] | None = None
 
     def count(self, seconds: float) -> int:
-        """How many windows a recording takes: the first one that reaches its end is the last.
+        """Returns the number of windows of a recording. The last one is the first that reaches its end.
 
         Args:
             seconds: length of the recording, > 0.
 
         Raises:
-            EventError: no length.
+            EventError: `seconds` is out of range.
         """
         if not (math.isfinite(seconds) and seconds > 0.0):
             raise EventError(f"a recording of {seconds} s; expected a length > 0")
         return 1 + max(0, math.ceil((seconds - self.window - _TOLERANCE) / self.hop))
 
     def push(self, scores: ArrayLike) -> tuple[Step, ...]:
-        """Takes the next window's scores (classes,) and gives the step of the window before, if there was one."""
-        steps = (
-            () if self._last is None else (Step(self._last, self._start(self._count - 1), self._start(self._count)),)
-        )
+        """Takes the next window's scores (classes,) and returns the step of the previous window, if there is one."""
+        steps: tuple[Step, ...] = ()
+        if self._last is not None:
+            steps = (Step(self._last, self._start(self._count - 1), self._start(self._count)),)
         self._last = _as_scores(scores).copy()
         self._count += 1
         return steps
 
     def finish(self, seconds: float) -> tuple[Step, ...]:
-        """Gives the last step, if there was a window, and begins anew.
+        """Returns the last step, if there was a window, and resets this instance.
 
         Args:
             seconds: length of the recording.
 
         Raises:
-            EventError: the recording ends before the last step begins: there were more windows than `count` says.
+            EventError: the recording ends before the last step begins, because there were more windows than `count`.
         """
         steps: tuple[Step, ...] = ()
         if self._last is not None:
             start = self._start(self._count - 1)
             if not (math.isfinite(seconds) and seconds > start):
                 raise EventError(
-                    f"a recording of {seconds} s with {self._count} windows; expected more than {start} s, or fewer "
-                    "windows: none after the one that reaches the end"
+                    f"a recording of {seconds} s with {self._count} windows; expected more than {start} s, or no "
+                    "window after the first one that reaches the end"
                 )
             steps = (Step(self._last, start, seconds),)
         self._restart()
@@ -341,7 +339,7 @@ class WindowSteps:
 
 
 def events_csv(events: Iterable[Event]) -> str:
-    """The events as CSV: start, end, label, index, score; times in seconds to the microsecond."""
+    """Returns the events as CSV: start, end, label, index, score. Times are in seconds with six decimals."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("start", "end", "label", "index", "score"))
@@ -351,6 +349,6 @@ def events_csv(events: Iterable[Event]) -> str:
 
 
 def audacity_labels(events: Iterable[Event]) -> str:
-    """The events as an Audacity label track: start, end and label a line, tab-separated, times in seconds."""
-    # A line break or tab within a label would be read as the next column or row.
+    """Returns the events as an Audacity label track: a line of start, end (seconds) and label per event."""
+    # A line break or tab in a label would be read as the next column or row.
     return "".join(f"{event.start:.6f}\t{event.end:.6f}\t{' '.join(event.label.split())}\n" for event in events)

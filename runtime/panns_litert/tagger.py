@@ -1,4 +1,4 @@
-"""Tagger: a bundle, an engine, and audio in; tags out."""
+"""Tagger: runs a bundle's model on an engine and returns the tags of one clip of audio."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ from panns_litert.engine import CpuEngine, Engine, GpuEngine, Outputs
 from panns_litert.errors import AudioError, BundleError, GpuError
 from panns_litert.frontend import LogMel
 
-# Of a sample or a log-mel: what float16 can hold.
-_LARGEST_INPUT = 65504.0
+_LARGEST_INPUT = 65504.0  # of a sample or a log-mel value: the largest float16
 
 ENGINES = ("cpu", "gpu", "auto")
 
-_CODEC_PADDING_SECONDS = 0.05  # so little beyond the clip is no news to anybody
+_CODEC_PADDING_SECONDS = 0.05  # codecs pad by up to this much; no warning below it
 
 
 class TruncationWarning(UserWarning):
-    """A recording is longer than the model's clip; only its start was used."""
+    """A recording is longer than the model's clip. Only its start was used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +41,19 @@ class Tag:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tagging:
-    """What a model heard in one clip.
+    """The result of tagging one clip.
 
     Attributes:
-        source: the file, or "array".
-        tags: highest first, as asked for by `top` and `threshold`.
-        probs: (classes,) float32, all of them.
+        source: path of the file, or "array".
+        tags: highest score first, limited by `top` and `threshold`.
+        probs: (classes,) float32, clip-wise probabilities of all classes.
         embedding: (dim,) float32.
-        framewise: (frames, classes) float32, probabilities over the clip, of networks that have them; else None.
+        framewise: (frames, classes) float32, frame-wise probabilities; None if the network has none.
         seconds: length of the recording.
-        used_seconds: how much of it the model heard; less than `seconds` if it was too long.
-        front_end_ms, model_ms: how long each took.
+        used_seconds: length of the part that was tagged; less than `seconds` if the recording was cut.
+        front_end_ms, model_ms: run times of the front end and of the model, in milliseconds.
         engine: the engine that ran the model, "cpu" or "gpu".
-        fallback: why the GPU was not used although `engine="auto"` tried; None if it was, or was not asked for.
+        fallback: why `engine="auto"` uses the CPU; None if the GPU is used, or if another engine was chosen.
         model: name of the model.
     """
 
@@ -73,11 +72,11 @@ class Tagging:
 
     @property
     def truncated(self) -> bool:
-        """Whether the end of the recording was left out, more than the padding that a codec adds."""
-        return _is_truncated(self.seconds, self.used_seconds)
+        """Whether the recording was cut, by more than the padding that a codec adds."""
+        return self.seconds - self.used_seconds >= _CODEC_PADDING_SECONDS
 
     def to_dict(self, *, embedding: bool = False) -> dict[str, Any]:
-        """The result as JSON types; with the embedding if asked for."""
+        """Returns the result as JSON types, with the embedding only if `embedding` is true."""
         data: dict[str, Any] = {
             "source": self.source,
             "model": self.model,
@@ -87,22 +86,18 @@ class Tagging:
             "used_seconds": self.used_seconds,
             "front_end_ms": round(self.front_end_ms, 3),
             "model_ms": round(self.model_ms, 3),
-            "tags": [{"label": t.label, "index": t.index, "score": t.score} for t in self.tags],
+            "tags": [vars(tag) for tag in self.tags],
         }
         if embedding:
-            data["embedding"] = [float(v) for v in self.embedding]
+            data["embedding"] = self.embedding.tolist()
         return data
 
 
-def _is_truncated(seconds: float, used: float) -> bool:
-    return seconds - used >= _CODEC_PADDING_SECONDS
-
-
 def require_choice(top: object, threshold: object) -> None:
-    """Raises unless `top` is a whole number ≥ 1 or None, and `threshold` a number, 0 … 1.
+    """Checks `top` and `threshold`.
 
     Raises:
-        AudioError: saying which.
+        AudioError: `top` is neither None nor a whole number ≥ 1, or `threshold` is not a number, 0 … 1.
     """
     if top is not None and (not isinstance(top, (int, np.integer)) or isinstance(top, bool) or top < 1):
         raise AudioError(f"top = {top!r}; expected a whole number ≥ 1, or None for all")
@@ -113,37 +108,45 @@ def require_choice(top: object, threshold: object) -> None:
 def top_tags(
     labels: Sequence[str], probs: NDArray[np.floating], *, top: int | None = 10, threshold: float = 0.0
 ) -> tuple[Tag, ...]:
-    """The classes with the highest probabilities (classes,), highest first: at most `top`, none below `threshold`.
+    """Returns the classes with the highest probabilities, highest first.
+
+    Args:
+        labels: class names.
+        probs: (classes,), 0 … 1.
+        top: the largest number of tags, ≥ 1; None for all.
+        threshold: the lowest probability of a tag, 0 … 1.
 
     Raises:
         AudioError: `top` or `threshold` is out of range.
     """
     require_choice(top, threshold)
     order = np.argsort(-probs, kind="stable")[:top]
-    # As Python floats, as the caller sees them: in float32, 0.7 is a little less than the threshold 0.7.
+    # Compare Python floats, which are what the caller sees: 0.7 as float32 is a little below the threshold 0.7.
     scores = probs.tolist()
     return tuple(Tag(label=labels[i], index=int(i), score=scores[i]) for i in order if scores[i] >= threshold)
 
 
 class Tagger:
-    """Tags audio with a bundle. One instance belongs to one thread; its buffers are made once.
+    """Tags audio with a bundle.
 
-    The model takes memory until the tagger is gone or closed: `with Tagger() as tagger: …`.
+    A tagger reuses its buffers, so it must not be used by several threads at once. It holds the model in memory until
+    it is closed or deleted: `with Tagger() as tagger: …`.
 
     Args:
         bundle: folder of a bundle, or a `Bundle`; the demo bundle if not given.
-        engine: "cpu"; "gpu", strictly: whole on the GPU or an error; or "auto": the GPU if one is there, if it
-            takes the whole graph and, on a demo recording, agrees with the CPU; the CPU otherwise, and
-            `fallback` says why. The check runs in a process of its own and takes as long as loading does.
-        threads: of the CPU engine, ≥ 1; all cores of this process if not given.
+        engine: "cpu", "gpu" or "auto". "gpu" runs the whole graph on the GPU or raises an error. "auto" uses the GPU
+            if there is one, if it runs the whole graph, and if it agrees with the CPU on a demo recording. Otherwise
+            "auto" uses the CPU, and `fallback` says why. This check runs in a separate process and takes as long as
+            loading the model.
+        threads: number of threads of the CPU engine, ≥ 1; all cores of this process if not given.
 
     Attributes:
         bundle: the opened bundle.
         fallback: why "auto" chose the CPU, or None.
 
     Raises:
-        BundleError: the bundle is incomplete, altered, or its graph is not what its manifest says.
-        GpuError: engine "gpu", and the GPU refuses the graph, or there is no driver.
+        BundleError: the bundle is incomplete or altered, or its graph does not match its manifest.
+        GpuError: the engine is "gpu", and the GPU refuses the graph or has no driver.
 
     >>> from panns_litert import Tagger
     >>> tagger = Tagger()
@@ -165,7 +168,7 @@ class Tagger:
         self._threads, self._auto, self._closed = threads, engine == "auto", False
         self.fallback: str | None = None
         if self._auto:
-            from panns_litert.proof import why_not_gpu  # only here: it brings what only checking needs
+            from panns_litert.proof import why_not_gpu  # imported late: only the check needs it
 
             self.fallback = why_not_gpu(self.bundle)
         model = self.bundle.file("model")
@@ -186,7 +189,7 @@ class Tagger:
         self._input = self._clip[None] if self._logmel is None else np.zeros(manifest.inputs[0].shape, np.float32)
 
     def close(self) -> None:
-        """Frees the model; tagging with it is an error from then on."""
+        """Frees the model. Using the tagger after that is an error."""
         if not self._closed:
             self._engine.close()
         self._closed = True
@@ -204,7 +207,7 @@ class Tagger:
 
     @property
     def engine(self) -> str:
-        """The engine that runs the model now, "cpu" or "gpu"."""
+        """The engine that runs the model, "cpu" or "gpu". "auto" switches to the CPU if the GPU fails later."""
         return self._engine.name
 
     def tag(
@@ -217,15 +220,15 @@ class Tagger:
     ) -> Tagging:
         """Tags the first clip of a recording.
 
-        A shorter recording is padded with zeros, of samples or as the front end has it; of a longer one only the
-        start is used, with a `TruncationWarning`.
+        A shorter recording is padded with zero samples, or with the front end's padding frames. A longer recording
+        is cut to the clip length, with a `TruncationWarning`.
 
         Args:
             audio: a file that libsndfile reads, or float samples of shape (samples,) or
                 (samples, channels), nominally within [-1, 1].
-            sample_rate: of an array, Hz; not used for a file.
-            top: at most that many tags, ≥ 1; None for all.
-            threshold: no tag below that probability, 0 … 1.
+            sample_rate: sample rate of an array, Hz; ignored for a file.
+            top: the largest number of tags, ≥ 1; None for all.
+            threshold: the lowest probability of a tag, 0 … 1.
 
         Raises:
             AudioError: the audio cannot be used.
@@ -235,13 +238,7 @@ class Tagger:
         outputs, front_end_ms, model_ms = self._run(clip.waveform)
         probs = outputs["probs"][0]
         used = min(clip.seconds, self.bundle.manifest.clip_seconds)
-        if _is_truncated(clip.seconds, used):
-            warnings.warn(
-                f"{source}: {clip.seconds:.1f} s long; only the first {used:g} s were tagged",
-                TruncationWarning,
-                stacklevel=2,
-            )
-        return Tagging(
+        result = Tagging(
             source=source,
             tags=top_tags(self.labels, probs, top=top, threshold=threshold),
             probs=probs,
@@ -255,6 +252,13 @@ class Tagger:
             fallback=self.fallback,
             model=self.bundle.manifest.model,
         )
+        if result.truncated:
+            warnings.warn(
+                f"{source}: {clip.seconds:.1f} s long; only the first {used:g} s were tagged",
+                TruncationWarning,
+                stacklevel=2,
+            )
+        return result
 
     def _read(self, audio: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None) -> tuple[Audio, str]:
         manifest = self.bundle.manifest
@@ -271,7 +275,7 @@ class Tagger:
         self._clip[len(waveform) :] = 0.0
         if self._logmel is not None:
             spec, clip = self._logmel.spec, self._clip
-            if spec.padded_frames is not None:  # its padding is no silence
+            if spec.padded_frames is not None:  # the front end pads frames; zero samples would give other values
                 clip = clip[: max(len(waveform), spec.least_samples)]
             with np.errstate(over="ignore", invalid="ignore"):  # `run` reports it
                 self._logmel(clip, out=self._input[0, 0])
@@ -281,13 +285,17 @@ class Tagger:
         return outputs, 1e3 * (middle - start), 1e3 * (end - middle)
 
     def run(self, values: NDArray[np.float32]) -> Outputs:
-        """Runs the graph once on what it takes: log-mel (1, 1, frames, mels) or samples (1, samples), float32.
+        """Runs the graph once.
+
+        Args:
+            values: the graph's input: log-mel (1, 1, frames, mels) or samples (1, samples), float32.
 
         Returns:
             The bundle's outputs by name, each with a first axis of 1.
 
         Raises:
-            AudioError: values that float16 does not hold: samples far beyond [-1, 1].
+            AudioError: a value is NaN or too large for float16, which means samples far beyond [-1, 1].
+            BundleError: the tagger was closed.
         """
         if self._closed:
             raise BundleError(f"{self.bundle.path}: this tagger was closed; expected a new one")

@@ -1,7 +1,8 @@
-"""Windows: a recording of any length, or a live stream, heard in overlapping clips of the model's length.
+"""Windows: tags a recording of any length, or a live stream, in overlapping windows of the model's clip length.
 
 The log-mel is computed once per frame, not once per window, and memory does not grow with the recording.
-`StreamTagger` takes samples as they come; `windows`, `tag_long` and `find_events` feed it from a file or an array.
+`StreamTagger` takes samples as they arrive. `windows`, `tag_long` and `find_events` feed it from a file, an array or an
+iterator.
 """
 
 from __future__ import annotations
@@ -25,23 +26,22 @@ from panns_litert.tagger import Tag, Tagger, top_tags
 
 AGGREGATES = ("mean", "max")
 
-# A stretch of an array that is pushed at once: results come while the rest is still to be heard.
-_CHUNK_SAMPLES = 1 << 16
-_TOLERANCE = 1e-6  # seconds; sums of hops miss one another by rounding
+_CHUNK_SAMPLES = 1 << 16  # an array is pushed in chunks, so that the first results come early
+_TOLERANCE = 1e-6  # seconds; sums of hops differ by rounding
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Window:
-    """What a model heard in one window.
+    """The result of one window.
 
     Attributes:
         index: 0, 1, …
-        start, end: seconds; the last window ends with the recording, what the model heard beyond it were zeros.
-        probs: (classes,) float32.
+        start, end: seconds. The last window ends with the recording; the rest of the model's input is zeros.
+        probs: (classes,) float32, clip-wise probabilities.
         embedding: (dim,) float32.
-        framewise: (frames, classes) float32 over the window, of networks that have them; else None.
-        level_dbfs: mean power of the samples, dB below a full-scale square wave; -inf for digital silence.
-        front_end_ms, model_ms: how long each took; the front end of the samples that this window added.
+        framewise: (frames, classes) float32, frame-wise probabilities; None if the network has none.
+        level_dbfs: mean power of the samples in dB relative to a full-scale square wave; -inf for digital silence.
+        front_end_ms, model_ms: run times in milliseconds. The front end's time is that of this window's new samples.
     """
 
     index: int
@@ -57,19 +57,19 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LongTagging:
-    """What a model heard in a whole recording.
+    """The result of tagging a whole recording.
 
     Attributes:
-        source: the file, or "samples".
+        source: path of the file, or "samples".
         model: name of the model.
         seconds: length of the recording.
-        windows: how many there were.
-        tags: highest first, as asked for by `top` and `threshold`.
+        windows: number of windows.
+        tags: highest score first, limited by `top` and `threshold`.
         probs: (classes,) float32, aggregated over the windows.
-        embedding: (dim,) float32, their mean.
-        front_end_ms, model_ms: how long each took, of all windows.
+        embedding: (dim,) float32, mean over the windows.
+        front_end_ms, model_ms: run times in milliseconds, summed over the windows.
         engine: the engine that ran the model, "cpu" or "gpu".
-        fallback: why the GPU was not used although `engine="auto"` tried; else None.
+        fallback: why `engine="auto"` uses the CPU; None if the GPU is used, or if another engine was chosen.
     """
 
     source: str
@@ -85,7 +85,7 @@ class LongTagging:
     model_ms: float
 
     def to_dict(self, *, embedding: bool = False) -> dict[str, Any]:
-        """The result as JSON types; with the embedding if asked for."""
+        """Returns the result as JSON types, with the embedding only if `embedding` is true."""
         data: dict[str, Any] = {
             "source": self.source,
             "model": self.model,
@@ -95,26 +95,28 @@ class LongTagging:
             "windows": self.windows,
             "front_end_ms": round(self.front_end_ms, 3),
             "model_ms": round(self.model_ms, 3),
-            "tags": [{"label": t.label, "index": t.index, "score": t.score} for t in self.tags],
+            "tags": [vars(tag) for tag in self.tags],
         }
-        return data | ({"embedding": [float(v) for v in self.embedding]} if embedding else {})
+        if embedding:
+            data["embedding"] = self.embedding.tolist()
+        return data
 
 
 class StreamTagger:
-    """Tags a stream in overlapping windows, each as soon as its last sample is there.
+    """Tags a stream in overlapping windows. Each window is tagged as soon as its last sample has arrived.
 
-    `push` runs the model, in the calling thread, for every window that its samples complete, and drops nothing: a
-    caller that pushes faster than the model runs waits. A result comes no later than one hop, the model's time and
-    for a log-mel half a frame (16 ms at most) after its last sample. One stream at a time; not safe for use by
-    several threads at once, nor together with other uses of the same tagger.
+    `push` runs the model in the calling thread and drops no samples. If you push faster than the model runs, the call
+    blocks. The delay from a window's last sample to its result is at most one hop, plus the model's run time, plus half
+    a frame for a log-mel (at most 16 ms). An instance handles one stream at a time. Do not use it from several threads
+    at once, and do not use its tagger for other audio at the same time.
 
     Args:
-        tagger: the model; its bundle says how long a window is.
-        hop: seconds from one window to the next, > 0 and at most a window; made a whole number of frames.
-        sample_rate: of the samples, Hz; the model's if not given.
+        tagger: the model; its bundle defines the length of a window.
+        hop: seconds from one window to the next, > 0 and at most a window; rounded to a whole number of frames.
+        sample_rate: sample rate of the samples, Hz; the model's if not given.
 
     Attributes:
-        window, hop, frame: seconds.
+        window, hop, frame: lengths in seconds, after rounding.
         labels: class names, in the order of the scores.
 
     Raises:
@@ -138,32 +140,35 @@ class StreamTagger:
         self.labels = tagger.labels
         self._tagger, self._samples = tagger, manifest.clip_samples
         self._mono = MonoResampler(sample_rate or spec.sample_rate, sample_rate=spec.sample_rate)
-        self._logmel = StreamingLogMel(spec, basis=tagger.bundle.mel_basis) if manifest.graph == "logmel" else None
         self._frames_of_window = spec.filled_frames(self._samples)
         self._input = np.zeros(manifest.inputs[0].shape, np.float32)
         self._restart()
 
     def _restart(self) -> None:
         self._index = 0  # of the next window
-        self._heard = 0  # samples of the stream
+        self._heard = 0  # number of samples of the stream so far
         self._wave = np.empty(0, np.float32)  # from the next window's first sample on
         self._frames = np.empty((0, self._spec.n_mels), np.float32)  # from the next window's first frame on
         self._front_end_ms = 0.0
-        if self._logmel is not None:
-            self._logmel = StreamingLogMel(self._spec, basis=self._tagger.bundle.mel_basis)
+        bundle = self._tagger.bundle
+        has_logmel = bundle.manifest.graph == "logmel"
+        self._logmel = StreamingLogMel(self._spec, basis=bundle.mel_basis) if has_logmel else None
 
     def push(self, samples: NDArray[np.floating]) -> list[Window]:
-        """Takes the next samples, (n,) or (n, channels), within [-1, 1], and gives the windows that they complete.
+        """Takes the next samples and returns the windows that they complete.
+
+        Args:
+            samples: (n,) or (n, channels), floats within [-1, 1].
 
         Raises:
-            AudioError: NaN, Inf, another dtype or rank; the stream goes on as if they had not been there.
+            AudioError: NaN, Inf, or a wrong dtype or rank. These samples are ignored, and the stream can go on.
         """
         return list(self._push(self._mono.push(samples)))
 
     def finish(self) -> list[Window]:
-        """Ends the stream: gives the windows that wait for samples beyond its end, and begins anew.
+        """Ends the stream, returns its remaining windows, and resets this instance for the next stream.
 
-        The last window reaches the stream's end; what it lacks is zeros, as for a short recording.
+        The last window ends with the stream. It is padded like a short recording.
         """
         return list(self._finish())
 
@@ -177,13 +182,13 @@ class StreamTagger:
             self._restart()
 
     def of(self, chunks: Iterable[NDArray[np.floating]]) -> Iterator[Window]:
-        """The windows of all chunks, and of the end, one by one."""
+        """Yields the windows of all chunks one by one, then ends the stream and yields the remaining windows."""
         for chunk in chunks:
             yield from self._push(self._mono.push(chunk))
         yield from self._finish()
 
     def _push(self, mono: NDArray[np.float32]) -> Iterator[Window]:
-        # In stretches of a hop, so that the first window of a large chunk does not wait for the chunk's end.
+        # One hop at a time, so that the first window of a large chunk does not wait for the end of the chunk.
         for start in range(0, len(mono), self._hop):
             part = mono[start : start + self._hop]
             self._heard += len(part)
@@ -205,17 +210,17 @@ class StreamTagger:
         return index * self._hop + self._samples
 
     def _complete(self, *, last: bool) -> None:
-        """Makes up what the next window lacks after the stream's end."""
+        """Pads the next window after the end of the stream."""
         lacking = max(0, self._samples - len(self._wave))
         if self._spec.padded_frames is None or self._logmel is None:
             self._take(np.zeros(lacking, np.float32))
-        elif self._index == 0:  # the front end fills up the frames; there must be one
+        elif self._index == 0:  # the front end pads the frames, but needs at least one
             self._take(np.zeros(max(0, self._spec.least_samples - self._heard), np.float32))
         if self._logmel is None or self._has_frames() or self._spec.padded_frames is not None:
             return
         if last:
             self._frames = np.concatenate((self._frames, self._logmel.finish()))
-        else:  # a few samples of the window after this one are there, and zeros follow
+        else:  # the stream ends in the next window: complete this window's last frame with zeros
             self._take(np.zeros(self._spec.n_fft, np.float32))
 
     def _next(self, end: int) -> Window:
@@ -248,18 +253,19 @@ class StreamTagger:
 
 
 class EventStream:
-    """Events of a stream of windows: frame by frame where the network says so, else by the hop around each centre.
+    """Finds events in a stream of windows.
 
-    Of frame-wise scores each window gives its middle, so that no stretch counts twice; the first gives its beginning,
-    too, and the last its end.
+    With frame-wise scores, the events have the resolution of a frame. Each window contributes its middle part, of the
+    length of a hop, so that no time counts twice. The first window also contributes its beginning, and the last window
+    its end. Without frame-wise scores, the scores of a window stand for the hop around its centre (`WindowSteps`).
 
     Args:
-        stream: what the windows come from.
-        settings: thresholds; of the classes as `sense` names them.
-        sense: what is made of the scores first.
+        stream: the source of the windows.
+        settings: thresholds, for the classes that `sense` returns.
+        sense: transforms the scores of each window first.
 
     Raises:
-        LabelError: the settings name a class that there is not.
+        LabelError: the settings name an unknown class.
     """
 
     def __init__(
@@ -271,10 +277,10 @@ class EventStream:
         self._frame, self._frames_of_hop = stream.frame, round(stream.hop / stream.frame)
         self._margin = (round(stream.window / stream.frame) - self._frames_of_hop) // 2
         self._last: Window | None = None
-        self._taken = 0  # frames of the last window that were given
+        self._taken = 0  # number of frames of the last window that were passed to the detector
 
     def push(self, window: Window) -> tuple[Event, ...]:
-        """Takes the next window and gives the events that became final."""
+        """Takes the next window and returns the events that are now final."""
         if window.framewise is None:
             steps = self._steps.push(self._sense(window.probs, level_dbfs=window.level_dbfs))
             events = [event for step in steps for event in self._detector.push(*step)]
@@ -285,7 +291,7 @@ class EventStream:
         return tuple(events)
 
     def finish(self) -> tuple[Event, ...]:
-        """Ends the stream: gives the events that were still open, and begins anew."""
+        """Ends the stream, returns the remaining events, and resets this instance for the next stream."""
         events: list[Event] = []
         if (last := self._last) is not None:
             if last.framewise is None:
@@ -300,7 +306,7 @@ class EventStream:
         scores = self._sense(window.framewise, level_dbfs=window.level_dbfs)
         events: list[Event] = []
         for i in range(self._taken, min(stop, len(scores))):
-            # From whole numbers of frames, so that one step's end is the next one's start to the last bit.
+            # Times are multiples of a frame, so that one step's end equals the next step's start exactly.
             at = round(window.start / self._frame) + i
             begin, end = at * self._frame, min((at + 1) * self._frame, window.end)
             if end > begin:
@@ -310,7 +316,7 @@ class EventStream:
 
 
 Recording = str | os.PathLike[str] | NDArray[np.floating] | Iterator[NDArray[np.floating]]
-"""A file, an array, or chunks of samples as they come."""
+"""A file, an array, or an iterator of chunks of samples."""
 
 
 def windows(
@@ -320,17 +326,17 @@ def windows(
     sample_rate: int | None = None,
     hop: float | None = None,
 ) -> Iterator[Window]:
-    """The windows of a whole recording, one by one as they are heard; memory does not grow with its length.
+    """Yields the windows of a whole recording one by one. Memory does not grow with its length.
 
     Args:
         tagger: the model.
         audio: a file that libsndfile reads, or float samples (samples,) or (samples, channels) within [-1, 1], in
             one array or in an iterator of chunks.
-        sample_rate: of samples, Hz; not used for a file.
+        sample_rate: sample rate of the samples, Hz; ignored for a file.
         hop: seconds from one window to the next; a window's length, without overlap, if not given.
 
     Raises:
-        AudioError: the audio cannot be used; what came before it was given.
+        AudioError: the audio cannot be used. The windows before the error are yielded first.
         WindowError: the hop is out of range.
     """
     hop = tagger.bundle.manifest.clip_seconds if hop is None else hop
@@ -353,12 +359,13 @@ def tag_long(
 
     Args:
         tagger, audio, sample_rate, hop: as for `windows`.
-        aggregate: "mean" over the windows, each with the weight of its length, or "max".
+        aggregate: "mean" over the windows, weighted by their length, or "max".
         top, threshold: as for `Tagger.tag`.
-        sense: what is made of every window's scores first.
+        sense: transforms the scores of each window first.
 
     Raises:
-        AudioError, WindowError: as for `windows`; an unknown aggregate.
+        AudioError: as for `windows`; `top` or `threshold` is out of range; or the recording has no samples.
+        WindowError: the hop is out of range, or the aggregate is unknown.
     """
     found = Aggregate(tagger, aggregate=aggregate, sense=sense)
     for window in windows(tagger, audio, sample_rate=sample_rate, hop=hop):
@@ -368,15 +375,15 @@ def tag_long(
 
 
 class Aggregate:
-    """What the windows of one recording say together.
+    """Aggregates the windows of one recording.
 
     Args:
         tagger: the model.
-        aggregate: "mean", each window with the weight of its length, or "max".
-        sense: what is made of every window's scores first.
+        aggregate: "mean" over the windows, weighted by their length, or "max".
+        sense: transforms the scores of each window first.
 
     Raises:
-        WindowError: an unknown aggregate.
+        WindowError: the aggregate is unknown.
     """
 
     def __init__(self, tagger: Tagger, *, aggregate: str = "mean", sense: Sense | None = None) -> None:
@@ -399,10 +406,14 @@ class Aggregate:
         self._model_ms += window.model_ms
 
     def result(self, source: str, *, top: int | None = 10, threshold: float = 0.0) -> LongTagging:
-        """What was heard in the windows so far.
+        """Returns the result of the windows so far.
+
+        Args:
+            source: name of the recording.
+            top, threshold: as for `Tagger.tag`.
 
         Raises:
-            AudioError: there was no window.
+            AudioError: there was no window, or `top` or `threshold` is out of range.
         """
         if not self._count:
             raise AudioError(f"{source}: no samples; expected at least one")
@@ -431,28 +442,27 @@ def find_events(
     settings: EventSettings | None = None,
     sense: Sense | None = None,
 ) -> Iterator[Event]:
-    """The events of a whole recording, each as soon as it is final.
+    """Yields the events of a whole recording, each as soon as it is final.
 
     Args:
         tagger, audio, sample_rate: as for `windows`.
-        hop: seconds from one window to the next; `event_hop` if not given. Without frame-wise scores events begin
-            and end with a hop.
+        hop: seconds from one window to the next; `event_hop` if not given. Without frame-wise scores, the hop is also
+            the time resolution of the events.
         settings: thresholds.
-        sense: what is made of the scores first.
+        sense: transforms the scores of each window first.
 
     Raises:
         AudioError, WindowError: as for `windows`.
-        LabelError: the settings name a class that there is not.
+        LabelError: the settings name an unknown class.
     """
-    hop = event_hop(tagger) if hop is None else hop
-    stream = StreamTagger(tagger, hop=hop)
+    stream = StreamTagger(tagger, hop=event_hop(tagger) if hop is None else hop)
     chunks = audio_chunks(audio, sample_rate, tagger.bundle.manifest.front_end.sample_rate)
     return _events_of(EventStream(stream, settings=settings, sense=sense), stream.of(chunks))
 
 
 def event_hop(tagger: Tagger) -> float:
-    """Seconds from window to window for events, where nobody says: half a window where the network has frame-wise
-    scores, and 1 s at most where it has not."""
+    """Returns the default hop for events, in seconds: half a window if the network has frame-wise scores, else half a
+    window but at most 1 s."""
     manifest = tagger.bundle.manifest
     framewise = any(output.name == "framewise" for output in manifest.outputs)
     return manifest.clip_seconds / 2 if framewise else min(1.0, manifest.clip_seconds / 2)
@@ -465,14 +475,14 @@ def _events_of(events: EventStream, found: Iterator[Window]) -> Iterator[Event]:
 
 
 def audio_chunks(audio: Recording, sample_rate: int | None, wanted: int) -> Iterator[NDArray[np.float32]]:
-    """A recording's mono samples (n,) float32 at the wanted rate, chunk by chunk.
+    """Yields a recording's mono samples in chunks (n,), float32, resampled to the wanted rate.
 
     Args:
         audio, sample_rate: as for `windows`.
-        wanted: rate, Hz.
+        wanted: sample rate of the result, Hz.
 
     Raises:
-        AudioError: the audio cannot be used; what came before it was given.
+        AudioError: the audio cannot be used. The chunks before the error are yielded first.
     """
     if isinstance(audio, (str, os.PathLike)):
         return _file(audio, wanted)

@@ -1,8 +1,8 @@
-"""Batch: a manifest of many recordings to Parquet, by all cores or by a Ray cluster (extras `parquet`, `ray`).
+"""Batch: tags the recordings of a manifest into Parquet, on all cores or on a Ray cluster (extras `parquet`, `ray`).
 
-The manifest is cut into shards, by its rows alone. A worker, here or on another machine, hears the recordings of one
-shard after another and sends back what it heard; only the process that called `batch` writes. So a shard is whole or
-not there, whatever dies, and a run that was broken off goes on with the shards that are not there.
+The manifest's rows are cut into shards of equal size. A worker, on this or another machine, tags the recordings of one
+shard after another and sends the results back. Only the process that called `batch` writes files, so a shard's file is
+complete or does not exist, even after a crash. An interrupted run continues with the missing shards.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RECORD = "_batch.json"
-"""What a folder of shards holds: model, settings, manifest. Parquet readers pass over names with _ or . in front."""
+"""File that describes the run of a folder: model, settings, manifest. Parquet readers skip names that begin with _."""
 
 RESULTS = ("seconds", "windows", "error", "tags", "events", "embedding")
-"""Columns beside those of the manifest."""
+"""Columns that are added to those of the manifest."""
 
 MOST_TRIES = 3
-"""Of a shard whose worker dies: a recording may be what kills it."""
+"""How often a shard is tried if its worker dies. The limit is needed because a recording may kill every worker."""
 
 _FORMAT_VERSION = 1
-_MOST_OF_SHARD = 64  # what is lost at most where a worker dies
-_SHARDS = 64  # of a small manifest, so that all workers have their part
+_MOST_OF_SHARD = 64  # recordings; a worker that dies loses at most these
+_SHARDS = 64  # of a small manifest, so that every worker has some
 
 Rows = list[dict[str, Any]]
 
 
 class Shard(NamedTuple):
-    """A stretch of the manifest: its number, and the files."""
+    """Consecutive rows of the manifest: number of the shard, and paths of the recordings."""
 
     number: int
     paths: tuple[str, ...]
@@ -61,14 +61,17 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSummary:
-    """What a run came to.
+    """Summary of a run.
 
     Attributes:
         out: the folder of shards.
-        recordings, failed, hours: in the whole folder: rows, rows with an error, hours of audio.
-        shards, computed: of the whole folder, and those that this run computed.
-        seconds: that this run took.
-        hours_per_minute: hours of audio that this run heard in a minute.
+        recordings: number of rows in the whole folder.
+        failed: number of rows with an error in the whole folder.
+        hours: hours of audio in the whole folder.
+        shards: number of shards in the whole folder.
+        computed: number of shards that this run computed.
+        seconds: duration of this run.
+        hours_per_minute: hours of audio that this run tagged per minute.
     """
 
     out: str
@@ -100,35 +103,36 @@ def batch(
     per_shard: int | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> BatchSummary:
-    """Hears every recording of a manifest and writes tags, events and embeddings as Parquet.
+    """Tags every recording of a manifest and writes tags, events and embeddings as Parquet.
 
-    A row for every row of the manifest, in its order: its columns and `seconds`, `windows`, `error` (null where all
-    went well), `tags` (label, index, score; highest first), `events` (label, index, start, end, score), `embedding`
-    (float32; null if not asked for). A recording that cannot be used is a row with its error. Finished shards are
-    never computed again; one run at a time writes to a folder.
+    The output has a row for every row of the manifest, in the same order. It has the manifest's columns and `seconds`,
+    `windows`, `error` (null if there was none), `tags` (label, index, score; highest first), `events` (label, index,
+    start, end, score) and `embedding` (float32; null if not requested). A recording that cannot be used gets a row with
+    its error. Finished shards are never computed again. Only one run at a time may write to a folder.
 
-    A script that calls this needs `if __name__ == "__main__":`, as all that starts processes.
+    A script that calls this function needs `if __name__ == "__main__":`, because it starts processes.
 
     Args:
         manifest: a .csv or .parquet file with a column `path`, relative to that file; or the paths themselves.
-        out: folder of `part-00000.parquet`, …; made, or gone on with.
-        bundle, engine, threads: as for `Tagger`, of every worker.
-        workers: processes, ≥ 1; as many as there are cores for if not given.
-        address: of a Ray cluster, or "local" to start one here; no Ray if not given. Its machines need this package,
-            the recordings and the bundle under the same paths; `out` is written here.
-        hop: seconds from one window to the next, of tags and events; a window's length if not given.
+        out: folder for `part-00000.parquet`, …; a new one, or that of an earlier run to continue it.
+        bundle, engine, threads: as for `Tagger`, in every worker.
+        workers: number of processes, ≥ 1; the number of cores divided by `threads` if not given.
+        address: address of a Ray cluster, or "local" to start one here; no Ray if not given. The cluster's machines
+            need this package, and the recordings and the bundle under the same paths. `out` is written here.
+        hop: seconds from one window to the next, for tags and events; a window's length if not given.
         aggregate, top, threshold: as for `tag_long`.
         settings: thresholds of events.
         sense: arguments of `Sense` by name, without the labels.
-        embeddings: whether to write them.
-        per_shard: recordings of a shard, ≥ 1; 1 to 64 if not given, as the manifest is long.
-        progress: called with how many recordings are done, and how many there are.
+        embeddings: whether to write embeddings.
+        per_shard: number of recordings in a shard, ≥ 1; 1 to 64, depending on the manifest's length, if not given.
+        progress: called with the number of finished recordings and the number of all recordings.
 
     Raises:
-        ManifestError: the manifest cannot be read, or has no or no usable rows.
-        ResultsError: the folder is of another manifest, model or other settings, or cannot be written; the shards
-            so far are whole.
-        WorkerError: a shard's worker died three times; the others are written.
+        ManifestError: the manifest cannot be read, has no rows or unusable rows, or `workers`, `threads` or `per_shard`
+            is out of range.
+        ResultsError: the folder belongs to a run with another manifest, model or settings, or it cannot be written. The
+            shards written so far are complete.
+        WorkerError: a shard's worker died three times. The others are written if a shard was finished before.
         MissingDependencyError: pyarrow or Ray is not installed.
         BundleError, WindowError, EventError, LabelError, AudioError: as for `Tagger`, `tag_long`, `find_events`.
     """
@@ -149,13 +153,13 @@ def batch(
         "engine": engine,
     }
     job = json.dumps({"bundle": str(opened.path.resolve()), "threads": threads, "settings": chosen})
-    _Listener(job)  # so that what is wrong with the bundle or the settings is told once, and now
+    _Listener(job)  # raises any error of the bundle or the settings here, before workers start
     target = Path(out)
     parts = [target / f"part-{index:05d}.parquet" for index in range(-(-len(table) // size))]
     record = {
         "format_version": _FORMAT_VERSION,
         "model": opened.manifest.model,
-        "model_sha256": next(file.sha256 for file in opened.manifest.files.values() if file.role == "model"),
+        "model_sha256": opened.manifest.files[opened.manifest.file("model")].sha256,
         "settings": json.loads(job)["settings"],
         "manifest_sha256": _fingerprint(table),
         "recordings": len(table),
@@ -169,11 +173,11 @@ def batch(
     report = progress or (lambda *_: None)
     report(done, len(table))
     results = _in_processes(job, todo, workers) if address is None else _on_ray(job, todo, workers, address, threads)
-    with contextlib.closing(results):  # no worker outlives an error
+    with contextlib.closing(results):  # ends all workers after an error
         for shard, rows in results:
             if isinstance(rows, WorkerError):
                 failures.append(rows)
-                if not computed:  # no recording's fault, then
+                if not computed:  # the cause is probably not a recording: do not try all the other shards
                     break
                 continue
             _write(parts[shard.number], _with_results(table.slice(shard.number * size, size), rows), pq)
@@ -207,26 +211,26 @@ def _count(name: str, value: object) -> int:
 
 
 class _Listener:
-    """A model and what is to be made of what it hears."""
+    """Tags recordings with the model and the settings of a job."""
 
     def __init__(self, job: str) -> None:
-        told = json.loads(job)
-        self._settings = settings = told["settings"]
-        self._tagger = Tagger(told["bundle"], engine=settings["engine"], threads=told["threads"])
+        request = json.loads(job)
+        self._settings = settings = request["settings"]
+        self._tagger = Tagger(request["bundle"], engine=settings["engine"], threads=request["threads"])
         self._sense = Sense(self._tagger.labels, **settings["sense"])
         self._events = EventSettings(**settings["events"])
         hop = settings["hop"]
         self._hop = self._tagger.bundle.manifest.clip_seconds if hop is None else hop
         require_choice(settings["top"], settings["threshold"])
-        self._new()
+        self._new()  # raises errors of the settings
 
     def _new(self) -> tuple[Aggregate, EventStream]:
         aggregate = Aggregate(self._tagger, aggregate=self._settings["aggregate"], sense=self._sense)
-        stream = StreamTagger(self._tagger, hop=self._hop)  # says only which stretch each window stands for
+        stream = StreamTagger(self._tagger, hop=self._hop)  # only tells the length of window, hop and frame
         return aggregate, EventStream(stream, settings=self._events, sense=self._sense)
 
     def __call__(self, path: str) -> dict[str, Any]:
-        """One recording's results, by column."""
+        """Returns one recording's results by column name."""
         row: dict[str, Any] = dict.fromkeys(RESULTS)
         aggregate, stream = self._new()
         try:
@@ -247,20 +251,20 @@ class _Listener:
 
 @functools.lru_cache(maxsize=1)
 def _listener(job: str) -> _Listener:
-    """The worker's own: it keeps its model from shard to shard."""
+    """Returns the listener of this process. The cache keeps its model from shard to shard."""
     return _Listener(job)
 
 
 def _listen(job: str, paths: tuple[str, ...]) -> Rows:
-    """What every worker does, of whatever kind."""
+    """Returns the rows of one shard. All kinds of workers run this function."""
     return [_listener(job)(path) for path in paths]
 
 
-# ---- workers: shards in; their rows out, as they come, or what became of the worker
+# ---- workers: they take shards and yield each shard's rows, or an error if its worker died, as soon as it is done
 
 
 def _in_processes(job: str, todo: list[Shard], count: int) -> Generator[tuple[Shard, Rows | WorkerError], None, None]:
-    """By processes of this machine."""
+    """Runs the shards in processes on this machine."""
     context = multiprocessing.get_context("spawn")
     waiting, tries = deque(todo), Counter[int]()
     busy: dict[Connection, _Process] = {}
@@ -292,7 +296,7 @@ def _in_processes(job: str, todo: list[Shard], count: int) -> Generator[tuple[Sh
                     waiting.appendleft(shard)
                 else:
                     finished.append((shard, _died(shard, f"exit code {code}")))
-            give()  # first: nobody waits for what the caller does with the rows
+            give()  # before the yield, so that no worker waits while the caller writes the rows
             yield from finished
     finally:
         for process in (*busy.values(), *idle):
@@ -300,22 +304,22 @@ def _in_processes(job: str, todo: list[Shard], count: int) -> Generator[tuple[Sh
 
 
 class _Process:
-    """A worker process. It ends by itself when this process does."""
+    """A worker process. It ends when this process ends."""
 
     def __init__(self, context: SpawnContext, job: str) -> None:
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, job), daemon=True)
         self._process.start()
-        theirs.close()  # so that the worker's death is this end's EOF
+        theirs.close()  # only then does this end see EOF when the worker dies
         self.shard: Shard
 
     def give(self, shard: Shard) -> None:
         self.shard = shard
-        with contextlib.suppress(OSError):  # it died while it had nothing to do; `take` will find out
+        with contextlib.suppress(OSError):  # the worker died while it was idle; `take` handles it
             self.connection.send(shard.paths)
 
     def take(self) -> Rows | Exception | None:
-        """What came back; None if it died."""
+        """Returns the worker's rows or its exception; None if it died."""
         try:
             answer: Rows | Exception = self.connection.recv()
         except (EOFError, OSError):
@@ -324,7 +328,7 @@ class _Process:
         return answer
 
     def stop(self) -> int | None:
-        """Ends it; the exit code."""
+        """Kills the worker and returns its exit code."""
         self._process.kill()
         self._process.join()
         self.connection.close()
@@ -340,15 +344,15 @@ def _serve(connection: Connection, job: str) -> None:
             except Exception as error:
                 answer = error
             connection.send(answer)
-    except (EOFError, OSError, KeyboardInterrupt):  # the run has ended
-        pass
+    except (EOFError, OSError, KeyboardInterrupt):
+        pass  # the run has ended
 
 
 def _on_ray(
     job: str, todo: list[Shard], count: int, address: str, threads: int
 ) -> Generator[tuple[Shard, Rows | WorkerError], None, None]:
-    """By tasks of a Ray cluster."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about anybody's recordings goes anywhere
+    """Runs the shards as tasks of a Ray cluster."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray must not send usage statistics
     with importing("Ray", extra="ray", purpose="an address needs"):
         ray: Any = importlib.import_module("ray")
     ours = not ray.is_initialized()
@@ -381,7 +385,7 @@ def _died(shard: Shard, how: str) -> WorkerError:
     names = ", ".join(map(repr, shard.paths[:3])) + (", …" if len(shard.paths) > 3 else "")
     return WorkerError(
         f"shard {shard.number} ({names}): its worker died {MOST_TRIES} times ({how}); expected enough memory, "
-        'recordings that can be read, and in a script `if __name__ == "__main__":`; the shards that are done are whole'
+        'readable recordings, and in a script `if __name__ == "__main__":`; the finished shards are complete'
     )
 
 
@@ -395,7 +399,7 @@ def _parquet() -> Any:
 
 
 def _manifest(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[pa.Table, str]:
-    """The rows, and the folder that their paths are relative to."""
+    """Returns the rows, and the folder that their paths are relative to."""
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
@@ -411,7 +415,7 @@ def _manifest(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) 
         name, folder = str(path), path.parent
         try:
             if path.suffix.casefold() == ".csv":
-                # A name that looks like a number is a name.
+                # Without this, names that look like numbers would be read as numbers.
                 options = pyarrow.csv.ConvertOptions(column_types={"path": pa.string()})
                 table = pyarrow.csv.read_csv(path, convert_options=options)
             elif path.suffix.casefold() == ".parquet":
@@ -423,7 +427,7 @@ def _manifest(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) 
     columns = table.column_names
     text = columns.count("path") == 1 and table["path"].type in (pa.string(), pa.large_string(), pa.string_view())
     if not text:
-        raise ManifestError(f"{name}: columns {', '.join(columns)}; expected one column path of texts")
+        raise ManifestError(f"{name}: columns {', '.join(columns)}; expected one column path with text")
     if taken := [column for column in columns if column in RESULTS or columns.count(column) > 1]:
         raise ManifestError(f"{name}: column {taken[0]!r}; expected different names, and none of {', '.join(RESULTS)}")
     if not len(table):
@@ -442,15 +446,15 @@ def _fingerprint(table: pa.Table) -> str:
 
 
 def _begin(folder: Path, record: dict[str, Any]) -> None:
-    """Makes the folder, or finds it to be of this very run."""
+    """Makes the folder, or checks that it belongs to a run with the same record."""
     path = folder / RECORD
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".part-*"):  # of a run that was killed
-            left.unlink()
+        for unfinished in folder.glob(".part-*"):  # from a run that was killed
+            unfinished.unlink()
         if not path.exists():
             if found := next(folder.glob("part-*"), None):
-                raise ResultsError(f"{found} without {RECORD}; expected an empty folder, or one of an earlier run")
+                raise ResultsError(f"{found} without {RECORD}; expected an empty folder, or that of an earlier run")
             with _atomic(path) as new:
                 new.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             return
@@ -460,20 +464,20 @@ def _begin(folder: Path, record: dict[str, Any]) -> None:
     except OSError as error:
         raise ResultsError(f"{folder}: {error.strerror}; expected a folder that can be written") from error
     except ValueError as error:
-        raise ResultsError(f"{path}: no JSON ({error}); expected a folder of an earlier run, or another") from error
+        raise ResultsError(f"{path}: not JSON ({error}); expected a folder of an earlier run, or a new one") from error
     if not isinstance(was, dict) or not isinstance(was.get("settings"), dict):
-        raise ResultsError(f"{path}: expected a folder of an earlier run, or another")
+        raise ResultsError(f"{path}: no settings; expected a folder of an earlier run, or a new one")
     was, now = ({**found.pop("settings"), **found} for found in (was, dict(record)))
     for name, value in now.items():
         if was.get(name) != value:
             raise ResultsError(
-                f"{folder} is of another run: {name} {json.dumps(was.get(name))}, now {json.dumps(value)}; "
-                "give the same again, or another folder"
+                f"{folder} belongs to another run: {name} {json.dumps(was.get(name))}, now {json.dumps(value)}; "
+                "use the same settings, or another folder"
             )
 
 
 def _with_results(rows: pa.Table, results: Rows) -> pa.Table:
-    """The manifest's rows with what was heard in them."""
+    """Returns the manifest's rows with the columns of the results."""
     import pyarrow as pa
 
     class_ = [("label", pa.string()), ("index", pa.int32())]
@@ -496,13 +500,16 @@ def _write(part: Path, table: pa.Table, pq: Any) -> None:
             pq.write_table(table, new, compression="zstd")
     except OSError as error:
         raise ResultsError(
-            f"{part}: {error.strerror or error}; the shards before it are whole; make room and run it again"
+            f"{part}: {error.strerror or error}; the finished shards are complete; make room and run it again"
         ) from error
 
 
 @contextlib.contextmanager
 def _atomic(path: Path) -> Iterator[Path]:
-    """A hidden file that takes the path's place, on disk, at the end; nothing is left of it after an error."""
+    """Yields a hidden file and moves it to `path` at the end of the block, flushed to disk. An error removes it.
+
+    If the process is killed, the hidden file stays, and `_begin` of the next run removes it.
+    """
     new = path.with_name(f".part-{path.name}")
     try:
         yield new

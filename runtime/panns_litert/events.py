@@ -243,7 +243,7 @@ class EventDetector:
         if not (math.isfinite(start) and math.isfinite(end) and start < end):
             raise EventError(f"step {start} … {end} s; expected finite times, start < end")
         if start < self._previous_end - _TOLERANCE:
-            raise EventError(f"step at {start} s; the last one ends at {self._previous_end} s, expected steps in order")
+            raise EventError(f"step at {start} s, the last one ends at {self._previous_end} s; expected steps in order")
         return values
 
 

@@ -1,5 +1,7 @@
-"""Evaluation: labelled clips, and the figures of a tagger on them (mAP, AUC, d-prime, accuracy). It imports tagger and
-what is below it."""
+"""Evaluation: data sets of labelled clips, and a tagger's metrics on them (mAP, AUC, d-prime, accuracy).
+
+It imports tagger and the layers below it.
+"""
 
 from panns_litert.evaluate.dataset import (
     COLUMNS,

@@ -1,4 +1,4 @@
-"""Labelled clips: a folder for each class, or a CSV; and how they are split for training."""
+"""Data sets of labelled clips, read from a folder per class or from a CSV, and their split for training."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from panns_litert.errors import AudioError, DatasetError
 from panns_litert.sense import unknown_label
 
 COLUMNS = ("file", "labels", "fold")
-"""Of a CSV; `fold` may be left out. `labels` are separated by semicolons."""
+"""Columns of a CSV. `labels` are separated by semicolons; `fold` is optional."""
 
 TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held-out"
-"""The parts of a data set: what is learnt from, what decides when to stop, and what neither has seen."""
+"""The folds of a split: the clips to train on, those that decide when to stop, and those for the final test."""
 
 _HELD_OUT_SHARE, _VALIDATION_SHARE = 0.2, 0.15
 
@@ -33,9 +33,9 @@ class LabelledClip:
 
     Attributes:
         path: the file.
-        labels: its classes, without repeats; none at all is a clip of no class.
-        fold: the part that it belongs to, as the CSV has it, or None.
-        sha256: of the file's bytes.
+        labels: its classes, without repeats; empty for a clip of no class.
+        fold: the fold that it belongs to, or None.
+        sha256: SHA-256 of the file's bytes.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class LabelledClip:
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """A file that was left out, and why."""
+    """A file that was skipped, and the reason."""
 
     path: Path
     reason: str
@@ -58,9 +58,9 @@ class Dataset:
 
     Attributes:
         clips: in the order of the folder's names or of the CSV's rows.
-        classes: in the order of a model's outputs.
-        skipped: what was left out.
-        repeated: how many files had the same bytes as an earlier one, whose labels they now share.
+        classes: class names, in the order of a model's outputs.
+        skipped: files that were skipped.
+        repeated: number of files with the same bytes as an earlier file. Their labels were added to that clip.
     """
 
     clips: tuple[LabelledClip, ...]
@@ -69,15 +69,15 @@ class Dataset:
     repeated: int
 
     def truth(self) -> NDArray[np.float32]:
-        """(clips, classes), 0 or 1."""
+        """Returns the labels as an array (clips, classes) of 0 and 1."""
         have = [[label in clip.labels for label in self.classes] for clip in self.clips]
         return np.asarray(have, np.float32).reshape(len(self.clips), len(self.classes))
 
     def of_fold(self, fold: str) -> Dataset:
-        """The clips of one fold.
+        """Returns the data set with the clips of one fold only.
 
         Raises:
-            DatasetError: there is none.
+            DatasetError: the fold has no clip.
         """
         chosen = tuple(clip for clip in self.clips if clip.fold == fold)
         if not chosen:
@@ -87,19 +87,18 @@ class Dataset:
 
 
 def read_dataset(source: str | os.PathLike[str], *, classes: Sequence[str] | None = None) -> Dataset:
-    """Labelled clips of a folder or a CSV.
+    """Reads labelled clips from a folder or a CSV.
 
-    A folder has a folder of audio files for every class. A CSV has the columns `file` (relative to the CSV), `labels`
-    (separated by ;) and, if wanted, `fold`. Files of the same bytes are one clip with the labels of all of them.
+    A folder has a subfolder of audio files for every class. A CSV has the columns `file` (relative to the CSV),
+    `labels` (separated by ;) and optionally `fold`. Files with the same bytes become one clip with all their labels.
 
     Args:
         source: the folder or the CSV.
-        classes: the only ones that are allowed, in the order of a model's outputs; those that occur, sorted, if not
-            given.
+        classes: the allowed classes, in the order of a model's outputs; the classes that occur, sorted, if not given.
 
     Raises:
-        DatasetError: missing or of another form, no clip, a label that is none of `classes`, or the same bytes in two
-            folds.
+        DatasetError: the source is missing or malformed, it has no clip, a label is not in `classes`, or two folds have
+            a file with the same bytes.
     """
     source = Path(source)
     if source.is_dir():
@@ -121,7 +120,7 @@ def read_dataset(source: str | os.PathLike[str], *, classes: Sequence[str] | Non
             if first.fold != fold:
                 raise DatasetError(
                     f"{first.path} of fold {first.fold} and {path} of fold {fold} are the same recording; "
-                    "what is tested must not be learnt: put both into one fold"
+                    "expected both in one fold, so that training and test data do not overlap"
                 )
             clip = replace(first, labels=tuple(dict.fromkeys((*first.labels, *labels))))
         merged[clip.sha256] = clip
@@ -146,7 +145,7 @@ def _folder_rows(folder: Path) -> tuple[_Rows, list[Skipped]]:
         if entry.name.startswith("."):
             continue
         if not entry.is_dir():
-            skipped.append(Skipped(path=entry, reason="in no class's folder"))
+            skipped.append(Skipped(path=entry, reason="not in a folder of a class"))
             continue
         try:
             rows += [(path, (entry.name,), None) for path in audio_files(entry)]
@@ -181,7 +180,7 @@ def _listed(skipped: Sequence[Skipped]) -> str:
 
 
 def write_csv(dataset: Dataset, folder: Path) -> bytes:
-    """The data set as a CSV for `read_dataset`, with file names relative to the folder that it will be in."""
+    """Returns the data set as a CSV for `read_dataset`. File names are relative to `folder`, where the CSV will be."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
@@ -191,19 +190,19 @@ def write_csv(dataset: Dataset, folder: Path) -> bytes:
 
 
 def split(dataset: Dataset, *, held_out: str | None = None, seed: int = 0) -> Dataset:
-    """The same clips with TRAIN, VALIDATION or HELD_OUT as their folds.
+    """Splits a data set: returns the same clips with TRAIN, VALIDATION or HELD_OUT as their fold.
 
-    Clips with folds: `held_out` is kept aside; a fold called VALIDATION decides when to stop, or a share of the rest
-    does. Clips without: a share of every class is drawn for both. A class of one clip is learnt only, one of two is
-    learnt and held out.
+    If the clips have folds, the fold `held_out` becomes HELD_OUT. The fold VALIDATION stays; without one, a share of
+    every class of the other clips is drawn for it. If the clips have no folds, a share of every class is drawn for
+    HELD_OUT and for VALIDATION. A class with one clip is in TRAIN only; a class with two is in TRAIN and HELD_OUT.
 
     Args:
-        dataset: at least two classes with clips.
-        held_out: the fold to keep aside; HELD_OUT if there is one, or else the last by name.
-        seed: of the draw, ≥ 0.
+        dataset: clips of at least two classes.
+        held_out: the fold to hold out; if not given, HELD_OUT if it exists, otherwise the last fold by name.
+        seed: seed of the random draw, ≥ 0.
 
     Raises:
-        DatasetError: fewer than two classes, no such fold, or nothing left to learn from.
+        DatasetError: there are fewer than two classes, no such fold, or no clips left to train on.
     """
     present = {label for clip in dataset.clips for label in clip.labels}
     if len(present) < 2:
@@ -224,13 +223,16 @@ def split(dataset: Dataset, *, held_out: str | None = None, seed: int = 0) -> Da
     else:
         parts = list(_drawn(rest, rng, held=0.0, validation=_VALIDATION_SHARE).clips)
     if not any(clip.fold == TRAIN for clip in parts):
-        raise DatasetError(f"nothing but {held_out!r} and {VALIDATION!r}; expected a fold to learn from")
+        raise DatasetError(f"only the folds {held_out!r} and {VALIDATION!r}; expected another one to train on")
     of = {clip.sha256: clip.fold for clip in parts}
     return replace(dataset, clips=tuple(replace(clip, fold=of.get(clip.sha256, HELD_OUT)) for clip in dataset.clips))
 
 
 def _drawn(dataset: Dataset, rng: np.random.Generator, *, held: float, validation: float) -> Dataset:
-    """Shares of every class, a clip of several counting for its rarest; at least one clip where there are enough."""
+    """Draws the shares `held` and `validation` of every class, at least one clip each if the class has enough clips.
+
+    A clip of several classes counts for its rarest class.
+    """
     sizes = Counter(label for clip in dataset.clips for label in clip.labels)
     groups: dict[str, list[int]] = {}
     for i, clip in enumerate(dataset.clips):
@@ -250,29 +252,29 @@ def _drawn(dataset: Dataset, rng: np.random.Generator, *, held: float, validatio
 
 
 Scorer = Callable[[LabelledClip], NDArray[np.float32]]
-"""What is made of one clip, such as its scores (classes,); an AudioError if it cannot be read."""
+"""Returns an array for one clip, such as its scores (classes,). Raises AudioError if the clip cannot be read."""
 
 Watch = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and of how much (0 if that is not known)."""
+"""Progress callback: called with the name of the task, the amount done, and the total amount (0 if unknown)."""
 
 
 def no_watch(what: str, done: int, total: int) -> None:
-    """Nobody watches."""
+    """A `Watch` that does nothing."""
 
 
 def score(
     dataset: Dataset, scorer: Scorer, *, what: str = "clips", watch: Watch = no_watch
 ) -> tuple[NDArray[np.float32], Dataset]:
-    """Scores of every clip, one after another, so that any number of clips fits.
+    """Scores the clips one after another; only one clip's audio is in memory at a time.
 
     Args:
         dataset: the clips.
-        scorer: what scores one.
-        what: is being done, for `watch`.
-        watch: told of every clip.
+        scorer: scores one clip.
+        what: name of the task for `watch`.
+        watch: called for every clip.
 
     Returns:
-        (clips, …), and the data set without the clips that could not be read, which are among its `skipped`.
+        The scores (clips, …), and the data set without the clips that could not be read. Those are in its `skipped`.
 
     Raises:
         DatasetError: no clip could be read.

@@ -1,4 +1,4 @@
-"""Evaluate: a bundle's tags of labelled clips, and how good they are."""
+"""Evaluate: the metrics of a bundle on labelled clips."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from panns_litert.tagger import Tagger, TruncationWarning
 
 
 def bundle_scorer(tagger: Tagger) -> Scorer:
-    """Probabilities (classes,) of a clip; of a longer one than the bundle's, of its start."""
+    """Returns a scorer that computes the probabilities (classes,) of a clip, cut to the bundle's clip length."""
 
     def scorer(clip: LabelledClip) -> NDArray[np.float32]:
         with warnings.catch_warnings():
@@ -26,18 +26,18 @@ def bundle_scorer(tagger: Tagger) -> Scorer:
 
 
 def evaluate(tagger: Tagger, dataset: Dataset, *, watch: Watch = no_watch) -> tuple[Figures, Dataset]:
-    """Figures of a bundle on labelled clips.
+    """Computes the metrics of a bundle on labelled clips.
 
     Args:
         tagger: the bundle, on any engine.
-        dataset: clips whose classes are among the bundle's.
-        watch: told of every clip.
+        dataset: clips, with exactly the bundle's classes.
+        watch: called for every clip.
 
     Returns:
-        The figures, and the data set without the clips that could not be read.
+        The metrics, and the data set without the clips that could not be read.
 
     Raises:
-        DatasetError: another list of classes than the bundle's, or no clip could be read.
+        DatasetError: the data set's classes are not the bundle's, or no clip could be read.
     """
     require_classes(dataset, tagger)
     probs, dataset = score(dataset, bundle_scorer(tagger), what=f"clips, {tagger.engine}", watch=watch)
@@ -45,10 +45,10 @@ def evaluate(tagger: Tagger, dataset: Dataset, *, watch: Watch = no_watch) -> tu
 
 
 def require_classes(dataset: Dataset, tagger: Tagger) -> None:
-    """Raises unless the data set's classes are the bundle's, in its order.
+    """Checks that the data set's classes are the bundle's, in the same order.
 
     Raises:
-        DatasetError: naming a class that is not.
+        DatasetError: they are not; the message says why.
     """
     if dataset.classes != tagger.labels:
         stranger = next((name for name in dataset.classes if name not in tagger.labels), None)

@@ -1,7 +1,7 @@
-"""How well scores find classes: average precision, AUC, d-prime and accuracy.
+"""Metrics of tagging: average precision, AUC, d-prime and accuracy.
 
-The definitions are those of PANNs' table of results (https://arxiv.org/abs/1912.10211, section V-B); precision and ROC
-are scikit-learn's.
+The definitions are those of PANNs' table of results (https://arxiv.org/abs/1912.10211, section V-B). Average precision
+and AUC are computed by scikit-learn.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from panns_litert.errors import DatasetError, importing
 
 @dataclass(frozen=True, kw_only=True)
 class ClassFigures:
-    """One class. A figure is None where it is not defined: no clip has the class, or every clip does.
+    """Metrics of one class.
 
     Attributes:
-        label: its name.
-        clips: how many have it.
-        average_precision, auc: 0 … 1.
-        d_prime: of the AUC, see `d_prime`.
+        label: name of the class.
+        clips: number of clips of the class.
+        average_precision: 0 … 1; None if no clip has the class.
+        auc: 0 … 1; None if no clip or every clip has the class.
+        d_prime: d-prime of the AUC, see `figures`; None if the AUC is.
     """
 
     label: str
@@ -38,14 +39,15 @@ class ClassFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """All classes together.
+    """Metrics over all classes.
 
     Attributes:
-        clips: how many were scored.
-        mean_ap, auc: means over the classes that have the figure; None where none has.
-        d_prime: of the mean AUC.
-        accuracy: share of clips whose highest class is one of theirs; clips without a class do not count.
-        classes: every class by itself.
+        clips: number of scored clips.
+        mean_ap, auc: means over the classes for which the metric is defined; None if there is none.
+        d_prime: d-prime of the mean AUC, see `figures`; None if `auc` is.
+        accuracy: share of clips whose highest-scoring class is one of their labels. Clips without labels do not count;
+            None if no clip has labels.
+        classes: metrics of each class.
     """
 
     clips: int
@@ -56,15 +58,15 @@ class Figures:
     classes: tuple[ClassFigures, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON types."""
+        """Returns the metrics as JSON types."""
         return asdict(self) | {"classes": [asdict(row) for row in self.classes]}
 
 
 def d_prime(auc: float) -> float:
-    """The distance of two unit normal distributions whose ROC has that area, √2·Φ⁻¹(AUC); 0 for 0.5.
+    """Returns d-prime, √2·Φ⁻¹(AUC): the distance of two unit normal distributions whose ROC has this area.
 
     Args:
-        auc: 0 … 1; the ends give ∓ infinity.
+        auc: area under the ROC curve, 0 … 1; 0 gives -infinity, 1 gives infinity.
 
     >>> d_prime(0.5)
     0.0
@@ -73,18 +75,18 @@ def d_prime(auc: float) -> float:
 
 
 def figures(probs: ArrayLike, truth: ArrayLike, labels: Sequence[str]) -> Figures:
-    """Figures of scores against what is true.
+    """Computes the metrics of scores against the true labels.
 
-    A perfect AUC has an infinite d-prime. It is taken as half a pair of clips short of perfect, the usual correction,
-    so d-prime is finite and, at the ends, a bound.
+    An AUC of 0 or 1 has an infinite d-prime. For d-prime, each class's AUC is therefore limited to half a pair of clips
+    from 0 and 1, which is the usual correction. A d-prime at such a limit is only a bound.
 
     Args:
-        probs: (clips, classes), higher means surer.
-        truth: (clips, classes), 0 or 1.
+        probs: scores (clips, classes); a higher score means that the class is more likely.
+        truth: true labels (clips, classes), 0 or 1.
         labels: names of the classes.
 
     Raises:
-        DatasetError: shapes that do not fit, no clip, scores that are NaN or Inf, or a truth other than 0 and 1.
+        DatasetError: the shapes do not match, there is no clip, a score is NaN or Inf, or `truth` is not 0 or 1.
         MissingDependencyError: scikit-learn is not installed.
     """
     with importing("scikit-learn", extra="train", purpose="metrics need"):
@@ -104,7 +106,8 @@ def figures(probs: ArrayLike, truth: ArrayLike, labels: Sequence[str]) -> Figure
         auc = distance = None
         if have and others:
             auc = float(roc_auc_score(true[:, k], scores[:, k]))
-            corrected.append(_short_of_perfect(auc, pairs=have * others))
+            half_pair = 0.5 / (have * others)
+            corrected.append(min(max(auc, half_pair), 1.0 - half_pair))
             distance = d_prime(corrected[-1])
         rows.append(ClassFigures(label=label, clips=have, average_precision=precision, auc=auc, d_prime=distance))
     labelled = true.any(axis=1)
@@ -117,11 +120,6 @@ def figures(probs: ArrayLike, truth: ArrayLike, labels: Sequence[str]) -> Figure
         accuracy=float(hits.mean()) if hits.size else None,
         classes=tuple(rows),
     )
-
-
-def _short_of_perfect(auc: float, *, pairs: int) -> float:
-    half = 0.5 / pairs
-    return min(max(auc, half), 1.0 - half)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -1,4 +1,4 @@
-"""A picture of the classes that are found worst. Takes matplotlib, the extra `plot`."""
+"""Bar chart of the classes with the lowest average precision. Needs matplotlib (extra `plot`)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST = 30
-"""Classes that a picture has room for."""
+"""The largest number of classes in a picture."""
 
 
 def draw_worst(axes: Axes, figures: Figures) -> None:
-    """Draws the average precision of the classes that have the least, the worst on top."""
+    """Draws the average precision of up to `MOST` classes with the lowest values, the lowest on top."""
     known = [(row.average_precision, row.label) for row in figures.classes if row.average_precision is not None]
     worst = sorted(known)[:MOST][::-1]
     axes.barh([label for _, label in worst], [value for value, _ in worst])
@@ -26,11 +26,11 @@ def draw_worst(axes: Axes, figures: Figures) -> None:
 
 
 def plot_worst(figures: Figures, path: str | os.PathLike[str]) -> None:
-    """Writes that picture into a file, in the format of its suffix.
+    """Writes the picture of `draw_worst` to a file, in the format of its suffix; PNG without a suffix.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
-        ResultsError: the file cannot be written, or matplotlib knows no such format.
+        ResultsError: the file cannot be written, or matplotlib does not support the format.
     """
     with importing("matplotlib", extra="plot", purpose="pictures need"):
         from matplotlib.figure import Figure

@@ -183,7 +183,7 @@ class TestRealDelegate:
         if report.software:
             assert result.engine == "cpu"
             assert result.fallback is not None
-            assert "is a processor and no GPU" in result.fallback
+            assert "is a CPU, not a GPU" in result.fallback
             assert result.to_dict()["fallback"] == result.fallback
         else:
             assert result.engine == "gpu"

@@ -1,6 +1,6 @@
-"""Proof: how close an artefact is to its reference (parity), and whether the GPU delegate runs a graph whole and right.
+"""Proof: parity of a model with its reference, and the check that the GPU delegate runs the whole graph correctly.
 
-It imports bundle, demo, frontend, engine and what is below them.
+It imports bundle, demo, frontend, engine and the layers below them.
 """
 
 from panns_litert.proof.audit import FLUSH_SHARE, FP16_MAX, FP16_SMALLEST_NORMAL, TensorRange, audit_fp16

@@ -1,19 +1,19 @@
-"""fp16 range audit: which layer of a .tflite file leaves the range of float16, before any phone does.
+"""fp16 range audit: finds the layers of a .tflite file whose values leave the range of float16.
 
-A phone's GPU computes in float16: above 65504 a value becomes Inf, below 2**-14 it loses digits or, on
-most GPUs, flushes to zero. The audit runs the file in float32 on the CPU, looks at every float tensor of
-the graph and ranks them, worst first.
+A phone's GPU computes in float16. A value above 65504 becomes Inf there; a value below 2**-14 loses digits or, on most
+GPUs, is flushed to zero. The audit runs the file in float32 on the CPU, measures every float tensor of the graph and
+ranks them, worst first.
 
-What it sees and what it does not:
+What the audit covers:
 
-- SUM, MEAN and AVERAGE_POOL_2D are audited by their running total as well, for a sum overflows long
-  before the mean does. It adds in row-major order; a GPU may add in another. CUMSUM is its own total.
-- Convolutions, FULLY_CONNECTED and BATCH_MATMUL are audited by their result: the bound of their partial
-  sums costs as much as the layer. So are operators with sums inside (L2_NORMALIZATION, SOFTMAX, GELU).
-- Only the primary subgraph is visible. An operator with a body (STABLEHLO_COMPOSITE, WHILE, IF) is audited
-  by its result, not by what its body computes.
-- Some CPU kernels (ADD, CONV_2D, …) clamp an Inf to 3.4e38: it then shows as an overflow.
-- The figures hold for the given inputs. Give it loud, silent and long ones.
+- SUM, MEAN and AVERAGE_POOL_2D are audited by their result and by their running total, because a sum overflows long
+  before the mean does. The total adds in row-major order; a GPU may use another order. A CUMSUM's result is its total.
+- Convolutions, FULLY_CONNECTED and BATCH_MATMUL are audited by their result only, because a bound on their partial
+  sums costs as much as the layer. The same holds for operators with inner sums (L2_NORMALIZATION, SOFTMAX, GELU).
+- Only the primary subgraph is visible. An operator with a body (STABLEHLO_COMPOSITE, WHILE, IF) is audited by its
+  result, not by the values inside its body.
+- Some CPU kernels (ADD, CONV_2D, …) clamp Inf to 3.4e38, which is then reported as an overflow.
+- The figures hold for the given inputs. Use loud, silent and long ones.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ from panns_litert.errors import BundleError
 FP16_MAX = 65504.0
 FP16_SMALLEST_NORMAL = 2.0**-14
 FLUSH_SHARE = 0.05
-"""Tiny share above which a tensor counts as flushing: 5 % of a zero-mean Gaussian lie below the smallest
-normal at a deviation of 1e-3. Weights of a trained network are wider; narrower ones begin to lose digits."""
+"""Share of tiny values above which the verdict is "flushes". 5 % of a zero-mean Gaussian are below the smallest normal
+float16 if its standard deviation is 1e-3. Weights of trained networks are wider; narrower weights begin to lose digits.
+"""
 
-_HEADROOM_CAP = 1e9  # of a tensor that is all zero; JSON has no infinity
+_HEADROOM_CAP = 1e9  # for a tensor of zeros; JSON has no infinity
 _VERDICTS = ("not finite", "overflows", "flushes", "ok")  # worst first
-# Their outputs repeat what their inputs hold.
+# Operators of pure data movement.
 # fmt: off
 _MOVEMENT = {
     "BATCH_TO_SPACE_ND", "BROADCAST_TO", "CONCATENATION", "DEPTH_TO_SPACE", "DYNAMIC_UPDATE_SLICE", "EXPAND_DIMS",
@@ -56,15 +57,16 @@ class TensorRange:
 
     Attributes:
         tensor: its name in the file.
-        op: the operator that makes it, such as "CONV_2D"; "input" or "constant" for what no operator makes.
-        index: of the operator in the graph; -1 for inputs and constants.
-        shape: as run.
-        max_abs: largest magnitude of any finite value.
-        running_total: of a reduction, the largest magnitude that its sum passes through; else None.
-        tiny_share: 0 … 1, share of the values that are nonzero and below float16's smallest normal, 2**-14.
-        headroom: 65504 / the larger of the two magnitudes, at most 1e9; 0 if not finite. Below 1 it overflows.
-        verdict: "not finite" (NaN or Inf in float32 already), "overflows", "flushes" (tiny_share above
-            `FLUSH_SHARE`; harmless where tiny means zero, as in probabilities) or "ok".
+        op: the operator that computes it, such as "CONV_2D"; otherwise "input" or "constant".
+        index: index of the operator in the graph; -1 for inputs and constants.
+        shape: its shape in the run.
+        max_abs: largest magnitude of all finite values.
+        running_total: largest magnitude of the partial sums of a reduction; None for other operators.
+        tiny_share: share, 0 … 1, of values that are nonzero and below float16's smallest normal number, 2**-14.
+        headroom: 65504 divided by the larger of `max_abs` and `running_total`, at most 1e9; 0 if not finite. The
+            tensor overflows if it is below 1.
+        verdict: "not finite" (NaN or Inf even in float32), "overflows", "flushes" (tiny_share above `FLUSH_SHARE`;
+            harmless if zero would do as well, as for probabilities) or "ok".
     """
 
     tensor: str
@@ -78,26 +80,26 @@ class TensorRange:
     verdict: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The range as JSON types, without NaN or infinity."""
+        """Returns the range as JSON types, without NaN or infinity."""
         return asdict(self) | {"shape": list(self.shape)}
 
 
 def audit_fp16(path: str | os.PathLike[str], inputs: Sequence[Mapping[str, NDArray[np.float32]]]) -> list[TensorRange]:
-    """Finds what would overflow or flush if a graph ran in float16.
+    """Finds the tensors of a graph that would overflow or flush to zero in float16.
 
-    Float tensors only. Outputs of pure data movement (RESHAPE, TRANSPOSE, …) are left out, and so are
-    float16 weights a second time, after their DEQUANTIZE.
+    Only float tensors are measured. Outputs of pure data movement (RESHAPE, TRANSPOSE, …) are skipped, and so is the
+    DEQUANTIZE output of float16 weights, which repeats the weights.
 
     Args:
-        path: a .tflite file; at most one signature, static input shapes.
-        inputs: at least one set of inputs: name to array, of the shape and type that the file declares.
-            The names are the signature's; the tensors' if the file has no signature.
+        path: a .tflite file with at most one signature and static input shapes.
+        inputs: at least one set of inputs, each a mapping of name to array of the declared shape and type. The names
+            are those of the signature, or those of the tensors if the file has no signature.
 
     Returns:
-        Every tensor, worst first: by verdict, then by headroom.
+        The ranges of all measured tensors, worst first: by verdict, then by headroom.
 
     Raises:
-        BundleError: the file is missing, damaged or not of that form, or the inputs do not fit it.
+        BundleError: the file is missing, damaged or has another form, or the inputs do not fit it.
 
     Example:
         for row in audit_fp16("model.tflite", [{"logmel": logmel[None, None]}])[:5]:
@@ -109,7 +111,7 @@ def audit_fp16(path: str | os.PathLike[str], inputs: Sequence[Mapping[str, NDArr
     graph = _read(path)
     with native_log() as log:
         try:
-            # Kernels of LiteRT itself: a delegate such as XNNPACK hides the tensors between its layers.
+            # LiteRT's own kernels, because a delegate such as XNNPACK hides the tensors between its layers.
             interpreter = Interpreter(
                 str(path),
                 num_threads=available_cores(),
@@ -139,7 +141,7 @@ class _Operator:
 
 @dataclass(frozen=True, kw_only=True)
 class _Graph:
-    """The primary subgraph. A tensor is known by its index, which the interpreter uses too."""
+    """The primary subgraph. Tensors are referred to by their index, as in the interpreter."""
 
     names: list[str]
     floats: set[int]
@@ -149,7 +151,7 @@ class _Graph:
 
 
 class _Range:
-    """Figures of one tensor, taken run by run."""
+    """Collects the figures of one tensor over several runs."""
 
     def __init__(self, tensor: str, op: str, index: int) -> None:
         self.tensor, self.op, self.index = tensor, op, index
@@ -189,10 +191,10 @@ class _Range:
 
 
 def _run(interpreter: Any, graph: _Graph, inputs: Sequence[Mapping[str, NDArray[np.float32]]]) -> list[TensorRange]:
-    """Runs every set of inputs and folds one tensor after the other: only one copy is held at a time."""
+    """Runs every set of inputs and measures one tensor after the other, so that only one copy is in memory."""
     sources = [_Operator(index=-1, name="input", inputs=[], outputs=list(graph.inputs.values()), pool=None)]
     operators = [op for op in graph.operators if op.name not in _MOVEMENT]
-    # A float16 weight comes with a DEQUANTIZE. An integer one is a float tensor only after it, and stays.
+    # The DEQUANTIZE of a float16 weight repeats it. That of an integer weight is the only float tensor, and is kept.
     operators = [op for op in operators if op.name != "DEQUANTIZE" or op.inputs[0] not in graph.floats]
     ranges: dict[int, _Range] = {}
     for values in inputs:
@@ -211,15 +213,17 @@ def _run(interpreter: Any, graph: _Graph, inputs: Sequence[Mapping[str, NDArray[
 
 
 def _running_total(interpreter: Any, op: _Operator, shape: tuple[int, ...]) -> float | None:
-    """Largest magnitude that any sum of a reduction passes through, in float64; None for other operators.
+    """Returns the largest magnitude of the partial sums of a reduction, in float64; None for other operators.
 
     Args:
-        shape: of the operator's output.
+        interpreter: holds the values of the last run.
+        op: the operator.
+        shape: shape of its output.
     """
     if op.name not in ("SUM", "MEAN") and op.pool is None:
         return None
     values = np.atleast_1d(interpreter.get_tensor(op.inputs[0]))
-    if not np.isfinite(values).all():  # the verdict says so; the total is of the others
+    if not np.isfinite(values).all():  # the audit reports them where they arise; the total is that of the others
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     if op.pool is not None:
         return _pool_total(values, op.pool, shape[1:3])
@@ -231,10 +235,16 @@ def _running_total(interpreter: Any, op: _Operator, shape: tuple[int, ...]) -> f
 
 
 def _pool_total(values: NDArray[np.floating], pool: tuple[int, int, int, int], output: tuple[int, ...]) -> float:
-    """The same of the windows of a pool: values (batch, height, width, channels), output (height, width)."""
+    """Returns the largest partial sum of the windows of a pool.
+
+    Args:
+        values: (batch, height, width, channels).
+        pool: window height, window width, vertical stride, horizontal stride.
+        output: height and width of the result.
+    """
     height, width, *strides = pool
     spans = [(n - 1) * stride + 1 for n, stride in zip(output, strides, strict=True)]
-    # What the windows reach beyond the map is padding, half of it before the map; none with VALID.
+    # Windows that reach beyond the map read padding, half of it before the map. With VALID there is none.
     pads = [
         max(span + window - 1 - size, 0)
         for span, window, size in zip(spans, (height, width), values.shape[1:3], strict=True)
@@ -254,7 +264,7 @@ def _peak(values: NDArray[np.float64]) -> float:
 
 
 def _check_inputs(path: Path, graph: _Graph, details: Mapping[int, Any], inputs: Any) -> None:
-    """Everything about the inputs that could go wrong, before the first run."""
+    """Raises BundleError if the inputs do not fit the graph."""
     if not isinstance(inputs, Sequence) or not inputs:
         raise BundleError("no inputs given; expected a list of at least one dict, input name to array")
     for i, values in enumerate(inputs):
@@ -271,14 +281,14 @@ def _check_inputs(path: Path, graph: _Graph, details: Mapping[int, Any], inputs:
 
 
 def _read(path: Path) -> _Graph:
-    """The operators and tensors of a .tflite file that `read_graph` has accepted."""
+    """Returns the operators and tensors of a .tflite file."""
     from ai_edge_litert import schema_py_generated as schema
 
     declared = read_graph(path)
     try:
         return _parse(schema, schema.Model.GetRootAs(np.memmap(path, np.uint8, "r"), 0), tuple(declared.inputs))
     except (struct.error, AttributeError, LookupError, TypeError, ValueError, MemoryError) as error:
-        # Found here because the interpreter follows offsets into nowhere.
+        # The interpreter does not check these offsets and could crash on them.
         raise BundleError(f"{path}: damaged ({error}); expected a whole .tflite file; convert it again") from error
 
 
@@ -292,7 +302,7 @@ def _parse(schema: Any, model: Any, input_names: tuple[str, ...]) -> _Graph:
         buffer = model.Buffers(tensor.Buffer())
         if tensor.Type() in (schema.TensorType.FLOAT32, schema.TensorType.FLOAT16):
             floats.add(i)
-            if buffer.Size() or buffer.DataLength():  # behind the flatbuffer or in it
+            if buffer.Size() or buffer.DataLength():  # data after the flatbuffer, or inside it
                 constants.append(i)
     operators = []
     for i in range(graph.OperatorsLength()):
@@ -312,4 +322,4 @@ def _parse(schema: Any, model: Any, input_names: tuple[str, ...]) -> _Graph:
 
 
 def _ints(vector: int | Iterable[int]) -> list[int]:
-    return [] if isinstance(vector, int) else [int(n) for n in vector]  # flatbuffers: 0 for no vector
+    return [] if isinstance(vector, int) else [int(n) for n in vector]  # flatbuffers returns 0 for a missing vector

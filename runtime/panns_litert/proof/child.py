@@ -1,4 +1,4 @@
-"""Child: a module that is run in a process of its own, so that a crash or a hang is a result."""
+"""Child: runs a module in a separate process, so that a crash or a hang can be reported."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 
 PRINTED_LOG = "printed.log"
-"""File of the folder with all that the process printed."""
+"""Name of the file in the folder that holds everything the process printed."""
 
 
 def run_child(module: str, folder: Path, timeout: float) -> str:
-    """Runs `python -m MODULE FOLDER`. What went wrong with the process, or nothing.
+    """Runs `python -m MODULE FOLDER`. Returns what went wrong with the process, or an empty string.
 
     Args:
-        module: by its full name.
-        folder: what the module works in.
+        module: full name of the module.
+        folder: the folder that the module works in.
         timeout: seconds after which the process is killed, > 0.
     """
     with (folder / PRINTED_LOG).open("wb") as printed:

@@ -1,7 +1,7 @@
-"""GPU check: does a .tflite run whole on the real GPU delegate, and does it compute there what it should?
+"""GPU check: tests that the GPU delegate runs a whole .tflite, without the CPU, and with correct outputs.
 
-The delegate (ML Drift) is the one that a phone's CompiledModel uses. It needs a Vulkan driver, and a software
-one will do. Everything happens in a child process, so that a crash or a hang is a result.
+The delegate (ML Drift) is the one that a phone's CompiledModel uses. It needs a Vulkan driver; a software driver is
+sufficient. The check runs in a child process, so that a crash or a hang can be reported.
 """
 
 from __future__ import annotations
@@ -39,30 +39,31 @@ from panns_litert.proof.gpu_worker import DELEGATE_LOG, load_clips, save_clips
 from panns_litert.proof.parity import GATES, Gate, compare, few_as_one
 
 TIMEOUT_SECONDS = 600.0
-"""Time limit of a check, if none is given. Full-size Cnn14 takes about 30 s on a software driver."""
+"""Default time limit of a check. Full-size Cnn14 takes about 30 s on a software driver."""
 
 Clips = Sequence[Mapping[str, NDArray[np.float32]]]
+"""Inputs: for every run a mapping of input name to array."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GpuReport:
-    """What a GPU check found.
+    """The result of a GPU check.
 
     Attributes:
         file: the .tflite.
-        adapter: the GPU, or the software that stands in for one, in the delegate's words; None if it never
-            got that far.
-        driver: the Vulkan driver and its version, None if unknown.
-        software: whether the adapter is a processor and no GPU.
-        arithmetic: "float16" or "float32": in what the delegate computed, measured. None if it did not run.
-        operators: how many the file has.
-        resident: whether every one of them was compiled for the GPU, with nothing else allowed.
-        refused: those that were not, with the delegate's reasons.
+        adapter: name of the GPU, or of the software driver, as the delegate prints it; None if the check ended before.
+        driver: the Vulkan driver and its version; None if unknown.
+        software: whether the adapter is a CPU with a software driver, not a GPU.
+        arithmetic: "float16" or "float32": the arithmetic of the delegate, as measured; None if it did not run.
+        operators: number of operators in the file.
+        resident: whether all operators were compiled for the GPU, with no other accelerator allowed.
+        refused: the operators that were not, with the delegate's reasons.
         errors: validation errors of WebGPU, a crash, a hang, a refusal without a reason.
         reference: what the outputs were compared with: "cpu" (the same file) or "pytorch".
-        checks: the gpu_fp16 stage, one check per output; empty if nothing ran.
-        ranges: the fp16 range audit, worst first; empty if not asked for.
-        compile_seconds, run_seconds: of the compilation and of every clip.
+        checks: the gpu_fp16 stage, at least one check per output; empty if nothing ran.
+        ranges: the fp16 range audit, worst first; empty if not requested.
+        compile_seconds: time of the compilation.
+        run_seconds: time of each run.
     """
 
     file: Path
@@ -82,23 +83,23 @@ class GpuReport:
 
     @property
     def passed(self) -> bool:
-        """Resident, float16, no error, and every output within its gate."""
+        """Whether the graph is resident, computed in float16, without errors, and every output is within its gate."""
         return not self.why
 
     @property
     def why(self) -> str:
-        """Why it did not pass; empty if it did."""
+        """Why the check did not pass; empty if it passed."""
         reasons = [f"refused {refused.op}: {refused.reason}" for refused in self.refused]
         reasons += list(self.errors)
         reasons += [f"{check.output}: {check.why}" for check in self.checks if not check.passed]
         if self.arithmetic not in (None, "float16"):
-            reasons.append(f"the driver computed in {self.arithmetic}; nothing is proven about float16")
+            reasons.append(f"the driver computed in {self.arithmetic}, which proves nothing about float16")
         if not reasons and not (self.resident and self.checks):
             reasons.append("nothing ran")
         return "; ".join(reasons)
 
     def record(self) -> GpuRecord:
-        """What the manifest of a bundle keeps of it: no times, which differ from run to run."""
+        """Returns the record for the manifest of a bundle. It has no times, because they differ from run to run."""
         return GpuRecord(
             adapter=self.adapter or "none",
             driver=self.driver or "unknown",
@@ -115,7 +116,7 @@ class GpuReport:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON types."""
+        """Returns the report as JSON types."""
         return {
             "file": str(self.file),
             "passed": self.passed,
@@ -145,25 +146,25 @@ def gpu_check(
     audit: bool = True,
     timeout: float = TIMEOUT_SECONDS,
 ) -> GpuReport:
-    """Compiles a file for the GPU and nothing else, runs it there in float16 and compares.
+    """Compiles a file for the GPU only, runs it there in float16, and compares its outputs with a reference.
 
     Args:
         model: a .tflite, the folder of a bundle, or a bundle.
         inputs: for every run an array per input name, float32 of the input's shape. If not given, the demo
-            recordings for a bundle, and for a bare file generated numbers.
-        references: for every run what the outputs should be, from PyTorch; the CPU's outputs for the same
-            file if not given.
-        half: with references, for every run what PyTorch makes of the inputs rounded to float16; without
-            references the CPU's outputs for that. A run that this alone takes outside the gate gets a
-            threshold of its own, recorded beside that figure.
-        audit: whether to make the fp16 range audit too.
+            recordings for a bundle, and random numbers for a bare file.
+        references: PyTorch's outputs for every run; the CPU's outputs of the same file if not given.
+        half: with `references`, PyTorch's outputs for the inputs rounded to float16, for every run. Without
+            `references`, the CPU's outputs for them are used. If this rounding alone moves a run outside the gate, the
+            run is checked with its own threshold, and the effect of the rounding is recorded beside it.
+        audit: whether to run the fp16 range audit too.
         timeout: seconds after which the child process is killed, > 0.
 
     Returns:
-        The report, whatever happened on the GPU.
+        The report, even if the GPU refused the file, crashed or hung.
 
     Raises:
-        BundleError: the file or the bundle cannot be read, or the inputs do not fit it.
+        BundleError: the file or the bundle cannot be read, the inputs do not fit it, the number of references is not
+            the number of runs, or the timeout is out of range.
         GpuDriverError: there is no driver, or it is too old; the message says what to install.
     """
     if not timeout > 0:
@@ -179,11 +180,11 @@ def gpu_check(
             raise BundleError(f"{len(runs)} {what} for {len(inputs)} runs; expected one each")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        request = {"model": str(path.resolve()), "cpu": references is None, "audit": audit, "gpu": True}
+        request = {"model": str(path.resolve()), "cpu": references is None, "audit": audit}
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         save_clips(folder / "inputs.npz", inputs)
         problem = run_child("panns_litert.proof.gpu_worker", folder, timeout)
-        notes = _read_json(folder / "notes.json")
+        notes: dict[str, Any] = json.loads(_text(folder / "notes.json") or "{}")
         log = read_delegate_log(_text(folder / DELEGATE_LOG) + _text(folder / PRINTED_LOG))
         if log.driver_problem:
             raise GpuDriverError(f"no GPU: {log.driver_problem}; {DRIVER_REMEDY}")
@@ -228,7 +229,7 @@ def _report(
         errors=tuple(dict.fromkeys(errors)),
         reference=reference,
         checks=tuple(compare_outputs(got, references, half)) if got else (),
-        ranges=tuple(TensorRange(**_tupled(entry)) for entry in notes.get("ranges", ())),
+        ranges=tuple(TensorRange(**entry | {"shape": tuple(entry["shape"])}) for entry in notes.get("ranges", ())),
         compile_seconds=notes.get("compile_s"),
         run_seconds=tuple(notes.get("run_s", ())),
     )
@@ -237,9 +238,11 @@ def _report(
 def compare_outputs(
     got: Sequence[Outputs], references: Sequence[Outputs], half: Sequence[Outputs] | None = None
 ) -> list[Check]:
-    """The gpu_fp16 stage: a check per output, over all runs.
+    """Returns the checks of the gpu_fp16 stage: one per output, over all runs.
 
-    The gate's bound is on probabilities, clip-wise and frame-wise; for any other output on a share of its spread.
+    Runs that are outside the gate because of inputs rounded to float16 get separate checks with their own threshold.
+    For clip-wise and frame-wise probabilities, the gate bounds the absolute error. For any other output, it bounds the
+    error as a share of the output's spread.
 
     Args:
         got, references, half: as for `gpu_check`.
@@ -270,30 +273,31 @@ def compare_outputs(
     checks = [check(got, within, name, gate) for name, gate in gates.items()] if within else []
     for name in gates if beyond else ():
         loss = float(np.abs(stacked(half, beyond, name) - stacked(references, beyond, name)).max())
-        # Twice: the GPU rounds every value that it computes, not only the input.
+        # Twice the loss, because the GPU rounds every value that it computes, not only the input.
         own = check(got, beyond, name, Gate(max_abs=2 * loss), ", input beyond float16")
         checks.append(replace(own, threshold=own.threshold | {"float16_input_alone": loss}))
     return checks
 
 
 def demo_inputs(bundle: Bundle) -> list[dict[str, NDArray[np.float32]]]:
-    """The demo recordings as inputs of a bundle's graph: several in one clip, and one followed by silence."""
+    """Returns two demo inputs of a bundle's graph: a clip of several recordings, and one recording with zeros after."""
     manifest = bundle.manifest
     clips = demo_audio(manifest.front_end.sample_rate, manifest.clip_samples)
     return [graph_input(bundle, clip) for clip in (clips[0], clips[-1])]
 
 
 def graph_input(bundle: Bundle, clip: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """A clip (clip_samples,) as what the bundle's graph takes: the samples, or their log-mel."""
+    """Returns a clip (clip_samples,) as the input of the bundle's graph: the samples, or their log-mel."""
     spec = bundle.manifest.inputs[0]
     values = clip if spec.name == "waveform" else LogMel(bundle.manifest.front_end, basis=bundle.mel_basis)(clip)
     return {spec.name: values.reshape(spec.shape)}
 
 
 def generated_inputs(graph: Graph) -> list[dict[str, NDArray[np.float32]]]:
-    """Numbers for a bare file, the same ones every time: normal, two runs.
+    """Returns random inputs for a bare file: two runs, normally distributed, always the same numbers.
 
-    An input named logmel gets decibels (-40 ± 15), one named waveform samples (± 0.1).
+    The mean and standard deviation are -40 and 15 (decibels) for an input named logmel, 0 and 0.1 (samples) for one
+    named waveform, and 0 and 1 for any other.
     """
     rng = np.random.default_rng(0)
     scales = {"logmel": (-40.0, 15.0), "waveform": (0.0, 0.1)}
@@ -308,23 +312,26 @@ def generated_inputs(graph: Graph) -> list[dict[str, NDArray[np.float32]]]:
 
 
 def why_not_gpu(bundle: Bundle, *, timeout: float = 120.0) -> str | None:
-    """Why a tagger should not use the GPU for a bundle; None if it should.
+    """Returns why a tagger should not use the GPU for a bundle; None if it should.
 
     Args:
         bundle: the bundle.
-        timeout: seconds that the check of one clip may take.
+        timeout: time limit for the check of one clip, seconds.
     """
     try:
         report = gpu_check(bundle, inputs=demo_inputs(bundle)[:1], audit=False, timeout=timeout)
     except GpuDriverError as error:
         return str(error)
     if report.software:
-        return f"{report.adapter} is a processor and no GPU"
+        return f"{report.adapter} is a CPU, not a GPU"
     return report.why or None
 
 
 def record_gpu(bundle: Bundle, report: GpuReport) -> Bundle:
-    """Writes a report into the bundle's manifest and model card, in place of the old bundle, all at once.
+    """Writes a report into the bundle's manifest and model card. Replaces the old bundle atomically.
+
+    Returns:
+        The new bundle.
 
     Raises:
         BundleError: the bundle cannot be written.
@@ -339,7 +346,7 @@ def record_gpu(bundle: Bundle, report: GpuReport) -> Bundle:
             manifest = replace(manifest, files=manifest.files | {card: writer.record(card, "model_card")})
             return writer.commit(manifest)
     except OSError as error:
-        raise BundleError(f"{bundle.path}: {error.strerror or error}; the GPU's result is not recorded") from error
+        raise BundleError(f"{bundle.path}: {error.strerror or error}; the GPU check is not recorded") from error
 
 
 def _bundle(model: str | os.PathLike[str] | Bundle) -> Bundle | None:
@@ -374,12 +381,3 @@ _STEPS = {
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(_text(path) or "{}")
-    return data
-
-
-def _tupled(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {**entry, "shape": tuple(entry["shape"])}

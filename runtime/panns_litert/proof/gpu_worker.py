@@ -1,13 +1,13 @@
-"""Child process of the GPU check: runs a .tflite on the CPU and on the GPU and writes down what happened.
+"""Child process of the GPU check: runs a .tflite on the CPU and on the GPU and writes the results to files.
 
-A driver may crash, hang, print errors and carry on, or return zeros. Here it does so without harm: the parent
-reads the notes that were written until then, and all that was printed.
+A driver may crash, hang, print errors and go on, or return zeros. In a child process this does no harm: the parent
+reads the notes written until then, and everything that was printed.
 
     python -m panns_litert.proof.gpu_worker FOLDER
 
-FOLDER holds request.json {"model": path, "cpu": bool, "audit": bool, "gpu": bool} and inputs.npz with arrays
-"<clip>/<name>". Written there: notes.json, after every step; cpu.npz, half.npz (the CPU with the inputs
-rounded to float16) and gpu.npz, like inputs.npz.
+FOLDER holds request.json {"model": path, "cpu": bool, "audit": bool} and inputs.npz with arrays "<clip>/<name>". The
+process writes notes.json after every step, and the outputs in the form of inputs.npz: cpu.npz, half.npz (the CPU with
+inputs rounded to float16) and gpu.npz.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ from panns_litert.errors import GpuError, PannsLitertError
 
 DELEGATE_LOG = "delegate.log"
 PROBE = 2048.0
-"""The first number that float16 cannot add 1 to."""
+"""The smallest whole number to which float16 cannot add 1."""
 
 
 def work(folder: Path) -> None:
-    """Does what request.json asks for."""
+    """Runs the steps that request.json in the folder asks for."""
     request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
     notes = _Notes(folder / "notes.json")
     try:
-        _steps(Path(request["model"]), request, folder, notes)
+        _steps(request, folder, notes)
         notes.add(step="done")
     except PannsLitertError as error:
         notes.add(error=str(error))
 
 
-def _steps(model: Path, request: Mapping[str, bool], folder: Path, notes: _Notes) -> None:
+def _steps(request: Mapping[str, Any], folder: Path, notes: _Notes) -> None:
+    model = Path(request["model"])
     clips = load_clips(folder / "inputs.npz")
     if request["cpu"]:
         notes.add(step="cpu")
@@ -56,8 +57,6 @@ def _steps(model: Path, request: Mapping[str, bool], folder: Path, notes: _Notes
 
         notes.add(step="audit")
         notes.add(ranges=[entry.to_dict() for entry in audit_fp16(model, clips)])
-    if not request["gpu"]:
-        return
     notes.add(step="driver")
     notes.add(drivers=vulkan_drivers(), step="compile")
     start = time.perf_counter()
@@ -80,7 +79,7 @@ def _steps(model: Path, request: Mapping[str, bool], folder: Path, notes: _Notes
 
 
 def _arithmetic(path: Path) -> str:
-    """In which numbers the delegate computes here: 2048 + 1 is 2048 in float16."""
+    """Measures in which arithmetic the delegate computes: 2048 + 1 is 2048 in float16."""
     path.write_bytes(add_one_model())
     engine = GpuEngine(path, log=path.with_name(DELEGATE_LOG))
     value = float(engine.run(np.full((1, 4), PROBE, np.float32))["y"][0, 0])
@@ -89,7 +88,7 @@ def _arithmetic(path: Path) -> str:
 
 
 def add_one_model() -> bytes:
-    """A .tflite of one operation, y = x + 1, float32 (1, 4)."""
+    """Returns a .tflite with one operation, y = x + 1, float32 (1, 4)."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -135,13 +134,13 @@ def add_one_model() -> bytes:
 
 
 def save_clips(path: Path, clips: Sequence[Mapping[str, NDArray[np.float32]]]) -> None:
-    """Arrays by clip and name into one .npz."""
+    """Writes the arrays of all clips to one .npz, under the names "<clip>/<name>"."""
     arrays: dict[str, Any] = {f"{i}/{name}": array for i, clip in enumerate(clips) for name, array in clip.items()}
     np.savez(path, **arrays)
 
 
 def load_clips(path: Path) -> list[dict[str, NDArray[np.float32]]]:
-    """What `save_clips` wrote."""
+    """Reads the clips that `save_clips` wrote."""
     clips: dict[int, dict[str, NDArray[np.float32]]] = {}
     with np.load(path) as file:
         for key in file.files:
@@ -151,14 +150,14 @@ def load_clips(path: Path) -> list[dict[str, NDArray[np.float32]]]:
 
 
 class _Notes:
-    """A JSON file that is whole at any moment."""
+    """A JSON file of facts. Each update replaces it atomically, so that it is always complete."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._facts: dict[str, Any] = {}
 
     def add(self, **facts: Any) -> None:
-        """Writes more facts."""
+        """Adds facts and writes the file."""
         self._facts |= facts
         new = self._path.with_suffix(".new")
         new.write_text(json.dumps(self._facts), encoding="utf-8")

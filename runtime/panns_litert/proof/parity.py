@@ -1,15 +1,15 @@
-"""Parity: how close an artefact is to its reference, and whether that is close enough.
+"""Parity: measures how close a model's outputs are to their reference, and checks that against a gate.
 
-A `Check` holds the figures for one output at one stage and the verdict. No single figure passes
-anything: correlation is blind to scale, PSNR lets one class of 527 be far off, so a gate always bounds
-the largest error too, and NaN, Inf, an all-zero output or a flat reference always fail.
+A `Check` holds the figures and the verdict for one output at one stage. One figure alone is not enough: correlation
+ignores scale, and PSNR hides a large error in one class of 527. A gate therefore always bounds the largest error too.
+NaN, Inf, an output of zeros and a flat reference always fail.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from panns_litert.errors import ParityError
 
 _Float = TypeVar("_Float", np.float32, np.float64)
 
-_PSNR_CAP_DB = 300.0  # an exact match; JSON has no infinity
+_PSNR_CAP_DB = 300.0  # for an exact match; JSON has no infinity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +27,12 @@ class Gate:
     """Bounds of one stage.
 
     Args:
-        max_abs: largest absolute error; of a probability, or, with `relative`, as a share of the
-            spread of the clip's reference (largest minus smallest value).
-        corr: smallest Pearson correlation of any clip, or None for no bound.
+        max_abs: largest allowed error: absolute, or, with `relative`, as a share of the spread (largest minus smallest
+            value) of the clip's reference.
+        corr: smallest allowed Pearson correlation of any clip; None for no bound.
         relative: see max_abs.
-        top5: whether the five highest classes must be the same where their margin over the sixth
-            exceeds the error.
+        top5: whether the five highest classes must be the same. Classes whose margin over the sixth is within the error
+            do not count.
     """
 
     max_abs: float
@@ -51,28 +51,28 @@ GATES: dict[str, Gate] = {
     "int8-full": Gate(max_abs=0.05, corr=0.999, top5=True),
     "int4-weights": Gate(max_abs=0.15, corr=0.98, top5=True),
 }
-"""The gate of every stage that compares outputs of a network. The front end's are in decibels and
-depend on the level: panns_litert_convert.stages. Eight bits may cost what float16 arithmetic on a GPU may, four bits
-three times that."""
+"""The gate of every stage that compares outputs of a network. The front end's gates are in decibels and depend on the
+level: panns_litert_convert.stages. The bound for eight bits equals that for float16 arithmetic on a GPU; the bound for
+four bits is three times that."""
 
 TAG_THRESHOLD = 0.3
-"""A probability from which a class counts as a tag in `compare_tags`."""
+"""The lowest probability at which `compare_tags` counts a class as a tag."""
 
 TAG_GATES = {
     **{precision: Gate(max_abs=0.1, corr=0.99) for precision in QUANTIZED[:3]},
     "int4-weights": Gate(max_abs=0.25, corr=0.95),
 }
-"""Of every quantized precision: see `compare_tags`."""
-
+"""The gate of `compare_tags` for every quantized precision."""
 
 FEW_CLASSES = 16
+"""With fewer classes, `few_as_one` treats all clips as one."""
 
 
 def few_as_one(got: NDArray[_Float], reference: NDArray[_Float]) -> tuple[NDArray[_Float], NDArray[_Float]]:
-    """Probabilities (clips, classes) of fewer than FEW_CLASSES classes as if all clips were one, (1, …).
+    """Reshapes probabilities (clips, classes) of fewer than `FEW_CLASSES` classes to one clip, (1, clips · classes).
 
-    A clip's own correlation and spread say nothing there: of two classes the correlation is 1 or -1, and two that are
-    as likely have no spread. The bounds stay as they are.
+    With so few classes, the correlation and the spread of a single clip mean little: with two classes the correlation
+    is always 1 or -1, and two equal probabilities have no spread. The gate stays the same.
     """
     if reference.shape[1] >= FEW_CLASSES:
         return got, reference
@@ -91,11 +91,11 @@ def compare(
 
     Args:
         stage, output: names for the report.
-        got, reference: same shape, (clips, …); each clip's figures count on their own, the worst wins.
+        got, reference: arrays of the same shape, (clips, …). Error and correlation are those of the worst clip.
         gate: the bounds.
 
     Returns:
-        A check; a failed one says why.
+        The check. If it failed, `why` gives the reasons.
     """
     a: NDArray[np.float64] = np.asarray(got, np.float64)
     b: NDArray[np.float64] = np.asarray(reference, np.float64)
@@ -114,18 +114,18 @@ def compare(
         passed=False,
     )
     if a.shape != b.shape or a.ndim < 2 or not a.size:
-        return _with(blank, why=f"shape {a.shape}, expected {b.shape} as (clips, …)")
+        return replace(blank, why=f"shape {a.shape}, expected {b.shape} as (clips, …)")
     a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
     if not np.isfinite(b).all():
-        return _with(blank, why="the reference holds NaN or Inf")
+        return replace(blank, why="the reference holds NaN or Inf")
     if not np.isfinite(a).all():
-        return _with(blank, why=f"{int((~np.isfinite(a)).sum())} values are NaN or Inf")
+        return replace(blank, why=f"{int((~np.isfinite(a)).sum())} values are NaN or Inf")
     flat = np.ptp(b, axis=1) == 0
     if flat.any():
-        return _with(blank, why=f"the reference of {int(flat.sum())} clips is flat: nothing is tested")
+        return replace(blank, why=f"the reference of {int(flat.sum())} clips is flat: nothing is tested")
 
     error = np.abs(a - b)
-    if gate.relative:  # every clip against its own spread, shown in units of the widest clip's
+    if gate.relative:  # each clip's error relative to its own spread, in units of the widest clip's spread
         error *= spread / np.ptp(b, axis=1, keepdims=True)
     max_abs, rmse = float(error.max()), float(np.sqrt(np.mean(error**2)))
     peak = float(np.abs(b).max())
@@ -142,7 +142,7 @@ def compare(
         why.append(f"correlation {corr:.7f} < {gate.corr}")
     if gate.top5 and agree < 1.0:
         why.append("another class is among the five highest, by more than the error")
-    return _with(
+    return replace(
         blank,
         max_abs=max_abs,
         rmse=rmse,
@@ -155,23 +155,23 @@ def compare(
 
 
 def compare_tags(stage: str, got: NDArray[np.floating], reference: NDArray[np.floating], *, gate: Gate) -> Check:
-    """Whether the same tags come out: what a user sees of an error.
+    """Checks that two sets of probabilities give the same tags, which is what a user sees.
 
     Args:
         stage: name for the report.
         got, reference: probabilities (clips, classes).
-        gate: `max_abs` bounds the share of tags that only one of the two has, of those that either has, all clips
-            together (1 minus the Jaccard index), but never to less than one tag; `corr` the mean of the clips' Spearman
-            rank correlations. The mean: in a clip where all classes but one are near zero their order says little, and
-            the largest error bounds every clip by itself.
+        gate: `max_abs` bounds the Jaccard distance of the tags of all clips: the number of tags that are in only one of
+            the two sets, divided by the number in either. One such tag is always allowed. `corr` bounds the mean of the
+            clips' Spearman rank correlations. It is the mean because the order of classes near zero says little in
+            a single clip. The stage's own gate bounds the largest error of every clip.
 
     Returns:
-        A check of output "tags".
+        A check of the output "tags".
     """
     check = compare(stage, "tags", got, reference, gate=Gate(max_abs=1.0))
     threshold = {"max_abs": gate.max_abs} | ({"corr": gate.corr} if gate.corr is not None else {})
-    if not check.passed:  # shapes, NaN, a flat reference
-        return _with(check, threshold=threshold)
+    if not check.passed:  # wrong shapes, NaN, a flat reference
+        return replace(check, threshold=threshold)
     from scipy.stats import rankdata  # slow to import; only a quantized bundle's proof needs it
 
     a, b = np.asarray(got, np.float64), np.asarray(reference, np.float64)
@@ -182,11 +182,11 @@ def compare_tags(stage: str, got: NDArray[np.floating], reference: NDArray[np.fl
     rank_pairs = zip(rankdata(a, axis=1)[:, None], rankdata(b, axis=1)[:, None], strict=True)
     ranks = float(np.mean([_worst_correlation(*pair) for pair in rank_pairs]))
     why = []
-    if differ > 1 and share > gate.max_abs:  # of fewer than ten tags one is more than a tenth
-        why.append(f"{differ} of {either} tags (probability from {TAG_THRESHOLD:g}) only one of the two has")
+    if differ > 1 and share > gate.max_abs:  # one tag alone may exceed the share if there are few tags
+        why.append(f"{differ} of {either} tags (probability ≥ {TAG_THRESHOLD:g}) are in only one of the two")
     if gate.corr is not None and not ranks >= gate.corr:
         why.append(f"rank correlation {ranks:.4f} < {gate.corr}")
-    return _with(
+    return replace(
         check,
         threshold=threshold,
         max_abs=share,
@@ -199,12 +199,8 @@ def compare_tags(stage: str, got: NDArray[np.floating], reference: NDArray[np.fl
     )
 
 
-def _with(check: Check, **changes: Any) -> Check:
-    return Check(**(check.to_dict() | changes))
-
-
 def _worst_correlation(got: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """The smallest Pearson correlation of any clip; -1 for a flat output, which correlates with nothing."""
+    """Returns the smallest Pearson correlation of any clip; -1 if an output is flat, where it is not defined."""
     a = got - got.mean(axis=1, keepdims=True)
     b = reference - reference.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
@@ -214,7 +210,10 @@ def _worst_correlation(got: NDArray[np.float64], reference: NDArray[np.float64])
 
 
 def _top5_agreement(got: NDArray[np.float64], reference: NDArray[np.float64], error: NDArray[np.float64]) -> float:
-    """Share of the reference's five highest that `got` has too, of those with a margin above the error."""
+    """Returns the share of the reference's five highest classes that are also among the five highest of `got`.
+
+    Only classes whose margin over the sixth is larger than the error count.
+    """
     if reference.shape[1] <= 5:
         return 1.0
     decided = kept = 0
@@ -227,10 +226,10 @@ def _top5_agreement(got: NDArray[np.float64], reference: NDArray[np.float64], er
 
 
 def require(checks: Iterable[Check]) -> None:
-    """Raises if a check failed, naming all that did.
+    """Checks that at least one check was made and that all passed.
 
     Raises:
-        ParityError: with the list of checks as `report`.
+        ParityError: otherwise. The message names every failed check; `report` is the list of checks.
     """
     checks = list(checks)
     if not checks:

@@ -405,11 +405,8 @@ def _manifest(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) 
     import pyarrow.parquet
 
     if not isinstance(given, (str, os.PathLike)):
-        table, name, folder = (
-            pa.table({"path": pa.array([os.fspath(path) for path in given], pa.string())}),
-            "the list",
-            Path(),
-        )
+        paths = pa.array([os.fspath(path) for path in given], pa.string())
+        table, name, folder = pa.table({"path": paths}), "the list", Path()
     else:
         path = Path(given)
         name, folder = str(path), path.parent

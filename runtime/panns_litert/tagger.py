@@ -40,7 +40,39 @@ class Tag:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Tagging:
+class _Result:
+    """The fields that `Tagging` and `LongTagging` share."""
+
+    source: str
+    model: str
+    engine: str
+    fallback: str | None
+    seconds: float
+    tags: tuple[Tag, ...]
+    probs: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    front_end_ms: float
+    model_ms: float
+
+    def _to_dict(self, extra: dict[str, float], *, embedding: bool) -> dict[str, Any]:
+        data: dict[str, Any] = {
+            "source": self.source,
+            "model": self.model,
+            "engine": self.engine,
+            "fallback": self.fallback,
+            "seconds": self.seconds,
+            **extra,
+            "front_end_ms": round(self.front_end_ms, 3),
+            "model_ms": round(self.model_ms, 3),
+            "tags": [vars(tag) for tag in self.tags],
+        }
+        if embedding:
+            data["embedding"] = self.embedding.tolist()
+        return data
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tagging(_Result):
     """The result of tagging one clip.
 
     Attributes:
@@ -57,18 +89,8 @@ class Tagging:
         model: name of the model.
     """
 
-    source: str
-    tags: tuple[Tag, ...]
-    probs: NDArray[np.float32]
-    embedding: NDArray[np.float32]
     framewise: NDArray[np.float32] | None
-    seconds: float
     used_seconds: float
-    front_end_ms: float
-    model_ms: float
-    engine: str
-    fallback: str | None
-    model: str
 
     @property
     def truncated(self) -> bool:
@@ -77,20 +99,7 @@ class Tagging:
 
     def to_dict(self, *, embedding: bool = False) -> dict[str, Any]:
         """Returns the result as JSON types, with the embedding only if `embedding` is true."""
-        data: dict[str, Any] = {
-            "source": self.source,
-            "model": self.model,
-            "engine": self.engine,
-            "fallback": self.fallback,
-            "seconds": self.seconds,
-            "used_seconds": self.used_seconds,
-            "front_end_ms": round(self.front_end_ms, 3),
-            "model_ms": round(self.model_ms, 3),
-            "tags": [vars(tag) for tag in self.tags],
-        }
-        if embedding:
-            data["embedding"] = self.embedding.tolist()
-        return data
+        return self._to_dict({"used_seconds": self.used_seconds}, embedding=embedding)
 
 
 def require_choice(top: object, threshold: object) -> None:

@@ -22,7 +22,7 @@ from panns_litert.errors import AudioError, WindowError
 from panns_litert.events import Event, EventDetector, EventSettings, WindowSteps
 from panns_litert.frontend import StreamingLogMel
 from panns_litert.sense import Sense
-from panns_litert.tagger import Tag, Tagger, top_tags
+from panns_litert.tagger import Tagger, _Result, top_tags
 
 AGGREGATES = ("mean", "max")
 
@@ -56,7 +56,7 @@ class Window:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LongTagging:
+class LongTagging(_Result):
     """The result of tagging a whole recording.
 
     Attributes:
@@ -72,34 +72,11 @@ class LongTagging:
         fallback: why `engine="auto"` uses the CPU; None if the GPU is used, or if another engine was chosen.
     """
 
-    source: str
-    model: str
-    engine: str
-    fallback: str | None
-    seconds: float
     windows: int
-    tags: tuple[Tag, ...]
-    probs: NDArray[np.float32]
-    embedding: NDArray[np.float32]
-    front_end_ms: float
-    model_ms: float
 
     def to_dict(self, *, embedding: bool = False) -> dict[str, Any]:
         """Returns the result as JSON types, with the embedding only if `embedding` is true."""
-        data: dict[str, Any] = {
-            "source": self.source,
-            "model": self.model,
-            "engine": self.engine,
-            "fallback": self.fallback,
-            "seconds": self.seconds,
-            "windows": self.windows,
-            "front_end_ms": round(self.front_end_ms, 3),
-            "model_ms": round(self.model_ms, 3),
-            "tags": [vars(tag) for tag in self.tags],
-        }
-        if embedding:
-            data["embedding"] = self.embedding.tolist()
-        return data
+        return self._to_dict({"windows": self.windows}, embedding=embedding)
 
 
 class StreamTagger:

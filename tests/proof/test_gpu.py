@@ -143,6 +143,7 @@ class TestRealDelegate:
         report = gpu_check(demo, timeout=0.05)
         assert not report.passed
         assert "no result after 0.05 s" in report.why
+        assert report.reference == "cpu"
 
     def test_wrong_arithmetic_is_caught(self, demo: Bundle) -> None:
         """References of another clip: the comparison is not with itself."""

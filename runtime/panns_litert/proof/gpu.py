@@ -23,7 +23,6 @@ from panns_litert.bundle import Bundle, BundleWriter, Check, GpuRecord, file_sha
 from panns_litert.demo import demo_audio
 from panns_litert.engine import (
     DRIVER_REMEDY,
-    DelegateLog,
     Graph,
     Outputs,
     RefusedOp,
@@ -191,24 +190,9 @@ def gpu_check(
         if "error" in notes:
             raise BundleError(notes["error"])
         got = load_clips(folder / "gpu.npz") if (folder / "gpu.npz").exists() else []
-        if references is None and (folder / "cpu.npz").exists():
-            references, half, reference = load_clips(folder / "cpu.npz"), load_clips(folder / "half.npz"), "cpu"
-        else:
-            reference = "pytorch"
-    return _report(path, graph, notes, log, problem, got, references or [], half, reference)
-
-
-def _report(
-    path: Path,
-    graph: Graph,
-    notes: Mapping[str, Any],
-    log: DelegateLog,
-    problem: str,
-    got: Sequence[Outputs],
-    references: Sequence[Outputs],
-    half: Sequence[Outputs] | None,
-    reference: str,
-) -> GpuReport:
+        reference = "cpu" if references is None else "pytorch"
+        if references is None and got:
+            references, half = load_clips(folder / "cpu.npz"), load_clips(folder / "half.npz")
     errors = list(log.validation_errors)
     if problem:
         errors.append(f"{problem} ({_STEPS.get(notes.get('step', ''), 'at the start')})")
@@ -228,7 +212,7 @@ def _report(
         refused=log.refused,
         errors=tuple(dict.fromkeys(errors)),
         reference=reference,
-        checks=tuple(compare_outputs(got, references, half)) if got else (),
+        checks=tuple(compare_outputs(got, references, half)) if references and got else (),
         ranges=tuple(TensorRange(**entry | {"shape": tuple(entry["shape"])}) for entry in notes.get("ranges", ())),
         compile_seconds=notes.get("compile_s"),
         run_seconds=tuple(notes.get("run_s", ())),

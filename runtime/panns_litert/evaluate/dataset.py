@@ -104,7 +104,7 @@ def read_dataset(source: str | os.PathLike[str], *, classes: Sequence[str] | Non
     if source.is_dir():
         rows, skipped = _folder_rows(source)
     elif source.is_file():
-        rows, skipped = _csv_rows(source)
+        rows, skipped = _csv_rows(source), []
     else:
         raise DatasetError(f"{source}: no such folder or file; expected a folder for each class, or a CSV")
     merged: dict[str, LabelledClip] = {}
@@ -154,7 +154,7 @@ def _folder_rows(folder: Path) -> tuple[_Rows, list[Skipped]]:
     return rows, skipped
 
 
-def _csv_rows(path: Path) -> tuple[_Rows, list[Skipped]]:
+def _csv_rows(path: Path) -> _Rows:
     rows: _Rows = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -172,7 +172,7 @@ def _csv_rows(path: Path) -> tuple[_Rows, list[Skipped]]:
         raise DatasetError(f"{path}: {error}; expected a CSV in UTF-8") from error
     if len({fold is None for _, _, fold in rows}) > 1:
         raise DatasetError(f"{path}: some rows have a fold and some have none; expected one for every row, or for none")
-    return rows, []
+    return rows
 
 
 def _listed(skipped: Sequence[Skipped]) -> str:

@@ -34,7 +34,7 @@ NAMES = {
         demo_audio demo_bundle demo_clips
     """,
     "panns_litert.engine": """
-        available_cores CpuEngine DelegateLog DRIVER_REMEDY Engine gpu_only GpuEngine Graph Inputs native_log
+        available_cores CpuEngine DelegateLog DRIVER_REMEDY Engine ENGINES FLOAT16_MAX gpu_only GpuEngine Graph Inputs native_log
         NativeLog Outputs read_delegate_log read_graph RefusedOp unusable vulkan_drivers
     """,
     "panns_litert.errors": """

@@ -88,7 +88,7 @@ def write_self_test(
     clip = np.zeros(manifest.clip_samples, np.float32)
     clip[: len(pcm)] = pcm.astype(np.float32) / 32768.0
     self_test = SelfTest(
-        model_sha256=manifest.files[manifest.file("model")].sha256,
+        model_sha256=manifest.model_sha256,
         sample_rate=manifest.front_end.sample_rate,
         samples=len(pcm),
         samples_sha256=sha256(pcm.tobytes()).hexdigest(),

@@ -159,7 +159,7 @@ def batch(
     record = {
         "format_version": _FORMAT_VERSION,
         "model": opened.manifest.model,
-        "model_sha256": opened.manifest.files[opened.manifest.file("model")].sha256,
+        "model_sha256": opened.manifest.model_sha256,
         "settings": json.loads(job)["settings"],
         "manifest_sha256": _fingerprint(table),
         "recordings": len(table),

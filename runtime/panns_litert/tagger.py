@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from panns_litert.audio import Audio, from_array, load_audio
 from panns_litert.bundle import Bundle
 from panns_litert.demo import demo_bundle
-from panns_litert.engine import CpuEngine, Engine, GpuEngine, Outputs
+from panns_litert.engine import FLOAT16_MAX, CpuEngine, Engine, GpuEngine, Outputs
 from panns_litert.errors import AudioError, BundleError, GpuError
 from panns_litert.frontend import LogMel
 
-_LARGEST_INPUT = 65504.0  # of a sample or a log-mel value: the largest float16
-
-ENGINES = ("cpu", "gpu", "auto")
+ENGINES = (CpuEngine.name, GpuEngine.name, "auto")
 
 _CODEC_PADDING_SECONDS = 0.05  # codecs pad by up to this much; no warning below it
 
@@ -308,7 +306,7 @@ class Tagger:
         """
         if self._closed:
             raise BundleError(f"{self.bundle.path}: this tagger was closed; expected a new one")
-        if not (np.abs(values) <= _LARGEST_INPUT).all():
+        if not (np.abs(values) <= FLOAT16_MAX).all():
             raise AudioError("samples are far too large for the model; expected samples in [-1, 1]")
         try:
             return self._engine.run(values)

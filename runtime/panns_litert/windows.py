@@ -26,6 +26,9 @@ from panns_litert.tagger import Tagger, _Result, top_tags
 
 AGGREGATES = ("mean", "max")
 
+HOP_SECONDS = 1.0
+"""Default of the hop of a stream and, at most half a window, of events without frame-wise scores."""
+
 _CHUNK_SAMPLES = 1 << 16  # an array is pushed in chunks, so that the first results come early
 _TOLERANCE = 1e-6  # seconds; sums of hops differ by rounding
 
@@ -105,7 +108,7 @@ class StreamTagger:
     [(0.0, 10.0), (5.0, 13.0)]
     """
 
-    def __init__(self, tagger: Tagger, *, hop: float = 1.0, sample_rate: int | None = None) -> None:
+    def __init__(self, tagger: Tagger, *, hop: float = HOP_SECONDS, sample_rate: int | None = None) -> None:
         manifest = tagger.bundle.manifest
         spec = self._spec = manifest.front_end
         self.window = manifest.clip_samples / spec.sample_rate
@@ -442,7 +445,7 @@ def event_hop(tagger: Tagger) -> float:
     window but at most 1 s."""
     manifest = tagger.bundle.manifest
     framewise = any(output.name == "framewise" for output in manifest.outputs)
-    return manifest.clip_seconds / 2 if framewise else min(1.0, manifest.clip_seconds / 2)
+    return manifest.clip_seconds / 2 if framewise else min(HOP_SECONDS, manifest.clip_seconds / 2)
 
 
 def _events_of(events: EventStream, found: Iterator[Window]) -> Iterator[Event]:

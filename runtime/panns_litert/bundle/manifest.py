@@ -193,7 +193,7 @@ class Manifest:
         for name in self.files:
             if name != os.path.basename(name) or name in ("", ".", "..", MANIFEST) or "\\" in name:
                 raise BundleError(f"file name {name!r}; expected a plain name inside the bundle")
-        if self.gpu is not None and self.gpu.model_sha256 != self.files[self.file("model")].sha256:
+        if self.gpu is not None and self.gpu.model_sha256 != self.model_sha256:
             raise BundleError("the GPU's result is of another .tflite; run gpu-check again")
 
     def _require_quantization(self) -> None:
@@ -202,6 +202,11 @@ class Manifest:
             raise BundleError(f"quantization {found} with precision {self.precision}; expected it with integer weights")
         if found is not None and (found.calibration_clips > 0) != (self.precision == "int8-full"):
             raise BundleError(f"calibration_clips {found.calibration_clips} with precision {self.precision}")
+
+    @property
+    def model_sha256(self) -> str:
+        """SHA-256 of the .tflite, hexadecimal."""
+        return self.files[self.file("model")].sha256
 
     @property
     def clip_samples(self) -> int:

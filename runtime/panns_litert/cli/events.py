@@ -24,10 +24,9 @@ from panns_litert.cli.output import AddCommand, note, print_json, print_table
 from panns_litert.cli.recordings import clock, each_source, print_window, window_row, windows_of
 from panns_litert.errors import AudioError, EventError, ResultsError
 from panns_litert.events import Event, EventSettings, audacity_labels, events_csv
-from panns_litert.windows import EventStream, StreamTagger, event_hop
+from panns_litert.windows import HOP_SECONDS, EventStream, StreamTagger, event_hop
 
 EVENT_FORMATS = ("table", "csv", "audacity", "json")
-_LISTEN_HOP = 1.0  # seconds
 
 
 def add_commands(command: AddCommand) -> None:
@@ -48,7 +47,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--seconds", type=float, help="stop after this time (default: at Ctrl-C or the end of the input)")
     sub.add_argument("--top", type=int, default=5, help="largest number of tags per hop (default %(default)s)")
     sub.add_argument("--threshold", type=float, default=0.1, help="least probability of a tag (default %(default)g)")
-    add_event_options(sub, default_hop=f"default {_LISTEN_HOP:g}, at most a window")
+    add_event_options(sub, default_hop=f"default {HOP_SECONDS:g}, at most a window")
     sub.add_argument("--events", action="store_true", help="print events instead of tags")
     add_sense_options(sub)
 
@@ -56,7 +55,7 @@ def add_commands(command: AddCommand) -> None:
 def add_event_options(
     sub: argparse.ArgumentParser,
     *,
-    default_hop: str = "default: half a window; at most one second without frame-wise scores",
+    default_hop: str = f"default: half a window; at most {HOP_SECONDS:g} without frame-wise scores",
 ) -> None:
     """Adds --hop and the thresholds of events."""
     sub.add_argument("--hop", type=float, help=f"seconds from window to window ({default_hop})")
@@ -148,7 +147,7 @@ def run_listen(args: argparse.Namespace) -> int:
     tagger = open_tagger(args)
     sense, settings = sense_of(args, tagger.labels), settings_of(args)
     rate = args.rate if args.audio == STDIN else tagger.bundle.manifest.front_end.sample_rate
-    hop = min(_LISTEN_HOP, tagger.bundle.manifest.clip_seconds) if args.hop is None else args.hop
+    hop = min(HOP_SECONDS, tagger.bundle.manifest.clip_seconds) if args.hop is None else args.hop
     stream = StreamTagger(tagger, hop=hop, sample_rate=rate)
     events = EventStream(stream, settings=settings, sense=sense)
     with contextlib.ExitStack() as stack:

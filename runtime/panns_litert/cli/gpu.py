@@ -12,7 +12,16 @@ from panns_litert.audio import load_audio
 from panns_litert.bundle import Bundle
 from panns_litert.cli.output import AddCommand, note, one_line, print_checks, print_json, print_table, steps
 from panns_litert.errors import BundleError
-from panns_litert.proof import TIMEOUT_SECONDS, Clips, GpuReport, gpu_check, graph_input, record_gpu
+from panns_litert.proof import (
+    FP16_MAX,
+    FP16_SMALLEST_NORMAL,
+    TIMEOUT_SECONDS,
+    Clips,
+    GpuReport,
+    gpu_check,
+    graph_input,
+    record_gpu,
+)
 
 
 def add_commands(command: AddCommand) -> None:
@@ -82,9 +91,8 @@ def print_gpu_report(report: GpuReport, *, rows: int) -> None:
         runs = ", ".join(f"{seconds:.2f}" for seconds in report.run_seconds)
         print(f"compiled in {report.compile_seconds or 0.0:.2f} s; runs: {runs} s; compared with {report.reference}")
     if report.ranges and rows > 0:
-        print(
-            f"\nfloat16 range (largest 65504, smallest normal 6.1e-05), worst {rows} of {len(report.ranges)} tensors:"
-        )
+        limits = f"largest {FP16_MAX:g}, smallest normal {FP16_SMALLEST_NORMAL:.1e}"
+        print(f"\nfloat16 range ({limits}), worst {rows} of {len(report.ranges)} tensors:")
         print_table(
             [
                 {

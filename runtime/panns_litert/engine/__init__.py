@@ -11,12 +11,24 @@ from panns_litert.engine.delegate import (
     read_delegate_log,
     vulkan_drivers,
 )
-from panns_litert.engine.engine import CpuEngine, Engine, GpuEngine, Inputs, Outputs, available_cores, unusable
+from panns_litert.engine.engine import (
+    ENGINES,
+    FLOAT16_MAX,
+    CpuEngine,
+    Engine,
+    GpuEngine,
+    Inputs,
+    Outputs,
+    available_cores,
+    unusable,
+)
 from panns_litert.engine.graph import Graph, read_graph
 from panns_litert.engine.native_log import NativeLog, native_log
 
 __all__ = [
     "DRIVER_REMEDY",
+    "ENGINES",
+    "FLOAT16_MAX",
     "CpuEngine",
     "DelegateLog",
     "Engine",

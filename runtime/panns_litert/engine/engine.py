@@ -25,6 +25,10 @@ Inputs = NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
 """One array for a graph with one input, or a mapping from each input's name to its array."""
 
 
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+"""The largest float16 value, 65504. A GPU computes in float16."""
+
+
 class Engine(Protocol):
     """Runs a graph: takes arrays and returns named arrays."""
 
@@ -203,6 +207,10 @@ class GpuEngine:
         for buffer in (*self._inputs, *self._buffers):
             buffer.destroy()
         self._model.close()
+
+
+ENGINES = (CpuEngine.name, GpuEngine.name)
+"""Names of the engines."""
 
 
 def unusable(outputs: Outputs) -> str:

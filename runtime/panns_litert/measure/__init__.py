@@ -3,10 +3,10 @@
 This package imports `pictures`, `proof` and the layers below them.
 """
 
+from panns_litert.engine import ENGINES
 from panns_litert.measure.bench import ROUNDS, RUNS, SECONDS, TIMEOUT_SECONDS, WARMUP, Failure, Measured, Setting, bench
 from panns_litert.measure.markdown import insert, markdown
 from panns_litert.measure.records import (
-    ENGINES,
     FORMAT_VERSION,
     Agreement,
     Device,

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from panns_litert.bundle import Bundle
-from panns_litert.engine import available_cores, read_graph
+from panns_litert.engine import ENGINES, available_cores, read_graph
 from panns_litert.errors import BenchError
 from panns_litert.measure.bench_worker import INPUTS, REQUEST, RESULT
-from panns_litert.measure.records import ENGINES, Latency, Run, agreement_of
+from panns_litert.measure.records import Latency, Run, agreement_of
 from panns_litert.proof import demo_inputs, run_child, save_clips
 
 WARMUP, RUNS, ROUNDS, SECONDS = 2, 10, 3, 20.0

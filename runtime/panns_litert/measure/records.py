@@ -22,12 +22,11 @@ from typing import Any
 
 from panns_litert.atomic import replacing
 from panns_litert.bundle import GRAPHS, Manifest
-from panns_litert.engine import available_cores
+from panns_litert.engine import ENGINES, available_cores
 from panns_litert.errors import RecordError
 from panns_litert.strict import read
 
 FORMAT_VERSION = 1
-ENGINES = ("cpu", "gpu")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")

@@ -29,11 +29,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.engine import available_cores, native_log, read_graph
+from panns_litert.engine import FLOAT16_MAX, available_cores, native_log, read_graph
 from panns_litert.errors import BundleError
 
-FP16_MAX = 65504.0
-FP16_SMALLEST_NORMAL = 2.0**-14
+FP16_MAX = FLOAT16_MAX
+FP16_SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
 FLUSH_SHARE = 0.05
 """Share of tiny values above which the verdict is "flushes". 5 % of a zero-mean Gaussian are below the smallest normal
 float16 if its standard deviation is 1e-3. Weights of trained networks are wider; narrower weights begin to lose digits.

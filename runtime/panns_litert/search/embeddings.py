@@ -214,8 +214,7 @@ def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def model_sha256(tagger: Tagger) -> str:
     """Returns the SHA-256 of the .tflite that a tagger runs, from the bundle's manifest."""
-    manifest = tagger.bundle.manifest
-    return manifest.files[manifest.file("model")].sha256
+    return tagger.bundle.manifest.model_sha256
 
 
 def require_same_model(a: Embeddings, model: str, sha256: str, dim: int) -> None:

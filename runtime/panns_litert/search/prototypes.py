@@ -73,7 +73,7 @@ class Prototypes:
         manifest = bundle.manifest
         return cls(
             model=manifest.model,
-            model_sha256=manifest.files[manifest.file("model")].sha256,
+            model_sha256=manifest.model_sha256,
             dim=manifest.outputs[1].shape[1],
             classes=(),
         )

@@ -8,10 +8,8 @@ import pytest
 
 NAMES = {
     "panns_litert": """
-        Audio Bundle demo_bundle demo_clips Event EventDetector EventSettings find_events FrontEndSpec
-        load_audio
-        LogMel LongTagging Ontology PannsLitertError Sense StreamingLogMel StreamTagger Tag tag_long Tagger
-        Tagging
+        Audio Bundle demo_bundle demo_clips Event EventDetector EventSettings find_events FrontEndSpec load_audio
+        LogMel LongTagging Ontology PannsLitertError Sense StreamingLogMel StreamTagger Tag tag_long Tagger Tagging
         TruncationWarning Window windows
     """,
     "panns_litert.atomic": """
@@ -25,8 +23,7 @@ NAMES = {
         batch BatchSummary MOST_TRIES RECORD RESULTS Rows Shard
     """,
     "panns_litert.bundle": """
-        Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE Check DEFAULT_PRECISION DEFAULT_SECONDS
-        file_sha256
+        Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE Check DEFAULT_PRECISION DEFAULT_SECONDS file_sha256
         FileRecord FORMAT_VERSION GpuRecord GRAPHS KeptLayer LOG_MEL MANIFEST Manifest MEL_BASIS MODEL_CARD
         model_card PRECISIONS Quantization QUANTIZED Source STAGES TensorSpec
     """,
@@ -34,21 +31,18 @@ NAMES = {
         demo_audio demo_bundle demo_clips
     """,
     "panns_litert.engine": """
-        available_cores CpuEngine DelegateLog DRIVER_REMEDY Engine ENGINES FLOAT16_MAX gpu_only GpuEngine Graph Inputs native_log
-        NativeLog Outputs read_delegate_log read_graph RefusedOp unusable vulkan_drivers
+        available_cores CpuEngine DelegateLog DRIVER_REMEDY Engine ENGINES FLOAT16_MAX gpu_only GpuEngine Graph
+        Inputs native_log NativeLog Outputs read_delegate_log read_graph RefusedOp unusable vulkan_drivers
     """,
     "panns_litert.errors": """
-        AudioError BenchError BundleError CheckpointError ConversionError DatasetError DownloadError
-        EmbeddingError
+        AudioError BenchError BundleError CheckpointError ConversionError DatasetError DownloadError EmbeddingError
         EventError GpuDriverError GpuError importing LabelError ManifestError MatchError MissingDependencyError
         ModelError PannsLitertError ParityError PictureError PrototypeError RecordError ResultsError SpecError
         TrainingError WindowError WorkerError
     """,
     "panns_litert.evaluate": """
-        bundle_scorer ClassFigures COLUMNS d_prime Dataset draw_worst evaluate Figures figures HELD_OUT
-        LabelledClip
-        no_watch plot_worst read_dataset require_classes score Scorer Skipped split TRAIN VALIDATION Watch
-        write_csv
+        bundle_scorer ClassFigures COLUMNS d_prime Dataset draw_worst evaluate Figures figures HELD_OUT LabelledClip
+        no_watch plot_worst read_dataset require_classes score Scorer Skipped split TRAIN VALIDATION Watch write_csv
     """,
     "panns_litert.events": """
         audacity_labels Event EventDetector events_csv EventSettings Step WindowSteps
@@ -58,10 +52,8 @@ NAMES = {
         StreamingLogMel
     """,
     "panns_litert.measure": """
-        add_runs Agreement agreement_of bench Device DeviceRecord ENGINES Failure FORMAT_VERSION insert join
-        Latency
-        markdown Measured plot_rungs read_record read_records ROUNDS Run Rung RUNS SECONDS Setting table
-        this_device
+        add_runs Agreement agreement_of bench Device DeviceRecord ENGINES Failure FORMAT_VERSION insert join Latency
+        markdown Measured plot_rungs read_record read_records ROUNDS Run Rung RUNS SECONDS Setting table this_device
         TIMEOUT_SECONDS WARMUP
     """,
     "panns_litert.pictures": """
@@ -75,8 +67,7 @@ NAMES = {
     """,
     "panns_litert.search": """
         embed Embeddings FORMATS Hit Index Match match MATCH_LIMITS MATCH_SPEC model_sha256 Prototype Prototypes
-        prototypes_path
-        require_same_model similar unit
+        prototypes_path require_same_model similar unit
     """,
     "panns_litert.sense": """
         audioset_nodes nearest Node ONTOLOGY Ontology Sense unknown_label

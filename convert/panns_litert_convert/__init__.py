@@ -1,1 +1,4 @@
-"""PyTorch audio taggers to proven LiteRT bundles."""
+"""Converter: turns PyTorch audio taggers into LiteRT bundles with proven parity, and trains and fine-tunes networks.
+
+It imports the runtime, which never imports it; the layers of its own modules are in pyproject.toml.
+"""

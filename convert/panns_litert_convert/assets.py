@@ -1,8 +1,8 @@
-"""Makes the files of assets/ that are derived from others: `python -m panns_litert_convert.assets`.
+"""Writes the derived files of assets/: `python -m panns_litert_convert.assets --out assets`.
 
-mel_basis.bin (Cnn14's), audioset_labels.txt (from class_labels_indices.csv), demo_bundle/ and its self-test
-demo_selftest/ (from the demo checkpoint). The checkpoint and the clips have scripts of their own in
-panns_litert_convert.demo.
+They are mel_basis.bin (Cnn14's), audioset_labels.txt (from class_labels_indices.csv), and demo_bundle/ with its
+self-test demo_selftest/ (from the demo checkpoint). The modules of panns_litert_convert.demo write the demo checkpoint
+and the clips.
 """
 
 from __future__ import annotations
@@ -19,21 +19,16 @@ from panns_litert_convert.convert import convert
 from panns_litert_convert.selftest import write_self_test
 from panns_litert_convert.zoo import asset
 
-# AudioSet's class list as Google published it (CC-BY-4.0).
+# AudioSet's class list, unchanged from Google's publication (CC-BY-4.0).
 CLASS_LIST = "class_labels_indices.csv"
 CLASS_LIST_SHA256 = "cdd1049833c4b86127c2773ac0d14a2754b6a6d0d1798002ed5c66e699708429"
 
 
-def mel_basis_bytes() -> bytes:
-    """Cnn14's mel basis, [64, 513] float32 little-endian."""
-    return mel_basis(PANNS_32K).astype("<f4").tobytes()
-
-
 def audioset_labels() -> list[str]:
-    """The 527 display names of AudioSet, in the order of the outputs of every AudioSet model.
+    """Returns AudioSet's 527 display names, in the order of every AudioSet model's outputs.
 
     Raises:
-        BundleError: the class list was altered.
+        BundleError: the class list is not the published file.
     """
     data = asset(CLASS_LIST).read_bytes()
     if hashlib.sha256(data).hexdigest() != CLASS_LIST_SHA256:
@@ -43,15 +38,15 @@ def audioset_labels() -> list[str]:
 
 
 def write_assets(folder: Path) -> None:
-    """Writes all derived assets into the folder."""
-    (folder / MEL_BASIS).write_bytes(mel_basis_bytes())
+    """Writes all derived assets into a folder."""
+    mel_basis(PANNS_32K).astype("<f4").tofile(folder / MEL_BASIS)  # [64, 513]
     (folder / "audioset_labels.txt").write_text("\n".join(audioset_labels()) + "\n", encoding="utf-8")
     convert("demo", out=folder / "demo_bundle", report=print)
     write_self_test(folder / "demo_bundle", out=folder / "demo_selftest")
 
 
 def main() -> None:
-    """Command line of this module."""
+    """Runs the command line of this module."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the assets")
     write_assets(parser.parse_args().out)

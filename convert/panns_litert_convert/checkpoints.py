@@ -1,4 +1,4 @@
-"""Checkpoints: download, check, load. A file is trusted only after its hash was checked, every time."""
+"""Downloads, checks and loads checkpoints. The hash of a published file is checked before every use."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,44 +32,46 @@ from panns_litert_convert.zoo import MODELS, Checkpoint, Model, asset
 
 _LOGGER = logging.getLogger(__name__)
 
-# pooch talks on stderr at INFO; here a download has a progress bar, and a failure is an error.
+# pooch logs to stderr at INFO. Here a progress bar shows a download, and an exception reports a failure.
 pooch.get_logger().setLevel(logging.WARNING)
 
 _RETRIES = 2
-# What numpy arrays and scalars in a pickle are made of, by their names of numpy 1 and 2; none of it runs code.
+# The types and functions that rebuild numpy arrays and scalars from a pickle, under the names of numpy 1 and 2. None of
+# them runs code from the file.
 _REBUILDERS: list[Any] = [np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]]
 _NUMPY: list[Any] = [np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in "?bhilBHILefd")]
 _NUMPY += [(f, f"numpy.{core}.multiarray.{f.__name__}") for f in _REBUILDERS for core in ("core", "_core")]
-# Tensors of a PANNs checkpoint that belong to its front end, not to its network (torchlibrosa 0.1.0).
+# Tensors of a PANNs checkpoint that belong to its front end (torchlibrosa 0.1.0), not to its network.
 _FRONT_END_KEYS = {
     "spectrogram_extractor.stft.conv_real.weight",
     "spectrogram_extractor.stft.conv_imag.weight",
     "logmel_extractor.melW",
 }
-# A checkpoint's own float32 tables against ours: rounding, and librosa versions that differ in it.
+# Allows for float32 rounding, which differs between versions of librosa, in a checkpoint's front-end tables.
 _FRONT_END_TOLERANCE = 1e-5
 
 
 def checkpoint_path(checkpoint: Checkpoint) -> Path:
-    """Where a checkpoint is, or will be after `fetch`."""
+    """Returns the path where `fetch` stores a checkpoint."""
     if checkpoint.url is None:
         return asset(checkpoint.file)
     return cache_dir() / "checkpoints" / checkpoint.file
 
 
 def fetch(model: Model, *, progress: bool = False) -> Path:
-    """The model's checkpoint, downloaded if need be, its hash checked in any case.
+    """Returns the path of the model's checkpoint. Downloads it if the cache lacks it, and always checks its hash.
 
-    The file appears in the cache only when it is complete and its hash is right. A download that breaks
-    off is tried again from the start; nothing of it is left.
+    The file appears in the cache only when it is complete and its hash is right. An interrupted download is deleted and
+    tried again from the start.
 
     Args:
-        model: whose checkpoint.
+        model: the registry record.
         progress: whether to draw a progress bar on stderr.
 
     Raises:
-        DownloadError: no network, no such file, disk full, cache not writable, or a wrong hash.
-        CheckpointError: a file in the cache is not the published one.
+        DownloadError: the weights were never published, or there is no network, no such file, no space on the disk, no
+            permission to write to the cache, or a wrong hash.
+        CheckpointError: the file in the cache is not the published one.
     """
     checkpoint = model.checkpoint
     if not checkpoint.published:
@@ -88,7 +91,7 @@ def fetch(model: Model, *, progress: bool = False) -> Path:
             urls={checkpoint.file: checkpoint.url},
             retry_if_failed=_RETRIES,
         )
-        source.fetch(checkpoint.file, downloader=_Downloader(checkpoint, progress=progress))
+        source.fetch(checkpoint.file, downloader=partial(_download, checkpoint, progress))
     except requests.RequestException as error:
         raise DownloadError(
             f"cannot download {checkpoint.file} from {checkpoint.url}: {_reason(error)}; check the network, "
@@ -110,36 +113,22 @@ def fetch(model: Model, *, progress: bool = False) -> Path:
     return path
 
 
-class _Downloader:
-    """What pooch calls, for every attempt, to fill its temporary file; then that file is put in place.
+def _download(checkpoint: Checkpoint, progress: bool, url: str, output_file: str, source: pooch.Pooch) -> None:
+    """Fills pooch's temporary file. pooch calls it for every attempt, then checks the hash and moves the file.
 
-    So whatever must be right about the file, and the record of a hash that is not known yet, is settled
-    here: a file in the cache without its record would be refused for ever.
+    Size and record must be settled before that move: a file in the cache without the record of its hash is refused.
     """
-
-    def __init__(self, checkpoint: Checkpoint, *, progress: bool) -> None:
-        self.checkpoint = checkpoint
-        self.http = pooch.HTTPDownloader(progressbar=progress, timeout=30)
-
-    def __call__(self, url: str, output_file: str, source: pooch.Pooch) -> None:
-        self.http(url, output_file, source)
-        size = Path(output_file).stat().st_size
-        if self.checkpoint.bytes not in (None, size):
-            raise ValueError(f"{size} bytes; expected {self.checkpoint.bytes}")  # pooch tries again
-        if self.checkpoint.sha256 is None and self.checkpoint.md5 is None:
-            self._write_record(Path(output_file))
-
-    def _write_record(self, file: Path) -> None:
-        part = _record(file)
-        try:
-            part.write_text(file_sha256(file) + "\n", encoding="utf-8")
-            os.replace(part, _record(checkpoint_path(self.checkpoint)))  # at once: others may be reading it
-        finally:
-            part.unlink(missing_ok=True)
+    pooch.HTTPDownloader(progressbar=progress, timeout=30)(url, output_file, source)
+    size = Path(output_file).stat().st_size
+    if checkpoint.bytes not in (None, size):
+        raise ValueError(f"{size} bytes; expected {checkpoint.bytes}")  # pooch tries again
+    if checkpoint.sha256 is None and checkpoint.md5 is None:
+        with replacing(_record(checkpoint_path(checkpoint))) as file:
+            file.write(f"{file_sha256(Path(output_file))}\n".encode())
 
 
 def _record(path: Path) -> Path:
-    """The file beside a checkpoint that holds its sha256 as it was at the first download."""
+    """Returns the path of the file beside a checkpoint that holds its sha256 from the first download."""
     return path.with_name(path.name + ".sha256")
 
 
@@ -150,17 +139,17 @@ def _require_space(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause, which is the one that a user can act on."""
+    """Returns the message of the innermost cause, which is the one that a user can act on."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return str(error) or type(error).__name__
 
 
 def check_hash(path: Path, checkpoint: Checkpoint) -> None:
-    """Checks a file against what is known of the checkpoint.
+    """Checks a file's size and hash against the checkpoint's record.
 
     Raises:
-        CheckpointError: missing, truncated or altered.
+        CheckpointError: the file is missing, truncated or altered.
     """
     remedy = "delete it and fetch it again" if checkpoint.url else "install the package again"
     if not path.is_file():
@@ -187,10 +176,10 @@ _HUB_CONFIG = "config.json"
 
 
 def weights_file(path: str | os.PathLike[str]) -> Path:
-    """The file of weights that a user means: itself, or the one in a folder as model hubs have them.
+    """Returns the file of weights for a path: the path itself, or the weights in a folder of a model hub.
 
     Raises:
-        CheckpointError: there is none in the folder.
+        CheckpointError: the folder holds no weights.
     """
     path = Path(path)
     if not path.is_dir():
@@ -202,7 +191,7 @@ def weights_file(path: str | os.PathLike[str]) -> Path:
 
 
 def is_official(path: Path, checkpoint: Checkpoint) -> bool:
-    """Whether a file is the registry's checkpoint, by its hash."""
+    """Returns whether a file has the size and hash of the registry's checkpoint."""
     try:
         check_hash(path, checkpoint)
     except CheckpointError:
@@ -210,38 +199,38 @@ def is_official(path: Path, checkpoint: Checkpoint) -> bool:
     return True
 
 
-# The one entry of a .safetensors file's metadata that is ours: JSON with the zoo's name and the classes.
+# The key of this project's entry in a .safetensors file's metadata: JSON with the model's name and the classes.
 _FACTS = "panns_litert"
 _OWN_LABELS, _OWN_DATASET = "labels.txt", "own"
 
 
 def save_own(network: nn.Module, path: str | os.PathLike[str], *, model: Model, classes: Sequence[str]) -> None:
-    """Writes a fine-tuned network, at once or not at all, with what `model_of` needs to know.
+    """Writes a fine-tuned network atomically, with the facts that `model_of` reads.
 
     Args:
-        network: the model's, with that many classes.
+        network: the model's network with `len(classes)` outputs.
         path: a .safetensors file.
-        model: the zoo's record of the network.
-        classes: names, in the order of the outputs.
+        model: the registry record.
+        classes: class names, in the order of the outputs.
 
     Raises:
         CheckpointError: the weights hold NaN or Inf.
-        ResultsError: it cannot be written.
+        ResultsError: the file cannot be written.
     """
     state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
     if broken := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
         raise CheckpointError(f"NaN or Inf in {_some(broken)}; expected finite weights; try a lower learning rate")
-    # One entry: safetensors writes several in an order that changes from run to run.
+    # A single entry, because safetensors writes several in an order that changes from run to run.
     facts = json.dumps({"base": model.name, "labels": list(classes)}, ensure_ascii=False)
     with replacing(path) as file:
         file.write(save(state, {_FACTS: facts}))
 
 
 def model_of(model: Model, checkpoint: str | os.PathLike[str] | None) -> Model:
-    """The record that a checkpoint is of: the model's own, or one with the classes that `save_own` wrote.
+    """Returns the record that fits a checkpoint: the model's own, or a copy with the classes that `save_own` wrote.
 
     Raises:
-        CheckpointError: a fine-tuned checkpoint of another network.
+        CheckpointError: the checkpoint was fine-tuned from another model, or its class names are invalid.
     """
     if checkpoint is None or Path(checkpoint).suffix != ".safetensors" or not Path(checkpoint).is_file():
         return model
@@ -249,7 +238,7 @@ def model_of(model: Model, checkpoint: str | os.PathLike[str] | None) -> Model:
         with safe_open(checkpoint, "pt") as file:
             facts = json.loads((file.metadata() or {}).get(_FACTS, "{}"))
     except (SafetensorError, OSError, ValueError):
-        return model  # `load_weights` says what is wrong with it
+        return model  # `load_weights` reports what is wrong with the file
     base, labels = facts.get("base"), facts.get("labels")
     if base is None:
         return model
@@ -261,25 +250,25 @@ def model_of(model: Model, checkpoint: str | os.PathLike[str] | None) -> Model:
 
 
 def with_classes(model: Model, classes: Sequence[str]) -> Model:
-    """The model's record with class names of the user's own."""
+    """Returns the model's record with the user's own class names."""
     return replace(model, labels=_OWN_LABELS, dataset=_OWN_DATASET, own_classes=tuple(classes))
 
 
 def load_weights(network: nn.Module, path: str | os.PathLike[str], model: Model) -> None:
-    """Loads a checkpoint into a network: every tensor of the network, and none that is not its own.
+    """Loads a checkpoint into a network. The checkpoint must hold exactly the network's tensors.
 
-    PANNs checkpoints also hold the tables of their front end. Those are compared with the model's
-    front end: a network must never be paired with another log-mel than it was trained on.
+    PANNs checkpoints also hold the tables of their front end. These must equal those of the model's front end, because
+    a network only works with the log-mel that it was trained on.
 
     Args:
-        network: made by `model.build`; left unchanged if anything is wrong.
-        path: a .pth/.pt/.bin file (a state dict, or a dict with it under "model") or .safetensors, or a folder of
-            a model hub; AST's config.json beside it is checked, too.
+        network: made by `model.build`. It stays unchanged if an error is raised.
+        path: a .pth/.pt/.bin file (a state dict, or a dict with one under "model"), a .safetensors file, or a folder of
+            a model hub. For AST, a config.json beside the file is checked too.
         model: the registry record.
 
     Raises:
-        CheckpointError: missing, truncated, no checkpoint, of another network, of another front end, or
-            with weights that are NaN or Inf.
+        CheckpointError: the file is missing, truncated, no checkpoint, or of another network or front end, or its
+            weights hold NaN or Inf.
     """
     path = weights_file(path)
     tensors = _read(path, model.checkpoint)
@@ -288,11 +277,11 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], model: Model)
         require_config(config, network)
     front_end = {key: tensors.pop(key) for key in sorted(_FRONT_END_KEYS & set(tensors))}
     expected = network.state_dict()
-    # A counter of training steps; inference has no use for it, and older checkpoints lack it.
+    # Counters of training steps. Inference does not use them, and older checkpoints lack them.
     for key in [key for key in expected if key.endswith("num_batches_tracked")]:
         tensors.setdefault(key, expected[key])
     _require_keys(path, tensors, expected, model)
-    # Converted first: a float64 weight may be finite and still be too large for the network.
+    # Converted before the check: a finite float64 weight may overflow the network's dtype.
     tensors = {key: tensor.detach().to(expected[key].dtype) for key, tensor in tensors.items()}
     broken = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
@@ -308,7 +297,7 @@ def _read(path: Path, checkpoint: Checkpoint) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             data: Any = load_file(path)
         else:
-            # Cnn14_16k's file also holds the state of its training's sampler, numpy arrays.
+            # Cnn14_16k's file also holds the state of its training sampler in numpy arrays.
             with torch.serialization.safe_globals(_NUMPY):
                 data = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError) as error:
@@ -326,7 +315,7 @@ def _read(path: Path, checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether a value is a tensor with real numbers in memory: not sparse, quantized, complex or without data."""
+    """Returns whether a value is a dense real tensor in CPU memory: not sparse, quantized, complex or without data."""
     return (
         isinstance(value, Tensor)
         and value.layout is torch.strided

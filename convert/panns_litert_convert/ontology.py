@@ -1,7 +1,7 @@
-"""Makes assets/audioset_ontology.json: `python -m panns_litert_convert.ontology ontology.json --out assets`.
+"""Writes assets/audioset_ontology.json: `python -m panns_litert_convert.ontology ontology.json --out assets`.
 
-Google's ontology.json (https://github.com/audioset/ontology) is not part of this repository: only the facts that the
-runtime needs are kept, identifier, name and children of each node.
+The input is Google's ontology.json (https://github.com/audioset/ontology), which is not part of this repository. The
+asset keeps what the runtime needs: the identifier, name and children of each node.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from panns_litert.errors import BundleError
 from panns_litert.sense import ONTOLOGY
 
-# Of the file with 632 nodes, 342780 bytes.
+# Of the ontology.json with 632 nodes and 342780 bytes.
 SHA256 = "9c685f4403eecc3ca9be37fd7285cf212feaaea6ff7229d3e7ca89e0d1f2d15d"
 
 NOTICE = {
@@ -27,17 +27,17 @@ NOTICE = {
 
 
 def compact(nodes: Sequence[dict[str, Any]]) -> str:
-    """The text of the asset, of nodes as the original has them."""
+    """Returns the asset's text for nodes in the original's format."""
     rows = [{"id": node["id"], "name": node["name"], "children": node["child_ids"]} for node in nodes]
-    lines = ",\n".join("  " + json.dumps(row) for row in rows)  # a node a line: differences stay readable
+    lines = ",\n".join("  " + json.dumps(row) for row in rows)  # one node per line keeps diffs readable
     return json.dumps(NOTICE, indent=1)[:-2] + ',\n "nodes": [\n' + lines + "\n ]\n}\n"
 
 
 def ontology_text(original: bytes) -> str:
-    """The text of the asset, of the bytes of the original.
+    """Returns the asset's text for the bytes of Google's ontology.json.
 
     Raises:
-        BundleError: the original is another file than the one that was checked.
+        BundleError: the file is not the version with the hash `SHA256`.
     """
     if hashlib.sha256(original).hexdigest() != SHA256:
         raise BundleError(f"another ontology.json: its sha256 is not {SHA256}; expected the one that was checked")
@@ -45,7 +45,7 @@ def ontology_text(original: bytes) -> str:
 
 
 def main() -> None:
-    """Command line of this module."""
+    """Runs the command line of this module."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("original", type=Path, help="Google's ontology.json")
     parser.add_argument("--out", type=Path, required=True, help="folder of the assets")

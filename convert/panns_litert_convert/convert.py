@@ -1,7 +1,7 @@
-"""Convert: checkpoint in, proven bundle out. Verify: the same proof for a bundle that exists.
+"""Converts a checkpoint to a bundle with proven parity, and verifies existing bundles with the same stages.
 
-checkpoint → network → fp32 .tflite → fp16 or integer .tflite → bundle, with a parity stage after every step, the last
-on the GPU where asked for. A failed stage leaves no bundle.
+The steps are checkpoint → network → fp32 .tflite → fp16 or integer .tflite → bundle. A parity stage follows every step;
+the last one, on the GPU, is optional. If a stage fails, no bundle is written.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ from panns_litert_convert.stages import (
 from panns_litert_convert.zoo import CLIP_SECONDS, Model, find
 
 Report = Callable[[str], None]
-"""Called with a few words when a step begins."""
+"""Called with a few words at the start of each step."""
 
 # The model card describes the manifest that lists it, so it is written last.
 _NO_CARD_YET = FileRecord(role="model_card", sha256="", bytes=0)
@@ -83,31 +83,32 @@ def convert(
     report: Report = lambda _: None,
     progress: bool = False,
 ) -> Bundle:
-    """Makes a bundle and proves every step of it.
+    """Makes a bundle and proves the parity of every step.
 
     Converting again gives the same bytes and replaces the old bundle.
 
     Args:
         name: a model of the registry.
         checkpoint: weights to use instead of the published ones (offline use, fine-tuned weights).
-        graph: "logmel", the host computes the log-mel, or "waveform", the graph takes samples; the model's
-            usual one if not given.
-        seconds: length of a clip, 1 … 60.
-        precision: one of `bundle.PRECISIONS`. Of integer weights the layers that the gate needs finer stay finer.
-        calibration: recordings, or folders of them, like those that will be tagged: what "int8-full" takes the ranges
-            of its activations from.
-        gpu: whether the file must also run whole and right on the GPU delegate of this machine.
-        out: folder of the bundle; the cache if not given.
-        report: told of every step.
+        graph: "logmel" (the host computes the log-mel) or "waveform" (the graph takes samples). The default is the
+            first of the model's `graphs`.
+        seconds: length of a clip, 1 … 60 s.
+        precision: one of `bundle.PRECISIONS`. With integer weights, layers keep a finer type if the gate requires it.
+        calibration: recordings, or folders of them, like those that will be tagged. "int8-full" derives the ranges of
+            its activations from them.
+        gpu: whether this machine's GPU delegate must also run the whole graph and pass its parity gate.
+        out: folder of the bundle; by default a folder in the cache.
+        report: called at the start of each step.
         progress: whether a download draws a progress bar on stderr.
 
     Raises:
-        ModelError: unknown model, graph, length or precision; "int8-full" without audio, or audio without it.
+        ModelError: the model, graph, length or precision is unknown, "int8-full" was requested without audio or
+            another precision with audio, or weights other than the published ones need `out`.
         AudioError: audio for calibration is missing, unreadable or silent.
-        DownloadError, CheckpointError: the weights cannot be had or used.
-        ConversionError: a converter failed; the message names its log.
-        ParityError: a stage failed; `report` of the error has all figures. No bundle is left.
-        GpuDriverError: `gpu`, and there is no driver.
+        DownloadError, CheckpointError: the weights cannot be downloaded or used.
+        ConversionError: a converter failed. The message names its log.
+        ParityError: a stage failed. The error's `report` has all figures. No bundle is written.
+        GpuDriverError: `gpu` is set and there is no driver.
     """
     model = model_of(find(name), checkpoint)
     require_length(seconds, model)
@@ -159,8 +160,8 @@ def convert(
             graph=graph,
             log_mel=_log_mel(network, graph),
             clip_seconds=float(seconds),
-            inputs=(_input(model, graph, seconds),),
-            outputs=_outputs(network, _input(model, network.graph, seconds)),
+            inputs=(TensorSpec(name=graph, shape=model.input_shape(seconds, graph)),),
+            outputs=_outputs(network, model.input_shape(seconds)),
             files={
                 model_file: writer.record(model_file, "model"),
                 MEL_BASIS: writer.record(MEL_BASIS, "mel_basis"),
@@ -189,18 +190,18 @@ def verify(
     """Runs all stages again for a bundle, with its own .tflite and mel basis.
 
     Args:
-        bundle: the folder.
+        bundle: the bundle's folder.
         checkpoint: the weights that it was made from, if they are not the published ones.
         gpu: whether to run the gpu_fp16 stage too, on this machine's GPU delegate.
         report, progress: as for `convert`.
 
     Returns:
-        The checks, passed or not.
+        All checks, passed and failed.
 
     Raises:
-        BundleError: the bundle is incomplete or altered, or its manifest is not what the registry says.
-        GpuDriverError: `gpu`, and there is no driver.
-        ParityError: an operation is refused by the GPU, or its driver failed.
+        BundleError: the bundle is incomplete or altered, or its manifest contradicts the registry.
+        GpuDriverError: `gpu` is set and there is no driver.
+        ParityError: the GPU refuses an operation, or its driver failed.
     """
     opened = Bundle(bundle)
     manifest = opened.manifest
@@ -232,7 +233,7 @@ def verify(
 
 @dataclass(frozen=True, kw_only=True)
 class _Proof:
-    """What `_prove` found: the checks, the .tflite of the wanted precision, and what the manifest says of it."""
+    """Result of `_prove`: the checks, the .tflite of the requested precision, and its records for the manifest."""
 
     checks: list[Check]
     file: Path
@@ -253,9 +254,9 @@ def _prove(
     report: Report,
     bundle: Bundle | None = None,
 ) -> _Proof:
-    """Runs every stage, up to the one of `precision`, then the GPU's; the files made on the way are in `work`.
+    """Runs every stage up to that of `precision`, then that of the GPU. Intermediate files are written to `work`.
 
-    With a bundle, its mel basis and its .tflite take the place of those made here, and the same layers stay finer.
+    With a bundle, its mel basis and its .tflite are checked instead of new ones, and the same layers stay finer.
     """
     spec = model.front_end
     report("front_end")
@@ -279,7 +280,7 @@ def _prove(
         report("fp32")
         checks += reference.check("fp32", source)
     if not bundle and precision in QUANTIZED:
-        require(checks)  # of a wrong float32 file no layer is worth a look
+        require(checks)  # searching the layers of a wrong float32 file would be useless
     recorded = bundle.manifest.quantization if bundle else None
     try:
         found = write_precision(
@@ -334,7 +335,7 @@ def _own_description(model: Model, source: Source) -> str:
 
 
 def _require_manifest(bundle: Bundle, model: Model, source: Source) -> None:
-    """What verify can tell of the manifest beyond the reader's checks."""
+    """Compares the manifest with the registry and the checkpoint, beyond the checks that `Bundle` makes."""
     manifest = bundle.manifest
     expected = {
         "network": (manifest.network, model.network),
@@ -351,7 +352,7 @@ def _require_manifest(bundle: Bundle, model: Model, source: Source) -> None:
 
 
 def _require_figures(bundle: Bundle, checks: list[Check]) -> None:
-    """The recorded figures against those just taken: same checks, same bounds, and figures within them."""
+    """Requires the recorded checks and bounds to equal the new ones, and recorded figures to be within the bounds."""
     recorded = bundle.manifest.parity
     same = [(c.stage, c.output) for c in recorded] == [(c.stage, c.output) for c in checks]
     for old, new in zip(recorded, checks, strict=False):
@@ -363,10 +364,10 @@ def _require_figures(bundle: Bundle, checks: list[Check]) -> None:
 
 
 def require_length(seconds: float, model: Model) -> None:
-    """Raises unless a bundle of that model can have clips of that length, s.
+    """Checks that a model's bundle can have clips of `seconds` s.
 
     Raises:
-        ModelError: it cannot.
+        ModelError: the length is outside the model's range.
     """
     low, high = CLIP_SECONDS
     if (most := model.front_end.most_samples) is not None:
@@ -376,7 +377,7 @@ def require_length(seconds: float, model: Model) -> None:
 
 
 def _require_gpu(record: GpuRecord | None) -> None:
-    """What the checks of the gpu_fp16 stage do not say: residency, arithmetic, the driver's errors."""
+    """Requires what the figures of the gpu_fp16 stage do not show: residency, arithmetic, no errors of the driver."""
     if record is not None and not record.passed:
         problems = [f"refused {refused}" for refused in record.refused] + list(record.errors)
         raise ParityError(
@@ -384,26 +385,16 @@ def _require_gpu(record: GpuRecord | None) -> None:
         )
 
 
-def _input(model: Model, graph: str, seconds: float) -> TensorSpec:
-    samples = model.front_end.samples(seconds)
-    shape = (1, samples) if graph == "waveform" else (1, 1, _frames(model, seconds), model.front_end.n_mels)
-    return TensorSpec(name=graph, shape=shape)
-
-
 def _log_mel(network: AudioTagger, graph: str) -> str:
-    """Where a bundle's log-mel is computed."""
+    """Returns where a bundle's log-mel is computed: "host", "graph" or "none"."""
     if graph == "logmel":
         return "host"
     return "graph" if network.graph == "logmel" or network.has_log_mel else "none"
 
 
-def _frames(model: Model, seconds: float) -> int:
-    return model.front_end.frames(model.front_end.samples(seconds))
-
-
-def _outputs(network: nn.Module, inputs: TensorSpec) -> tuple[TensorSpec, ...]:
+def _outputs(network: nn.Module, shape: tuple[int, ...]) -> tuple[TensorSpec, ...]:
     with torch.inference_mode():
-        outputs = network(torch.zeros(inputs.shape))
+        outputs = network(torch.zeros(shape))
     return tuple(TensorSpec(name=name, shape=tuple(value.shape)) for name, value in outputs.items())
 
 
@@ -412,7 +403,7 @@ def _versions() -> dict[str, str]:
 
 
 class _Workspace:
-    """A folder for intermediate files. Its log outlives a failed conversion, for the error names it."""
+    """A folder for intermediate files, and a log. The log of a failed conversion stays, because the error names it."""
 
     def __init__(self) -> None:
         parent = cache_dir() / "work"  # not the system's temporary folder, which may be small or in memory

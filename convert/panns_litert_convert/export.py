@@ -1,4 +1,4 @@
-"""Export: torch network to .tflite in float32, and from there to float16 weights."""
+"""Exports a torch network to a float32 .tflite, and casts the weights of such a file to float16."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ SIGNATURE = "tag"
 def export_fp32(network: nn.Module, inputs: dict[str, Tensor], path: Path, *, log: Path) -> None:
     """Converts a network with litert-torch.
 
-    The file's one signature has the inputs' names and the names of the dict that the network returns,
-    in its order; its tensors have the names of the modules that they came from ("features.3.block.0.1;…"). The same
-    network and shapes give the same bytes.
+    The file has one signature. It has the names of `inputs`, and as outputs the keys of the dict that the network
+    returns, in their order. Tensors are named after their modules ("features.3.block.0.1;…"). The same network and
+    shapes give the same bytes.
 
     Args:
         network: in eval mode, returning a dict of tensors.
-        inputs: example inputs by name; their shapes become static.
-        path: where to write.
+        inputs: example inputs by name. Their shapes become static.
+        path: the .tflite to write.
         log: file for the converter's output.
 
     Raises:
-        ConversionError: naming the log.
+        ConversionError: the converter failed. The message names the log.
     """
     with captured(log, f"litert-torch cannot convert {type(network).__name__}"), _short_names():
         import litert_torch  # slow to import; only a conversion needs it
@@ -42,19 +42,20 @@ def export_fp32(network: nn.Module, inputs: dict[str, Tensor], path: Path, *, lo
         model = litert_torch.signature(SIGNATURE, network, sample_kwargs=inputs).convert()
         model.export(str(path))
     del model
-    gc.collect()  # the converter's copies of the weights, before the next stage makes its own
+    gc.collect()  # frees the converter's copies of the weights before the next stage makes its own
 
 
 def cast_fp16(source: Path, path: Path, *, keep: str | None = None, log: Path) -> None:
-    """Stores weights as float16 (ai-edge-quantizer, FLOAT_CASTING); inputs and outputs stay float32.
+    """Stores weights as float16 (ai-edge-quantizer, FLOAT_CASTING). Inputs and outputs stay float32.
 
     Args:
-        source, path: the float32 file, and where to write.
-        keep: regular expression of tensor names; operations whose output matches keep float32 weights.
+        source: the float32 .tflite.
+        path: the .tflite to write.
+        keep: regular expression of tensor names. Operators whose outputs match keep float32 weights.
         log: file for the converter's output.
 
     Raises:
-        ConversionError: naming the log.
+        ConversionError: the converter failed. The message names the log.
     """
     with captured(log, f"ai-edge-quantizer cannot convert {source.name}"):
         from ai_edge_quantizer import qtyping, quantizer
@@ -79,10 +80,10 @@ def cast_fp16(source: Path, path: Path, *, keep: str | None = None, log: Path) -
 
 @contextmanager
 def _short_names() -> Iterator[None]:
-    """Has tensors named by their modules' paths, not by the classes of all modules around them.
+    """Makes litert-torch name tensors by their modules' paths, not by the classes of all enclosing modules.
 
-    litert-torch 0.10 writes "package.module.Class_attribute/package.module.Class_attribute/…", once for every operator
-    that was fused: an eighth of the int8 file of mn04. It has no option for it.
+    litert-torch 0.10 writes "package.module.Class_attribute/package.module.Class_attribute/…" once for every fused
+    operator. That is an eighth of mn04's int8 file, and there is no option to change it.
     """
     from litert_torch.backend import debuginfo
 
@@ -104,7 +105,7 @@ def _short_names() -> Iterator[None]:
 
 
 def float16_weights() -> Any:
-    """ai-edge-quantizer's configuration of an operator with float16 weights and float32 arithmetic."""
+    """Returns ai-edge-quantizer's configuration of an operator with float16 weights and float32 arithmetic."""
     from ai_edge_quantizer import qtyping
 
     return qtyping.OpQuantizationConfig(
@@ -115,23 +116,23 @@ def float16_weights() -> Any:
 
 @contextmanager
 def captured(log: Path, problem: str) -> Iterator[None]:
-    """Keeps the converter's chatter in the log, and turns whatever it raises into one error."""
+    """Redirects the converter's output to the log, and raises any exception as a ConversionError."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     try:
         with native_log(log), warnings.catch_warnings(), _interruptible():
             warnings.simplefilter("ignore")
             yield
-    except Exception as error:  # the converter raises anything; the log has the whole story
+    except Exception as error:  # the converter may raise any type; the log has the details
         reason = (str(error).splitlines() or [""])[0][:200]
         raise ConversionError(f"{problem}: {type(error).__name__}: {reason}; see {log}") from error
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Lets Ctrl-C (and a SIGTERM that is handled) through, at the latest at the end.
+    """Ensures that Ctrl-C (and a SIGTERM with a Python handler) interrupts the block, at the latest at its end.
 
-    Python discards a KeyboardInterrupt that is raised inside a callback of its garbage collector, where
-    the converter's libraries spend much time.
+    Python discards a KeyboardInterrupt that is raised inside a callback of its garbage collector. The converter's
+    libraries spend much time there.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -143,7 +144,7 @@ def _interruptible() -> Iterator[None]:
         interrupted = True
         raise KeyboardInterrupt
 
-    # Only where a handler of Python's is there to be stood in for: a default SIGTERM stays what it is.
+    # Only signals with a Python handler are replaced; a default SIGTERM keeps its effect.
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(n))]
     before = [signal.signal(n, interrupt) for n in numbers]
     try:

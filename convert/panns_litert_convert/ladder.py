@@ -1,9 +1,10 @@
-"""The ladder: `python -m panns_litert_convert.ladder --out assets/ladder.json`, or `make ladder`.
+"""Measures the ladder: `python -m panns_litert_convert.ladder --out assets/ladder.json`, or `make ladder`.
 
-Every model at every precision, from float32 down to four bits: size, agreement with PyTorch on the parity clips, and
-what had to stay finer. Times are `panns-litert bench`'s. Weights are the zoo sweep's (the golden recipe's; what ships
-as it ships), or published ones given by `--checkpoint`. A rung that fails its gates is a row with its figures and the
-layers that hurt most. Interrupted, it goes on where it was; `--fresh` starts over.
+The ladder has every model at every precision (rung), from float32 down to four bits. A row has the file's size, its
+agreement with PyTorch on the parity clips, and the layers with a finer type. A rung that fails its gates is a row with
+its figures and the layers with the largest error. `panns-litert bench` measures times. Weights are those of the zoo
+sweep (the golden recipe's, or the shipped ones), or published ones given by `--checkpoint`. An interrupted run
+continues where it stopped; `--fresh` starts over.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
 from panns_litert.audio import from_array
 from panns_litert.bundle import PRECISIONS, QUANTIZED, Check
@@ -35,19 +35,19 @@ from panns_litert_convert.export import export_fp32
 from panns_litert_convert.networks.tagger import AudioTagger
 from panns_litert_convert.quantize import write_precision
 from panns_litert_convert.stages import Reference
-from panns_litert_convert.sweep import recipe_state, row_of_process, work_folder, worst, write
-from panns_litert_convert.zoo import MODELS, Model, find
+from panns_litert_convert.sweep import in_order, read, recipe_checkpoint, row_of_process, work_folder, worst, write
+from panns_litert_convert.zoo import MODELS, Model, find, number
 
 SECONDS = 10.0
-TIMEOUT_SECONDS = 3 * 3600  # AST in int8-full has 572 operators to try, some seven seconds each
+TIMEOUT_SECONDS = 3 * 3600  # AST in int8-full has 572 operators to try, about 7 s each
 CALIBRATION_CLIPS, CALIBRATION_SEED = 8, 7
-"""Synthetic mixtures that `int8-full` is calibrated on; not those that it is measured on."""
+"""Number and seed of the synthetic mixtures for the calibration of "int8-full". Other clips are used to measure it."""
 
 BRIEF = ("cnn14", "mn04")
-"""Models that stand for the ladder where there is no room for all."""
+"""Models in the short table of README.md."""
 
 LABELLED_CLIPS, LABELLED_SEED = 200, HELD_OUT_SEED + 1
-"""Mixtures with their labels, for the demo model's mean average precision."""
+"""Number and seed of the labelled mixtures for the demo model's mean average precision."""
 
 
 def measure(
@@ -58,19 +58,17 @@ def measure(
     checkpoint: Path | None = None,
     mixed: bool = True,
 ) -> dict[str, Any]:
-    """One row: the model at every precision, or those given.
+    """Measures a model at several precisions and returns its row.
 
     Args:
-        model: of the registry.
-        folder: for the files on the way.
-        checkpoint: published weights; the zoo sweep's if not given.
-        mixed: whether layers may stay finer; if not, a rung whose uniform file fails is a failure.
+        model: the registry record.
+        folder: folder for intermediate files.
+        precisions: the rungs to measure.
+        checkpoint: published weights; by default those of the zoo sweep.
+        mixed: whether layers may keep a finer type. If not, a rung fails when its uniform file fails.
     """
     start = time.perf_counter()
-    path = checkpoint
-    if path is None and (model.checkpoint.url is not None or not model.checkpoint.published):
-        path = folder / "recipe.safetensors"
-        save_file(recipe_state(model), path)
+    path = checkpoint or recipe_checkpoint(model, folder)
     model = model_of(model, path)
     network = model.build()
     published = path is None or is_official(path, model.checkpoint)
@@ -80,7 +78,7 @@ def measure(
     source, log = folder / "source.tflite", folder / "log"
     samples = model.front_end.samples(SECONDS)
     inputs = {network.graph: torch.from_numpy(reference.inputs[0])}
-    labelled = None if model.checkpoint.url or not model.checkpoint.published else _labelled(reference, model)
+    labelled = _labelled(reference, model) if model.checkpoint.ships else None
     export_fp32(network.for_export(samples=samples), inputs, source, log=log)
     rows = []
     for precision in precisions:
@@ -142,7 +140,7 @@ def _rung(
 
 
 def _figures(checks: Sequence[Check]) -> dict[str, Any]:
-    """The largest errors, the least correlation of probabilities, and the agreement of tags."""
+    """Returns the largest errors, the least correlation of probabilities, and the agreement of tags."""
     by_output = {check.output: check for check in checks}
     found: dict[str, Any] = {"checks": worst(checks)}
     if "probs" in by_output:
@@ -154,7 +152,7 @@ def _figures(checks: Sequence[Check]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Labelled:
-    """Inputs of the graph, and what is true of them: (clips, classes)."""
+    """Inputs of the graph, and their labels (clips, classes)."""
 
     inputs: list[NDArray[np.float32]]
     truth: NDArray[np.float32]
@@ -195,18 +193,19 @@ def sweep(
     mixed: bool = True,
     checkpoints: Mapping[str, Path] | None = None,
 ) -> list[dict[str, Any]]:
-    """Measures models, each in a process of its own, and writes what is known after each of them.
+    """Measures models, each in its own process, and writes all rows after each model.
 
     Args:
-        names: of the models; rungs that were measured before are not measured again.
+        names: the models. Rungs in `out` are not measured again.
         out: JSON file of all rows.
-        fresh: whether to forget the rows of those models first.
-        mixed: as for `measure`. A rung that failed without is measured again with it.
-        checkpoints: published weights, by model; rows with others are measured again.
+        fresh: whether to delete the models' rows first.
+        mixed: as for `measure`. A rung that failed with False is measured again with True.
+        checkpoints: published weights by model. A row with other weights is measured again.
+
+    Returns:
+        All rows of the file, in the registry's order.
     """
-    known: dict[str, dict[str, Any]] = {}
-    if out.is_file():
-        known = {row["name"]: row for row in json.loads(out.read_text(encoding="utf-8"))["rows"]}
+    known = read(out)
     for name in names:
         checkpoint = (checkpoints or {}).get(name)
         before = {} if fresh else known.get(name, {})
@@ -221,16 +220,16 @@ def sweep(
         found = done | {rung["precision"]: rung for rung in row.get("rungs", [])}
         row["rungs"] = [found[precision] for precision in PRECISIONS if precision in found]
         known[name] = {**before, **row} if row["error"] is None else {**row, **before, "error": row["error"]}
-        write(out, [known[model.name] for model in MODELS if model.name in known])
+        write(out, in_order(known))
         passed = [rung["precision"] for rung in known[name]["rungs"] if rung["passed"]]
         print(f"{name}: {row['error'] or ', '.join(passed)}, {row.get('seconds')} s", flush=True)
-    return [known[model.name] for model in MODELS if model.name in known]
+    return in_order(known)
 
 
 def in_process(
     name: str, *, precisions: Sequence[str], checkpoint: Path | None = None, mixed: bool = True
 ) -> dict[str, Any]:
-    """`measure` in a process of its own, so that a crash or a lack of memory stays one row."""
+    """Runs `measure` in its own process, so that a crash or a lack of memory affects one row only."""
     words = [word for precision in precisions for word in ("--precision", precision)]
     words += ["--checkpoint", f"{name}={checkpoint}"] if checkpoint else []
     words += [] if mixed else ["--uniform"]
@@ -247,11 +246,7 @@ _COLUMNS = (
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """A row for every model and precision, for documents."""
-
-    def number(value: float | None, form: str) -> str:
-        return "–" if value is None else format(value, form)
-
+    """Returns a row of texts for every model and precision, for documents."""
     found: list[dict[str, str]] = []
     for row in rows:
         if row.get("error") and not row.get("rungs"):
@@ -282,7 +277,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def main() -> None:
-    """Command line of this module."""
+    """Runs the command line of this module."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     parser.add_argument("--document", type=Path, action="append", default=[], help="Markdown to put the table into")

@@ -1,8 +1,8 @@
-"""Quantize: a float32 .tflite to one of integer weights, and which of its layers must stay finer for the gate.
+"""Quantizes a float32 .tflite to integer weights, and finds the layers that need a finer type to pass the parity gate.
 
-The recipes are ai-edge-quantizer's. Of every rung a uniform file is tried first. Where that fails its gate, every layer
-is quantized by itself, and those that cost most for their bytes keep a finer type until the gate is passed: float16
-in the rungs of int8, int8 in that of int4.
+The recipes are those of ai-edge-quantizer. For every precision (rung) a uniform file is tried first. If it fails its
+gate, every layer is quantized alone to measure its error. The layers with the largest error per byte then get a finer
+type until the gate is passed: float16 in the int8 rungs, int8 in the int4 rung.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from panns_litert_convert.frontend import ALWAYS_FLOAT32
 from panns_litert_convert.stages import Reference
 
 MOST_CLIPS = 64
-"""That `calibrate` is given: of more the ranges hardly grow, and each takes a run of the network."""
+"""Most clips for `calibrate`. More clips hardly widen the ranges, and each costs a run of the network."""
 
 _SENSITIVE_CLIPS = 2
 _MOST_SHARE = 0.9
-_CHUNK_BYTES = 32 * 2**20  # from here on ai-edge-quantizer 0.10 goes another, broken way
+_CHUNK_BYTES = 32 * 2**20  # above this size ai-edge-quantizer 0.10 takes a code path that fails
 
 Ranges = Mapping[str, Any]
-"""Smallest and largest value of every tensor, as ai-edge-quantizer keeps them."""
+"""Smallest and largest value of every tensor, in ai-edge-quantizer's format."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """An operator of a .tflite that can be quantized by itself.
+    """An operator of a .tflite that can be quantized alone.
 
     Attributes:
-        index: of the operator in the graph.
-        op: its kind, such as CONV_2D.
-        name: path of the module that it came from, such as "conv_block1.conv1"; of a fused operator, the last one.
-        weights: how many it has; 0 for an operator that has activations alone.
-        scope: what ai-edge-quantizer calls it: the names of its outputs.
+        index: index of the operator in the graph.
+        op: type of the operator, such as CONV_2D.
+        name: path of its module, such as "conv_block1.conv1"; for a fused operator, that of the last module.
+        weights: number of weights; 0 for an operator with activations only.
+        scope: ai-edge-quantizer's name for it, which joins the names of its outputs.
     """
 
     index: int
@@ -61,7 +61,7 @@ class Layer:
 
     @property
     def regex(self) -> str:
-        """Matches this layer's scope and no other."""
+        """Regular expression that matches only this layer's scope."""
         return f"^{re.escape(self.scope)}$"
 
 
@@ -69,11 +69,11 @@ _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", 
 
 
 def layers(path: Path, *, precision: str) -> list[Layer]:
-    """What a rung quantizes, in the graph's order: layers with weights, and for `int8-full` every operator.
+    """Returns the operators that a precision quantizes, in graph order: those with weights, or all for "int8-full".
 
     Args:
         path: a float32 .tflite.
-        precision: the rung.
+        precision: one of `bundle.QUANTIZED`.
     """
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_quantizer.utils import tfl_flatbuffer_utils
@@ -89,15 +89,8 @@ def layers(path: Path, *, precision: str) -> list[Layer]:
         constant = bool(shape) and _is_constant(model, weights[0])
         if constant or precision == "int8-full":
             scope = tfl_flatbuffer_utils.get_op_scope(op, graph.tensors)
-            found.append(
-                Layer(
-                    index=index,
-                    op=kind,
-                    name=scope.split(";")[0],
-                    weights=int(np.prod(shape)) if constant else 0,
-                    scope=scope,
-                )
-            )
+            count = int(np.prod(shape)) if constant else 0
+            found.append(Layer(index=index, op=kind, name=scope.split(";")[0], weights=count, scope=scope))
     return found
 
 
@@ -116,18 +109,19 @@ def quantize(
     ranges: Ranges | None = None,
     log: Path,
 ) -> None:
-    """Writes a .tflite with a rung's weights; inputs, outputs and a front end inside the graph stay float32.
+    """Writes a quantized .tflite. Inputs, outputs and a front end inside the graph stay float32.
 
     Args:
-        source, path: the float32 file, and where to write.
-        precision: one of `parity.QUANTIZED`.
-        kept: operators by their index, and the finer type that their weights get: "int8", "fp16" or "fp32".
-        only: the one operator that is quantized, all others staying as they are; all if not given.
-        ranges: of the activations, from `calibrate`; `int8-full` needs them.
+        source: the float32 .tflite.
+        path: the .tflite to write.
+        precision: one of `bundle.QUANTIZED`.
+        kept: finer type of some operators' weights, "int8", "fp16" or "fp32", by the index of the operator.
+        only: index of the only operator to quantize; by default all are quantized.
+        ranges: ranges of the activations from `calibrate`, required for "int8-full".
         log: file for the converter's output.
 
     Raises:
-        ConversionError: naming the log.
+        ConversionError: the quantizer failed. The message names the log.
     """
     with captured(log, f"ai-edge-quantizer cannot make {precision} of {source.name}"), large_tensors():
         from ai_edge_quantizer import quantizer
@@ -151,10 +145,11 @@ def quantize(
 
 
 def _mend_outputs(source: Path, path: Path) -> None:
-    """Points a quantized file's graph and signature at the same float32 outputs, in place.
+    """Makes a quantized file's graph and signature name the same float32 outputs. Edits the file in place.
 
-    Where of the two operators around an output that is computed with further (the embedding) one is quantized and the
-    other is not, ai-edge-quantizer 0.10 leaves one of the two at the integer tensor (docs/quantizer-issue.md).
+    The embedding is both an output and the input of further operators. If its producer is quantized and its consumer is
+    not, or the reverse, ai-edge-quantizer 0.10 leaves the graph or the signature pointing at the integer tensor
+    (docs/quantizer-issue.md).
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -175,7 +170,7 @@ def _mend_outputs(source: Path, path: Path) -> None:
         if in_graph == in_signature:
             continue
         right = next(i for i in (in_graph, in_signature) if graph.Tensors(i).Type() == schema.TensorType.FLOAT32)
-        # Both are 32-bit numbers in a flatbuffer: of a table (slot 1) and of a vector (slot 2).
+        # Both are 32-bit integers in the flatbuffer: a field of a table (slot 1), and an item of a vector (slot 2).
         table, vector = entry._tab, graph._tab
         struct.pack_into("<I", data, table.Pos + table.Offset(6), right)
         struct.pack_into("<i", data, vector.Vector(vector.Offset(8)) + 4 * place_of[name], right)
@@ -185,7 +180,7 @@ def _mend_outputs(source: Path, path: Path) -> None:
 
 
 def _add_rung(work: Any, precision: str, regex: str, chosen: Sequence[Layer]) -> None:
-    """Adds a rung's configuration for the scopes that match; `chosen` are the layers there."""
+    """Adds a precision's recipe for the scopes that match `regex`. `chosen` are the layers with these scopes."""
     from ai_edge_quantizer import qtyping, quantizer
 
     names, algorithms = qtyping.TFLOperationName, quantizer.AlgorithmName
@@ -193,15 +188,15 @@ def _add_rung(work: Any, precision: str, regex: str, chosen: Sequence[Layer]) ->
         work.add_weight_only_config(regex, names.ALL_SUPPORTED, 8)
     elif precision == "int8-full":
         work.add_static_config(regex, names.ALL_SUPPORTED, 8, 8)
-    else:
-        work.add_dynamic_config(regex, names.ALL_SUPPORTED, 8)
-    if precision == "int8-full":
-        # The interface stays float32, and the sigmoid too: 256 steps are too few for probabilities.
+        # Inputs and outputs stay float32. So does the sigmoid, because 256 steps are too few for probabilities.
         for name in (names.INPUT, names.OUTPUT, names.LOGISTIC):
             work.update_quantization_recipe(".*", name, algorithm_key=algorithms.NO_QUANTIZE)
+    else:
+        work.add_dynamic_config(regex, names.ALL_SUPPORTED, 8)
     if precision == "int4-weights":
-        # Scales of the least squared error: with the largest weight's, 15 steps leave most weights at zero. Of whole
-        # channels: blocks of a fully connected layer have a kernel on the CPU, and crash the GPU delegate's compiler.
+        # Scales minimise the squared error: scaled to the largest weight, 15 steps would round most weights to zero.
+        # Scales are per channel: a fully connected layer with blockwise scales runs on the CPU, but crashes the GPU
+        # delegate's compiler.
         for layer in chosen:
             if layer.op in ("CONV_2D", "FULLY_CONNECTED"):
                 work.add_dynamic_config(layer.regex, names[layer.op], 4, algorithm_key=algorithms.MSE)
@@ -230,18 +225,18 @@ def _leave(work: Any, regex: str) -> None:
 
 
 def calibrate(source: Path, inputs: Sequence[NDArray[np.float32]], *, log: Path) -> Ranges:
-    """The smallest and largest value of every tensor on some inputs.
+    """Returns the smallest and largest value of every tensor over all inputs.
 
-    ai-edge-quantizer by itself takes a moving average with a weight of 0.95 for what was: of few clips the first one
-    decides, and louder ones are clipped.
+    By default ai-edge-quantizer takes a moving average with a weight of 0.95 for previous values. With few clips the
+    first one then dominates, and louder ones are clipped.
 
     Args:
-        source: the float32 .tflite, of one input.
-        inputs: of the graph, one for every clip.
+        source: the float32 .tflite, with one input.
+        inputs: inputs of the graph, one per clip.
         log: file for the converter's output.
 
     Raises:
-        ConversionError: naming the log.
+        ConversionError: the calibrator failed. The message names the log.
     """
     with captured(log, f"ai-edge-quantizer cannot calibrate {source.name}"):
         from ai_edge_quantizer import calibrator, quantizer
@@ -269,22 +264,23 @@ def write_precision(
     log: Path,
     report: Callable[[str], None] = lambda _: None,
 ) -> tuple[KeptLayer, ...]:
-    """Writes the file of any precision; a front end inside the graph stays float32.
+    """Writes the .tflite of any precision. A front end inside the graph stays float32.
 
     Args:
-        source, path: the float32 file, and where to write.
+        source: the float32 .tflite.
+        path: the .tflite to write.
         precision: one of `bundle.PRECISIONS`.
-        reference: what a file of integer weights is held to.
-        calibration: inputs of the graph, for "int8-full" alone.
-        kept: the layers that stay finer, as for `quantize`; found by `quantize_within_gate` if not given.
-        log, report: as there.
+        reference: outputs that a file with integer weights must reproduce.
+        calibration: inputs of the graph, used for "int8-full" only.
+        kept: layers with a finer type, as for `quantize`. By default `quantize_within_gate` finds them.
+        log, report: as for `quantize_within_gate`.
 
     Returns:
-        The layers that were found.
+        The layers that `quantize_within_gate` found; empty if it was not needed.
 
     Raises:
-        ConversionError: a converter failed; naming the log.
-        ParityError: as `quantize_within_gate`.
+        ConversionError: a converter failed. The message names the log.
+        ParityError: no file within the size limit passes the gate, as for `quantize_within_gate`.
     """
     if precision == "fp32":
         shutil.copyfile(source, path)
@@ -299,13 +295,7 @@ def write_precision(
         quantize(source, path, precision=precision, kept=kept, ranges=ranges, log=log)
         return ()
     return quantize_within_gate(
-        source,
-        path,
-        precision=precision,
-        reference=reference,
-        ranges=ranges,
-        log=log,
-        report=report,
+        source, path, precision=precision, reference=reference, ranges=ranges, log=log, report=report
     )
 
 
@@ -319,21 +309,23 @@ def quantize_within_gate(
     log: Path,
     report: Callable[[str], None] = lambda _: None,
 ) -> tuple[KeptLayer, ...]:
-    """Writes the smallest file of a rung that passes its gate.
+    """Writes the quantized .tflite with the fewest finer layers that passes its gate.
 
     Args:
-        source, path: the float32 file, and where to write.
-        precision: one of `parity.QUANTIZED`.
-        reference: what its outputs are compared with.
-        ranges, log: see `quantize`.
-        report: told of every step.
+        source: the float32 .tflite.
+        path: the .tflite to write.
+        precision: one of `bundle.QUANTIZED`.
+        reference: outputs to compare with.
+        ranges, log: as for `quantize`.
+        report: called at the start of each step.
 
     Returns:
-        The layers with a finer type than the rung's, the most worth it first; none where none had to be.
+        The layers with a finer type, those with the largest error per byte first. Empty if the uniform file passes.
 
     Raises:
-        ConversionError: the quantizer failed; naming the log.
-        ParityError: no such file passes; the message names the layers that hurt most, `report` has the checks.
+        ConversionError: the quantizer failed. The message names the log.
+        ParityError: no file within the size limit passes. The message names the layers with the largest error per byte,
+            and the error's `report` has the checks.
     """
 
     def made(kept: Sequence[KeptLayer]) -> list[Check]:
@@ -349,8 +341,8 @@ def quantize_within_gate(
     ranked = sensitivities(
         source, trial, precision=precision, reference=reference, ranges=ranges, log=log, report=report
     )
-    # A mixed file is worth having if it is clearly smaller than the rung above: float16's, or int8's of int4's. What is
-    # float32 in every rung, a log-mel in the graph, is so in that one, too.
+    # A mixed file is useful only if it is clearly smaller than the file of the next finer precision: float16 for int8,
+    # int8 for int4. A log-mel in the graph is float32 in both.
     every = layers(source, precision=precision)
     float32 = 4 * sum(layer.weights for layer in every if re.search(ALWAYS_FLOAT32, layer.scope))
     above = float32 + (source.stat().st_size - float32) / (4 if precision == "int4-weights" else 2)
@@ -367,7 +359,7 @@ def quantize_within_gate(
         checks = made(affordable[:count])
         return all(check.passed for check in checks)
 
-    # The fewest layers that do: first twice as many each time, then between the last two.
+    # Finds the fewest sufficient layers: doubles the number until the gate is passed, then bisects.
     fails, passes = 0, min(1, len(affordable))
     while not (passes and attempt(passes)):
         if passes == len(affordable):
@@ -389,7 +381,7 @@ def quantize_within_gate(
 
 
 def _more_bytes(layer: KeptLayer) -> float:
-    """What a layer takes more for being finer: eight bits instead of four, float16 instead of eight."""
+    """Returns a layer's extra bytes with the finer type: eight bits instead of four, or float16 instead of eight."""
     return 0.5 * layer.weights if layer.precision == "int8" else 1.0 * layer.weights
 
 
@@ -403,12 +395,12 @@ def sensitivities(
     log: Path,
     report: Callable[[str], None] = lambda _: None,
 ) -> list[KeptLayer]:
-    """Every layer quantized by itself: what it costs, and what its weights would be kept as; worst first.
+    """Quantizes every layer alone. Returns each layer's error and finer type, the largest error per byte first.
 
-    The order is by error for every byte that the finer type takes more: squared errors of many layers add up like
-    those of independent noise.
+    The bytes are those that the finer type takes in addition. Squared errors of many layers add up like those of
+    independent noise.
 
-    Args are those of `quantize_within_gate`; `path` is for the files on the way, one after the other.
+    The arguments are those of `quantize_within_gate`. Every trial is written to `path` and deleted.
     """
     finer = "int8" if precision == "int4-weights" else "fp16"
     found = []
@@ -434,18 +426,18 @@ def sensitivities(
 def calibration_clips(
     paths: Sequence[str | os.PathLike[str]], spec: FrontEndSpec, *, seconds: float
 ) -> list[NDArray[np.float32]]:
-    """Recordings cut into clips for `calibrate`; silent ones are left out.
+    """Cuts recordings into clips for `calibrate` and leaves out silent clips.
 
     Args:
         paths: audio files, and folders of them.
-        spec: the front end, for its sample rate.
-        seconds: length of a clip.
+        spec: the front end, whose sample rate is used.
+        seconds: length of a clip, s.
 
     Returns:
-        1 … MOST_CLIPS clips (samples,), evenly chosen where there are more.
+        1 … MOST_CLIPS clips (samples,). If there are more, MOST_CLIPS evenly spaced ones.
 
     Raises:
-        AudioError: a file is missing or unreadable, a folder has none, or all is silent.
+        AudioError: a file is missing or unreadable, a folder has no audio, or all clips are silent.
     """
     files = [file for path in map(Path, paths) for file in (audio_files(path) if path.is_dir() else [path])]
     samples = spec.samples(seconds)
@@ -470,9 +462,9 @@ def calibration_clips(
 def large_tensors() -> Iterator[None]:
     """Lets ai-edge-quantizer 0.10 quantize tensors above 32 MiB.
 
-    There its `uniform_quantize` makes the data two-dimensional before it broadcasts the scales of four dimensions
-    (docs/quantizer-issue.md). Given no more than 32 MiB at a time, along the first axis, it takes its other path. The
-    test that calls it without this says when upstream is mended.
+    For these its `uniform_quantize` makes the data two-dimensional before it broadcasts four-dimensional scales, which
+    fails (docs/quantizer-issue.md). This passes the data in pieces of up to 32 MiB along the first axis, which avoids
+    that code. A test without this workaround will fail once upstream is fixed.
     """
     from ai_edge_quantizer.algorithms.uniform_quantize import uniform_quantize_tensor as module
 

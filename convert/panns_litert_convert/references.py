@@ -1,4 +1,4 @@
-"""What parity is measured against: log-mels of independent implementations, and the sounds for it."""
+"""References for the parity stages: log-mels of independent implementations, and test sounds."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from panns_litert_golden.recipe import waveform
 
 
 def float64_logmel(waveform: NDArray[np.floating], spec: FrontEndSpec) -> NDArray[np.float64]:
-    """The definition, in float64: (samples,) to (frames, n_mels), dB or what the spec makes of it.
+    """Returns the log-mel by its definition in float64: (samples,) to (frames, n_mels), in the spec's unit.
 
-    Shares nothing with `LogMel`: filter and window by scipy, mel basis by librosa or by interpolation, no blocks,
-    no float32.
+    It shares no code with `LogMel`: scipy gives the filter and the window, librosa or interpolation the mel basis. It
+    uses no blocks and no float32.
     """
     exact = np.asarray(waveform, np.float64)
     window = scipy.signal.get_window("hann", spec.win_length, fftbins=spec.window == "hann")
@@ -36,7 +36,7 @@ def float64_logmel(waveform: NDArray[np.floating], spec: FrontEndSpec) -> NDArra
         window = librosa.util.pad_center(window, size=spec.n_fft)
     else:
         frames = scipy.signal.detrend(sliding_window_view(exact, spec.win_length)[:: spec.hop_length], type="constant")
-        first = spec.pre_emphasis * frames[:, :1]  # what the filter remembers of a sample before the frame
+        first = spec.pre_emphasis * frames[:, :1]  # the filter's state: the frame's first sample is repeated before it
         frames, _ = scipy.signal.lfilter([1.0, -spec.pre_emphasis], [1.0], frames, zi=-first)
     power = np.abs(np.fft.rfft(frames * window, spec.n_fft)) ** spec.power  # (frames, bins)
     mel = power @ reference_basis(spec).T  # (frames, mels)
@@ -49,19 +49,19 @@ def float64_logmel(waveform: NDArray[np.floating], spec: FrontEndSpec) -> NDArra
 
 
 def to_decibels(logmel: NDArray[np.floating], spec: FrontEndSpec) -> NDArray[np.float64]:
-    """Any front end's log-mel in decibels, in which its bounds are given."""
+    """Converts any front end's log-mel to decibels, the unit of the bounds."""
     offset, scale = spec.affine or (0.0, 1.0)
     unit = 10.0 / math.log(10.0) if spec.log == "ln" else 1.0
     return (np.asarray(logmel, np.float64) * scale - offset) * unit
 
 
 def reference_basis(spec: FrontEndSpec) -> NDArray[np.float64]:
-    """The mel basis of an independent implementation in float64, (n_mels, bins)."""
+    """Returns the mel basis of an independent implementation in float64, (n_mels, bins)."""
     return kaldi_basis(spec) if spec.mel_scale == "kaldi" else librosa_basis(spec)
 
 
 def kaldi_basis(spec: FrontEndSpec) -> NDArray[np.float64]:
-    """Kaldi's mel basis in float64, (n_mels, bins): on its mel scale every filter rises to 1 and falls to 0."""
+    """Returns Kaldi's mel basis in float64, (n_mels, bins): triangles with a peak of 1 on its mel scale."""
 
     def mel(hz: float) -> float:
         return 1127.0 * math.log(1.0 + hz / 700.0)
@@ -73,7 +73,7 @@ def kaldi_basis(spec: FrontEndSpec) -> NDArray[np.float64]:
 
 
 def librosa_basis(spec: FrontEndSpec) -> NDArray[np.float64]:
-    """librosa's mel basis in float64, (n_mels, bins)."""
+    """Returns librosa's mel basis in float64, (n_mels, bins)."""
     basis = librosa.filters.mel(
         sr=spec.sample_rate,
         n_fft=spec.n_fft,
@@ -88,7 +88,7 @@ def librosa_basis(spec: FrontEndSpec) -> NDArray[np.float64]:
 
 
 class TorchlibrosaLogMel:
-    """The log-mel that PANNs were trained with, torchlibrosa 0.1.0 in float32."""
+    """The log-mel that PANNs were trained with: torchlibrosa 0.1.0 in float32."""
 
     def __init__(self, spec: FrontEndSpec) -> None:
         self._spectrogram = Spectrogram(
@@ -121,19 +121,15 @@ class TorchlibrosaLogMel:
 
 
 class EfficientatLogMel:
-    """The log-mel that EfficientAT was trained with, as its code computes it: torch, all of it in float32.
+    """The log-mel that EfficientAT was trained with, computed as in its code: with torch, in float32.
 
-    AugmentMelSTFT of models/preprocess.py outside training, and torchaudio's get_mel_banks, of whose values this
-    has every bit (torchaudio 2.11.0).
+    It reproduces AugmentMelSTFT of models/preprocess.py outside training. The mel basis is bit-identical to that of
+    torchaudio's get_mel_banks (torchaudio 2.11.0).
     """
 
     def __init__(self, spec: FrontEndSpec) -> None:
         self._spec = spec
         self._window = torch.hann_window(spec.win_length, periodic=False)
-        self.basis = self._mel_banks(spec)  # (mels, bins)
-
-    @staticmethod
-    def _mel_banks(spec: FrontEndSpec) -> torch.Tensor:
         bins = spec.sample_rate / spec.n_fft * torch.arange(spec.n_fft // 2)
         mel = 1127.0 * (1.0 + bins / 700.0).log()
         low, high = (1127.0 * math.log(1.0 + hz / 700.0) for hz in (spec.fmin, spec.fmax))
@@ -142,7 +138,7 @@ class EfficientatLogMel:
         left, centre, right = (low + (filters + i) * step for i in (0.0, 1.0, 2.0))
         rising, falling = (mel - left) / (centre - left), (right - mel) / (right - centre)
         triangles = torch.minimum(rising, falling).clamp(min=0.0)
-        return F.pad(triangles, (0, 1))  # the bin at half the sample rate has no weight
+        self.basis = F.pad(triangles, (0, 1))  # (mels, bins); the bin at half the sample rate has no weight
 
     def __call__(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """(samples,) to (frames, n_mels), in the network's unit."""
@@ -159,13 +155,13 @@ class EfficientatLogMel:
 
 
 class AstLogMel:
-    """The log-mel that AST was trained with: transformers' ASTFeatureExtractor, which computes in float64."""
+    """The log-mel that AST was trained with: transformers' ASTFeatureExtractor, in float64."""
 
     def __init__(self, spec: FrontEndSpec) -> None:
-        from transformers import ASTFeatureExtractor  # only here: it takes a second
+        from transformers import ASTFeatureExtractor  # imported here because it takes 1 s
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the lowest bands lie between two bins, as they did in training
+            warnings.simplefilter("ignore")  # about the lowest bands, which lie between two bins, as in training
             self._extract: Any = ASTFeatureExtractor(  # type: ignore[no-untyped-call]
                 num_mel_bins=spec.n_mels, max_length=spec.padded_frames
             )
@@ -178,14 +174,14 @@ class AstLogMel:
 
 
 BEYOND_TORCHLIBROSA = ("full-scale square wave", "offset")
-"""Of the front end's sounds those whose energy, below the lowest band, drowns other bands in its float32."""
+"""Sounds of `front_end_sounds` whose energy below the lowest band masks other bands in torchlibrosa's float32."""
 
 BEYOND_FLOAT32 = ("chirp, tone, clicks, silence", "offset")
-"""Those with 100 dB and more inside a frame, where a float32 DFT without whitening by chance is 0.2 dB off."""
+"""Sounds with 100 dB or more inside a frame. There a float32 DFT without whitening can be 0.2 dB off."""
 
 
 def front_end_sounds(sample_rate: int) -> dict[str, NDArray[np.float32]]:
-    """Sounds that cover what a front end meets: name to (samples,) float32."""
+    """Returns sounds that cover the front end's typical and extreme inputs, (samples,) float32 by name."""
     n = 2 * sample_rate
     t = np.arange(n) / sample_rate
     rng = np.random.default_rng(0)
@@ -201,6 +197,6 @@ def front_end_sounds(sample_rate: int) -> dict[str, NDArray[np.float32]]:
 
 
 def parity_clips(sample_rate: int, seconds: float) -> list[NDArray[np.float32]]:
-    """Clips (samples,) for the stages that run a network: the golden waveform, and the demo recordings."""
+    """Returns clips (samples,) for the stages that run a network: the golden waveform and the demo recordings."""
     samples = round(seconds * sample_rate)
     return [waveform(sample_rate, seconds, seed=0), *demo_audio(sample_rate, samples)]

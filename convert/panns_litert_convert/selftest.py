@@ -1,10 +1,10 @@
 """Writes the self-test of a bundle: `python -m panns_litert_convert.selftest BUNDLE --out DIR`.
 
-A short recording and PyTorch's probabilities for it, for runtimes that have no PyTorch: the Android app runs the
-recording on the phone's own accelerator and shows no tag unless the probabilities are these.
+The self-test is a short recording with PyTorch's probabilities for it, for runtimes without PyTorch. The Android app
+runs the recording on the phone's accelerator, and shows tags only if the probabilities agree.
 
     selftest.json   format_version, model_sha256, sample_rate, samples, samples_sha256, probs
-    selftest.pcm    16-bit little-endian mono samples; the rest of the clip is silence
+    selftest.pcm    16-bit little-endian mono samples, padded with silence to a clip
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from panns_litert.demo import demo_clips
 from panns_litert.errors import BundleError, PannsLitertError
 from panns_litert.frontend import LogMel
 from panns_litert_convert.checkpoints import fetch, load_weights, weights_file
-from panns_litert_convert.networks.tagger import AudioTagger
 from panns_litert_convert.zoo import find
 
 FORMAT_VERSION = 1
@@ -40,14 +39,15 @@ _SECONDS = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class SelfTest:
-    """What selftest.json holds.
+    """Content of selftest.json.
 
     Attributes:
-        model_sha256: of the .tflite that the probabilities are for.
-        sample_rate: of the samples, Hz: the front end's.
-        samples: how many there are, 1 … a clip's.
-        samples_sha256: of selftest.pcm.
-        probs: one per class, from PyTorch.
+        format_version: version of this format.
+        model_sha256: hash of the bundle's .tflite.
+        sample_rate: sample rate of selftest.pcm and of the front end, Hz.
+        samples: number of samples, 1 … those of a clip.
+        samples_sha256: hash of selftest.pcm.
+        probs: PyTorch's probability of each class.
     """
 
     format_version: int = FORMAT_VERSION
@@ -64,14 +64,14 @@ def write_self_test(
     """Writes the self-test of a bundle into a folder. The bundle's .tflite is not run.
 
     Args:
-        bundle: the folder of the bundle.
-        out: folder for the two files; it may be the bundle's.
+        bundle: the bundle's folder.
+        out: folder for the two files. It may be the bundle's.
         checkpoint: the weights that the bundle was made from, if they are not the published ones.
 
     Raises:
         BundleError: the bundle is incomplete or altered, or was made from another checkpoint.
-        ModelError: the registry does not know its model.
-        DownloadError, CheckpointError: the weights cannot be had or used.
+        ModelError: the bundle's model is not in the registry.
+        DownloadError, CheckpointError: the weights cannot be downloaded or used.
     """
     opened = Bundle(bundle)
     manifest = opened.manifest
@@ -87,12 +87,15 @@ def write_self_test(
     pcm = _recording(manifest.front_end.sample_rate, manifest.clip_samples)
     clip = np.zeros(manifest.clip_samples, np.float32)
     clip[: len(pcm)] = pcm.astype(np.float32) / 32768.0
+    values = clip[None] if network.graph == "waveform" else LogMel(manifest.front_end)(clip)[None, None]
+    with torch.inference_mode():
+        probs = network.eval()(torch.from_numpy(values))["probs"][0]
     self_test = SelfTest(
         model_sha256=manifest.model_sha256,
         sample_rate=manifest.front_end.sample_rate,
         samples=len(pcm),
         samples_sha256=sha256(pcm.tobytes()).hexdigest(),
-        probs=tuple(float(p) for p in _probabilities(network.eval(), opened, clip)),
+        probs=tuple(probs.tolist()),
     )
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,22 +105,14 @@ def write_self_test(
 
 
 def _recording(sample_rate: int, most: int) -> NDArray[np.int16]:
-    """The start of a demo recording, (samples,), little-endian."""
+    """Returns the start of a demo recording, (samples,), little-endian."""
     path = next(path for path in demo_clips() if path.name == _RECORDING)
     waveform = load_audio(path, sample_rate=sample_rate, max_seconds=_SECONDS).waveform[:most]
     return np.round(np.clip(waveform, -1.0, 32767 / 32768) * 32768.0).astype("<i2")
 
 
-def _probabilities(network: AudioTagger, bundle: Bundle, clip: NDArray[np.float32]) -> NDArray[np.float32]:
-    """PyTorch's (classes,) for a clip (clip_samples,)."""
-    values = clip[None] if network.graph == "waveform" else LogMel(bundle.manifest.front_end)(clip)[None, None]
-    with torch.inference_mode():
-        probs: NDArray[np.float32] = network(torch.from_numpy(values))["probs"][0].numpy()
-    return probs
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of this module. Returns 0, or 2 after an error."""
+    """Runs the command line of this module. Returns 0, or 2 after an error."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", type=Path, help="folder of the bundle")
     parser.add_argument("--out", type=Path, help="folder for the two files; the bundle's if not given")

@@ -1,7 +1,7 @@
-"""The parity stages: front_end, network, fp32, fp16. Each compares with a reference of its own.
+"""The parity stages: front_end, network, one per precision, and gpu_fp16. Each compares with its own reference.
 
-References come from the original code's golden figures, from PyTorch and from float64, never from an
-artefact under test.
+References are the original code's golden figures, PyTorch, and float64 computations. They never depend on the artefact
+under test.
 """
 
 from __future__ import annotations
@@ -41,10 +41,9 @@ from panns_litert_golden.recipe import waveform, weights
 
 _Values = NDArray[np.float32] | NDArray[np.float64]
 
-# dB. Near the peak: above -80 dB and within 80 dB of the frame's highest band.
+# Bounds in dB. "Near" is as in `near_peak`.
 NEAR_DB, ELSEWHERE_DB, TORCHLIBROSA_DB = 1e-3, 1e-2, 1e-2
 _NEAR_FLOOR_DB, _NEAR_RANGE_DB = -80.0, 80.0
-
 
 _Original = TorchlibrosaLogMel | EfficientatLogMel | AstLogMel
 _ORIGINALS: dict[tuple[str, bool], tuple[str, Callable[[FrontEndSpec], _Original]]] = {
@@ -52,20 +51,20 @@ _ORIGINALS: dict[tuple[str, bool], tuple[str, Callable[[FrontEndSpec], _Original
     ("kaldi", True): ("EfficientAT", EfficientatLogMel),
     ("kaldi", False): ("transformers", AstLogMel),
 }
-"""By mel scale and centring: whose log-mel it is, and that code."""
+"""Name and code of the original log-mel, by mel scale and centring."""
 
 
 def front_end_stage(spec: FrontEndSpec, *, basis: NDArray[np.float32] | None = None) -> list[Check]:
-    """The host log-mel against float64 and against the original's, and the mel basis against an independent one.
+    """Compares the host's log-mel with float64 and with the original's, and the mel basis with an independent one.
 
     The originals (torchlibrosa, EfficientAT's) compute in float32. Far below a frame's peak, and on sounds with
     most of their energy below the lowest band, their own rounding exceeds the bound (0.04 dB from float64 on the
-    golden waveform). They are compared near the peak, on the sounds that they resolve there; float64 is compared
-    everywhere, on all. Figures are in dB, whatever the network's unit.
+    golden waveform). Therefore they are compared near the peak only, without these sounds. Float64 is compared
+    everywhere, on all sounds. Figures are in dB, whatever the network's unit.
 
     Args:
         spec: the front end.
-        basis: the mel basis to compute with, such as a bundle's; made from the spec if not given.
+        basis: the mel basis to check, such as a bundle's; by default made from the spec.
     """
     basis = mel_basis(spec) if basis is None else basis
     slaney = spec.mel_scale == "slaney"
@@ -85,7 +84,7 @@ def front_end_stage(spec: FrontEndSpec, *, basis: NDArray[np.float32] | None = N
         return compare("front_end", output, a[None], b[None], gate=Gate(max_abs=bound))
 
     maker = "librosa" if slaney else "Kaldi"
-    # Kaldi's triangles reach 1, librosa's 0.03: both bounds are float32's rounding.
+    # Kaldi's triangles peak at 1, librosa's at 0.03. Both bounds allow for float32's rounding.
     return [
         check(f"mel basis, {maker}", basis.astype(np.float64), reference_basis(spec), 1e-7 if slaney else 1e-6),
         check("dB near peak, float64", g[near], e[near], NEAR_DB),
@@ -95,11 +94,11 @@ def front_end_stage(spec: FrontEndSpec, *, basis: NDArray[np.float32] | None = N
 
 
 _GOLDEN_OF = {"logits": "logits", "probs": "clipwise_output", "embedding": "embedding", "framewise": "framewise_output"}
-"""What a network returns, and the original's name for it."""
+"""The originals' names for a network's outputs."""
 
 
 def network_stage(model: Model) -> list[Check]:
-    """This project's network against the original's golden outputs, with the golden recipe's weights."""
+    """Compares this project's network with the original's golden outputs, with the golden recipe's weights."""
     options = model.options if model.golden_options is None else model.golden_options
     network = model.architecture(**options).eval()
     state = {key: torch.from_numpy(w) for key, w in weights(golden_shapes(model.golden)).items()}
@@ -111,16 +110,17 @@ def network_stage(model: Model) -> list[Check]:
         inputs = waveform(model.front_end.sample_rate)[None]
     elif "logmel" in figures:
         inputs = figures["logmel"][None, None]
-    elif "mel" in figures:  # EfficientAT's is (mels, frames)
+    elif "mel" in figures:  # EfficientAT's file has (mels, frames)
         inputs = figures["mel"].T[None, None]
-    else:  # AST's is 0.5 MB; the original's front end is compared with float64's in its own stage
+    else:  # AST's log-mel, 0.5 MB, is not stored. The front_end stage compares the original's with float64.
         sound = waveform(model.front_end.sample_rate, 10.0)
         inputs = float64_logmel(sound, model.front_end).astype(np.float32)[None, None]
     with torch.inference_mode():
         found = {name: value.numpy() for name, value in network.trace(torch.from_numpy(inputs)).items()}
     checks = []
     for name, original in _GOLDEN_OF.items():
-        # Logits say more than their sigmoids; frame-wise logits (9, classes) are in `framewise`.
+        # Where clip-wise logits are compared, their sigmoids are not. Frame-wise logits (9, classes) are not compared,
+        # because `framewise` covers them.
         if name == "probs" and found.get("logits", np.empty(0)).shape[1:] == figures.get("logits", np.empty(1)).shape:
             continue
         if name in found and original in figures and found[name].shape[1:] == figures[original].shape:
@@ -129,11 +129,11 @@ def network_stage(model: Model) -> list[Check]:
 
 
 def graph_front_end_stage(spec: FrontEndSpec, path: Path, *, log: Path) -> list[Check]:
-    """The log-mel inside the waveform graph, exported by itself, on the CPU against float64.
+    """Exports the waveform graph's log-mel alone, and compares it on the CPU with float64.
 
     Args:
         spec: the front end.
-        path: where to write the .tflite.
+        path: the .tflite to write.
         log: file for the converter's output.
     """
     sounds = {name: x for name, x in front_end_sounds(spec.sample_rate).items() if name not in BEYOND_FLOAT32}
@@ -150,13 +150,13 @@ def graph_front_end_stage(spec: FrontEndSpec, path: Path, *, log: Path) -> list[
 
 
 def near_peak(logmel: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which values (frames, mels), dB, are above -80 dB and within 80 dB of their frame's highest band."""
+    """Returns which values (frames, mels), dB, are above -80 dB and within 80 dB of their frame's highest band."""
     peak = logmel.max(axis=1, keepdims=True)
     return np.asarray((logmel > _NEAR_FLOOR_DB) & (logmel > peak - _NEAR_RANGE_DB))
 
 
 class LogMelOnly(nn.Module):
-    """The front end of a waveform graph by itself, for measuring it: (1, samples) to {"logmel": …}."""
+    """The front end of a waveform graph alone, to measure it: (1, samples) to {"logmel": …}."""
 
     def __init__(self, spec: FrontEndSpec, *, samples: int) -> None:
         super().__init__()
@@ -164,45 +164,41 @@ class LogMelOnly(nn.Module):
         self.eval()
 
     def forward(self, waveform: Tensor) -> dict[str, Tensor]:
-        """Waveform (1, samples) to log-mel (1, 1, frames, mels), centred nepers."""
+        """Waveform (1, samples) to log-mel (1, 1, frames, mels), in centred nepers."""
         return {"logmel": self.logmel(waveform)}
 
 
 class Reference:
-    """A network's own outputs on the parity clips: what every .tflite of it must reproduce.
+    """PyTorch's outputs of a network on the parity clips, which every .tflite of it must reproduce.
 
-    For a network that takes log-mel they are computed from the host's, which has been compared with float64,
-    for both graphs.
+    If the network takes log-mel, the outputs are computed from the host's log-mel for both graphs. The front_end stage
+    compares that log-mel with float64.
 
     Args:
         network: in eval mode, with its weights.
         spec: its front end.
-        graph: what the .tflite takes: "logmel" or "waveform".
-        seconds: length of the clips.
+        graph: input of the .tflite, "logmel" or "waveform".
+        seconds: length of the clips, s.
 
     Attributes:
-        graph: as given.
-        inputs: of the .tflite, for every clip: log-mel (1, 1, frames, mels) or samples (1, samples), float32.
-        outputs: name to (clips, dim) float32, from PyTorch.
-        half: the same from samples rounded to float16; empty for the log-mel graph.
+        graph: input of the .tflite.
+        inputs: the .tflite's input for every clip: log-mel (1, 1, frames, mels) or samples (1, samples), float32.
+        outputs: PyTorch's outputs by name, (clips, dim) float32.
+        half: the same for samples rounded to float16; empty for the log-mel graph.
     """
 
     def __init__(self, network: AudioTagger, spec: FrontEndSpec, *, graph: str = "logmel", seconds: float) -> None:
         self._logmel = LogMel(spec)
         clips = parity_clips(spec.sample_rate, seconds)
         self.graph = graph
-
-        def features(clips: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-            return self._as_input(clips, network.graph)
-
         self.inputs = self.prepared(clips)
-        self._network, self._features = network, features(clips)
+        self._network, self._features = network, self._as_input(clips, network.graph)
         self.outputs = self._run(network, self._features)
         rounded = [clip.astype(np.float16).astype(np.float32) for clip in clips] if graph == "waveform" else []
-        self.half = self._run(network, features(rounded))
+        self.half = self._run(network, self._as_input(rounded, network.graph))
 
     def prepared(self, clips: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Clips (samples,) as the .tflite takes them."""
+        """Returns clips (samples,) as inputs of the .tflite."""
         return self._as_input(clips, self.graph)
 
     def _as_input(self, clips: Sequence[NDArray[np.float32]], graph: str) -> list[NDArray[np.float32]]:
@@ -215,24 +211,23 @@ class Reference:
         checks = []
         for name, want in self.outputs.items():
             got = np.concatenate([run.get(name, np.empty((1, 0), np.float32)) for run in runs])
-            if name == "probs":
-                got, want = few_as_one(got, want)
             gate = GATES[stage]
             share = Gate(max_abs=gate.max_abs, corr=gate.corr, relative=True)
             if name == "probs":
+                got, want = few_as_one(got, want)
                 checks.append(self._compare(stage, name, got, want, gate))
-                # Again as logits: a class that is unlikely in every clip must be right, too.
+                # Also as logits, so that errors of classes that are unlikely in every clip count.
                 checks.append(self._compare(stage, "logits", _logits(got), _logits(want), share))
                 if stage in TAG_GATES:
                     checks.append(compare_tags(stage, got, want, gate=TAG_GATES[stage]))
-            elif name == "framewise":  # probabilities too; neighbouring frames repeat each other, so no top five
+            elif name == "framewise":  # also probabilities; without top five, because neighbouring frames are alike
                 checks.append(self._compare(stage, name, got, want, Gate(max_abs=gate.max_abs, corr=gate.corr)))
-            else:  # an embedding has no unit: its error counts as a share of its spread
+            else:  # an embedding has no unit, so its error is relative to its spread
                 checks.append(self._compare(stage, name, got, want, share))
         return checks
 
     def error(self, path: Path, *, clips: int) -> float:
-        """Mean squared error of a .tflite's logits and embedding on the first clips, as a share of their variance."""
+        """Returns the mean squared error of a .tflite's logits and embedding on some clips, over their variance."""
         engine = CpuEngine(path)
         runs = [engine.run(values) for values in self.inputs[:clips]]
         shares = []
@@ -245,11 +240,11 @@ class Reference:
         return float(np.mean(shares))
 
     def _compare(self, stage: str, name: str, got: _Values, want: _Values, gate: Gate) -> Check:
-        """A check; where float16 weights cost PyTorch itself that much, against a threshold of its own.
+        """Compares an output. In the fp16 stage, a failed check is repeated with a threshold from PyTorch.
 
-        That is 1.5 times PyTorch's error: the converter folds batch norms into the weights before it rounds
-        them, which is another draw of the same rounding. For probabilities it counts only if PyTorch's error
-        is outside the gate, too.
+        That threshold is 1.5 times PyTorch's own error with float16 weights. The factor is needed because the converter
+        folds batch norms into the weights before it rounds them, so that its rounding errors differ from PyTorch's. For
+        probabilities the threshold applies only if PyTorch's error is outside the gate too.
         """
         check = compare(stage, name, got, want, gate=gate)
         if check.passed or stage != "fp16":
@@ -264,7 +259,7 @@ class Reference:
         return replace(own, threshold=own.threshold | {"pytorch_float16_weights": torch_s.max_abs})
 
     def _half_weights(self) -> Outputs:
-        """PyTorch's outputs with the weights rounded to float16, in float32 arithmetic."""
+        """Returns PyTorch's outputs with weights rounded to float16, computed in float32."""
         network = copy.deepcopy(self._network)
         with torch.no_grad():
             for parameter in network.parameters():
@@ -285,32 +280,37 @@ class Reference:
 
 
 def _by_clip(outputs: Outputs) -> list[Outputs]:
-    """Outputs of all clips as those of every clip."""
+    """Splits the outputs of all clips into outputs of each clip."""
     clips = len(next(iter(outputs.values()), ()))
     return [{name: values[i : i + 1] for name, values in outputs.items()} for i in range(clips)]
 
 
 def _logits(probs: _Values) -> NDArray[np.float64]:
-    """The logits of sigmoid probabilities, as far as float32 resolves them: -20 … 9."""
+    """Returns the logits of sigmoid probabilities, clipped to -20 … 9, which float32 can resolve."""
     p = np.asarray(probs, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.clip(np.log(p) - np.log1p(-p), -20.0, 9.0))
 
 
 def constants_check(stage: str, path: Path, rebuilt: Path) -> Check:
-    """Every constant of a .tflite against the same file made from the checkpoint here and now.
+    """Compares every constant of a .tflite with those of a file newly made from the checkpoint.
 
-    The stages above run clips, and clips do not exercise every weight. The bound allows for the last bit
-    of float16 and one step of a quantized constant, which another processor may round the other way.
+    The other stages run clips, which do not exercise every weight. The bound allows for the last bit of float16 and one
+    step of a quantized constant, which another processor may round differently.
+
+    Args:
+        stage: name of the check's stage.
+        path: the .tflite to check.
+        rebuilt: the newly made .tflite.
 
     Returns:
-        A check whose error is the largest of any constant, as a share of that constant's largest value.
+        A check whose error is the largest of all constants, relative to the constant's largest value.
     """
     worst, why = 0.0, ""
     ours, theirs = _constants(path), _constants(rebuilt)
     for name, shape, values, step in theirs:
         other = next(ours, None)
-        if other is None or other[1] != shape:  # names say nothing of what is computed, and converters change them
+        if other is None or other[1] != shape:  # names do not matter, and converters change them
             why = f"{name} {shape} is missing"
             break
         if not np.isfinite(other[2]).all():
@@ -342,10 +342,10 @@ CONSTANTS_SHARE = 1e-3
 
 
 def _constants(path: Path) -> Iterator[tuple[str, tuple[int, ...], NDArray[np.generic], NDArray[np.float32]]]:
-    """Name, shape, values and quantization step of every constant of a .tflite, in the file's order.
+    """Yields the name, shape, values and quantization step of every constant of a .tflite, in the file's order.
 
-    Integers that stand for numbers are given as those numbers; where the scale is a constant of its own (blockwise),
-    as they are. Shapes and axes are not listed.
+    Quantized integers are dequantized, except where the scale is a separate constant (blockwise). Constants for shapes
+    and axes are left out.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -357,7 +357,7 @@ def _constants(path: Path) -> Iterator[tuple[str, tuple[int, ...], NDArray[np.ge
     for i in range(graph.TensorsLength()):
         tensor = graph.Tensors(i)
         buffer = model.Buffers(tensor.Buffer())
-        # Large constants stand behind the flatbuffer, at an offset into the file.
+        # Large constants are stored after the flatbuffer, at an offset into the file.
         raw = data[buffer.Offset() : buffer.Offset() + buffer.Size()] if buffer.Size() else buffer.DataAsNumpy()
         if isinstance(raw, int) or not raw.size:
             continue

@@ -1,12 +1,11 @@
-"""The zoo sweep: `python -m panns_litert_convert.sweep --out assets/zoo.json`, or `make zoo`.
+"""Measures the zoo: `python -m panns_litert_convert.sweep --out assets/zoo.json`, or `make zoo`.
 
-Every model of the registry at full size, with the golden recipe's weights: converted, proven at every stage,
-run on the GPU delegate where there is a driver, and timed on the CPU. One model's failure is a row of the
-table and hides no other. Interrupted, it goes on where it was; `--fresh` starts over.
+Every model of the registry is converted at full size, with the golden recipe's weights. It passes all parity stages,
+runs on the GPU delegate if there is a driver, and is timed on the CPU. If a model fails, its row says so and the others
+are measured. An interrupted run continues where it stopped; `--fresh` starts over.
 
-Half of a conversion keeps one core busy, so several models are measured at a time, each on cores of its own.
-Times are taken at the end, one model after the other with nothing beside it, of the very files that were
-measured: they wait in the cache for it.
+Half of a conversion uses one core only, so several models are measured at a time, each on its own cores. Times are
+measured at the end, one model after the other, with the same files, which stay in the cache until then.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +30,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from panns_litert.atomic import replacing
 from panns_litert.bundle import Check, cache_dir
 from panns_litert.engine import CpuEngine, available_cores
 from panns_litert.errors import GpuDriverError, PannsLitertError, ParityError
@@ -47,31 +47,27 @@ from panns_litert_golden.recipe import waveform, weights
 TIMED_RUNS = 7
 TIMEOUT_SECONDS = 1800
 JOBS = 2
-"""How many models are measured at a time. One needs up to 4 GB of memory."""
+"""Number of models measured at a time. One model needs up to 4 GB of memory."""
 
 BRIEF = ("mn04", "mn10", "mn40", "mobilenetv1", "cnn14", "cnn14_decisionlevelmax", "wavegram_logmel_cnn14", "ast")
 BRIEF_COLUMNS = ("name", "Hz", "M params", "GMAC", "mAP", "fp16 MB", "fp16 error", "GPU error", "on the GPU", "CPU ms")
-"""Models, and what of them, that stand for the zoo where there is no room for all."""
+"""Models and columns in the short table of README.md."""
 
 MODEL_FILE = "model.tflite"
 
 
 def measure(model: Model, folder: Path) -> dict[str, Any]:
-    """One row: converts the model with recipe weights and takes every figure but its time.
+    """Converts a model and returns its row: all figures except its time.
 
-    A failure is a figure, too: `error` then says what happened, and what was measured before it stays.
+    After a failure the row has the reason as `error`, and the figures that were taken before.
 
     Args:
-        model: the model.
-        folder: where to work; the float16 file is MODEL_FILE there in the end.
+        model: the registry record.
+        folder: folder for intermediate files. The float16 file becomes MODEL_FILE in it.
     """
     row: dict[str, Any] = {"name": model.name, "error": None}
-    checkpoint = None
-    if model.checkpoint.url is not None or not model.checkpoint.published:  # what ships is measured as it ships
-        checkpoint = folder / "recipe.safetensors"
-        save_file(recipe_state(model), checkpoint)
     try:
-        bundle = convert(model.name, checkpoint=checkpoint, out=folder / "bundle")
+        bundle = convert(model.name, checkpoint=recipe_checkpoint(model, folder), out=folder / "bundle")
     except ParityError as error:
         checks = error.report if isinstance(error.report, list) else []
         return row | {"error": str(error), "checks": worst(checks)}
@@ -82,7 +78,8 @@ def measure(model: Model, folder: Path) -> dict[str, Any]:
         "fp16_bytes": bundle.file("model").stat().st_size,
         "checks": worst(bundle.manifest.parity),
     }
-    # A software driver takes most of the time. The second clip ends in silence, which matters to a log-mel in float16.
+    # Few clips, because a software driver takes most of the time. The second clip ends in silence, which is a hard case
+    # for a log-mel in float16.
     clips = demo_inputs(bundle)[: 2 if bundle.manifest.log_mel == "graph" else 1]
     try:
         report = gpu_check(bundle, inputs=clips, audit=False, timeout=TIMEOUT_SECONDS)
@@ -102,7 +99,7 @@ def measure(model: Model, folder: Path) -> dict[str, Any]:
 
 
 def remake(model: Model, folder: Path) -> dict[str, Any]:
-    """Makes the float16 file of a row again, MODEL_FILE in the folder, and proves nothing: the row's figures stand."""
+    """Writes the float16 file of a row again, as MODEL_FILE in the folder, without the parity stages."""
     network = model.build()
     network.load_state_dict(recipe_state(model), strict=False)
     exported = network.eval().for_export(samples=model.front_end.samples(10.0))
@@ -113,10 +110,11 @@ def remake(model: Model, folder: Path) -> dict[str, Any]:
 
 
 def recipe_state(model: Model) -> dict[str, torch.Tensor]:
-    """The golden recipe's weights for a model; EfficientAT's made gentler.
+    """Returns the golden recipe's weights for a model, scaled down for EfficientAT.
 
-    Through its linear bottlenecks the recipe's sums grow to hundreds, which no trained network's do and float16
-    cannot follow: there a block gives 0.7 times as much, and logits get a deviation of 2.
+    In EfficientAT's linear bottlenecks the recipe's sums grow to hundreds. This does not happen in a trained network,
+    and float16 is too coarse for it. Therefore every block's output is multiplied by 0.7, and the logits are scaled to
+    a standard deviation of 2.
     """
     with torch.device("meta"):
         state = model.build().state_dict()
@@ -138,13 +136,22 @@ def recipe_state(model: Model) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def recipe_checkpoint(model: Model, folder: Path) -> Path | None:
+    """Writes the recipe's weights into a folder. Returns their path, or None for a model whose weights ship."""
+    if model.checkpoint.ships:
+        return None
+    path = folder / "recipe.safetensors"
+    save_file(recipe_state(model), path)
+    return path
+
+
 def worst(checks: Sequence[Check]) -> dict[str, float]:
-    """The largest error of every stage and output: "fp32/probs" to its figure."""
+    """Returns the largest error of every stage and output by name, such as "fp32/probs"."""
     return {f"{check.stage}/{check.output}": check.max_abs for check in checks if check.max_abs is not None}
 
 
 def latency(path: Path) -> float:
-    """Milliseconds of the fastest of several runs on all cores: whatever else the machine does only adds to it."""
+    """Returns the time of the fastest of several runs on all cores, ms. Other load can only lengthen a run."""
     engine = CpuEngine(path)
     rng = np.random.default_rng(0)
     values = {name: (0.1 * rng.standard_normal(shape)).astype(np.float32) for name, shape in engine.inputs.items()}
@@ -159,28 +166,26 @@ def latency(path: Path) -> float:
 def sweep(
     names: Sequence[str], out: Path, *, fresh: bool, timed: bool = True, jobs: int = JOBS
 ) -> list[dict[str, Any]]:
-    """Measures models, each in a process of its own, and writes what is known after each of them.
+    """Measures models, each in its own process, and writes all rows after each model.
 
     Args:
-        names: of the models; what was measured before is not measured again.
+        names: the models. Those without an error in `out` are not measured again.
         out: JSON file of all rows.
-        fresh: whether to forget the rows of those models first.
-        timed: whether to take the times that are missing; not on a machine that does other work.
-        jobs: how many models to measure at a time, ≥ 1.
+        fresh: whether to delete the models' rows first.
+        timed: whether to measure missing times. Use False if the machine does other work.
+        jobs: number of models to measure at a time, ≥ 1.
 
     Returns:
-        All rows of the file, in the registry's order. `seconds` are the row's own, with its neighbours at work, and
-        `cpu_seconds` what its processes computed.
+        All rows of the file, in the registry's order. `seconds` is a row's elapsed time while other models were
+        measured, and `cpu_seconds` the CPU time of its processes.
     """
-    known: dict[str, dict[str, Any]] = {}
-    if out.is_file():
-        known = {row["name"]: row for row in json.loads(out.read_text(encoding="utf-8"))["rows"]}
+    known = read(out)
     if fresh:
         known = {name: row for name, row in known.items() if name not in names}
 
     def learn(name: str, row: dict[str, Any], verdict: str) -> None:
         known[name] = row
-        write(out, [known[model.name] for model in MODELS if model.name in known])
+        write(out, in_order(known))
         print(f"{name}: {verdict}", flush=True)
 
     pending = [name for name in names if known.get(name, {"error": "not measured"}).get("error") is not None]
@@ -200,11 +205,11 @@ def sweep(
         milliseconds = latency(path)
         path.unlink()
         learn(name, row | {"cpu_ms": milliseconds}, f"{milliseconds:.1f} ms")
-    return [known[model.name] for model in MODELS if model.name in known]
+    return in_order(known)
 
 
 def in_parallel(names: Sequence[str], jobs: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and row of every model as they are ready, `jobs` at a time, each on cores of its own."""
+    """Yields the name and row of every model when it is ready. `jobs` models run at a time, each on its own cores."""
     cores = sorted(os.sched_getaffinity(0))
     jobs = min(jobs, len(cores), max(len(names), 1))
     shares: queue.Queue[set[int]] = queue.Queue()
@@ -212,9 +217,10 @@ def in_parallel(names: Sequence[str], jobs: int) -> Iterator[tuple[str, dict[str
         shares.put(set(cores[i::jobs]))
 
     def bind() -> None:
-        os.sched_setaffinity(0, shares.get())  # of this thread, and of the processes that it starts
+        os.sched_setaffinity(0, shares.get())  # for this thread and the processes that it starts
 
-    largest_first = sorted(names, key=lambda name: -size_of(find(name)).gmac)  # so that none is left alone at the end
+    # The largest first, so that no large model runs alone at the end.
+    largest_first = sorted(names, key=lambda name: -size_of(find(name)).gmac)
     with ThreadPoolExecutor(jobs, initializer=bind) as pool:
         rows = {pool.submit(in_process, name, "measure"): name for name in largest_first}
         try:
@@ -225,9 +231,9 @@ def in_parallel(names: Sequence[str], jobs: int) -> Iterator[tuple[str, dict[str
 
 
 def in_process(name: str, step: str) -> dict[str, Any]:
-    """`measure` or `remake` in a process of its own, so that a crash or a lack of memory stays one row.
+    """Runs `measure` or `remake` in its own process, so that a crash or a lack of memory affects one row only.
 
-    The model's file is `kept`.
+    Moves the model's file to `kept(name)`.
     """
     start = time.perf_counter()
     with work_folder() as folder:
@@ -241,7 +247,7 @@ def in_process(name: str, step: str) -> dict[str, Any]:
 
 @contextmanager
 def work_folder() -> Iterator[Path]:
-    """A folder for large files, on the disk of the cache; gone at the end."""
+    """Creates a folder for large files on the disk of the cache, and deletes it at the end of the block."""
     (cache_dir() / "work").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir() / "work") as folder:
         yield Path(folder)
@@ -250,9 +256,9 @@ def work_folder() -> Iterator[Path]:
 def row_of_process(
     module: str, name: str, words: Sequence[str], *, folder: Path, timeout: float, shown: bool = False
 ) -> dict[str, Any]:
-    """What `python -m MODULE WORDS --one NAME --folder FOLDER` leaves as row.json there; an error if it leaves none.
+    """Runs `python -m MODULE WORDS --one NAME --folder FOLDER` and returns the row that it writes to FOLDER/row.json.
 
-    With `shown` its progress is this process's stderr, too.
+    Without that file the row has an `error`. With `shown`, the process writes its progress to this process's stderr.
     """
     command = [sys.executable, "-m", module, *words, "--one", name, "--folder", str(folder)]
     result = folder / "row.json"
@@ -275,25 +281,36 @@ def row_of_process(
 
 
 def kept(name: str) -> Path:
-    """Where a model's file waits until its time is taken."""
+    """Returns the path where a model's file stays until its time is measured."""
     return cache_dir() / "zoo" / f"{name}.tflite"
 
 
+def read(out: Path) -> dict[str, dict[str, Any]]:
+    """Returns the rows of a file that `write` wrote, by model; none if there is no such file."""
+    if not out.is_file():
+        return {}
+    return {row["name"]: row for row in json.loads(out.read_text(encoding="utf-8"))["rows"]}
+
+
+def in_order(known: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns rows, given by model, in the registry's order."""
+    return [known[model.name] for model in MODELS if model.name in known]
+
+
 def write(out: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes the rows, all at once."""
-    new = out.with_name(out.name + ".new")
-    new.write_text(json.dumps({"cores": available_cores(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    os.replace(new, out)
+    """Writes the rows atomically."""
+    with replacing(out) as file:
+        file.write(f"{json.dumps({'cores': available_cores(), 'rows': rows}, indent=1)}\n".encode())
 
 
 def brief(table: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """What BRIEF and BRIEF_COLUMNS leave of the table."""
+    """Returns the rows BRIEF and the columns BRIEF_COLUMNS of a table."""
     by_name = {row["name"]: row for row in table}
     return [{column: by_name[name][column] for column in BRIEF_COLUMNS} for name in BRIEF]
 
 
 def main() -> None:
-    """Command line of this module."""
+    """Runs the command line of this module."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     parser.add_argument("--document", type=Path, action="append", default=[], help="Markdown to put the table into")

@@ -1,6 +1,6 @@
-"""The registry: one record per model. Generic code does the rest.
+"""The registry of the zoo, with one record per model, and the tables that describe it.
 
-Weights and mAP of PANNs: https://zenodo.org/records/3987831 (CC-BY-4.0) and table of
+Weights and mAP of PANNs are from https://zenodo.org/records/3987831 (CC-BY-4.0) and the table of
 https://arxiv.org/abs/1912.10211.
 """
 
@@ -34,19 +34,19 @@ from panns_litert_convert.networks.wave1d import DaiNet19, LeeNet11, LeeNet24, R
 from panns_litert_convert.networks.wavegram import WavegramCnn14, WavegramLogmel128Cnn14, WavegramLogmelCnn14
 
 CLIP_SECONDS = (1.0, 60.0)
-"""Shortest and longest clip that a bundle can be made for."""
+"""Shortest and longest clip of a bundle, s."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Where the weights come from and how to tell that they are unaltered.
+    """Source of the weights, and their size and hash.
 
     Attributes:
-        file: its name in the cache.
-        url: where to download it, or None for one that ships with the package or was never published.
-        sha256, md5, bytes: None where not known; the strongest known hash is checked.
+        file: file name in the cache.
+        url: where to download the file. None if it ships with the package or was never published.
+        sha256, md5, bytes: None if unknown. The strongest known hash is checked.
         licence, attribution: of the weights.
-        published: False where there is a network but nobody has published weights for it.
+        published: False if nobody has published weights for this network.
     """
 
     file: str
@@ -58,25 +58,30 @@ class Checkpoint:
     bytes: int | None = None
     published: bool = True
 
+    @property
+    def ships(self) -> bool:
+        """Whether the file ships with the package."""
+        return self.url is None and self.published
+
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """One entry of the zoo.
 
     Attributes:
-        name: as the command line takes it.
+        name: name on the command line.
         network: the architecture's name in the literature.
         description: one line for tables and model cards.
-        architecture: the network's class; its defaults are the original, which the golden figures are of.
-        options: what this model's network has other than the defaults.
-        front_end: what its log-mel is.
+        architecture: the network's class. Its default arguments give the original network.
+        options: arguments of `architecture` that differ from the defaults.
+        front_end: specification of its log-mel.
         labels: file of class names in panns_litert_assets.
         dataset: what it was trained on; part of the file name.
         checkpoint: its weights.
-        published_map: mean average precision that was published for it, or None.
+        published_map: published mean average precision, or None.
         golden: name of the original's golden figures in panns_litert_golden.
-        golden_options: options of the network that they are of, if not this model's.
-        own_classes: class names of a network that was fine-tuned, instead of those in `labels`; None for the others.
+        golden_options: options of the network with these figures; None if they are `options`.
+        own_classes: class names of a fine-tuned network, used instead of those in `labels`; None for other networks.
     """
 
     name: str
@@ -95,24 +100,27 @@ class Model:
 
     @property
     def graphs(self) -> tuple[str, ...]:
-        """The graphs that it can be converted to, the usual one first."""
+        """The graphs that the model can be converted to, the default first."""
         if self.architecture.graph == "waveform":
             return ("waveform",)
         return ("logmel", "waveform") if self.front_end.mel_scale == "slaney" else ("logmel",)
 
-    def input_shape(self, seconds: float) -> tuple[int, ...]:
-        """Of the usual graph's input for clips of that length, s: samples (1, n) or log-mel (1, 1, frames, mels)."""
+    def input_shape(self, seconds: float, graph: str | None = None) -> tuple[int, ...]:
+        """Returns the shape of a graph's input for clips of `seconds` s.
+
+        It is (1, samples) for "waveform" and (1, 1, frames, mels) for "logmel". The default is the first of `graphs`.
+        """
         samples = self.front_end.samples(seconds)
-        if self.graphs[0] == "waveform":
+        if (graph or self.graphs[0]) == "waveform":
             return (1, samples)
         return (1, 1, self.front_end.frames(samples), self.front_end.n_mels)
 
     def build(self) -> AudioTagger:
-        """The network with random weights."""
+        """Returns the network with random weights."""
         return self.architecture(classes=len(self.class_names()), **self.options)
 
     def class_names(self) -> tuple[str, ...]:
-        """The model's classes, in the order of its outputs."""
+        """Returns the model's class names, in the order of its outputs."""
         if self.own_classes is not None:
             return self.own_classes
         return tuple(asset(self.labels).read_text(encoding="utf-8").splitlines())
@@ -120,7 +128,7 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How large a network is: parameters, multiply-accumulates for 10 s in 1e9, and its outputs."""
+    """Number of parameters, 1e9 multiply-accumulates for 10 s of audio, and names of the outputs of a network."""
 
     parameters: int
     gmac: float
@@ -128,7 +136,7 @@ class Size:
 
 
 def size_of(model: Model) -> Size:
-    """Counts a network without making its weights."""
+    """Returns a network's size, computed without allocating its weights."""
     with torch.device("meta"):
         network = model.build().eval()
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
@@ -138,14 +146,14 @@ def size_of(model: Model) -> Size:
 
 
 SWEEP = "zoo.json"
-"""What `make zoo` measured, in panns_litert_assets."""
+"""File in panns_litert_assets with the measurements of `make zoo`."""
 
 
 def models_table(measured: Sequence[Mapping[str, Any]] | None = None) -> list[dict[str, Any]]:
-    """Every model and what is known of it, one row each.
+    """Returns one row per model with its properties and measurements.
 
     Args:
-        measured: rows of panns_litert_convert.sweep; those that ship with the package if not given.
+        measured: rows of panns_litert_convert.sweep; by default those that ship with the package.
     """
     if measured is None:
         path = asset(SWEEP)
@@ -176,17 +184,17 @@ def models_table(measured: Sequence[Mapping[str, Any]] | None = None) -> list[di
 
 
 def asset(name: str) -> Path:
-    """Path of a file that ships with the package."""
+    """Returns the path of a file that ships with the package."""
     return Path(str(resources.files("panns_litert_assets") / name))
 
 
 def golden(name: str) -> Path:
-    """Path of a golden file of the original networks."""
+    """Returns the path of a file of the original networks' golden figures."""
     return Path(str(resources.files("panns_litert_golden") / name))
 
 
 def golden_shapes(name: str) -> dict[str, tuple[int, ...]]:
-    """State-dict keys and shapes of an original network."""
+    """Returns the state-dict keys and shapes of an original network."""
     shapes = json.loads(golden(f"{name}.keys.json").read_text(encoding="utf-8"))
     return {key: tuple(shape) for key, shape in shapes.items()}
 
@@ -200,7 +208,7 @@ def _panns(
     front_end: FrontEndSpec = PANNS_32K,
     options: Mapping[str, Any] | None = None,
 ) -> Model:
-    """A record of PANNs: weights of https://zenodo.org/records/3987831, named after network and mAP."""
+    """Returns a record of PANNs. Its weights (https://zenodo.org/records/3987831) are named after network and mAP."""
     network, _, mean_ap = file.removesuffix(".pth").partition("_mAP=")
     known = {"sha256" if len(known_hash) == 64 else "md5": known_hash} if known_hash else {}
     return Model(
@@ -227,7 +235,7 @@ def _panns(
 
 
 def _efficientat(name: str, width: float, mean_ap: int, sha256: str | None = None, size: int | None = None) -> Model:
-    """A record of EfficientAT: weights of its release v0.0.1, named after width and mAP."""
+    """Returns a record of EfficientAT. Its weights, of release v0.0.1, are named after width and mAP."""
     file = f"{name}_as_mAP_{mean_ap}.pt"
     golden_name, golden_width = ("mn04_as", 0.4) if name == "mn04" else ("mn10_as", 1.0)
     return Model(
@@ -262,7 +270,7 @@ _MEL32, _MEL128 = replace(PANNS_32K, n_mels=32), replace(PANNS_32K, n_mels=128)
 _AST_HUB = "https://huggingface.co/MIT/ast-finetuned-audioset-10-10-0.4593"
 
 DEMO_CHANNELS = (8, 16, 32, 64, 80, 96)
-"""Widths of the demo network's six blocks; Cnn14 has 64 … 2048."""
+"""Channels of the demo network's six blocks; Cnn14 has 64 … 2048."""
 
 MODELS: tuple[Model, ...] = (
     Model(
@@ -289,7 +297,7 @@ MODELS: tuple[Model, ...] = (
     *(
         _panns(*entry)
         for entry in (
-            # name, architecture, published file (or its name if nobody has published one), sha256 or md5, bytes
+            # name, architecture, file of the weights (without "_mAP=" if unpublished), sha256 or md5, bytes
             ("cnn14", Cnn14, "Cnn14_mAP=0.431.pth", _CNN14_SHA256, 327428481),
             ("cnn14_16k", Cnn14, "Cnn14_16k_mAP=0.438.pth", _CNN14_16K_SHA256, None, PANNS_16K),
             ("cnn14_8k", Cnn14, "Cnn14_8k_mAP=0.416.pth", None, None, PANNS_8K),
@@ -345,7 +353,7 @@ MODELS: tuple[Model, ...] = (
         network="E-PANNs",
         description="E-PANNs (Cnn14 with half the filters of blocks 4 to 6), 32 kHz, 527 AudioSet classes",
         architecture=Cnn14,
-        # Singh, Liu, Plumbley 2023, https://arxiv.org/abs/2305.18665: filters pruned from the seventh convolution on.
+        # Singh, Liu, Plumbley 2023, https://arxiv.org/abs/2305.18665, prune filters from the seventh convolution on.
         options={"channels": (64, 128, 256, 256, 512, 1024), "embedding": 2048},
         golden_options={},
         front_end=PANNS_32K,
@@ -381,10 +389,10 @@ MODELS: tuple[Model, ...] = (
 
 
 def find(name: str) -> Model:
-    """The model of that name, whatever its case.
+    """Returns the model with a name, ignoring case.
 
     Raises:
-        ModelError: there is none; the message lists those there are.
+        ModelError: the name is unknown. The message lists all names.
     """
     for model in MODELS:
         if model.name == name.casefold():
@@ -392,12 +400,13 @@ def find(name: str) -> Model:
     raise ModelError(f"no model {name!r}; expected one of {', '.join(model.name for model in MODELS)}")
 
 
+def number(value: float | None, form: str) -> str:
+    """Returns a number in the format `form`, or a dash for None."""
+    return "–" if value is None else format(value, form)
+
+
 def model_row(row: Mapping[str, Any]) -> dict[str, str]:
-    """A row of `zoo.models_table` for people."""
-
-    def number(value: float | None, form: str) -> str:
-        return "–" if value is None else format(value, form)
-
+    """Formats a row of `models_table` for people."""
     measured = row["measured"] or {}
     checks = measured.get("checks") or {}
     resident = {True: "all", False: "NO", None: "–"}[measured.get("resident")]

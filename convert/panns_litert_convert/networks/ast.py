@@ -1,8 +1,9 @@
-"""AST, the Audio Spectrogram Transformer, written for export; its state-dict keys are those of the hub's files.
+"""AST, the Audio Spectrogram Transformer, written for export. Its state-dict keys are those of the hub's files.
 
 Gong, Chung, Glass: AST: Audio Spectrogram Transformer, Interspeech 2021, https://arxiv.org/abs/2104.01778,
-figure 1 and section 2.1. The keys are those of MIT/ast-finetuned-audioset-10-10-0.4593 and of what transformers'
-ASTForAudioClassification.save_pretrained writes; since version 5 its modules in memory have other names.
+figure 1 and section 2.1. MIT/ast-finetuned-audioset-10-10-0.4593 and the files that transformers'
+ASTForAudioClassification.save_pretrained writes have these keys. Since version 5 of transformers its modules in memory
+have other names.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from panns_litert.errors import CheckpointError, ModelError
 from panns_litert_convert.networks.tagger import LogmelTagger
 
 PATCH, STRIDE, TOKENS = 16, 10, 2
-"""Side of a patch and distance between patches, in mel bands and in frames; tokens before the patches."""
+"""Side of a patch and distance between patches, in mel bands and frames, and number of tokens before the patches."""
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer norm for float16: the same result, with no square that overflows or underflows.
+    """Layer norm for float16: the same result, without squares that overflow or underflow.
 
-    A GPU's plain layer norm breaks where a value is 256 and more from its token's mean, for its square exceeds
-    65504, and loses digits below 0.005. Divided by the token's largest deviation first, the mean square
-    is within [1 / hidden, 1] whatever the scale. The original's epsilon, 1e-12, is left out: it changes 1e-5 of
-    the result where a token's deviation is 2e-4, and no token of a trained network is that flat.
+    A plain layer norm in float16 fails if a value is 256 or more from its token's mean, because the square exceeds
+    65504, and it loses digits below 0.005. Here values are first divided by the token's largest deviation, so that the
+    mean square is within [1 / hidden, 1] at any scale. The original's epsilon, 1e-12, is left out: it changes the
+    result by a relative 1e-5 where a token's deviation is 2e-4, and no token of a trained network is that flat.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -38,7 +39,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class Embeddings(nn.Module):
-    """Patches of the log-mel as tokens, behind a class and a distillation token, with their positions."""
+    """A class token, a distillation token and the patches of the log-mel as tokens, with position embeddings."""
 
     def __init__(self, *, hidden: int, frames: int, n_mels: int) -> None:
         super().__init__()
@@ -51,9 +52,9 @@ class Embeddings(nn.Module):
     def forward(self, logmel: Tensor) -> Tensor:
         """Log-mel (batch, 1, frames, mels) to tokens (batch, 2 + patches, hidden)."""
         projection = cast(nn.Conv2d, self.patch_embeddings["projection"])
-        # Pairs of mel bands as channels: a view, and it makes the product a plain convolution. The original's
-        # kernel has bands before frames, and its patches run along the frames first. Attention does not care
-        # for the order of its tokens, so constants are transposed here, their positions, and no data.
+        # Pairs of mel bands become channels, which is only a view, so that the product is a plain convolution. The
+        # original's kernel has bands before frames, and its patches run along the frames first. Attention does not
+        # depend on the order of tokens, so this transposes constants (kernel and positions) and no data.
         batch, _, frames, n_mels = logmel.shape
         pairs = logmel.reshape(batch, frames, n_mels // 2, 2).permute(0, 3, 1, 2)  # (batch, 2, frames, mels / 2)
         kernel = projection.weight.reshape(-1, PATCH // 2, 2, PATCH).permute(0, 2, 3, 1)  # (hidden, 2, 16, 8)
@@ -62,12 +63,12 @@ class Embeddings(nn.Module):
         first, rest = self.position_embeddings[:, :TOKENS], self.position_embeddings[:, TOKENS:]
         rest = rest.reshape(1, self.rows, self.columns, -1).transpose(1, 2).flatten(1, 2)
         first = first + torch.cat((self.cls_token, self.distillation_token), 1)
-        # For one clip the inner list has one element; expand() would leave a BROADCAST_TO, which GPUs refuse.
+        # Not expand(), which becomes a BROADCAST_TO, which GPUs refuse. For one clip the inner list has one element.
         return torch.cat((torch.cat([first] * batch), x + rest), 1)
 
 
 class Layer(nn.Module):
-    """Attention, then a perceptron on every token; each on normalised tokens and added to what came in."""
+    """Attention, then a perceptron on every token. Each takes normalised tokens and is added to its input."""
 
     def __init__(self, *, hidden: int, heads: int, intermediate: int) -> None:
         super().__init__()
@@ -80,19 +81,20 @@ class Layer(nn.Module):
         self.layernorm_after = LayerNorm(hidden)
 
     def forward(self, x: Tensor, *, wanted: int) -> Tensor:
-        """Tokens (batch, tokens, hidden) to the first `wanted` of the next layer's (batch, wanted, hidden)."""
+        """Tokens (batch, tokens, hidden) to the first `wanted` tokens of the next layer, (batch, wanted, hidden)."""
         x = x[:, :wanted] + self._attend(self.layernorm_before(x), wanted)
         wide = F.gelu(self.intermediate["dense"](self.layernorm_after(x)))  # (batch, wanted, intermediate)
         return x + self.output["dense"](wide)  # type: ignore[no-any-return]
 
     def _attend(self, x: Tensor, wanted: int) -> Tensor:
-        """What the first `wanted` tokens gather from all (batch, tokens, hidden): (batch, wanted, hidden)."""
+        """Tokens (batch, tokens, hidden) to the attention's output for the first `wanted`, (batch, wanted, hidden)."""
         query = self._project("query", x[:, :wanted])  # (batch · heads, wanted, dim)
         key, value = self._project("key", x), self._project("value", x)  # (batch · heads, tokens, dim)
-        # Scaled before the product: that is less work, and leaves float16 more room.
+        # Scaled before the product, which is less work and keeps float16 values smaller.
         scores = (query * query.shape[2] ** -0.5) @ key.transpose(1, 2)  # (batch · heads, wanted, tokens)
-        # Values without their mean over the tokens, for a row of weights sums to 1. A GPU adds up in float16, and where
-        # attention is even, a thousand small shares of one sign are each rounded the same way next to their sum.
+        # The mean over the tokens is subtracted first and added afterwards, which is exact because a row of weights
+        # sums to 1. A GPU sums in float16. If attention is uniform, a thousand small terms of one sign would all be
+        # rounded the same way against their large sum.
         mean = value.mean(1, keepdim=True)  # (batch · heads, 1, dim)
         gathered = scores.softmax(2) @ (value - mean) + mean  # (batch · heads, wanted, dim)
         x = gathered.transpose(0, 1).reshape(wanted, *x.shape[::2]).transpose(0, 1)  # (batch, wanted, hidden)
@@ -101,7 +103,7 @@ class Layer(nn.Module):
     def _project(self, name: str, x: Tensor) -> Tensor:
         """(batch, tokens, hidden) to (batch · heads, tokens, dim).
 
-        Of rank 3, matrix products need no reshapes; and where the batch is one the first transpose is no operator.
+        With rank 3, matrix products need no reshapes. For a batch of one, the first transpose is no operator.
         """
         batch, tokens, hidden = x.shape
         x = self.get_submodule(f"attention.attention.{name}")(x).transpose(0, 1)  # (tokens, batch, hidden)
@@ -109,16 +111,18 @@ class Layer(nn.Module):
 
 
 class Ast(LogmelTagger):
-    """AST-B/16 with overlapping patches. Log-mel of `AST_16K`; float16's range is enough for it.
+    """AST-B/16 with overlapping patches, for the log-mel of `AST_16K`. Its values fit float16's range.
+
+    The defaults are those of the original, with 86.6 M parameters.
 
     Args:
         classes: number of classes, ≥ 1.
         hidden: length of a token and of the embedding, a multiple of heads.
         layers: number of layers, ≥ 1.
-        heads: attention heads of a layer, ≥ 1.
+        heads: attention heads per layer, ≥ 1.
         intermediate: hidden units of a layer's perceptron, ≥ 1.
-        frames: of the log-mel, ≥ 16; no other length fits, for every patch has a position of its own.
-        n_mels: mel bands of the log-mel, ≥ 16 and even. All as in the original by default (86.6 M parameters).
+        frames: frames of the log-mel, ≥ 16. Other lengths are impossible, because every patch has its own position.
+        n_mels: mel bands of the log-mel, ≥ 16 and even.
 
     Raises:
         ModelError: a size is outside its range.
@@ -161,7 +165,7 @@ class Ast(LogmelTagger):
         x: Tensor = body["embeddings"](logmel)
         for layer in before:
             x = layer(x, wanted=x.shape[1])  # (batch, 2 + patches, hidden)
-        # Only two of the last layer's tokens are looked at.
+        # Only two of the last layer's tokens are used.
         x = body["layernorm"](last(x, wanted=TOKENS))  # (batch, 2, hidden)
         return x.mean(1)
 
@@ -186,14 +190,14 @@ _FIXED = {
 
 
 def require_config(file: Path, network: Ast) -> None:
-    """Checks a config.json of the hub: a network of other settings may have the same keys and shapes.
+    """Checks a config.json of the hub, because a network with other settings may have the same keys and shapes.
 
     Args:
-        file: the config.json; what it does not name is as in the original.
-        network: what its weights are to be loaded into.
+        file: the config.json. Settings that it does not name are those of the original.
+        network: the network that the weights will be loaded into.
 
     Raises:
-        CheckpointError: it cannot be read, or describes another network.
+        CheckpointError: the file cannot be read, or describes another network.
     """
     try:
         config = json.loads(file.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Cnn6, Cnn10 and Cnn14 of PANNs, written for export; their state-dict keys are the original's.
+"""Cnn6, Cnn10 and Cnn14 of PANNs, written for export. Their state-dict keys are the original's.
 
 Kong, Cao, Iqbal, Wang, Wang, Plumbley: PANNs: Large-Scale Pretrained Audio Neural Networks for Audio
 Pattern Recognition, IEEE/ACM TASLP 28 (2020), https://arxiv.org/abs/1912.10211, table I.
@@ -18,19 +18,19 @@ from panns_litert_convert.networks.blocks import ConvBlock, LogmelCnn
 class Cnn14(LogmelCnn):
     """Log-mel to class probabilities and an embedding.
 
-    Cnn14_16k and Cnn14_8k are this network on another front end. Cnn14_mel32 and Cnn14_mel128 have another
-    `n_mels`; Cnn14_emb32, Cnn14_emb128 and Cnn14_emb512 another `embedding`.
+    Cnn14_16k and Cnn14_8k are this network with another front end. Cnn14_mel32 and Cnn14_mel128 have another
+    `n_mels`. Cnn14_emb32, Cnn14_emb128 and Cnn14_emb512 have another `embedding`.
 
     Args:
         classes: number of classes, ≥ 1.
         n_mels: mel bands of the log-mel, ≥ 32 (five poolings by 2).
-        channels: outputs of the blocks; the original's if not given (Cnn14: 80.8 M parameters with 527 classes).
-        embedding: length of the embedding; that of the last block's output if not given.
+        channels: output channels of the blocks; by default the original's (Cnn14: 80.8 M parameters with 527 classes).
+        embedding: length of the embedding; by default the last block's output channels.
 
     Attributes:
         widths: the original's `channels`.
-        kernel, convs: of every block.
-        pool_last: whether the last block pools, too.
+        kernel, convs: kernel side and number of convolutions of every block.
+        pool_last: whether the last block pools too.
     """
 
     widths: ClassVar[Sequence[int]] = (64, 128, 256, 512, 1024, 2048)

@@ -1,8 +1,8 @@
-"""EfficientAT's MobileNetV3, mn04_as … mn40_as, written for export; its state-dict keys are the original's.
+"""EfficientAT's MobileNetV3, mn04_as … mn40_as, written for export. Its state-dict keys are the original's.
 
 Schmid, Koutini, Widmer: Efficient Large-Scale Audio Tagging via Transformer-to-CNN Knowledge Distillation, ICASSP
 2023, https://arxiv.org/abs/2211.04772. The layers are MobileNetV3-Large's (Howard et al.: Searching for MobileNetV3,
-ICCV 2019, https://arxiv.org/abs/1905.02244, table 1), all of them wider or narrower by one factor.
+ICCV 2019, https://arxiv.org/abs/1905.02244, table 1), with all widths multiplied by one factor.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Row(NamedTuple):
 
     Attributes:
         kernel: side of the depthwise kernel.
-        expanded, outputs: channels between its convolutions, and of its result.
+        expanded, outputs: channels between its convolutions, and of its output.
         squeeze: whether it has a squeeze-and-excitation.
-        hardswish: whether its activations are hard swishes, or else ReLUs.
-        stride: of the depthwise convolution, in frames and mels.
+        hardswish: whether its activations are hard swishes instead of ReLUs.
+        stride: stride of the depthwise convolution, in frames and mels.
     """
 
     kernel: int
@@ -60,16 +60,16 @@ HIDDEN = 1280
 
 
 def channels(count: float) -> int:
-    """The nearest multiple of 8, at least 8, and never less than 90 % of what was asked for."""
+    """Rounds a number of channels to a multiple of 8, at least 8 and at least 90 % of `count`."""
     rounded = max(8, int(count + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * count else rounded + 8
 
 
 class Conv(nn.Conv2d):
-    """A convolution of (frames, mels) with weights for (mels, frames), which is what the original has.
+    """A convolution over (frames, mels) with the original's weights, which are for (mels, frames).
 
-    Strides and padding are the same in both directions, so turning the kernel is the same as turning the log-mel.
-    The converter turns the constants; the graph has no transpose for it.
+    Strides and padding are the same in both directions, so that transposing the kernel equals transposing the log-mel.
+    The converter transposes the constants, and the graph has no operator for it.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -79,24 +79,24 @@ class Conv(nn.Conv2d):
 def layer(
     inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, activation: nn.Module | None = None
 ) -> nn.Sequential:
-    """A convolution, its batch norm and its activation."""
+    """Returns a convolution with batch norm and activation."""
     conv = Conv(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
     norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)
     return nn.Sequential(conv, norm, *([] if activation is None else [activation]))
 
 
 class PointwiseLinear(nn.Linear):
-    """A linear layer on the channels of (batch, channels, 1, 1), as a 1 × 1 convolution."""
+    """A linear layer over the channels of (batch, channels, 1, 1), computed as a 1 × 1 convolution."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.conv2d(input, self.weight[:, :, None, None], self.bias)
 
 
 class SqueezeExcitation(nn.Module):
-    """Every channel times a factor within 0 … 1 that depends on the means of them all.
+    """Multiplies every channel by a factor within 0 … 1 that depends on the means of all channels.
 
-    The means stay (batch, channels, 1, 1): to rank 2 and back would be two reshapes, and the original's stack of such
-    blocks, of which the published networks have one, needs a rank that the GPU refuses.
+    The means stay (batch, channels, 1, 1), because rank 2 would need two reshapes. The original stacks several such
+    blocks at a rank that the GPU refuses. The published networks have one, so no stack is needed.
     """
 
     def __init__(self, outputs: int) -> None:
@@ -115,7 +115,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter every channel by itself, weigh the channels, project; plus the input where shapes allow."""
+    """Expands, filters each channel alone, weights the channels, and projects. Adds the input if shapes agree."""
 
     def __init__(self, inputs: int, row: Row, *, width: float) -> None:
         super().__init__()
@@ -140,12 +140,12 @@ class InvertedResidual(nn.Module):
 class MobileNetV3(LogmelTagger):
     """Log-mel of EFFICIENTAT_32K to class probabilities and an embedding.
 
-    Takes any number of frames and mels ≥ 1, each of which it halves five times; the original was trained on 1000
-    frames of 128.
+    Takes any number of frames and mels ≥ 1, and halves both five times. The original was trained on 1000 frames of 128
+    mels.
 
     Args:
         classes: number of classes, ≥ 1.
-        width: factor on every number of channels; 0.4 is mn04_as (0.98 M parameters with 527 classes), 4.0 is
+        width: factor for all numbers of channels. 0.4 gives mn04_as (0.98 M parameters with 527 classes), 4.0 gives
             mn40_as (68.4 M).
     """
 
@@ -160,7 +160,7 @@ class MobileNetV3(LogmelTagger):
         self.features = nn.Sequential(*layers)
         hidden = channels(HIDDEN * width)
         self.classifier = nn.Sequential(
-            # Numbered as in the original, whose first two layers pool and flatten.
+            # Numbered as in the original, where layers 0 and 1 pool and flatten.
             OrderedDict(
                 [
                     ("2", nn.Linear(6 * inputs, hidden)),
@@ -172,7 +172,7 @@ class MobileNetV3(LogmelTagger):
         )
 
     def embed(self, logmel: Tensor) -> Tensor:
-        """Log-mel (batch, 1, frames, mels) to the embedding (batch, 6 · channels of the last row)."""
+        """Log-mel (batch, 1, frames, mels) to the embedding (batch, dim), dim 6 times the last row's channels."""
         x = self.features(logmel)  # (batch, dim, frames / 32, mels / 32)
         return x.mean(dim=(2, 3), keepdim=True).flatten(1)  # type: ignore[no-any-return]
 

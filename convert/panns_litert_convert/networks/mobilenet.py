@@ -1,7 +1,7 @@
-"""MobileNetV1 and MobileNetV2 of PANNs, written for export; their state-dict keys are the original's.
+"""MobileNetV1 and MobileNetV2 of PANNs, written for export. Their state-dict keys are the original's.
 
 Kong et al.: PANNs, https://arxiv.org/abs/1912.10211, section III-C and table III: MobileNets (Howard et al., 2017;
-Sandler et al., 2018) in which average pooling stands for strides.
+Sandler et al., 2018) with average pooling instead of strides.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from panns_litert_convert.networks.blocks import LogmelCnn
 
 
 class Layers(nn.Sequential):
-    """Convolutions with batch norm, some with pooling between the two, and activations.
+    """Convolutions, each with an optional pooling and a batch norm, and activations.
 
-    Outside training the batch norm goes before the pooling. Both are linear, so that is exact, and the
-    converter can then merge it into the convolution.
+    Outside training the batch norm is applied before the pooling. This is exact, because both are linear, and lets the
+    converter merge the batch norm into the convolution.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -32,25 +32,25 @@ class Layers(nn.Sequential):
 
 
 def conv(inputs: int, outputs: int, kernel: int, *, stride: int | None = None, groups: int = 1) -> list[nn.Module]:
-    """A convolution and its batch norm; between them, where there is a stride, an average pooling by it."""
+    """Returns a convolution and its batch norm, with an average pooling by `stride` between them if it is given."""
     between = [] if stride is None else [nn.AvgPool2d(stride) if stride > 1 else nn.Identity()]
     convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False)
     return [convolution, *between, nn.BatchNorm2d(outputs)]
 
 
 def depthwise(channels: int, *, stride: int) -> list[nn.Module]:
-    """A 3 × 3 convolution of every channel by itself."""
+    """Returns a 3 × 3 convolution of each channel alone."""
     return conv(channels, channels, 3, stride=stride, groups=channels)
 
 
 class MobileNetV1(LogmelCnn):
-    """Depthwise and 1 × 1 convolutions in turn. 4.8 M parameters with 527 classes.
+    """Alternating depthwise and 1 × 1 convolutions. 4.8 M parameters with 527 classes.
 
     Args:
         classes: number of classes, ≥ 1.
         n_mels: mel bands of the log-mel, ≥ 32 (five poolings by 2).
-        channels: outputs of the layers; the last is also the embedding's length.
-        strides: their poolings.
+        channels: output channels of the layers. The last is also the embedding's length.
+        strides: poolings of the layers.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class MobileNetV1(LogmelCnn):
 
 
 class InvertedResidual(nn.Module):
-    """1 × 1 to more channels, depthwise, 1 × 1 to fewer; added to the input where the shapes agree.
+    """A 1 × 1 convolution to more channels, a depthwise one, and a 1 × 1 to fewer. Adds the input if shapes agree.
 
     Args:
-        inputs, outputs: channels.
-        expansion: how many times more channels are in between; no first 1 × 1 where 1.
-        stride: of the pooling.
+        inputs, outputs: numbers of channels.
+        expansion: factor on the channels in between. If it is 1, there is no first 1 × 1 convolution.
+        stride: stride of the pooling.
     """
 
     def __init__(self, inputs: int, outputs: int, *, expansion: int, stride: int) -> None:
@@ -100,8 +100,8 @@ class MobileNetV2(LogmelCnn):
     Args:
         classes: number of classes, ≥ 1.
         n_mels: mel bands of the log-mel, ≥ 32 (five poolings by 2).
-        first, last: outputs of the first and last convolution.
-        stages: expansion, outputs, repeats and first stride of the inverted residuals.
+        first, last: output channels of the first and last convolution.
+        stages: expansion, output channels, repeats and first stride of the inverted residuals.
         embedding: length of the embedding.
     """
 

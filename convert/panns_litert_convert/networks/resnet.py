@@ -1,7 +1,7 @@
-"""ResNet22, ResNet38 and ResNet54 of PANNs, written for export; their state-dict keys are the original's.
+"""ResNet22, ResNet38 and ResNet54 of PANNs, written for export. Their state-dict keys are the original's.
 
-Kong et al.: PANNs, https://arxiv.org/abs/1912.10211, section III-B and table II: a ResNet (He et al., 2016) in
-which average pooling stands for strides, between two blocks of Cnn14.
+Kong et al.: PANNs, https://arxiv.org/abs/1912.10211, section III-B and table II: a ResNet (He et al., 2016) with
+average pooling instead of strides, between two blocks of Cnn14.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from panns_litert_convert.networks.blocks import ConvBlock, LogmelCnn
 
 
 class Residual(nn.Module):
-    """Convolutions with batch norm, added to their own input; ReLU after each and after the sum.
+    """Convolutions with batch norm, added to their input. A ReLU follows the sum and each convolution but the last.
 
     Args:
         inputs: channels of the input.
         widths, kernels: output channels and kernel side of every convolution.
-        pool: whether frames and mels are halved first.
+        pool: whether to halve frames and mels first.
     """
 
     def __init__(self, inputs: int, *, widths: Sequence[int], kernels: Sequence[int], pool: bool) -> None:
@@ -33,7 +33,7 @@ class Residual(nn.Module):
         self.convs = len(kernels)
         self.pool = pool
         if pool or inputs != widths[-1]:
-            # The original pools here once more. One pooling serves both branches; its place keeps the keys.
+            # The original pools here again. Here one pooling serves both branches, and nn.Identity keeps the keys.
             project = (nn.Conv2d(inputs, widths[-1], 1, bias=False), nn.BatchNorm2d(widths[-1]))
             self.downsample = nn.Sequential(*([nn.Identity()] if pool else []), *project)
         else:
@@ -55,13 +55,13 @@ class ResNet22(LogmelCnn):
     Args:
         classes: number of classes, ≥ 1.
         n_mels: mel bands of the log-mel, ≥ 32 (five poolings by 2).
-        channels: of the four layers.
-        last: outputs of the last block, also the embedding's length.
+        channels: channels of the four layers.
+        last: output channels of the last block, and length of the embedding.
 
     Attributes:
         repeats: residual blocks of every layer.
-        kernels: of a residual block's convolutions.
-        expansion: the block's outputs, as a multiple of its layer's channels.
+        kernels: kernel sides of a residual block's convolutions.
+        expansion: a residual block's output channels, as a multiple of its layer's channels.
     """
 
     repeats: ClassVar[Sequence[int]] = (2, 2, 2, 2)

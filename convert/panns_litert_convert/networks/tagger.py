@@ -1,4 +1,4 @@
-"""What every network of the zoo is: log-mel or samples in, named outputs out."""
+"""Base classes of the zoo's networks, which map log-mel or samples to named outputs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import torch
 from torch import Tensor, nn
 
 OUTPUTS = ("probs", "embedding", "framewise")
-"""Outputs that a graph may have, in the order that it has them in."""
+"""Possible outputs of a graph, in their order in the graph."""
 
 
 class AudioTagger(nn.Module):
-    """A network whose classes are sigmoids of a linear layer on an embedding. Others override `trace`.
+    """A network with an embedding, from which `logits` computes the classes. Other networks override `trace`.
 
     Attributes:
-        graph: what it takes, and the name of its graph's input: "logmel", (batch, 1, frames, mels), or
-            "waveform", (batch, samples).
-        has_log_mel: of one that takes samples, whether it computes a log-mel of them.
+        graph: name of the graph's input: "logmel" for (batch, 1, frames, mels), or "waveform" for (batch, samples).
+        has_log_mel: whether a network that takes samples computes their log-mel.
     """
 
     graph: ClassVar[str]
@@ -26,20 +25,20 @@ class AudioTagger(nn.Module):
 
     @abstractmethod
     def embed(self, x: Tensor) -> Tensor:
-        """The input to the embedding (batch, dim)."""
+        """The network's input to the embedding (batch, dim)."""
 
     @abstractmethod
     def logits(self, embedding: Tensor) -> Tensor:
         """Embedding to logits (batch, classes)."""
 
     def trace(self, x: Tensor) -> dict[str, Tensor]:
-        """Everything that the golden figures hold: logits, embedding, probs; framewise where there is one."""
+        """Returns all outputs in the golden figures: logits, embedding, probs, and framewise if the network has it."""
         embedding = self.embed(x)
         logits = self.logits(embedding)
         return {"logits": logits, "embedding": embedding, "probs": torch.sigmoid(logits)}
 
     def for_export(self, *, samples: int) -> nn.Module:
-        """What a graph for a waveform of that many samples is made from: this network, unless it says otherwise."""
+        """Returns the module to export for a waveform of `samples` samples; by default this network."""
         return self
 
     def _outputs(self, x: Tensor) -> dict[str, Tensor]:
@@ -53,7 +52,7 @@ class LogmelTagger(AudioTagger):
     graph = "logmel"
 
     def forward(self, logmel: Tensor) -> dict[str, Tensor]:
-        """Log-mel (batch, 1, frames, mels) to probs (batch, classes), embedding (batch, dim) and so on."""
+        """Log-mel (batch, 1, frames, mels) to the outputs, such as probs (batch, classes)."""
         return self._outputs(logmel)
 
 
@@ -63,5 +62,5 @@ class WaveformTagger(AudioTagger):
     graph = "waveform"
 
     def forward(self, waveform: Tensor) -> dict[str, Tensor]:
-        """Samples (batch, samples), within [-1, 1], to probs (batch, classes), embedding (batch, dim) and so on."""
+        """Samples (batch, samples), within [-1, 1], to the outputs, such as probs (batch, classes)."""
         return self._outputs(waveform)

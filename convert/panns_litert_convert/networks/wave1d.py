@@ -1,12 +1,12 @@
-"""LeeNet, DaiNet and Res1dNet of PANNs: one-dimensional convolutions on the samples themselves.
+"""LeeNet, DaiNet and Res1dNet of PANNs: one-dimensional convolutions on samples, written for export.
 
 Kong, Cao, Iqbal, Wang, Wang, Plumbley: PANNs: Large-Scale Pretrained Audio Neural Networks for Audio
 Pattern Recognition, IEEE/ACM TASLP 28 (2020), https://arxiv.org/abs/1912.10211, section III-B and tables IV
 and VIII. State-dict keys are the original's.
 
-A signal is (batch, channels, 1, time) throughout: with rank 4 and two-dimensional convolutions of height 1 the
-converter (litert-torch 0.10) keeps it channels-last, without a single transpose. Time must be the last axis: on
-(batch, channels, time, 1) it takes a pooling over time for one of an image of channels × time, transposed.
+A signal is (batch, channels, 1, time) throughout. With rank 4 and two-dimensional convolutions of height 1, the
+converter (litert-torch 0.10) keeps it channels-last without a transpose. Time must be the last axis: with
+(batch, channels, time, 1) the converter treats a pooling over time as one of a transposed image of channels × time.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from panns_litert_convert.networks.tagger import WaveformTagger
 
 
 class TimeConv(nn.Conv1d):
-    """A Conv1d without bias, with a Conv1d's parameters, on (batch, channels, 1, time).
+    """A Conv1d without bias, on (batch, channels, 1, time).
 
     Args:
-        inputs, outputs: channels.
-        kernel: taps.
-        stride, dilation: of the taps, in samples.
-        pad: zeros at either end; as many as keep the length if not given.
+        inputs, outputs: numbers of channels.
+        kernel: number of taps.
+        stride, dilation: in samples.
+        pad: zeros at either end; by default as many as keep the length.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class TimeConv(nn.Conv1d):
 
 
 class PooledTagger(WaveformTagger):
-    """A waveform network that ends as all of these do: maximum + mean over time, two linear layers.
+    """A waveform network that ends with maximum + mean over time and two linear layers.
 
     Args:
-        features: channels of what `features` returns.
+        features: channels of the result of `features`.
         embedding: length of the embedding.
         classes: number of classes, ≥ 1.
     """
@@ -65,7 +65,7 @@ class PooledTagger(WaveformTagger):
     def embed(self, waveform: Tensor) -> Tensor:
         """Samples (batch, samples), within [-1, 1], to the embedding (batch, dim), ≥ 0."""
         x = self.features(waveform)
-        # The maximum as a pooling stays channels-last; amax costs a transpose.
+        # The maximum is a pooling, which stays channels-last, because amax needs a transpose.
         x = F.max_pool2d(x, x.shape[2:]) + x.mean(dim=(2, 3), keepdim=True)  # (batch, channels, 1, 1)
         x = F.dropout(x.flatten(1), 0.5, training=self.training)
         return F.relu(self.fc1(x))
@@ -76,12 +76,12 @@ class PooledTagger(WaveformTagger):
 
 
 def max_pool(x: Tensor, size: int) -> Tensor:
-    """Maximum of every `size` samples, (batch, channels, 1, time); what is left over at the end is dropped."""
+    """Pools (batch, channels, 1, time) by the maximum of every `size` samples. Drops an incomplete last group."""
     return F.max_pool2d(x, (1, size))
 
 
 class LeeNetBlock(nn.Module):
-    """Convolutions of three taps with batch norm and ReLU, conv1 … convN; the first one has the stride."""
+    """Convolutions of three taps with batch norm and ReLU, conv1 … convN. The first one has the stride."""
 
     def __init__(self, inputs: int, outputs: int, *, convs: int, stride: int) -> None:
         super().__init__()
@@ -103,11 +103,11 @@ class LeeNet(PooledTagger):
 
     Args:
         classes: number of classes, ≥ 1.
-        channels: outputs of the blocks.
+        channels: output channels of the blocks.
         embedding: length of the embedding.
         convs: convolutions per block.
         pools: blocks that a pooling by three follows, counted from 1.
-        dropout: after every block but the last.
+        dropout: dropout after every block except the last.
     """
 
     def __init__(
@@ -131,7 +131,8 @@ class LeeNet(PooledTagger):
         for i in range(1, self.blocks + 1):
             x = self.get_submodule(f"conv_block{i}")(x)
             if i in self.pools:
-                # After a ReLU padding with zero is padding with minus infinity, which float16 does not have.
+                # After a ReLU, zeros do not change the maximum. A pooling's own padding would be minus infinity, which
+                # float16 arithmetic does not have.
                 x = max_pool(F.pad(x, (1, 1)), 3)
             if i < self.blocks:
                 x = F.dropout(x, self.dropout, training=self.training)
@@ -153,7 +154,7 @@ class LeeNet11(LeeNet):
 
 
 class LeeNet24(LeeNet):
-    """LeeNet24: two convolutions per block, 10 M parameters; no pooling after the last block."""
+    """LeeNet24: two convolutions per block, no pooling after the last block, 10 M parameters."""
 
     def __init__(
         self,
@@ -167,9 +168,9 @@ class LeeNet24(LeeNet):
 
 
 class DaiNetBlock(nn.Module):
-    """Four convolutions of three taps and a residual connection, projected where the widths differ.
+    """Four convolutions of three taps and a residual connection, which is projected if the widths differ.
 
-    The original has the projection's parameters in any case, and so have its checkpoints.
+    The original and its checkpoints have the projection's parameters in any case.
     """
 
     CONVS = 4
@@ -197,7 +198,7 @@ class DaiNet19(PooledTagger):
 
     Args:
         classes: number of classes, ≥ 1.
-        channels: outputs of the blocks; the first is the stem's too.
+        channels: output channels of the blocks. The first is also the stem's.
         embedding: length of the embedding.
     """
 
@@ -222,7 +223,7 @@ class DaiNet19(PooledTagger):
 class Res1dBlock(nn.Module):
     """Two convolutions of three taps, the second dilated by two, and a residual connection.
 
-    With a stride both branches are pooled first: the convolutions' by the maximum, the projected one by the mean.
+    With a stride, both branches are pooled first, that of the convolutions by maximum, the projected one by mean.
     """
 
     def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
@@ -245,12 +246,12 @@ class Res1dBlock(nn.Module):
 
 
 class Res1dNet(PooledTagger):
-    """A residual network on samples; every layer but the first divides the rate by four.
+    """A residual network on samples. Every layer except the first divides the rate by four.
 
     Args:
         classes: number of classes, ≥ 1.
-        depths: blocks of every layer.
-        channels: outputs of every layer; the first is the stem's too.
+        depths: number of blocks of every layer.
+        channels: output channels of every layer. The first is also the stem's.
         embedding: length of the embedding.
     """
 

@@ -45,14 +45,14 @@ class PreBlock(nn.Module):
 
 
 class WavegramCnn14(PooledTagger):
-    """Wavegram_Cnn14: a learned representation of 32 bands in place of the log-mel's first block, 81 M parameters.
+    """Wavegram_Cnn14: a learned representation of 32 bands instead of the log-mel's first block, 81 M parameters.
 
     Args:
         classes: number of classes, ≥ 1.
-        n_mels: of the log-mel that the wavegram stands beside or in for; it has half as many bands.
-        pre_channels: outputs of the stem and of the three blocks on samples; the last, a multiple of n_mels / 2,
-            is cut into bands.
-        channels: outputs of the six blocks on bands, as in Cnn14.
+        n_mels: mel bands of the log-mel that the wavegram replaces or complements. The wavegram has half as many bands.
+        pre_channels: output channels of the stem and of the three blocks on samples. The last is a multiple of
+            n_mels / 2 and is divided into bands.
+        channels: output channels of the six blocks on bands, as in Cnn14.
     """
 
     has_log_mel = False
@@ -73,7 +73,7 @@ class WavegramCnn14(PooledTagger):
             self.add_module(f"pre_block{i}", PreBlock(inputs, outputs))
         self.pre_blocks = len(pre_channels) - 1
         self.pre_block4 = ConvBlock(pre_channels[-1] // self.bands, channels[0], pool=False)
-        # These two are for the log-mel. Without one they do nothing, but checkpoints have them all the same.
+        # These two are for the log-mel. Without one they are unused, but checkpoints have them.
         self.bn0 = nn.BatchNorm1d(n_mels)
         self.conv_block1 = ConvBlock(1, channels[0], pool=True)
         entering = (channels[0] * (1 + self.has_log_mel), *channels[1:])
@@ -86,14 +86,14 @@ class WavegramCnn14(PooledTagger):
         x = F.relu(self.pre_bn0(self.pre_conv0(waveform[:, None, None])))  # (batch, channels, 1, samples / 5)
         for i in range(1, self.pre_blocks + 1):
             x = self.get_submodule(f"pre_block{i}")(x)
-        # Every `bands` channels in a row become the bands of one. Through channels-last, which the converter
-        # computes in: this way it costs one transpose, of the last two axes.
+        # Every `bands` consecutive channels become the bands of one channel. The reshape is done channels-last, as the
+        # converter computes, and so needs only one transpose, of the last two axes.
         x = x.permute(0, 2, 3, 1).reshape(x.shape[0], x.shape[3], -1, self.bands)  # (batch, frames, groups, bands)
         x = self.pre_block4(x.permute(0, 2, 1, 3))  # (batch, channels, frames, bands)
         return F.avg_pool2d(x, (2, 1))
 
     def begin(self, waveform: Tensor) -> Tensor:
-        """What the second block takes, (batch, channels, samples / 640, bands)."""
+        """Samples (batch, samples) to the second block's input, (batch, channels, samples / 640, bands)."""
         return self.wavegram(waveform)
 
     def features(self, waveform: Tensor) -> Tensor:
@@ -105,18 +105,18 @@ class WavegramCnn14(PooledTagger):
 
 
 class DecibelLogMel(nn.Module):
-    """Log-mel by its definition, in float64: (batch, samples) to (batch, 1, frames, mels), dB, float32.
+    """Log-mel by its definition, computed in float64: (batch, samples) to (batch, 1, frames, mels), dB, float32.
 
-    For training and as a reference; what a GPU runs in float16 is GraphLogMel.
+    It is for training and as a reference. On a GPU in float16, `GraphLogMel` is used instead.
 
     Args:
-        spec: what to compute.
+        spec: the front end.
     """
 
     def __init__(self, spec: FrontEndSpec) -> None:
         super().__init__()
         self.spec = spec
-        # No state: the original's keys of its front end are not part of the network.
+        # Not persistent, because the state dict has no tensors of the front end.
         self.register_buffer("window", torch.from_numpy(hann(spec.win_length, spec.n_fft)), persistent=False)
         self.register_buffer("basis", torch.from_numpy(mel_basis(spec)).double().T, persistent=False)
 
@@ -138,13 +138,13 @@ class DecibelLogMel(nn.Module):
 class WavegramLogmelCnn14(WavegramCnn14):
     """Wavegram_Logmel_Cnn14: wavegram and log-mel of the same samples side by side, 81 M parameters.
 
-    It computes its log-mel in float64 by the definition. A graph for a phone computes it otherwise: export
-    what `for_export` returns, not the network itself.
+    It computes its log-mel in float64 by the definition. Do not export the network itself, but the result of
+    `for_export`, whose log-mel is made for a phone.
 
     Args:
         classes: number of classes, ≥ 1.
-        front_end: of the log-mel.
-        widths: pre_channels, channels: as in WavegramCnn14.
+        front_end: front end of the log-mel.
+        widths: pre_channels and channels, as in WavegramCnn14.
     """
 
     has_log_mel = True
@@ -155,7 +155,7 @@ class WavegramLogmelCnn14(WavegramCnn14):
         self.logmel: nn.Module = DecibelLogMel(front_end)
 
     def begin(self, waveform: Tensor) -> Tensor:
-        """What the second block takes: log-mel, then wavegram, (batch, 2 · channels, samples / 640, bands)."""
+        """Samples (batch, samples) to log-mel and wavegram features, (batch, 2 · channels, samples / 640, bands)."""
         wavegram, logmel = self.wavegram(waveform), self.logmel(waveform)
         # As in Cnn14: on (batch · frames, mels) the batch norm needs no transpose.
         x = self.conv_block1(self.bn0(logmel.flatten(0, 2)).view_as(logmel))
@@ -167,16 +167,16 @@ class WavegramLogmelCnn14(WavegramCnn14):
         return torch.cat([x, wavegram], dim=1)
 
     def for_export(self, *, samples: int) -> Self:
-        """The same network for a waveform (1, samples), with a log-mel that a GPU computes right in float16.
+        """Returns a copy for a waveform (1, samples), with a log-mel that a GPU computes accurately in float16.
 
-        The copy shares everything with this network, which stays as it is, but the log-mel and the batch norm
-        `bn0`, which takes over the change of units from dB.
+        The copy shares all modules with this network except the log-mel and the batch norm `bn0`, which includes the
+        change of units from dB. This network stays unchanged.
 
         Args:
             samples: length of the waveform, a multiple of two hops.
 
         Raises:
-            SpecError: the front end or that length has no such graph.
+            SpecError: there is no such graph for the front end or the length.
         """
         new = copy.copy(self)
         new._modules = dict(self._modules)
@@ -186,7 +186,7 @@ class WavegramLogmelCnn14(WavegramCnn14):
 
 
 class WavegramLogmel128Cnn14(WavegramLogmelCnn14):
-    """Wavegram_Logmel128_Cnn14: the same with 128 mels, and 64 bands of the wavegram, 81 M parameters."""
+    """Wavegram_Logmel128_Cnn14: the same with 128 mels and 64 bands of the wavegram, 81 M parameters."""
 
     def __init__(
         self,

@@ -124,9 +124,8 @@ def convert(
     clips = calibration_clips(calibration, model.front_end, seconds=seconds) if calibration else []
     target = Path(out) if out is not None else bundle_dir(model.name, graph=graph, seconds=seconds, precision=precision)
     with BundleWriter(target) as writer, _Workspace() as work:
-        network, source = _load(model, checkpoint, report=report, progress=progress)
-        own = source.sha256 != model.checkpoint.sha256
-        if own and out is None:
+        network, source, official = _load(model, checkpoint, report=report, progress=progress)
+        if not official and out is None:
             raise ModelError(
                 f"{checkpoint} is not the published {model.checkpoint.file}; the cache is for published weights; "
                 "expected --out DIR"
@@ -154,7 +153,7 @@ def convert(
             format_version=FORMAT_VERSION,
             model=model.name,
             network=model.network,
-            description=_own_description(model, source) if own else model.description,
+            description=model.description if official else _own_description(model, source),
             source=source,
             front_end=model.front_end,
             graph=graph,
@@ -207,7 +206,7 @@ def verify(
     manifest = opened.manifest
     model = model_of(find(manifest.model), checkpoint)
     require_length(manifest.clip_seconds, model)
-    network, source = _load(model, checkpoint, report=report, progress=progress)
+    network, source, _ = _load(model, checkpoint, report=report, progress=progress)
     _require_manifest(opened, model, source)
     with _Workspace() as work:
         proof = _prove(
@@ -311,7 +310,8 @@ def _prove(
 
 def _load(
     model: Model, checkpoint: str | os.PathLike[str] | None, *, report: Report, progress: bool
-) -> tuple[AudioTagger, Source]:
+) -> tuple[AudioTagger, Source, bool]:
+    """Returns the network with its weights, their source, and whether they are the published ones."""
     report("checkpoint")
     record = model.checkpoint
     path = fetch(model, progress=progress) if checkpoint is None else weights_file(checkpoint)
@@ -326,7 +326,7 @@ def _load(
         attribution=record.attribution if official else "unknown: the user's own checkpoint",
         published_map=model.published_map if official else None,
     )
-    return network.eval(), source
+    return network.eval(), source, official
 
 
 def _own_description(model: Model, source: Source) -> str:

@@ -56,8 +56,20 @@ def to_decibels(logmel: NDArray[np.floating], spec: FrontEndSpec) -> NDArray[np.
 
 
 def reference_basis(spec: FrontEndSpec) -> NDArray[np.float64]:
-    """Returns the mel basis of an independent implementation in float64, (n_mels, bins)."""
-    return kaldi_basis(spec) if spec.mel_scale == "kaldi" else librosa_basis(spec)
+    """Returns the mel basis of an independent implementation, librosa or `kaldi_basis`, in float64, (n_mels, bins)."""
+    if spec.mel_scale == "kaldi":
+        return kaldi_basis(spec)
+    basis = librosa.filters.mel(
+        sr=spec.sample_rate,
+        n_fft=spec.n_fft,
+        n_mels=spec.n_mels,
+        fmin=spec.fmin,
+        fmax=spec.fmax,
+        htk=False,
+        norm="slaney",
+        dtype=np.float64,
+    )
+    return np.asarray(basis)
 
 
 def kaldi_basis(spec: FrontEndSpec) -> NDArray[np.float64]:
@@ -70,21 +82,6 @@ def kaldi_basis(spec: FrontEndSpec) -> NDArray[np.float64]:
     step = (mel(spec.fmax) - mel(spec.fmin)) / (spec.n_mels + 1)
     low = [mel(spec.fmin) + i * step for i in range(spec.n_mels)]
     return np.stack([np.interp(bins, [m, m + step, m + 2 * step], [0.0, 1.0, 0.0]) for m in low])
-
-
-def librosa_basis(spec: FrontEndSpec) -> NDArray[np.float64]:
-    """Returns librosa's mel basis in float64, (n_mels, bins)."""
-    basis = librosa.filters.mel(
-        sr=spec.sample_rate,
-        n_fft=spec.n_fft,
-        n_mels=spec.n_mels,
-        fmin=spec.fmin,
-        fmax=spec.fmax,
-        htk=False,
-        norm="slaney",
-        dtype=np.float64,
-    )
-    return np.asarray(basis)
 
 
 class TorchlibrosaLogMel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from support import edit_manifest, make_consistent, rehash
 
-from panns_litert.bundle import MANIFEST, Bundle, Check, file_sha256
+from panns_litert.bundle import CACHE_VARIABLE, MANIFEST, Bundle, Check, file_sha256
 from panns_litert.demo import demo_bundle, demo_clips
 from panns_litert.errors import (
     BundleError,
@@ -130,6 +132,19 @@ def test_fp32_bundle(tmp_path: Path) -> None:
     assert bundle.file("model").name == "demo_synthetic_fp32.tflite"
     assert {check.stage for check in bundle.manifest.parity} == {"front_end", "network", "fp32"}
     assert all(check.passed for check in verify(bundle.path))
+
+
+def test_a_published_checkpoint_with_an_md5_only_goes_into_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo = find("demo")
+    md5 = hashlib.md5(asset(demo.checkpoint.file).read_bytes()).hexdigest()
+    published = replace(demo, checkpoint=replace(demo.checkpoint, sha256=None, md5=md5))
+    monkeypatch.setattr("panns_litert_convert.convert.find", lambda _: published)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    bundle = convert("demo")
+    assert bundle.path.is_relative_to(tmp_path)
+    assert bundle.manifest.description == demo.description
 
 
 def test_own_checkpoint_is_not_passed_off_as_the_published_one(tmp_path: Path) -> None:

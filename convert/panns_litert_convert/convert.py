@@ -119,7 +119,7 @@ def convert(
     if (precision == "int8-full") != bool(calibration):
         raise ModelError(
             f"precision {precision} {'with' if calibration else 'without'} audio for calibration; expected recordings "
-            "with int8-full, and with no other"
+            "with int8-full, and only with it"
         )
     clips = calibration_clips(calibration, model.front_end, seconds=seconds) if calibration else []
     target = Path(out) if out is not None else bundle_dir(model.name, graph=graph, seconds=seconds, precision=precision)

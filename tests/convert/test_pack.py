@@ -1,9 +1,10 @@
-"""Packing AudioSet-style clips into PANNs' HDF5 layout, and reading what PANNs itself packed."""
+"""Packing AudioSet-style clips into PANNs' HDF5 layout, and reading files that PANNs packed."""
 
 from __future__ import annotations
 
 import json
-import resource
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ import pytest
 import soundfile
 
 from panns_litert.cli import main
-from panns_litert.errors import DatasetError, PannsLitertError, ResultsError
+from panns_litert.errors import DatasetError, ResultsError
 from panns_litert_convert.assets import audioset_labels
 from panns_litert_convert.training.pack import MISSING, pack, read_classes, read_segments
 from panns_litert_convert.training.waveforms import Waveforms, to_int16
 
-# The first rows of AudioSet's own file, as Google publishes it.
+# The first rows of AudioSet's balanced_train_segments.csv, as Google publishes it.
 SEGMENTS = """\
 # Segments csv created Sun Mar  5 10:54:25 2017
 # num_ytids=22160, num_segs=22160, num_unique_labels=527, num_positive_labels=52882
@@ -32,7 +33,7 @@ SEGMENTS = """\
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Segments and clips: one as PANNs names it, one stereo and bare, one broken, one missing."""
+    """Segments and four clips: one named as in PANNs, one stereo and without the Y prefix, one broken, one missing."""
     folder = tmp_path_factory.mktemp("audioset")
     (folder / "segments.csv").write_text(SEGMENTS, encoding="utf-8")
     (folder / "clips" / "part00").mkdir(parents=True)
@@ -45,18 +46,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def packed(source: Path) -> dict[str, Any]:
-    """What the command says of it."""
-    with pytest.MonkeyPatch.context() as patch:
-        printed: list[dict[str, Any]] = []
-        patch.setattr("panns_litert_convert.cli.audioset.print_json", lambda data: printed.append(data) or 0)
-        arguments = ["--metadata", str(source / "segments.csv"), "--clips", str(source / "clips")]
-        assert main(["pack", *arguments, "--out", str(source / "train.h5"), "--seconds", "2", "--json"]) == 0
-    return printed[0]
+def packed(source: Path, printed: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """What the command prints. It writes train.h5 into the folder of `source`."""
+    arguments = ["--metadata", str(source / "segments.csv"), "--clips", str(source / "clips")]
+    return printed("pack", *arguments, "--out", str(source / "train.h5"), "--seconds", "2")
 
 
 def test_a_file_has_panns_layout(source: Path, packed: dict[str, Any]) -> None:
-    """Read with h5py alone, as PANNs' data generator does."""
+    """The file is read with h5py alone, as PANNs' data generator does."""
     labels = audioset_labels()
     with h5py.File(source / "train.h5") as file:
         assert [name.decode() for name in file["audio_name"]] == ["Y--4gqARaEJE.wav", "Y--U7joUcTCo.flac", ""]
@@ -94,7 +91,7 @@ def test_what_was_written_is_read(source: Path, packed: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("kind", [np.int16, np.float32])
 def test_a_file_of_panns_is_read(tmp_path: Path, kind: type) -> None:
-    """Made as PANNs' packer makes it, whose clips without a file are rows of nothing."""
+    """The file is like those of PANNs' packer, where a clip without a file is an empty row."""
     path = tmp_path / "balanced_train.h5"
     samples = np.array([0.25, -1.0, 1.0, 0.0], np.float32)
     with h5py.File(path, "w") as file:
@@ -114,17 +111,18 @@ def test_a_file_of_panns_is_read(tmp_path: Path, kind: type) -> None:
     np.testing.assert_allclose(found[1], samples, rtol=0, atol=1 / 32767)
 
 
-def test_samples_survive_to_half_a_step() -> None:
+def test_samples_are_rounded_to_int16() -> None:
     samples = np.linspace(-1.0, 1.0, 1001, dtype=np.float32)
     np.testing.assert_allclose(to_int16(samples) / 32767.0, samples, rtol=0, atol=0.501 / 32767)
     assert to_int16(np.array([-7.0, 7.0], np.float32)).tolist() == [-32767, 32767]
 
 
-def test_audiosets_own_classes_and_segments() -> None:
+def test_audiosets_own_classes_and_segments(source: Path) -> None:
     assert list(read_classes().values()) == audioset_labels()
+    assert len(read_segments(source / "segments.csv")) == 4
 
 
-# --- what can be wrong ---
+# --- errors ---
 
 
 @pytest.mark.parametrize(
@@ -162,17 +160,14 @@ def test_other_bad_arguments(source: Path, tmp_path: Path) -> None:
             pack(segments, clips, out=tmp_path / "x.h5", classes=tmp_path / "classes.csv")
 
 
-def test_a_full_disk_leaves_the_old_file(source: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_file(
+    source: Path, tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
     path = tmp_path / "train.h5"
-    path.write_bytes(b"what was there")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    try:
-        with pytest.raises(ResultsError, match=r"no room for 0\.\d MB \(File too large\)"):
-            pack(source / "segments.csv", source / "clips", out=path, seconds=4)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert path.read_bytes() == b"what was there"
+    path.write_bytes(b"old")
+    with full_disk(100_000), pytest.raises(ResultsError, match=r"no room for 0\.\d MB \(File too large\)"):
+        pack(source / "segments.csv", source / "clips", out=path, seconds=4)
+    assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["train.h5"]
 
 
@@ -215,7 +210,7 @@ def test_a_bad_file_is_one_clear_error(
         Waveforms([path])
 
 
-def test_files_that_are_none_or_do_not_go_together(source: Path, packed: dict[str, Any], tmp_path: Path) -> None:
+def test_missing_damaged_and_incompatible_files(source: Path, packed: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"expected at least one \.h5"):
         Waveforms([])
     with pytest.raises(DatasetError, match="no such file"):
@@ -231,11 +226,9 @@ def test_files_that_are_none_or_do_not_go_together(source: Path, packed: dict[st
         Waveforms([source / "train.h5", tmp_path / "short.h5"])
 
 
-def test_an_unwritable_place_is_the_commands_own_error(
+def test_an_unwritable_file_is_one_line_of_the_command(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--metadata", str(source / "segments.csv"), "--clips", str(source / "clips")]
     assert main(["pack", *arguments, "--out", str(tmp_path / "nowhere" / "x.h5")]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("panns-litert: ")
-    assert issubclass(ResultsError, PannsLitertError)
-    assert len(read_segments(source / "segments.csv")) == 4

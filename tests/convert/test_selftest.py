@@ -1,4 +1,4 @@
-"""The self-test of a bundle: it is PyTorch's, the shipped one is today's, and Kotlin compares as this runtime does."""
+"""A bundle's self-test: PyTorch's probabilities, the shipped files are current, and Kotlin compares like Python."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ SHIPPED = kotlin.ROOT / "assets" / "demo_selftest"
 
 
 def read(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Samples and probabilities."""
+    """Return the samples and the probabilities of a self-test's folder."""
     samples = np.fromfile(folder / SAMPLES, "<i2").astype(np.float32) / 32768
     return samples, np.array(json.loads((folder / SELF_TEST).read_text(encoding="utf-8"))["probs"], np.float32)
 
 
-def test_the_shipped_one_is_that_of_the_demo_bundle(tmp_path: Path) -> None:
+def test_the_shipped_self_test_is_current(tmp_path: Path) -> None:
     write_self_test(demo_bundle(), out=tmp_path)
     assert (tmp_path / SAMPLES).read_bytes() == (SHIPPED / SAMPLES).read_bytes()
     new, shipped = (json.loads((folder / SELF_TEST).read_text(encoding="utf-8")) for folder in (tmp_path, SHIPPED))
     probs = new.pop("probs"), shipped.pop("probs")
     assert new == shipped
-    assert np.allclose(*probs, rtol=0, atol=1e-6)  # another processor's last bits
+    assert np.allclose(*probs, rtol=0, atol=1e-6)  # processors differ in the last bits
 
 
 def test_the_bundles_model_passes_and_another_fails() -> None:
     samples, probs = read(SHIPPED)
-    assert probs.max() > 0.5  # or nothing is tested
+    assert probs.max() > 0.5  # all-low probabilities would test nothing
     got = Tagger(demo_bundle()).tag(samples, sample_rate=32000).probs
     check = compare("fp16", "probs", got[None], probs[None], gate=GATES["fp16"])
     assert check.passed, check.why
@@ -55,8 +55,8 @@ def test_the_gpu_delegate_passes_the_gate_of_the_app(vulkan: None) -> None:
     assert check.passed, check.why
 
 
-def test_the_bundles_own_model_is_not_asked(copy_of: Callable[[Bundle], Path], tmp_path: Path) -> None:
-    """A .tflite that cannot even run gives the same probabilities: they are the checkpoint's."""
+def test_the_bundles_own_model_is_not_used(copy_of: Callable[[Bundle], Path], tmp_path: Path) -> None:
+    """A .tflite that cannot run gives the same probabilities, because PyTorch computes them from the checkpoint."""
     folder = copy_of(Bundle(demo_bundle()))
     (model,) = folder.glob("*.tflite")
     model.write_bytes(b"no model")
@@ -73,7 +73,7 @@ def test_another_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureFix
     tensors = safetensors.torch.load_file(checkpoint)
     tensors[next(iter(tensors))] += 1
     safetensors.torch.save_file(tensors, other)
-    load_weights(find("demo").build(), other, find("demo"))  # it would load
+    load_weights(find("demo").build(), other, find("demo"))  # the weights themselves are valid
     with pytest.raises(BundleError, match="was made from"):
         write_self_test(demo_bundle(), out=tmp_path / "selftest", checkpoint=other)
     assert main([str(demo_bundle()), "--out", str(tmp_path / "selftest"), "--checkpoint", str(other)]) == 2
@@ -119,5 +119,5 @@ def test_kotlin_compares_as_parity_does(tmp_path: Path) -> None:
             assert kotlins["corr"] == pytest.approx(check.corr, abs=1e-9)
             assert (kotlins["top5"] == 5) == (check.top5_agree == 1.0)
         verdicts.add((stage, check.passed))
-    assert len(verdicts) == 4  # both gates passed and failed something
+    assert len(verdicts) == 4  # each gate passed some cases and failed others
     assert found[-1]["why"] == ""

@@ -1,17 +1,17 @@
-"""Training from scratch: PANNs' samplers and recipe, one process and two, killed and gone on with."""
+"""Training from scratch: PANNs' samplers and recipe, one and two processes, and resuming a killed run."""
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Data:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    """Packed clips of 1 s, of AudioSet's form; two have no file."""
+    """Packed synthetic clips of 1 s, listed like AudioSet's; two of them have no file."""
     folder = tmp_path_factory.mktemp("audioset")
     audioset.write(folder, train=50, evaluate=30, seconds=(0.5, 1.0), lost=2)
     packed = {}
@@ -72,16 +72,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 
 
 @pytest.fixture(scope="module")
-def trained(data: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A run of the command from random weights, and what it printed."""
+def trained(
+    data: Data, tmp_path_factory: pytest.TempPathFactory, printed: Callable[..., dict[str, Any]]
+) -> tuple[Path, dict[str, Any]]:
+    """The output folder of a run of the command from random weights, and what it printed."""
     out = tmp_path_factory.mktemp("trained") / "out"
     arguments = ["--data", str(data.learn), "--evaluate", str(data.evaluate), "--model", "demo", "--out", str(out)]
-    with pytest.MonkeyPatch.context() as patch:
-        printed: list[dict[str, Any]] = []
-        patch.setattr("panns_litert_convert.cli.audioset.print_json", lambda found: printed.append(found) or 0)
-        numbers = ["--steps", "60", "--batch-size", "8", "--every", "25", "--seed", "1"]
-        assert main(["train", *arguments, *numbers, "--json"]) == 0
-    return out, printed[0]
+    return out, printed("train", *arguments, "--steps", "60", "--batch-size", "8", "--every", "25", "--seed", "1")
 
 
 def run(data: Data, out: Path, recipe: Recipe = SMALL, **more: Any) -> dict[str, torch.Tensor]:
@@ -98,7 +95,7 @@ def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
 
 @st.composite
 def truths(draw: st.DrawFn) -> np.ndarray[Any, Any]:
-    """Labels of some clips, at least one of a class."""
+    """Labels (clips, classes), 0 or 1, at least one of them 1."""
     clips, classes = draw(st.integers(1, 12)), draw(st.integers(1, 6))
     rows = draw(st.lists(st.lists(st.booleans(), min_size=classes, max_size=classes), min_size=clips, max_size=clips))
     truth = np.array(rows, np.float32)
@@ -118,13 +115,13 @@ def test_plain_takes_every_clip_equally_often(truth: np.ndarray[Any, Any], count
 @settings(max_examples=60)
 @given(truth=truths(), count=st.integers(1, 9), seed=st.integers(0, 2**31))
 def test_balanced_takes_every_class_equally_often(truth: np.ndarray[Any, Any], count: int, seed: int) -> None:
-    """As many turns of the classes as clips: then of every class, each clip as often as another, or once more."""
+    """Each class comes equally often. Within a class, the clips' counts differ by at most one."""
     present = np.flatnonzero(truth.sum(axis=0))
     turns = len(truth) * count
     sampler = Sampler(truth=truth, kind="balanced", count=count, seed=seed)
     taken = np.concatenate([sampler(step) for step in range(len(truth) * len(present))])
     assert truth[taken].sum(axis=1).min() >= 1
-    if (truth.sum(axis=1) <= 1).all():  # then a clip says which class it was taken for
+    if (truth.sum(axis=1) <= 1).all():  # only then a clip tells the class that it was drawn for
         of = Counter(truth[taken].argmax(axis=1).tolist())
         assert of == dict.fromkeys(present.tolist(), turns)
         for label in present:
@@ -155,7 +152,7 @@ def test_alternate_is_the_two_in_turn_and_seeds_differ() -> None:
     assert not np.array_equal(other, Sampler(truth=truth, kind="plain", count=7, seed=4)(0))
 
 
-def test_samplers_refuse_what_they_cannot_do() -> None:
+def test_samplers_refuse_bad_input() -> None:
     with pytest.raises(TrainingError, match="sampler 'fair'; expected one of plain, balanced, alternate"):
         Sampler(truth=np.ones((2, 2), np.float32), kind="fair", count=1, seed=0)
     with pytest.raises(DatasetError, match="no clip has a class"):
@@ -189,14 +186,14 @@ def test_the_defaults_are_the_published_ones() -> None:
     assert all(given[name] is None for name in asdict(Recipe()))
 
 
-def test_mixup_makes_one_batch_of_two() -> None:
+def test_mixup_halves_the_batch() -> None:
     x = torch.arange(8.0).reshape(4, 2)
     np.testing.assert_allclose(mix_pairs(x, torch.tensor([1.0, 0.25])), [[0.0, 1.0], [5.5, 6.5]])
 
 
 @settings(max_examples=30)
 @given(frames=st.integers(32, 1100), seed=st.integers(0, 2**31))
-def test_stripes_are_two_of_each_and_no_wider_than_published(frames: int, seed: int) -> None:
+def test_spec_augment_hides_at_most_two_stripes_of_each_kind(frames: int, seed: int) -> None:
     left = unhidden(torch.zeros(3, 1, frames, 64), rng=np.random.default_rng(seed)).numpy()[:, 0]
     for clip in left:
         hidden_frames, hidden_bands = ~clip.any(axis=1), ~clip.any(axis=0)
@@ -205,8 +202,8 @@ def test_stripes_are_two_of_each_and_no_wider_than_published(frames: int, seed: 
         np.testing.assert_array_equal(~clip, hidden_frames[:, None] | hidden_bands[None])
 
 
-def test_a_network_is_augmented_behind_its_first_batch_norm() -> None:
-    """Where the original has SpecAugment and mixup; its classes see all of the embedding."""
+def test_a_network_is_augmented_after_its_first_batch_norm() -> None:
+    """The original has SpecAugment and mixup there. Dropout changes the embedding, but not the classifier's input."""
     torch.manual_seed(0)
     network = Cnn14(classes=3, channels=(4, 4, 4, 4, 4, 8))
     x = torch.randn(4, 1, 64, 64)
@@ -223,7 +220,7 @@ def test_a_network_is_augmented_behind_its_first_batch_norm() -> None:
     assert not torch.equal(network.embed(x), network.embed(x))
 
 
-def test_without_decay_the_optimizer_is_panns_adam() -> None:
+def test_without_weight_decay_the_optimizer_is_panns_adam() -> None:
     ours, theirs = (nn.Parameter(torch.tensor([1.0, -2.0])) for _ in range(2))
     pairs = (
         (ours, torch.optim.AdamW([ours], lr=1e-3, betas=scratch._BETAS, weight_decay=0.0, amsgrad=True)),
@@ -304,14 +301,14 @@ def test_clips_may_be_loaded_by_other_processes(data: Data, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("model", ["mobilenetv1", "mn04", "leenet11"])
 def test_other_families_take_a_step(data: Data, tmp_path: Path, model: str) -> None:
-    """PANNs' networks on log-mel and on samples, and one of another family, whose input is augmented."""
+    """PANNs' networks on log-mel and on samples, and EfficientAT, where the input itself is augmented."""
     out, recipe = tmp_path / "out", Recipe(steps=1, batch=2)
     train([data.learn], model=model, out=out, recipe=recipe)
     before = find(model).build().state_dict()
     assert load_file(out / CHECKPOINT).keys() == before.keys()
 
 
-# --- several processes; killed ---
+# --- several processes, resuming ---
 
 
 def command(data: Data, out: Path, *more: str) -> list[str]:
@@ -325,7 +322,7 @@ ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def test_two_processes_learn_what_one_does(data: Data, tmp_path: Path) -> None:
-    """With mixup, SpecAugment, dropout and batch norm: of two micro-batches, as two processes have one each."""
+    """Two processes with one micro-batch each equal one process with two, including all augmentation and batch norm."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     done = subprocess.run(
         [*launch, *command(data, tmp_path / "two")],
@@ -343,14 +340,14 @@ def test_two_processes_learn_what_one_does(data: Data, tmp_path: Path) -> None:
     rows = [json.loads((tmp_path / name / METRICS).read_text())["history"] for name in ("one", "two")]
     for ours, theirs in zip(*rows, strict=True):
         assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-4)
-    # Before batch norm has settled, its moving averages are of one micro-batch after the other, or of two at once.
+    # Before batch norm has settled, its moving averages depend on whether micro-batches come one by one or two at once.
     assert rows[1][-1]["evaluate"] == pytest.approx(rows[0][-1]["evaluate"], abs=1e-3)
-    # A check that could not fail would be none: half a batch at a time is not a whole batch at once.
+    # The comparison can fail: one whole batch gives other weights than two micro-batches.
     whole = run(data, tmp_path / "whole", SMALL)
     assert (whole["fc1.weight"] - one["fc1.weight"]).abs().max() > 1e-3
 
 
-def test_killed_it_goes_on_as_if_nothing_had_been(data: Data, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_result(data: Data, tmp_path: Path) -> None:
     recipe = replace(SMALL, steps=16, every=2)
     state = tmp_path / "killed" / STATE
     arguments = command(data, tmp_path / "killed", "--steps", "16", "--every", "2")
@@ -383,7 +380,7 @@ def test_a_finished_run_can_be_prolonged(data: Data, tmp_path: Path) -> None:
         run(data, tmp_path / "out", replace(recipe, steps=3))
 
 
-# --- what can be wrong ---
+# --- errors ---
 
 
 def test_files_that_do_not_fit_are_refused(data: Data, tmp_path: Path) -> None:
@@ -419,7 +416,7 @@ def test_settings_out_of_range_are_refused(data: Data, tmp_path: Path, change: d
         run(data, tmp_path / "out", replace(SMALL, **change))
 
 
-def test_another_training_is_not_gone_on_with(data: Data, trained: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_another_training_is_not_resumed(data: Data, trained: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     shutil.copytree(trained[0], tmp_path / "out")
     with pytest.raises(TrainingError, match=r"is of another training: .*seed 1 instead of 0"):
         run(data, tmp_path / "out", Recipe(steps=60, batch=8, every=25))
@@ -436,17 +433,14 @@ def test_a_loss_that_is_not_finite_ends_it(data: Data, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / CHECKPOINT).exists()
 
 
-def test_a_full_disk_leaves_the_earlier_state(data: Data, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_earlier_state(
+    data: Data, tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
     out = tmp_path / "out"
     run(data, out, replace(SMALL, steps=2))
     kept = (out / STATE).read_bytes()
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    try:
-        with pytest.raises(ResultsError, match="File too large"):
-            run(data, out, replace(SMALL, steps=4))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with full_disk(100_000), pytest.raises(ResultsError, match="File too large"):
+        run(data, out, replace(SMALL, steps=4))
     assert (out / STATE).read_bytes() == kept
 
 

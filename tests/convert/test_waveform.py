@@ -1,4 +1,4 @@
-"""The waveform graph: samples to tags in one graph, and the log-mel inside it, on the CPU and on the GPU.
+"""The waveform graph, which takes samples and computes the log-mel itself: on the CPU and on the GPU.
 
 `pytest -s tests/convert/test_waveform.py` prints the figures that docs/waveform-graph.md shows.
 """
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from support import AUDIO, make_consistent, operators_of
+from support import AUDIO, make_consistent, needs_shared, operators_of
 from torch import Tensor, nn
 
 from panns_litert import Tagger
@@ -40,36 +40,26 @@ SAMPLES = 320_000
 Sound = NDArray[np.float32]
 
 
-def filled(sound: NDArray[np.floating]) -> Sound:
-    """Repeated to 10 s."""
-    return np.resize(sound, SAMPLES).astype(np.float32)
-
-
 def sounds() -> dict[str, Sound]:
-    """What the graph must be right on, 10 s each; real speech where it is there."""
+    """Sounds of 10 s at 32 kHz (320000,), some of them real recordings. Short ones are repeated."""
     with np.load(golden("real_mobilenetv1.npz")) as music:
         found = {
-            "music (symphony)": filled(music["symphony_waveform"]),
-            "music (wind octet)": filled(music["wind_octet_waveform"]),
+            "music (symphony)": music["symphony_waveform"],
+            "music (wind octet)": music["wind_octet_waveform"],
         }
     synthetic = front_end_sounds(32000)
     for name in ("white noise", "digital silence", "full-scale square wave", "tone at -90 dBFS"):
-        found[name] = filled(synthetic[name])
+        found[name] = synthetic[name]
+    found = {name: np.resize(sound, SAMPLES).astype(np.float32) for name, sound in found.items()}
     for name, file in (("speech", "R9_ZSCveAHg_7s.wav"), ("metro station", "metro_station-paris.wav")):
-        if (path := AUDIO / file).exists():
-            samples = load_audio(path, sample_rate=32000).waveform[:SAMPLES]
-            found[name] = np.pad(samples, (0, SAMPLES - len(samples)))
+        samples = load_audio(AUDIO / file, sample_rate=32000).waveform[:SAMPLES]
+        found[name] = np.pad(samples, (0, SAMPLES - len(samples)))
     return found
-
-
-def needs_speech() -> None:
-    if not AUDIO.exists():
-        pytest.skip("no ../shared/audio: the real recordings are not part of the repository")
 
 
 @pytest.fixture(scope="module")
 def logmel_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The front end by itself, for 10 s."""
+    """The .tflite of the log-mel alone, for 10 s."""
     folder = tmp_path_factory.mktemp("logmel")
     graph = LogMelOnly(PANNS_32K, samples=SAMPLES)
     export_fp32(graph, {"waveform": torch.zeros(1, SAMPLES)}, folder / "graph.tflite", log=folder / "log")
@@ -84,7 +74,7 @@ def test_the_graph_has_no_gather_and_no_padding(logmel_graph: Path) -> None:
 
 
 def test_reflect_padding_is_exact() -> None:
-    """To the last bit, for lengths that are and are not multiples of the hop."""
+    """Equal to the last bit, for lengths that are multiples of the hop and for others."""
     rng = np.random.default_rng(0)
     for samples in (513, 1000, 32000, 32001, 32319):
         x = rng.standard_normal((1, samples)).astype(np.float32)
@@ -93,8 +83,8 @@ def test_reflect_padding_is_exact() -> None:
 
 
 @pytest.mark.parametrize("where", ["first", "last"])
-def test_every_frame_is_the_original_s_the_edges_included(logmel_graph: Path, where: str) -> None:
-    """Sound at one end only: the frames there depend on nothing but the reflection."""
+def test_frames_at_the_edges_are_right(logmel_graph: Path, where: str) -> None:
+    """The sound is at one end only, so the frames there depend on the reflect padding."""
     x = np.zeros(SAMPLES, np.float32)
     burst = np.random.default_rng(1).standard_normal(700).astype(np.float32) * 0.1
     x[:700] = burst
@@ -105,12 +95,12 @@ def test_every_frame_is_the_original_s_the_edges_included(logmel_graph: Path, wh
     assert np.abs(got - want).max() < 1e-3
     edge = slice(0, 2) if where == "first" else slice(-2, None)
     assert want[edge].max() > -40
-    zero_padded = float64_logmel(np.pad(x, 640), PANNS_32K)[2:-2]  # what zeros in place of reflection would give
+    zero_padded = float64_logmel(np.pad(x, 640), PANNS_32K)[2:-2]  # with zeros instead of reflection
     assert np.abs(zero_padded[edge] - want[edge]).max() > 1.0
 
 
-def test_float32_on_the_cpu_is_within_a_thousandth_of_a_decibel_everywhere(logmel_graph: Path) -> None:
-    needs_speech()
+@needs_shared
+def test_float32_on_the_cpu_is_within_a_thousandth_of_a_decibel(logmel_graph: Path) -> None:
     engine = CpuEngine(logmel_graph)
     rows = []
     for name, sound in sounds().items():
@@ -122,10 +112,10 @@ def test_float32_on_the_cpu_is_within_a_thousandth_of_a_decibel_everywhere(logme
     show("float32 on the CPU against float64, dB", ("sound", "largest"), rows)
 
 
+@needs_shared
 @pytest.mark.usefixtures("vulkan")
 def test_float16_on_the_gpu(logmel_graph: Path) -> None:
-    """The error budget: in the delegate's float16 arithmetic, against float64."""
-    needs_speech()
+    """The error of the delegate's float16 arithmetic against float64 is within its bounds."""
     engine = GpuEngine(logmel_graph)
     rows = []
     failed = []
@@ -157,7 +147,7 @@ def show(title: str, heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> N
 
 @pytest.mark.usefixtures("vulkan")
 def test_a_plain_logmel_overflows_on_the_gpu(tmp_path: Path) -> None:
-    """What the graph is for: |STFT|² of a loud tone exceeds float16."""
+    """The graph's own log-mel is needed because |STFT|² of a loud tone exceeds float16."""
 
     class Plain(nn.Module):
         def __init__(self) -> None:
@@ -180,7 +170,7 @@ def test_a_plain_logmel_overflows_on_the_gpu(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("vulkan")
 def test_what_the_delegate_loses_in_a_sum(tmp_path: Path) -> None:
-    """Why the DFT is not one sum of 1024 terms: every product and every addition is rounded to float16."""
+    """The delegate rounds every product and every addition to float16, so the DFT is not one sum of 1024 terms."""
     rng = np.random.default_rng(0)
     rows = []
     losses = {}
@@ -204,7 +194,7 @@ def test_what_the_delegate_loses_in_a_sum(tmp_path: Path) -> None:
 
 
 class Named(nn.Module):
-    """A layer with a named input and output."""
+    """A layer with input `x` and output `y`."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -259,8 +249,8 @@ def test_front_ends_without_a_waveform_graph() -> None:
         GraphLogMel(PANNS_32K, samples=512)
 
 
-def test_the_network_takes_samples_as_it_took_decibels() -> None:
-    """The change of units in its first batch norm is exact, and the network itself stays as it was."""
+def test_samples_give_the_same_outputs_as_decibels() -> None:
+    """The unit conversion in the first batch norm is exact, and the network itself is not changed."""
     model = find("demo")
     network = model.build().eval()
     before = {key: value.clone() for key, value in network.state_dict().items()}
@@ -304,7 +294,7 @@ def test_bundle_and_runtime_follow_the_manifest(demo: Bundle, demo_waveform: Bun
 
 def test_verify_and_what_it_catches(demo_waveform: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
     assert all(check.passed for check in verify(demo_waveform.path))
-    # One weight of the DFT, in place. The manifest agrees, so that only a gate can tell.
+    # Change one weight of the DFT. The manifest agrees with the file, so that only a parity gate can detect it.
     folder = copy_of(demo_waveform)
     path = folder / demo_waveform.manifest.file("model")
     data = bytearray(path.read_bytes())
@@ -331,7 +321,7 @@ def test_convert_and_verify_with_the_gpu_stage(demo_waveform: Bundle, tmp_path: 
     checks = verify(bundle.path, gpu=True)
     assert {check.stage for check in checks} >= {"gpu_fp16"}
     assert all(check.passed for check in checks)
-    # The golden chirp has 100 dB inside a frame: float16 samples alone change its tags.
+    # The golden chirp has a range of 100 dB inside a frame: rounding its samples to float16 alone changes its tags.
     own = [check for check in checks if "beyond float16" in check.output]
     assert own
     assert all("float16_input_alone" in check.threshold for check in own)
@@ -339,13 +329,13 @@ def test_convert_and_verify_with_the_gpu_stage(demo_waveform: Bundle, tmp_path: 
 
 @pytest.mark.usefixtures("vulkan")
 def test_a_graph_that_the_gpu_refuses_leaves_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reflect padding as PyTorch writes it: right on the CPU, a GATHER_ND for the GPU."""
+    """PyTorch's own reflect padding is right on the CPU, but becomes a GATHER_ND, which the GPU refuses."""
 
     def reflected(self: GraphLogMel, x: Tensor) -> Tensor:
         return nn.functional.pad(x[:, None], (512, 512), mode="reflect")[:, 0]
 
     monkeypatch.setattr(GraphLogMel, "_padded", reflected)
-    with pytest.raises(ParityError, match="refused"):
+    with pytest.raises(ParityError, match="refused GATHER_ND"):
         convert("demo", graph="waveform", gpu=True, out=tmp_path / "bundle")
     assert not list(tmp_path.iterdir())
 
@@ -363,7 +353,7 @@ def test_a_broken_front_end_fails_its_stage(
 
     def wrong(*args: object) -> NDArray[np.floating]:
         calls.append(name)
-        # The emphasis is used on both sides; wrong on one of them only.
+        # The emphasis is applied and undone. The first call stays right, so that the two no longer cancel.
         return right(*args) * (factor if name != "_emphasis" or len(calls) > 1 else 1.0)
 
     monkeypatch.setattr(frontend, name, wrong)

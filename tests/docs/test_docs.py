@@ -1,4 +1,4 @@
-"""Documents: every snippet of README and docs/ runs, and every command that they show."""
+"""Documents: every code block of README and docs/ runs, and their links and make targets exist."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, official_pth: Path) -> Path:
-    """A folder with what README speaks of: a recording, and Cnn14's checkpoint (here with recipe weights)."""
+    """A folder with the files that README uses: a recording, and Cnn14's checkpoint (with the recipe's weights)."""
     clip = next(path for path in demo_clips() if path.suffix == ".wav")
     shutil.copyfile(clip, tmp_path / "recording.wav")
     (tmp_path / "Cnn14_mAP=0.431.pth").symlink_to(official_pth)
     return tmp_path
 
 
-def test_documents_have_what_is_tested_here() -> None:
+def test_documents_have_blocks_of_every_kind() -> None:
     assert len(blocks("python")) >= 2
     assert len(blocks("bash")) >= 1
     assert len(blocks("bash gpu")) >= 2
     assert len(blocks("bash download")) >= 2
     assert {info for info, _ in BLOCKS} == {"python", "bash", "bash gpu", "bash download", "console", "text"}
     for text in DOCUMENTS.values():
-        assert re.findall(r"@[A-Z_]+@", text) == []
+        assert re.findall(r"@[A-Z_]+@", text) == []  # no placeholder is left
 
 
 @pytest.mark.parametrize("code", blocks("python"))
@@ -65,7 +65,7 @@ def test_shell_snippets_that_need_a_gpu_driver_run(script: str, folder: Path) ->
 
 
 def run(script: str, folder: Path) -> str:
-    """What a script prints, run as a reader would run it."""
+    """Run a script as a reader would, in a folder, and return what it prints."""
     result = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=folder,
@@ -97,7 +97,7 @@ def test_make_targets_exist() -> None:
         assert re.search(rf"^{target}:", makefile, re.M), target
 
 
-def test_links_lead_somewhere() -> None:
+def test_linked_files_exist() -> None:
     for path, text in DOCUMENTS.items():
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
             assert (path.parent / target).exists(), (path.name, target)

@@ -399,7 +399,7 @@ def test_runs_whole_on_the_gpu(narrow: Export) -> None:
 @needs_shared
 @pytest.mark.parametrize("name", ["R9_ZSCveAHg_7s.wav", "metro_station-paris.wav"])
 def test_tags_of_real_recordings(name: str, tmp_path: Path) -> None:
-    """The published tags from this project's resampling, log-mel and fp16 .tflite.
+    """This project's resampling, log-mel and fp16 .tflite give the published tags.
 
     The original processes a recording at its own length, so the graph is made for that length.
     """

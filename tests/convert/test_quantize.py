@@ -345,7 +345,7 @@ def test_real_weights_on_real_recordings(tmp_path: Path) -> None:
 
 
 def test_ranges_are_the_smallest_and_largest_values(small: Demo) -> None:
-    """PyTorch's values for the same clips. An average over clips would give narrower ranges."""
+    """The ranges equal PyTorch's for the same clips. An average over clips would give narrower ones."""
     with torch.inference_mode():
         runs = [small.network.trace(torch.from_numpy(values)) for values in small.reference.inputs]
     for name, layer in (("embedding", "tag_embedding_output"), ("logits", "fc_audioset")):
@@ -356,7 +356,7 @@ def test_ranges_are_the_smallest_and_largest_values(small: Demo) -> None:
 
 
 def test_a_moving_average_clips_what_is_louder_than_the_first_clip(small: Demo, tmp_path: Path) -> None:
-    """ai-edge-quantizer's own default is a moving average. Clips come with the quietest first."""
+    """ai-edge-quantizer's own default is a moving average. Here the quietest clip comes first."""
     from ai_edge_quantizer import calibrator
     from ai_edge_quantizer.utils import qsv_utils
 

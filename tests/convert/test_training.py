@@ -203,7 +203,7 @@ def test_spec_augment_hides_at_most_two_stripes_of_each_kind(frames: int, seed: 
 
 
 def test_a_network_is_augmented_after_its_first_batch_norm() -> None:
-    """The original has SpecAugment and mixup there. Dropout changes the embedding, but not the classifier's input."""
+    """The original has SpecAugment and mixup there. Dropout acts before the embedding, not after it."""
     torch.manual_seed(0)
     network = Cnn14(classes=3, channels=(4, 4, 4, 4, 4, 8))
     x = torch.randn(4, 1, 64, 64)

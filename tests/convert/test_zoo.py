@@ -193,7 +193,7 @@ def test_the_sweep_measures_what_is_missing_and_shows_failures(tmp_path: Path, m
 
 
 def test_a_measured_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The demo model, measured in its own process. A missing time is measured alone, if the file is the same."""
+    """The demo model in its own process. A missing time is measured alone, unless the model's file has changed."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     out = tmp_path / "zoo.json"
     (row,) = sweep(["demo"], out, fresh=False)

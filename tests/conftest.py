@@ -1,4 +1,4 @@
-"""Fixtures of the whole suite: a cache of its own, the recipe's checkpoint, bundles made once."""
+"""Fixtures of the whole suite."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import kotlin
 import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import settings
+from numpy.typing import NDArray
 from suite import *  # noqa: F403 (its hooks)
 
+from panns_litert import Tagger
+from panns_litert.audio import load_audio
 from panns_litert.bundle import Bundle
+from panns_litert.demo import demo_clips
 from panns_litert.errors import GpuDriverError
 from panns_litert.frontend import PANNS_32K, hann, mel_basis
 from panns_litert.proof import add_one_model, gpu_check
@@ -21,14 +27,14 @@ from panns_litert_convert.convert import convert
 from panns_litert_convert.zoo import golden_shapes
 from panns_litert_golden.recipe import weights
 
-# No test is timed: machines are shared.
+# No deadline for a test: the machine may be shared.
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of the suite's own: nothing is read from the user's, nothing is left there."""
+    """A cache folder for this run. The user's own is neither read nor written."""
     folder = tmp_path_factory.mktemp("cache")
     before = os.environ.get("PANNS_LITERT_CACHE")
     os.environ["PANNS_LITERT_CACHE"] = str(folder)
@@ -41,7 +47,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def recipe() -> Iterator[Callable[[dict[str, tuple[int, ...]]], dict[str, np.ndarray]]]:
-    """The recipe's weights for Cnn14, 80 M random numbers, are drawn once and not in every conversion of the demo."""
+    """Draws the recipe's weights for Cnn14, 80 M random numbers, once instead of in every conversion."""
     shapes = golden_shapes("Cnn14")
     drawn: dict[str, np.ndarray] = {}
 
@@ -58,7 +64,7 @@ def recipe() -> Iterator[Callable[[dict[str, tuple[int, ...]]], dict[str, np.nda
 
 @pytest.fixture(scope="session")
 def official_state(recipe: Callable[[dict[str, tuple[int, ...]]], dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
-    """Cnn14 with the recipe's weights, as the published file lays it out: with the front end's tables."""
+    """Cnn14 with the recipe's weights and the front end's tables, in the layout of the published file."""
     spec = PANNS_32K
     phase = 2 * np.pi * np.outer(np.arange(spec.bins), np.arange(spec.n_fft)) / spec.n_fft
     window = hann(spec.win_length, spec.n_fft)
@@ -86,13 +92,42 @@ def official_pth(official_state: dict[str, torch.Tensor], tmp_path_factory: pyte
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The demo checkpoint, converted here."""
+    """A bundle converted from the demo checkpoint."""
     return convert("demo", out=tmp_path_factory.mktemp("demo") / "bundle")
 
 
 @pytest.fixture(scope="session")
+def tagger() -> Tagger:
+    """The shipped demo bundle on one thread."""
+    return Tagger(threads=1)
+
+
+@pytest.fixture(scope="session")
+def demo_sound() -> NDArray[np.float32]:
+    """All demo clips one after another, 21.5 s at 32 kHz."""
+    return np.concatenate([load_audio(path, sample_rate=32000).waveform for path in demo_clips()])
+
+
+@pytest.fixture(scope="session")
+def recording(demo_sound: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`demo_sound` as a WAV file of float32."""
+    path = tmp_path_factory.mktemp("recording") / "all.wav"
+    soundfile.write(path, demo_sound, 32000, subtype="FLOAT")
+    return path
+
+
+@pytest.fixture(scope="session")
+def jvm() -> None:
+    """Compiles the Kotlin library. Skips where a tool is missing."""
+    try:
+        kotlin.class_path()
+    except kotlin.ToolMissingError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def vulkan(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A driver that the delegate can use."""
+    """Skips without a Vulkan driver that the delegate can use; a software driver will do."""
     path = tmp_path_factory.mktemp("probe") / "probe.tflite"
     path.write_bytes(add_one_model())
     try:
@@ -103,7 +138,7 @@ def vulkan(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture
 def copy_of(tmp_path: Path) -> Callable[[Bundle], Path]:
-    """Makes a copy of a bundle that a test may damage."""
+    """Copies a bundle; the copy may be damaged."""
 
     def copy(bundle: Bundle) -> Path:
         target = tmp_path / "damaged"

@@ -1,10 +1,13 @@
-"""What tests of several rooms share: where things are, edits of bundles, and what is read out of a .tflite."""
+"""Helpers that several test files share: paths, sounds, processes, edits of bundles and of .tflite files."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,17 +15,40 @@ import torch
 from numpy.typing import NDArray
 
 from panns_litert.bundle import MANIFEST, Manifest, file_sha256, model_card
+from panns_litert.cli import main
 from panns_litert.windows import Window
 from panns_litert_convert.networks.efficientat import MobileNetV3
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
-"""Real weights and recordings. They are not part of the repository: tests that need them are skipped without."""
+"""Real weights and recordings. They are not part of the repository; tests that need them are skipped without them."""
 REAL_WEIGHTS = SHARED / "weights" / "mn04_as_mAP_432.pt"
 AUDIO = SHARED / "audio"
 needs_shared = pytest.mark.skipif(
     not (REAL_WEIGHTS.is_file() and AUDIO.is_dir()), reason=f"no real weights and recordings in {SHARED}"
 )
+
+
+def pieces(x: NDArray[np.float32], cuts: list[int]) -> list[NDArray[np.float32]]:
+    """Splits a waveform at `cuts`, which are taken modulo its length."""
+    return np.split(x, sorted(cut % (len(x) + 1) for cut in cuts))
+
+
+def disk_full(*_: object, **__: object) -> None:
+    """Stands in for a function that writes: fails as on a full disk."""
+    raise OSError(28, "No space left on device")
+
+
+def run_python(code: str, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Runs code in a Python process of its own."""
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=check)
+
+
+def run_command(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> tuple[str, str]:
+    """Runs panns-litert in this process and checks its exit code. Returns stdout and stderr."""
+    assert main([str(argument) for argument in arguments]) == code
+    captured = capsys.readouterr()
+    return captured.out, captured.err
 
 
 def edit_manifest(folder: Path, change: Callable[[dict], object]) -> None:  # type: ignore[type-arg]
@@ -34,7 +60,7 @@ def edit_manifest(folder: Path, change: Callable[[dict], object]) -> None:  # ty
 
 
 def rehash(folder: Path, name: str) -> None:
-    """Makes the manifest agree with a file that was altered: only a parity gate can catch it now."""
+    """Updates size and SHA-256 of an altered file in the manifest."""
 
     def change(data: dict) -> None:  # type: ignore[type-arg]
         data["files"][name] |= {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size}
@@ -43,15 +69,28 @@ def rehash(folder: Path, name: str) -> None:
 
 
 def make_consistent(folder: Path, name: str) -> None:
-    """Makes manifest and model card agree with an altered file: only a parity gate can catch it now."""
+    """Updates manifest and model card for an altered file: only a parity gate can find the change now."""
     rehash(folder, name)
     manifest = Manifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
     (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
     rehash(folder, "README.md")
 
 
+def edited_graph(source: Path, target: Path, change: Callable[[Any], object]) -> Path:
+    """Writes a copy of a .tflite file with a change to its flatbuffer, a `schema_py_generated.ModelT`."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(source.read_bytes(), 0)
+    change(model)
+    builder = flatbuffers.Builder(0)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    target.write_bytes(builder.Output())
+    return target
+
+
 def operators_of(path: Path) -> tuple[list[str], list[int]]:
-    """Operators of a .tflite in their order, and the rank of every tensor."""
+    """Returns the operators of a .tflite in execution order, and the rank of every tensor."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=1)
@@ -63,14 +102,14 @@ def operators_of(path: Path) -> tuple[list[str], list[int]]:
 
 
 def real_network() -> MobileNetV3:
-    """mn04 with its published weights."""
+    """Returns mn04 with its published weights."""
     network = MobileNetV3(width=0.4)
     network.load_state_dict(torch.load(REAL_WEIGHTS, weights_only=True))
     return network.eval()
 
 
 def fake_windows(scores: NDArray[np.float64], *, hop: int, length: int) -> list[Window]:
-    """Windows of frame-wise scores (frames, classes), 100 frames a second."""
+    """Cuts frame-wise scores, (frames, classes) at 100 frames a second, into windows of `length` every `hop` frames."""
     found = []
     start = 0
     while True:

@@ -1,4 +1,4 @@
-"""Audio in pieces: a file in blocks, a stream through the resampler."""
+"""Audio in pieces: a file read in blocks, a stream through the resampler."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from support import pieces
 
 from panns_litert.audio import AudioBlocks, MonoResampler, load_audio
-
-
-def pieces(x: NDArray[np.float32], cuts: list[int]) -> list[NDArray[np.float32]]:
-    return np.split(x, sorted(cut % (len(x) + 1) for cut in cuts))
-
-
-# ---- samples
 
 
 @settings(max_examples=25)
@@ -28,8 +22,6 @@ def pieces(x: NDArray[np.float32], cuts: list[int]) -> list[NDArray[np.float32]]
     cuts=st.lists(st.integers(0, 10**6), max_size=8),
 )
 def test_resampling_in_chunks_is_that_of_the_whole(rate: int, samples: int, cuts: list[int]) -> None:
-    import soxr
-
     sound = (0.1 * np.random.default_rng(samples).standard_normal(samples)).astype(np.float32)
     want = sound if rate == 32000 else soxr.resample(sound, rate, 32000, quality="HQ")
     mono = MonoResampler(rate, sample_rate=32000)

@@ -1,38 +1,13 @@
-"""The delegate's log: adapter, refused operations, WebGPU's errors."""
+"""The delegate's log: adapter, refused operators, WebGPU's errors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
 
 from panns_litert.engine import read_delegate_log
-from panns_litert_convert.export import export_fp32
 
-Export = Callable[..., Path]
-
-
-@pytest.fixture
-def export(tmp_path: Path) -> Export:
-    """Exports a function of tensors as a .tflite."""
-
-    def export(run: Callable[..., dict[str, Tensor]], **inputs: Tensor) -> Path:
-        arguments = ", ".join(inputs)
-        scope: dict[str, object] = {"run": run}
-        exec(f"def forward(self, {arguments}): return run({arguments})", scope)
-        module = type("Graph", (nn.Module,), {"forward": scope["forward"]})()
-        path = tmp_path / "graph.tflite"
-        export_fp32(module.eval(), inputs, path, log=tmp_path / "log")
-        return path
-
-    return export
-
-
-# What the delegate prints, as seen with Mesa 25.0 (llvmpipe), Mesa 22.3 and no driver at all.
+# What the delegate printed with Mesa 25.0 (llvmpipe), with Mesa 22.3 and without a driver.
 ADAPTER = (
     "I0000 00:00:1.2 3 environment.cc:532] Selected adapter: llvmpipe (LLVM 15.0.6, 256 bits), arch=software, "
     "vendor=mesa, backend=Vulkan, adapterType=CPU / Software\n"

@@ -1,37 +1,18 @@
-"""Engine: a .tflite by itself, on the CPU, and what native code prints."""
+"""Engine: a .tflite on the CPU, without a bundle; what native code prints."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support import run_python
 
-from panns_litert import Bundle, Tagging
+from panns_litert import Bundle
 from panns_litert.engine import CpuEngine, native_log
 from panns_litert.errors import BundleError
-
-RATE = 32000
-
-
-def sound(seconds: float, *, rate: int = RATE, seed: int = 1) -> NDArray[np.float32]:
-    """A chirp in noise: nothing that stays the same over time, so that a shift or a cut shows."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(round(seconds * rate)) / rate
-    chirp = np.sin(2 * np.pi * (200.0 * seed + 150.0 * time) * time)
-    return (0.3 * chirp + 0.02 * rng.standard_normal(len(time))).astype(np.float32)
-
-
-def same(first: Tagging, second: Tagging, tolerance: float = 0.0) -> None:
-    np.testing.assert_allclose(first.probs, second.probs, atol=tolerance, rtol=0)
-    np.testing.assert_allclose(first.embedding, second.embedding, atol=tolerance * 10, rtol=0)
-
-
-# --- the engine ---------------------------------------------------------------------------------------
 
 
 def test_an_engine_by_itself(demo: Bundle) -> None:
@@ -60,7 +41,7 @@ def test_wrong_input_of_the_engine(demo: Bundle, values: NDArray[np.floating]) -
 
 
 def test_files_that_are_no_graph(demo: Bundle, tmp_path: Path) -> None:
-    """In a process of their own: a damaged file must not bring it down."""
+    """In a process of their own, because a damaged file could crash it."""
     graph = demo.file("model").read_bytes()
     cases = {
         "missing": (None, "no such file"),
@@ -91,7 +72,7 @@ for path in sys.argv[1:]:
         print(" ".join(str(error).split()))
 """
     paths = [str(tmp_path / name) for name in cases]
-    result = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
+    result = run_python(code, *paths)
     lines = result.stdout.splitlines()
     assert len(lines) == len(cases)
     for line, path, (_, message) in zip(lines, paths, cases.values(), strict=True):

@@ -1,4 +1,4 @@
-"""Graph: a damaged .tflite is read, or is one error."""
+"""Graph: a damaged .tflite is either read or refused with a `BundleError`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 
 from panns_litert.engine import read_graph
 from panns_litert.errors import BundleError
-from panns_litert.proof import (
-    add_one_model,
-)
+from panns_litert.proof import add_one_model
 
 
 @settings(max_examples=200)

@@ -1,4 +1,4 @@
-"""Streaming log-mel: chunks of any size give the frames of the whole, as soon as they can."""
+"""Streaming log-mel: chunks of any size give the frames of the whole, each with the chunk that completes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from support import pieces
 
 from panns_litert.errors import AudioError
 from panns_litert.frontend import AST_16K, EFFICIENTAT_32K, PANNS_8K, PANNS_32K, LogMel, StreamingLogMel
@@ -21,14 +21,7 @@ SPECS = {
 }
 
 DB = {"panns": 1.0, "efficientat": 5.0 * 10 / np.log(10), "ast": 9.1379948 * 10 / np.log(10), "hop over half": 1.0}
-"""Decibels in a unit of the front end."""
-
-
-def pieces(x: NDArray[np.float32], cuts: list[int]) -> list[NDArray[np.float32]]:
-    return np.split(x, sorted(cut % (len(x) + 1) for cut in cuts))
-
-
-# ---- frames
+"""Decibels per unit of the front end's log-mel."""
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -39,24 +32,24 @@ def test_frames_are_those_of_the_whole(name: str, samples: int, cuts: list[int],
     sound = (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
     want = LogMel(replace(spec, padded_frames=None))(sound) if name == "ast" else LogMel(spec)(sound)
     stream = StreamingLogMel(spec)
-    for _ in range(2):  # the second time: finish() has begun anew
+    for _ in range(2):  # the second time: finish() has reset the stream
         got = np.concatenate([*map(stream.push, pieces(sound, cuts)), stream.finish()])
         assert got.shape == want.shape
         assert np.abs(got - want).max() * DB[name] <= 1e-5
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_frames_come_as_soon_as_they_can(name: str) -> None:
-    """A frame is given with the push that completes it, and no frame is computed twice."""
+def test_frames_come_as_early_as_possible(name: str) -> None:
+    """`push` returns a frame as soon as its samples are complete, and no frame twice."""
     spec = SPECS[name]
     stream = StreamingLogMel(spec)
-    given_so_far, pushed = 0, 0
+    got = pushed = 0
     half, lost = (spec.n_fft // 2, 1 if spec.pre_emphasis else 0) if spec.center else (spec.win_length, 0)
     for _ in range(60):
-        given_so_far += len(stream.push(np.zeros(100, np.float32)))
+        got += len(stream.push(np.zeros(100, np.float32)))
         pushed += 100
         begun = pushed - lost >= (half + 1 if spec.center else half)
-        assert given_so_far == (max(0, (pushed - lost - half) // spec.hop_length + 1) if begun else 0)
+        assert got == (max(0, (pushed - lost - half) // spec.hop_length + 1) if begun else 0)
 
 
 def test_a_refused_chunk_changes_nothing() -> None:
@@ -75,4 +68,4 @@ def test_a_stream_that_is_too_short() -> None:
     stream.push(np.zeros(512, np.float32))
     with pytest.raises(AudioError, match="expected at least 513"):
         stream.finish()
-    assert len(stream.push(np.zeros(513, np.float32))) == 1  # it begins anew
+    assert len(stream.push(np.zeros(513, np.float32))) == 1  # finish() has reset the stream

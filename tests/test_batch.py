@@ -1,4 +1,4 @@
-"""batch: the same results as one by one, and nothing lost, done twice or mixed, whatever dies."""
+"""batch: the results are those of single recordings; nothing is lost, repeated or mixed when a process dies."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import soundfile
+from support import disk_full
 
-from panns_litert import EventSettings, Sense, Tagger, demo_bundle, demo_clips, find_events, load_audio, tag_long
+from panns_litert import EventSettings, Sense, Tagger, demo_bundle, demo_clips, find_events, tag_long
 from panns_litert import batch as batch_module
 from panns_litert.batch import MOST_TRIES, RECORD, batch
 from panns_litert.cli import main
 from panns_litert.errors import (
     AudioError,
     BundleError,
-    EventError,
     LabelError,
     ManifestError,
     ResultsError,
@@ -37,18 +36,9 @@ from panns_litert.errors import (
 )
 
 
-@pytest.fixture(scope="module")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All demo clips one after another, 21.5 s."""
-    sound = np.concatenate([load_audio(path, sample_rate=32000).waveform for path in demo_clips()])
-    path = tmp_path_factory.mktemp("recordings") / "all.wav"
-    soundfile.write(path, sound, 32000, subtype="FLOAT")
-    return path
-
-
 @pytest.fixture
 def manifest(tmp_path: Path, recording: Path) -> Path:
-    """Six recordings beside it, one of them bad, one not there, one twice; with columns of their own."""
+    """A manifest of six rows with two more columns. One file is no audio, one is missing, one is listed twice."""
     shutil.copyfile(recording, tmp_path / "all.wav")
     for clip in demo_clips()[:2]:
         shutil.copyfile(clip, tmp_path / clip.name)
@@ -72,9 +62,14 @@ def stamps(out: Path) -> dict[str, int]:
     return {part.name: part.stat().st_mtime_ns for part in parts(out)}
 
 
-def in_process(job: str, todo: list[batch_module.Shard], *_: object) -> Iterator[tuple[Any, Any]]:
-    """Workers' work by this process: quick, and what is patched here holds."""
-    yield from ((shard, batch_module._listen(job, shard.paths)) for shard in todo)
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does the workers' work in this process: it is faster, and patches of this process apply to it."""
+
+    def work(job: str, todo: list[batch_module.Shard], *_: object) -> Iterator[tuple[Any, Any]]:
+        yield from ((shard, batch_module._listen(job, shard.paths)) for shard in todo)
+
+    monkeypatch.setattr(batch_module, "_in_processes", work)
 
 
 def test_results_are_those_one_by_one(manifest: Path, tmp_path: Path) -> None:
@@ -111,8 +106,8 @@ def test_results_are_those_one_by_one(manifest: Path, tmp_path: Path) -> None:
     assert not list(out.glob(".*"))
 
 
-def test_manifests_of_every_form_say_the_same(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_module, "_in_processes", in_process)
+@pytest.mark.usefixtures("in_process")
+def test_every_form_of_a_manifest_gives_the_same_results(manifest: Path, tmp_path: Path) -> None:
     names = [str(manifest.parent / row["path"]) for row in csv.DictReader(manifest.open())]
     table = pa.table({"path": pa.array([Path(name).name for name in names], pa.large_string())})
     pq.write_table(table, manifest.with_suffix(".parquet"))
@@ -129,7 +124,7 @@ _RUN = """
 import os, sys
 from panns_litert import batch as module
 listen, marks = module._listen, sys.argv[3]
-def slow(job, paths):  # says who is at which shard, and takes its time over it
+def slow(job, paths):  # leaves a mark with its process and its shard, then takes a second
     import pathlib, time
     mark = pathlib.Path(marks) / f"{os.getpid()}-{time.monotonic_ns()}"
     mark.write_text("\\n".join(paths))
@@ -142,7 +137,7 @@ if __name__ == "__main__":
 
 
 def start(manifest: Path, out: Path) -> tuple[subprocess.Popen[str], Path]:
-    """A run in a process of its own, of shards that take a second each; and where its workers leave marks."""
+    """Starts a run in a process of its own, with shards that take a second each. Returns it and its workers' marks."""
     marks = manifest.parent / f"marks-{time.monotonic_ns()}"
     marks.mkdir()
     script = manifest.parent / "run.py"
@@ -171,14 +166,14 @@ def test_a_killed_worker_loses_and_doubles_nothing(manifest: Path, tmp_path: Pat
     assert rows(tmp_path / "out") == rows(tmp_path / "want")
 
 
-def test_a_killed_run_goes_on_where_it_was(manifest: Path, tmp_path: Path) -> None:
+def test_a_killed_run_is_resumed(manifest: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process, marks = start(manifest, out)
     wait_for(lambda: len(parts(out)) >= 2)
     process.kill()
     process.communicate(timeout=60)
     workers = {int(mark.name.split("-")[0]) for mark in marks.iterdir()}
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))  # they end with it
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))  # the workers end with their parent
     before = stamps(out)
     assert 2 <= len(before) < 6
     (out / ".part-part-00005.parquet").write_bytes(b"half")
@@ -210,10 +205,10 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(("which", "written"), [("bad.wav", 5), (".wav", 0)])
-def test_what_kills_its_worker_time_and_again_is_one_error(
+def test_a_recording_that_always_kills_its_worker_is_one_error(
     which: str, written: int, manifest: Path, tmp_path: Path
 ) -> None:
-    """The other shards are written; where none can be, it is not tried with all of them."""
+    """The other shards are written. If every shard kills its worker, the run ends without trying all of them."""
     (tmp_path / "run.py").write_text(_DEADLY)
     command = [sys.executable, str(tmp_path / "run.py"), str(manifest), str(tmp_path / "out"), which]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
@@ -222,13 +217,13 @@ def test_what_kills_its_worker_time_and_again_is_one_error(
     assert len(parts(tmp_path / "out")) == written
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_full_disk_leaves_whole_shards(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_module, "_in_processes", in_process)
     out, replace = tmp_path / "out", os.replace
 
     def full(source: Any, target: Any) -> None:
         if "part-00003" in str(target):
-            raise OSError(28, "No space left on device")
+            disk_full()
         replace(source, target)
 
     with monkeypatch.context() as patch, pytest.raises(ResultsError, match=r"No space left.* make room"):
@@ -237,7 +232,7 @@ def test_a_full_disk_leaves_whole_shards(manifest: Path, tmp_path: Path, monkeyp
     assert len(parts(out)) == len(rows(out)) == 3
     assert not list(out.glob(".*"))
     with monkeypatch.context() as patch, pytest.raises(ResultsError, match="make room"):
-        patch.setattr(pq, "write_table", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        patch.setattr(pq, "write_table", disk_full)
         batch(manifest, out, per_shard=1)
     before = stamps(out)
     assert batch(manifest, out, per_shard=1).computed == 3
@@ -256,10 +251,8 @@ def test_a_full_disk_leaves_whole_shards(manifest: Path, tmp_path: Path, monkeyp
         ({"sense": {"deny": ["Siren"]}}, "sense"),
     ],
 )
-def test_other_settings_are_refused(
-    other: dict[str, Any], named: str, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batch_module, "_in_processes", in_process)
+@pytest.mark.usefixtures("in_process")
+def test_other_settings_are_refused(other: dict[str, Any], named: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     batch(demo_clips()[:1], out)
     before = stamps(out)
@@ -271,8 +264,8 @@ def test_other_settings_are_refused(
     assert stamps(out) == before
 
 
-def test_another_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_module, "_in_processes", in_process)
+@pytest.mark.usefixtures("in_process")
+def test_another_model_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "out"
     batch(demo_clips()[:1], out, bundle=demo_bundle())
     record = json.loads((out / RECORD).read_text())
@@ -327,7 +320,7 @@ def test_manifests_that_are_refused(name: str, content: str | None, message: str
         ({"bundle": "/nowhere"}, BundleError),
     ],
 )
-def test_bad_options_are_told_before_anything_is_written(
+def test_bad_options_are_refused_before_anything_is_written(
     options: dict[str, Any], error: type[Exception], tmp_path: Path
 ) -> None:
     with pytest.raises(error):
@@ -335,7 +328,7 @@ def test_bad_options_are_told_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_error_that_is_no_recording_s_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_bundle_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = tmp_path / "bundle"
     shutil.copytree(demo_bundle(), bundle)
     check = batch_module._begin
@@ -368,7 +361,7 @@ def test_the_command(manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
 
 @pytest.fixture
 def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where Ray may write. No tmp_path: the names of its sockets must stay short."""
+    """Ray's folder. It is not in tmp_path, because the paths of Ray's sockets must be short."""
     pytest.importorskip("ray", reason="Ray is not installed")
     folder = Path(tempfile.mkdtemp(prefix="ray"))
     monkeypatch.setenv("RAY_TMPDIR", str(folder))
@@ -388,11 +381,11 @@ def test_ray_gives_the_same_table(manifest: Path, tmp_path: Path, ray_folder: Pa
 def test_a_worker_that_dies_on_ray(
     manifest: Path, tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once: its shard is done again; always: one error, and the other shards are written."""
+    """A shard whose worker died once is done again. If it always dies, that is one error; the others are written."""
     once = str(tmp_path / "once")
 
     def deadly(job: str, paths: tuple[str, ...]) -> Any:
-        from panns_litert.batch import _listen  # the worker's own, which nobody patched
+        from panns_litert.batch import _listen  # the worker's own, not the patched one
 
         if paths[0].endswith("bad.wav") or not os.path.exists(once):
             open(once, "w").close()
@@ -403,8 +396,3 @@ def test_a_worker_that_dies_on_ray(
     with pytest.raises(WorkerError, match=r"shard 2 .*its worker died 3 times"):
         batch(manifest, tmp_path / "out", workers=2, per_shard=1, address="local")
     assert [row["take"] for row in rows(tmp_path / "out")] == [0, 1, 3, 4, 5]
-
-
-def test_event_thresholds_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(EventError):
-        batch(demo_clips(), tmp_path / "out", settings=EventSettings(on=0.1, off=0.3))

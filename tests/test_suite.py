@@ -1,4 +1,4 @@
-"""How the suite runs: strict mode fails what is skipped, wherever it is skipped and whichever process runs it."""
+"""The suite's hooks: strict mode fails every skip, in any process; long files run first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 
-# By what is skipped: a file of tests.
+# By what skips: the text of a test file.
 SKIPS = {
     "test": "import pytest\n\ndef test_it(): pytest.skip('no tool')\n",
     "fixture": "import pytest\n\n@pytest.fixture\ndef tool(): pytest.skip('no tool')\n\ndef test_it(tool): pass\n",
@@ -22,8 +22,8 @@ SKIPS = {
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """pytest with the suite's hooks, in a process of its own."""
-    # Where CI is set, pytest's summary has the whole reason of every failure once more.
+    """Runs pytest with the suite's hooks in a process of its own."""
+    # CI: with it, pytest's summary repeats the whole reason of every failure.
     outer = {"PANNS_LITERT_STRICT", "PYTEST_ADDOPTS", "OMP_NUM_THREADS", "CI", "BUILD_NUMBER", "FORCE_COLOR"}
     environment = {k: v for k, v in os.environ.items() if k not in outer and not k.startswith("PYTEST_XDIST")}
     return subprocess.run(
@@ -66,7 +66,7 @@ def test_it(n):
 """
 
 
-def test_a_file_is_one_worker_s_and_long_ones_come_first(tmp_path: Path) -> None:
+def test_one_worker_runs_a_file_and_long_files_come_first(tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / f"test_{name}.py").write_text(NOTE)
     (tmp_path / "test_y.py").write_text(NOTE.replace("(n)", "(n, vulkan)") + "@pytest.fixture\ndef vulkan(): pass\n")

@@ -1,11 +1,9 @@
-"""Tagger and engine, on the demo bundle: the same sound gives the same tags however it comes in."""
+"""Tagger, on the demo bundle: the same sound gives the same tags from any kind of input."""
 
 from __future__ import annotations
 
 import gc
 import json
-import subprocess
-import sys
 import warnings
 import weakref
 from collections.abc import Callable
@@ -18,7 +16,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support import edit_manifest, rehash
+from support import edit_manifest, rehash, run_python
 
 from panns_litert import Bundle, Tag, Tagger, Tagging, TruncationWarning, demo_clips
 from panns_litert.engine import CpuEngine
@@ -30,12 +28,12 @@ CLIPS = demo_clips()
 
 @pytest.fixture(scope="module")
 def tagger(demo: Bundle) -> Tagger:
-    """One tagger for the whole file: that it can be used again and again is part of what is tested."""
+    """One tagger for the whole file: these tests also check that a tagger can be used many times."""
     return Tagger(demo)
 
 
 def sound(seconds: float, *, rate: int = RATE, seed: int = 1) -> NDArray[np.float32]:
-    """A chirp in noise: nothing that stays the same over time, so that a shift or a cut shows."""
+    """Returns a chirp in noise. It changes all the time, so that a shift or a cut changes the result."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * rate)) / rate
     chirp = np.sin(2 * np.pi * (200.0 * seed + 150.0 * time) * time)
@@ -48,7 +46,7 @@ def same(first: Tagging, second: Tagging, tolerance: float = 0.0) -> None:
 
 
 def differ(first: Tagging, second: Tagging) -> None:
-    """Or `same` would prove nothing."""
+    """Shows that the embedding depends on the sound: otherwise `same` would prove nothing."""
     assert np.abs(first.embedding - second.embedding).max() > 1e-2
 
 
@@ -91,7 +89,7 @@ def test_a_short_clip_is_padded_with_zeros(tagger: Tagger, seconds: float) -> No
 
 
 def test_one_sample_at_a_high_rate_is_silence(tagger: Tagger) -> None:
-    """Resampled, nothing is left of it."""
+    """After resampling no sample is left."""
     same(
         tagger.tag(np.full(1, 0.5, np.float32), sample_rate=192000),
         tagger.tag(np.zeros(RATE, np.float32), sample_rate=RATE),
@@ -113,13 +111,13 @@ def test_a_long_recording_is_cut_with_a_warning(tagger: Tagger, tmp_path: Path, 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cut = tagger.tag(signal[: 10 * rate], sample_rate=rate)
-    # The resampler's filter looks a little beyond the cut, where the cut recording has nothing.
+    # The resampler's filter reaches beyond the cut, where the cut recording has no samples.
     same(long, cut, 0.0 if rate == RATE else 1e-3)
 
 
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
 def test_the_demo_clips(tagger: Tagger, clip: Path) -> None:
-    """Every clip is heard as something, and the same from its samples as from its file."""
+    """Every clip gets a tag above 0.5. Its samples and its file give the same result."""
     result = tagger.tag(clip, top=3)
     samples, rate = soundfile.read(clip, always_2d=True)
     same(result, tagger.tag(samples, sample_rate=rate), 1e-6)
@@ -133,8 +131,8 @@ def test_the_demo_clips(tagger: Tagger, clip: Path) -> None:
 # --- buffers ------------------------------------------------------------------------------------------
 
 
-def test_nothing_of_an_earlier_clip_is_heard(demo: Bundle, tagger: Tagger) -> None:
-    """Long and loud, then short and soft: as in a tagger that never heard the first."""
+def test_an_earlier_clip_does_not_change_the_result(demo: Bundle, tagger: Tagger) -> None:
+    """A short soft clip after long loud ones gives the result of a new tagger."""
     for signal in (sound(0.3, seed=5), 0.001 * sound(4.0, seed=6), np.zeros(100, np.float32)):
         tagger.tag(0.9 * np.ones(10 * RATE), sample_rate=RATE)
         with pytest.warns(TruncationWarning):
@@ -142,7 +140,7 @@ def test_nothing_of_an_earlier_clip_is_heard(demo: Bundle, tagger: Tagger) -> No
         same(tagger.tag(signal, sample_rate=RATE), Tagger(demo).tag(signal, sample_rate=RATE))
 
 
-def test_nothing_is_kept_of_a_clip_that_was_refused(tagger: Tagger) -> None:
+def test_a_refused_clip_does_not_change_the_result(tagger: Tagger) -> None:
     before = tagger.tag(sound(2.0), sample_rate=RATE)
     broken = sound(10.0, seed=3)
     broken[-1] = np.nan
@@ -157,7 +155,7 @@ def test_earlier_results_stay_as_they_were(tagger: Tagger) -> None:
     differ(first, tagger.tag(sound(10.0, seed=2), sample_rate=RATE))
     np.testing.assert_array_equal(first.probs, probs)
     np.testing.assert_array_equal(first.embedding, embedding)
-    first.probs[:] = 0.0  # they are the caller's
+    first.probs[:] = 0.0  # the arrays belong to the caller
     np.testing.assert_array_equal(tagger.tag(sound(10.0, seed=1), sample_rate=RATE).probs, probs)
 
 
@@ -196,7 +194,7 @@ def test_tags_are_ordered_and_cut(tagger: Tagger) -> None:
 
 
 def test_equal_scores_keep_the_order_of_the_classes(tagger: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """float32 0.7 is a little less than 0.7: it is not above that threshold."""
+    """And float32(0.7) is a little less than 0.7, so that it does not reach this threshold."""
     probs = np.full(len(tagger.labels), 0.7, np.float32)
     outputs = {"probs": probs[None], "embedding": np.zeros((1, 96), np.float32)}
     monkeypatch.setattr(tagger, "_run", lambda _: (outputs, 1.0, 1.0))
@@ -248,14 +246,8 @@ def test_results_are_frozen(tagger: Tagger) -> None:
     [
         (np.zeros(100, np.float32), None, r"expected tag\(samples, sample_rate=…\)"),
         (np.zeros(100, np.int16), RATE, "divide 16-bit samples by 32768 first"),
-        (np.zeros((2, RATE), np.float32), RATE, "transpose"),
-        (np.zeros((1, 1, 100), np.float32), RATE, "shape"),
-        (np.zeros(0, np.float32), RATE, "no samples"),
         (np.full(100, np.nan), RATE, "sample 0 is NaN or Inf"),
-        (np.zeros(100, np.float32), 0, "whole number of Hz"),
         (np.zeros(100, np.float32), 44100.0, "whole number of Hz"),
-        (None, RATE, "float"),
-        (b"clip.wav", RATE, "float"),
         ("no_such_file.wav", None, "no such file"),
         (Path("no_such_folder") / "file.wav", None, "no such file"),
     ],
@@ -273,38 +265,26 @@ def test_wrong_threads(demo: Bundle, threads: object) -> None:
             make()
 
 
-def test_no_bundle(tmp_path: Path) -> None:
+def test_no_bundle(demo: Bundle, copy_of: Callable[[Bundle], Path], tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no bundle at"):
         Tagger(tmp_path / "missing")
     with pytest.raises(BundleError, match=r"manifest\.json"):
         Tagger(tmp_path)
+    damaged = copy_of(demo)
+    (damaged / demo.manifest.file("model_card")).unlink()
+    with pytest.raises(BundleError, match=demo.manifest.file("model_card")):
+        Tagger(damaged)
 
 
-@pytest.mark.parametrize("role", ["model", "mel_basis", "labels", "model_card"])
-@pytest.mark.parametrize("damage", ["removed", "truncated", "altered"])
-def test_a_damaged_bundle(demo: Bundle, copy_of: Callable[[Bundle], Path], role: str, damage: str) -> None:
+@pytest.mark.parametrize("output", [0, 1])
+def test_a_model_that_contradicts_its_manifest(demo: Bundle, copy_of: Callable[[Bundle], Path], output: int) -> None:
+    """Files and hashes agree; only the opened model shows that the shape of an output is wrong."""
     folder = copy_of(demo)
-    path = folder / demo.manifest.file(role)
-    data = path.read_bytes()
-    if damage == "removed":
-        path.unlink()
-    else:
-        path.write_bytes(data[:-1] if damage == "truncated" else bytes([data[0] ^ 1]) + data[1:])
-    with pytest.raises(BundleError, match=path.name):
-        Tagger(folder)
-
-
-def test_a_graph_that_is_not_the_manifests(demo: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
-    """Files and hashes agree; only the engine can tell that the graph has other outputs."""
-    folder = copy_of(demo)
-    labels = demo.manifest.file("labels")
-
-    def claim(data: dict) -> None:  # type: ignore[type-arg]
-        data["outputs"][0]["shape"] = [1, 2]
-
-    edit_manifest(folder, claim)
-    (folder / labels).write_text("one\ntwo\n")
-    rehash(folder, labels)
+    labels = folder / demo.manifest.file("labels")
+    edit_manifest(folder, lambda data: data["outputs"][output].update(shape=[1, 2]))
+    if output == 0:
+        labels.write_text("one\ntwo\n")
+        rehash(folder, labels.name)
     with pytest.raises(BundleError, match=r"the manifest says .*convert it again"):
         Tagger(folder)
 
@@ -367,8 +347,8 @@ def test_nonsense_is_one_typed_error(
 # --- a process of its own ---------------------------------------------------------------------------------
 
 
-def test_tagging_needs_nothing_heavy_and_says_nothing(demo: Bundle) -> None:
-    """Not only the import: the whole way to a result; and LiteRT's own notes reach neither stream."""
+def test_tagging_loads_nothing_heavy_and_prints_nothing(demo: Bundle) -> None:
+    """From the import to a result, no heavy package is loaded, and LiteRT's own notes reach neither stream."""
     code = """
 import sys
 from panns_litert import Tagger
@@ -376,23 +356,9 @@ result = Tagger(sys.argv[1]).tag(sys.argv[2])
 heavy = {"torch", "librosa", "litert_torch", "tensorflow", "panns_litert_convert"} & set(sys.modules)
 print(result.tags[0].label, sorted(heavy))
 """
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(demo.path), str(CLIPS[0])], capture_output=True, text=True, check=True
-    )
+    result = run_python(code, demo.path, CLIPS[0])
     assert result.stdout == f"{Tagger(demo).tag(CLIPS[0]).tags[0].label} []\n"
     assert result.stderr == ""
-
-
-def test_the_command_shows_none_of_litert_notes(demo: Bundle) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "panns_litert.cli", "tag", str(CLIPS[0]), "--bundle", str(demo.path)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert Tagger(demo).tag(CLIPS[0]).tags[0].label in result.stdout
-    assert result.stderr == ""
-    assert "INFO" not in result.stdout
 
 
 def test_closing_frees_the_model() -> None:
@@ -404,4 +370,4 @@ def test_closing_frees_the_model() -> None:
     assert engine() is None
     with pytest.raises(BundleError, match="this tagger was closed"):
         tagger.tag(np.zeros(100), sample_rate=32000)
-    tagger.close()  # again is no error
+    tagger.close()  # a second call is no error

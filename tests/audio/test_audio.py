@@ -1,4 +1,4 @@
-"""Audio: every format, rate, channel count and length; and everything that is no audio."""
+"""Audio: every format, rate, channel count and length; input that is no audio."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from panns_litert.errors import AudioError, PannsLitertError
 RATE = 32000
 RATES = (8000, 11025, 16000, 22050, 32000, 37800, 44100, 48000, 96000, 192000)
 FORMATS = ("WAV", "FLAC", "OGG", "MP3", "AIFF", "W64", "CAF")
-# Largest error of a decoded tone of amplitude 0.5, as a share of its level: rounding of the sample
-# format, or what the codec is known to lose. Measured values are below half of these.
+# Bounds on the error of a decoded tone of amplitude 0.5, as a share of its level: rounding of the sample format, or the
+# loss of the codec. Measured errors are below half of these.
 LOSS = {
     "PCM_S8": 0.03,
     "PCM_U8": 0.03,
@@ -36,7 +36,7 @@ LOSS = {
     "NMS_ADPCM_24": 0.3,
     "NMS_ADPCM_32": 0.2,
     "VORBIS": 0.1,
-    "OPUS": 0.35,  # of six channels one is taken for bass only
+    "OPUS": 0.35,  # one of six channels carries only bass
     "MPEG_LAYER_III": 0.1,
     "DWVW_12": 0.01,
 }
@@ -52,7 +52,7 @@ def noise(samples: int, channels: int | None = None, *, level: float = 0.2, seed
 
 
 def refused(path: Path, *words: str, **options: float) -> str:
-    """Loads a file, and returns the one error that comes of it."""
+    """Loads a file, which must fail. Returns the error's message."""
     with pytest.raises(PannsLitertError) as caught:
         load_audio(path, sample_rate=RATE, **options)
     return explained(caught.value, str(path), *words)
@@ -65,7 +65,7 @@ def array_refused(samples: object, rate: object = RATE, *words: str, **options: 
 
 
 def explained(error: PannsLitertError, *words: str) -> str:
-    """Every message says what was wrong and what was expected instead."""
+    """Checks that the message says what was wrong and what was expected. Returns it."""
     assert type(error) is AudioError
     assert isinstance(error, ValueError)
     message = str(error)
@@ -78,7 +78,7 @@ def explained(error: PannsLitertError, *words: str) -> str:
 
 
 def tone_file(container: str, subtype: str, channels: int) -> tuple[bytes, int]:
-    """A tone of one second: the mean of channels that differ, so that a reader that takes one of them fails."""
+    """Returns a tone of one second and its rate. The tone is the mean of the channels, and no channel alone."""
     rate = 16000 if subtype == "OPUS" else 8000 if subtype in ("GSM610", "G721_32") else RATE
     weights = np.linspace(0.5, 1.5, channels) if channels > 1 else np.ones(1)
     buffer = io.BytesIO()
@@ -87,7 +87,7 @@ def tone_file(container: str, subtype: str, channels: int) -> tuple[bytes, int]:
 
 
 def writable() -> Iterator[tuple[str, str, int]]:
-    """What this build of libsndfile can write; it reads more."""
+    """Yields the formats that this build of libsndfile can write; it reads more."""
     for container in FORMATS:
         for subtype in soundfile.available_subtypes(container):
             for channels in (1, 2, 6):
@@ -101,7 +101,7 @@ WRITABLE = list(writable())
 
 @pytest.mark.parametrize(("container", "subtype", "channels"), WRITABLE)
 def test_every_format_that_libsndfile_writes(tmp_path: Path, container: str, subtype: str, channels: int) -> None:
-    """A tone comes back at its own frequency and level: nothing is mis-scaled, shifted or mixed wrongly."""
+    """A tone keeps its frequency and level: nothing is scaled, shifted or mixed wrongly."""
     content, rate = tone_file(container, subtype, channels)
     path = tmp_path / f"tone.{container.lower()}"
     path.write_bytes(content)
@@ -111,7 +111,7 @@ def test_every_format_that_libsndfile_writes(tmp_path: Path, container: str, sub
     assert audio.sample_rate == rate
     assert abs(audio.seconds - 1.0) < 0.13  # block codecs pad the end
     assert len(audio.waveform) == round(audio.seconds * rate)
-    # Away from the ends, and at the delay (codecs have one) that fits best.
+    # Away from the ends, and at the delay that fits best: codecs delay the signal.
     middle = audio.waveform[rate // 4 : rate // 2]
     basis = np.exp(-2j * np.pi * 440.0 * np.arange(len(middle)) / rate)
     fitted = 2 * np.mean(middle * basis) * np.conj(basis)
@@ -120,7 +120,7 @@ def test_every_format_that_libsndfile_writes(tmp_path: Path, container: str, sub
 
 
 def test_the_list_of_formats_is_not_empty() -> None:
-    """The test above enumerates what the library offers; these it must offer."""
+    """The test above takes its formats from the library. These must be among them."""
     for pair in [("WAV", "GSM610"), ("WAV", "FLOAT"), ("FLAC", "PCM_24"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")]:
         assert (*pair, 1) in WRITABLE
     for channels in (2, 6):
@@ -131,7 +131,7 @@ def test_the_list_of_formats_is_not_empty() -> None:
 @pytest.mark.parametrize("channels", [1, 2, 6])
 @pytest.mark.parametrize("samples", [1, 79, 5000])
 def test_samples_are_exact_and_channels_are_averaged(tmp_path: Path, samples: int, channels: int, subtype: str) -> None:
-    data = np.round(noise(samples, channels) * 32768) / 32768  # what 16 bits hold
+    data = np.round(noise(samples, channels) * 32768) / 32768  # exact in 16 bits
     path = tmp_path / "noise.wav"
     soundfile.write(path, data, RATE, subtype=subtype)
     audio = load_audio(path, sample_rate=RATE)
@@ -147,13 +147,13 @@ def test_opposite_channels_cancel() -> None:
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("hz", [100.0, 1000.0, 3000.0])
 def test_resampling_keeps_length_frequency_and_level(tmp_path: Path, rate: int, hz: float) -> None:
-    """To −80 dB of the tone, against the tone itself computed at the new rate."""
+    """Against the tone computed at the new rate: the error is below −80 dB of the tone."""
     path = tmp_path / "tone.wav"
     soundfile.write(path, tone(1.0, rate, hz=hz), rate, subtype="FLOAT")
     audio = load_audio(path, sample_rate=RATE)
     assert len(audio.waveform) == RATE
     assert audio.seconds == 1.0
-    inside = slice(RATE // 10, -RATE // 10)  # the resampler's filter runs over the ends
+    inside = slice(RATE // 10, -RATE // 10)  # the resampler's filter reaches over the ends
     error = audio.waveform[inside] - tone(1.0, RATE, hz=hz)[inside]
     assert np.abs(error).max() < 0.5 * 1e-4
 
@@ -176,7 +176,7 @@ def test_short_audio_of_any_rate(rate: int, samples: int) -> None:
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("name", ["long.flac", "long.wav", "long.ogg"])
 def test_the_start_of_a_long_file_is_the_start_of_the_whole(tmp_path: Path, rate: int, name: str) -> None:
-    """What is not read must not be heard: to 1e-4, whatever the rate."""
+    """At any rate, the part that is not read changes the result by at most 1e-4."""
     path = tmp_path / name
     soundfile.write(path, noise(4 * rate, 2), rate)
     whole = load_audio(path, sample_rate=RATE)
@@ -203,11 +203,11 @@ def test_more_than_one_block_of_a_file(tmp_path: Path) -> None:
 
 
 def test_telephone_recordings_that_cannot_be_sought(tmp_path: Path) -> None:
-    """GSM 6.10 in a WAV; soundfile refuses to read all of what it cannot seek in."""
+    """GSM 6.10 in a WAV: soundfile cannot read to the end of a file that is not seekable."""
     path = tmp_path / "call.wav"
     soundfile.write(path, tone(3.0, 8000), 8000, subtype="GSM610")
     with soundfile.SoundFile(path) as file:
-        assert not file.seekable()  # or this test is about nothing
+        assert not file.seekable()  # otherwise this test checks nothing
     whole = load_audio(path, sample_rate=RATE)
     assert 3.0 <= whole.seconds <= 3.04  # whole blocks of 40 ms
     assert len(whole.waveform) == round(whole.seconds * RATE)
@@ -217,12 +217,12 @@ def test_telephone_recordings_that_cannot_be_sought(tmp_path: Path) -> None:
 
 
 def test_a_streamed_flac_does_not_know_its_length(tmp_path: Path) -> None:
-    """An encoder that writes to a pipe leaves the number of samples at 0 (FLAC format, STREAMINFO)."""
+    """An encoder that writes to a pipe leaves the number of samples in STREAMINFO at 0."""
     data = noise(5 * RATE)
     path = tmp_path / "stream.flac"
     soundfile.write(path, data, RATE, subtype="PCM_24")
     content = bytearray(path.read_bytes())
-    content[21] &= 0xF0  # 36 bits: the low half of byte 13 of STREAMINFO, which begins at 8, and four more
+    content[21] &= 0xF0  # 36 bits: the low half of byte 13 of STREAMINFO, which starts at byte 8, and four more bytes
     content[22:26] = bytes(4)
     path.write_bytes(content)
     with soundfile.SoundFile(path) as file:
@@ -235,7 +235,7 @@ def test_a_streamed_flac_does_not_know_its_length(tmp_path: Path) -> None:
 
 
 def test_a_name_may_be_anything(tmp_path: Path) -> None:
-    """The content says what a file is, not its name."""
+    """The content decides the format, not the name."""
     for name in ("ohne Endung", "große Höhen ♪.wav", "flac in disguise.wav"):
         path = tmp_path / name
         soundfile.write(path, tone(0.1, RATE), RATE, format="FLAC")
@@ -276,7 +276,7 @@ def test_a_file_without_frames(tmp_path: Path, container: str) -> None:
 
 @pytest.mark.parametrize("container", FORMATS)
 def test_truncated_anywhere(tmp_path: Path, container: str) -> None:
-    """One clear error, or the part that is there: never another exception, never invented samples."""
+    """Reading gives an `AudioError` or the samples that are there: no other exception, no invented samples."""
     path = tmp_path / f"cut.{container.lower()}"
     soundfile.write(path, noise(8000), RATE, format=container)
     data = path.read_bytes()
@@ -322,7 +322,7 @@ def test_samples_of_a_file_that_are_not_finite(tmp_path: Path, container: str, v
     path = tmp_path / f"nan.{container.lower()}"
     soundfile.write(path, data, RATE, format=container, subtype="FLOAT")
     refused(path, "sample 617 is NaN or Inf")
-    # Not heard, not refused: the sample lies behind the clip and the resampler's margin.
+    # A bad sample behind the clip and the resampler's margin is not read, and so not refused.
     later = np.concatenate([noise(RATE, 2), data])
     soundfile.write(path, later, RATE, format=container, subtype="FLOAT")
     assert len(load_audio(path, sample_rate=RATE, max_seconds=0.5).waveform) == RATE // 2
@@ -352,7 +352,7 @@ def test_samples_of_a_file_beyond_float32(tmp_path: Path) -> None:
         ]
     ),
 )
-def test_random_bytes_are_one_error_or_audio(tmp_path: Path, data: bytes, head: bytes) -> None:
+def test_random_bytes_are_audio_or_one_error(tmp_path: Path, data: bytes, head: bytes) -> None:
     path = tmp_path / "random"
     path.write_bytes(head + data)
     try:
@@ -404,7 +404,7 @@ def test_no_samples(shape: tuple[int, ...]) -> None:
 
 
 def test_channels_first_is_refused() -> None:
-    """Read as 32000 channels of 2 samples it would be tagged as silence, without a word."""
+    """Taken as 32000 channels of 2 samples, it would be tagged as silence without an error."""
     array_refused(np.zeros((2, RATE), np.float32), RATE, "transpose")
     assert len(from_array(np.zeros((1, 6), np.float32), RATE, sample_rate=RATE).waveform) == 1
 
@@ -446,7 +446,7 @@ def test_samples_that_are_not_finite(dtype: type, value: float, rate: int) -> No
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("rate", [RATE, 44100])
 def test_samples_beyond_float32(rate: int) -> None:
-    """The error, without numpy's own warnings: for float64, for the sum of channels, for the resampler."""
+    """One error without numpy's warnings, for float64, for the sum of channels and for the resampler."""
     array_refused(np.full(1000, 1e300), rate, "beyond the range of float32")
     array_refused(np.full((1000, 2), 3e38, np.float32), rate, "beyond the range of float32")
     square = np.where(np.arange(1000) % 20 < 10, 3.4e38, -3.4e38).astype(np.float32)

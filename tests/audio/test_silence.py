@@ -1,4 +1,4 @@
-"""The level of a waveform and the gate below which it is silence."""
+"""The level of a waveform, and the level below which it is silence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics: closed forms, and figures that can only be what they are."""
+"""Metrics: against closed forms, values computed by hand and counted pairs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_auc_of_two_normals_gives_their_distance() -> None:
 def test_average_precision_by_hand() -> None:
     found = figures(column(0.9, 0.8, 0.7, 0.6), column(1, 0, 1, 0), ["one"])
     assert found.mean_ap == pytest.approx((1 / 1 + 2 / 3) / 2)
-    assert found.auc == pytest.approx(3 / 4)  # of the four pairs one is the wrong way round
+    assert found.auc == pytest.approx(3 / 4)  # one of the four pairs has the wrong order
     assert found.d_prime == pytest.approx(d_prime(0.75))
 
 
@@ -55,7 +55,7 @@ def test_equal_scores_find_nothing() -> None:
 def test_perfect_scores_have_a_finite_d_prime() -> None:
     found = figures(np.eye(4), np.eye(4), list("abcd"))
     assert (found.mean_ap, found.auc, found.accuracy) == (1.0, 1.0, 1.0)
-    assert found.d_prime == pytest.approx(d_prime(1 - 0.5 / 3))  # three pairs a class
+    assert found.d_prime == pytest.approx(d_prime(1 - 0.5 / 3))  # three pairs per class
     wrong = figures(1 - np.eye(4), np.eye(4), list("abcd"))
     assert wrong.d_prime == pytest.approx(-d_prime(1 - 0.5 / 3))
     assert wrong.accuracy == 0.0
@@ -100,7 +100,7 @@ def test_properties(seed: int, clips: int, classes: int) -> None:
     scores = rng.integers(0, 6, (clips, classes)) / 5  # with ties
     labels = [str(k) for k in range(classes)]
     found = figures(scores, truth, labels)
-    # Only the order of the scores counts, and turning it round turns the AUC round.
+    # Only the order of the scores counts, and reversed scores give 1 - AUC.
     assert figures(scores**3 / 7 + 1, truth, labels).to_dict() | {"accuracy": 0} == found.to_dict() | {"accuracy": 0}
     for one, turned in zip(found.classes, figures(-scores, truth, labels).classes, strict=True):
         if one.auc is None or turned.auc is None:
@@ -113,7 +113,7 @@ def test_properties(seed: int, clips: int, classes: int) -> None:
         assert one.auc + turned.auc == pytest.approx(1.0)
         assert one.d_prime is not None
         assert math.isfinite(one.d_prime)
-        if pairs.size > 1:  # half a pair short of perfect says nothing of a single pair
+        if pairs.size > 1:  # d' is limited to half a pair short of perfect, which for a single pair is chance
             assert (one.d_prime > 1e-9) == (one.auc > 0.5 + 1e-9)
         assert one.average_precision is not None
         assert 0 < one.average_precision <= 1

@@ -1,4 +1,4 @@
-"""Front end: the spec's limits, and the log-mel against float64, torchlibrosa and the original networks."""
+"""Front end: limits of the spec; the log-mel against float64, torchlibrosa and the original networks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_every_gate_of_the_front_end_stage(name: str) -> None:
 
 
 def test_float32_alone_would_fail_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Why frames with a wide range are computed in float64: the gate catches it when they are not."""
+    """Frames with a wide range are computed in float64. In float32 they fail the gate."""
     monkeypatch.setattr(frontend, "_FLOAT32_RANGE", 0.0)
     checks = front_end_stage(PANNS_32K)
     for check in checks:
@@ -70,10 +70,10 @@ def test_another_definition_fails_against_float64(change: dict[str, float]) -> N
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_logmel_of_the_original_networks(name: str) -> None:
-    """Every golden log-mel to 1e-2 dB, down to 90 dB below the frame's peak.
+    """Every golden log-mel within 1e-2 dB, down to 90 dB below the frame's peak.
 
-    The golden figures were computed in float32 by torchlibrosa. Further down its own rounding shows, up
-    to 0.062 dB from float64, where ours is within 1e-3 dB: nothing exact could meet 1e-2 dB there.
+    torchlibrosa computed the golden figures in float32. Further down, its rounding is up to 0.062 dB from float64,
+    and ours is within 1e-3 dB: there an exact log-mel could not be within 1e-2 dB of it.
     """
     with np.load(golden(f"{name}.npz")) as figures:
         want, spec = figures["logmel"].astype(np.float64), spec_of(str(figures["config"]))
@@ -98,7 +98,7 @@ def test_logmel_of_a_real_network_on_real_recordings(clip: str) -> None:
 
 @pytest.mark.parametrize("seconds", [1.0, 2.5, 10.0])
 def test_accuracy_does_not_depend_on_length(seconds: float) -> None:
-    """Blocks and the float64 frames join without a seam."""
+    """The error does not grow where blocks or float64 frames meet."""
     sound = waveform(32000, seconds, seed=3)
     got, want = LogMel(PANNS_32K)(sound), float64_logmel(sound, PANNS_32K)
     assert got.shape == want.shape
@@ -115,7 +115,7 @@ def test_silence_is_exactly_the_floor() -> None:
 
 
 def test_constant_offset_is_outside_the_bands() -> None:
-    """DC leaks into no band from 50 Hz up, save in the frames at the ends."""
+    """DC does not leak into the bands, which start at 50 Hz."""
     assert LogMel(PANNS_32K)(np.ones(32000, np.float32)).max() < -80
 
 

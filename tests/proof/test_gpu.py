@@ -1,7 +1,7 @@
-"""The GPU check against the real delegate, and against every way in which it was seen to lie.
+"""The GPU check on the real delegate, and on every kind of wrong result that the delegate was seen to report as right.
 
-Tests that ask for `vulkan` need a Vulkan driver; a software one will do. Without one they are skipped with
-the reason, in strict mode they fail.
+Tests that use `vulkan` need a Vulkan driver; a software one will do. Without one they are skipped, and in strict mode
+they fail.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from support import edit_manifest
+from support import disk_full, edit_manifest, edited_graph
 from torch import Tensor, nn
 
 from panns_litert import Tagger
@@ -83,7 +84,7 @@ class TestRealDelegate:
         json.dumps(report.to_dict(), allow_nan=False)
 
     def test_lie_1_a_refused_op_is_named(self, export: Export) -> None:
-        """With the CPU allowed, `is_fully_accelerated` is True here."""
+        """If the CPU is allowed, too, `is_fully_accelerated` returns True for this graph."""
         from ai_edge_litert.compiled_model import CompiledModel, HardwareAccelerator, Options
 
         path = export(lambda x: {"y": F.pad(x, (0, 1)) * 2.0}, x=torch.ones(1, 7))
@@ -101,7 +102,7 @@ class TestRealDelegate:
             GpuEngine(path)
 
     def test_lie_2_overflow_in_float16(self, export: Export) -> None:
-        """Resident, no error, and the CPU is content: the result is Inf on the GPU alone."""
+        """The graph is resident and gives no error. The result is Inf, on the GPU alone."""
         path = export(lambda x: {"y": (x * 400.0) * (x * 400.0) * 1e-4}, x=torch.ones(1, 8))
         report = gpu_check(path, inputs=[{"x": np.linspace(0.5, 2.0, 8, dtype=np.float32)[None]}])
         assert report.resident
@@ -112,7 +113,7 @@ class TestRealDelegate:
         assert report.ranges[0].op == "MUL"
 
     def test_lie_3_zeros_without_raising(self, export: Export) -> None:
-        """Above the driver's binding size: validation errors on stderr, zeros, no exception."""
+        """Above the driver's binding size there are validation errors on stderr and zeros, but no exception."""
         from ai_edge_litert.compiled_model import CompiledModel
 
         from panns_litert.engine import gpu_only, native_log
@@ -131,7 +132,7 @@ class TestRealDelegate:
             for buffer in (*inputs, *outputs):
                 buffer.destroy()
             model.close()
-        assert not values.any(), "this driver has a larger limit: the test needs a larger tensor"
+        assert not values.any(), "this driver has a larger limit; the test needs a larger tensor"
 
         report = gpu_check(path, audit=False)
         assert not report.passed
@@ -146,7 +147,7 @@ class TestRealDelegate:
         assert report.reference == "cpu"
 
     def test_wrong_arithmetic_is_caught(self, demo: Bundle) -> None:
-        """References of another clip: the comparison is not with itself."""
+        """With the references of another clip the check must fail."""
         inputs = demo_inputs(demo)
         engine = CpuEngine(demo.file("model"))
         references = [engine.run(inputs[1]), engine.run(inputs[0])]
@@ -164,7 +165,7 @@ class TestRealDelegate:
         gpu, cpu = GpuEngine(demo.file("model")), CpuEngine(demo.file("model"))
         assert (gpu.name, gpu.inputs, list(gpu.outputs)) == ("gpu", cpu.inputs, list(cpu.outputs))
         values = demo_inputs(demo)[0]["logmel"]
-        for _ in range(2):  # buffers are used again
+        for _ in range(2):  # the second run uses the same buffers
             assert np.abs(gpu.run(values)["probs"] - cpu.run(values)["probs"]).max() < 0.01
         with pytest.raises(BundleError, match="expected float32"):
             gpu.run(values[:, :, :-1])
@@ -177,7 +178,7 @@ class TestRealDelegate:
         assert np.abs(on_gpu.probs - on_cpu.probs).max() < 0.01
         assert on_gpu.tags[0].label == on_cpu.tags[0].label
 
-    def test_auto_takes_no_processor_for_a_gpu(self, demo: Bundle) -> None:
+    def test_auto_does_not_use_a_software_driver(self, demo: Bundle) -> None:
         report = gpu_check(demo, audit=False)
         tagger = Tagger(demo, engine="auto")
         result = tagger.tag(demo_clips()[0])
@@ -190,7 +191,7 @@ class TestRealDelegate:
             assert result.engine == "gpu"
 
     def test_auto_uses_a_gpu_that_passes(self, demo: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The real check and the real delegate, the adapter taken for a GPU."""
+        """With the real check and the real delegate; only the adapter is reported as a GPU."""
         _take_for_hardware(monkeypatch)
         tagger = Tagger(demo, engine="auto")
         result = tagger.tag(demo_clips()[0])
@@ -268,6 +269,8 @@ def _take_for_hardware(
     errors: tuple[str, ...] = (),
     where: str = "panns_litert.proof.gpu.gpu_check",
 ) -> None:
+    """Makes the check report a GPU instead of a software driver, with these errors."""
+
     def check(*args: object, **options: object) -> GpuReport:
         return replace(gpu_check(*args, **options), software=False, errors=errors)  # type: ignore[arg-type]
 
@@ -275,28 +278,21 @@ def _take_for_hardware(
 
 
 def test_no_driver_is_said_with_what_to_install(demo: Bundle) -> None:
-    """The loader is told of no driver, in a process of its own."""
+    """In a process of its own, whose Vulkan loader finds no driver."""
     environment = os.environ | {"VK_DRIVER_FILES": "/nonexistent.json", "VK_ICD_FILENAMES": "/nonexistent.json"}
-    command = [sys.executable, "-m", "panns_litert.cli"]
-    check = subprocess.run(
-        [*command, "gpu-check", str(demo.path)], env=environment, capture_output=True, text=True, check=False
-    )
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "panns_litert.cli", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    check = run("gpu-check", str(demo.path))
     assert check.returncode == 2
     assert "mesa-vulkan-drivers" in check.stderr
     assert "Traceback" not in check.stderr
-    clip = str(demo_clips()[0])
-    strict = subprocess.run(
-        [*command, "tag", "--engine", "gpu", clip], env=environment, capture_output=True, text=True, check=False
-    )
+    strict = run("tag", "--engine", "gpu", str(demo_clips()[0]))
     assert strict.returncode == 2
     assert "no GPU" in strict.stderr
-    auto = subprocess.run(
-        [*command, "tag", "--engine", "auto", "--json", clip],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    auto = run("tag", "--engine", "auto", "--json", str(demo_clips()[0]))
     assert auto.returncode == 0
     result = json.loads(auto.stdout)["results"][0]
     assert result["engine"] == "cpu"
@@ -315,34 +311,28 @@ def test_a_crash_is_a_result(demo: Bundle, tmp_path: Path, monkeypatch: pytest.M
     assert "Cannot allocate memory" in gpu_check(demo).why
 
 
-def _model(tmp_path: Path, change: Callable[..., None]) -> Path:
-    """The one-operation model with something about it changed."""
-    import flatbuffers
+def _model(tmp_path: Path, change: Callable[[Any], object]) -> Path:
+    """Writes the one-operator model with a change."""
+    (tmp_path / "model.tflite").write_bytes(add_one_model())
+    return edited_graph(tmp_path / "model.tflite", tmp_path / "changed.tflite", change)
+
+
+def _integers(model: Any) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(add_one_model(), 0)
-    change(model, schema)
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    path = tmp_path / "changed.tflite"
-    path.write_bytes(bytes(builder.Output()))
-    return path
-
-
-def _integers(model, schema) -> None:  # type: ignore[no-untyped-def]
     for tensor in model.subgraphs[0].tensors:
         tensor.type = schema.TensorType.INT32
 
 
-def _dynamic(model, schema) -> None:  # type: ignore[no-untyped-def]
+def _dynamic(model: Any) -> None:
     model.subgraphs[0].tensors[0].shapeSignature = [-1, 4]
 
 
-def _two_signatures(model, schema) -> None:  # type: ignore[no-untyped-def]
+def _two_signatures(model: Any) -> None:
     model.signatureDefs = model.signatureDefs * 2
 
 
-def _another_graph(model, schema) -> None:  # type: ignore[no-untyped-def]
+def _another_graph(model: Any) -> None:
     model.subgraphs = model.subgraphs * 2
     model.signatureDefs[0].subgraphIndex = 1
 
@@ -357,7 +347,7 @@ def _another_graph(model, schema) -> None:  # type: ignore[no-untyped-def]
     ],
 )
 def test_files_that_cannot_be_checked(
-    change: Callable[..., None],
+    change: Callable[[Any], object],
     message: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture,  # type: ignore[type-arg]
@@ -380,10 +370,7 @@ def test_files_that_are_no_model(content: bytes | None, tmp_path: Path) -> None:
 
 
 def test_a_model_without_a_signature(tmp_path: Path) -> None:
-    def unsigned(model, schema) -> None:  # type: ignore[no-untyped-def]
-        model.signatureDefs = []
-
-    path = _model(tmp_path, unsigned)
+    path = _model(tmp_path, lambda model: model.signatureDefs.clear())
     assert read_graph(path).inputs == {"x": (1, 4)}
     assert CpuEngine(path).run(np.ones((1, 4), np.float32))["y"].tolist() == [[2.0, 2.0, 2.0, 2.0]]
 
@@ -415,7 +402,7 @@ def test_bad_arguments(demo: Bundle, tmp_path: Path) -> None:
 
 
 def _report(demo: Bundle, **changes: object) -> GpuReport:
-    """A report that passes, made without a GPU, with changes."""
+    """Makes a report that passes, without a GPU, and changes some of its fields."""
     outputs = [CpuEngine(demo.file("model")).run(run) for run in demo_inputs(demo)]
     report = GpuReport(
         file=demo.file("model"), adapter="Mali-G715", driver="r48", software=False, arithmetic="float16",
@@ -457,7 +444,7 @@ def test_unusable_outputs_fail(demo: Bundle, value: float) -> None:
 
 
 def test_a_run_beyond_float16_gets_its_own_threshold(demo: Bundle) -> None:
-    """Only such a run, and only as far as twice what PyTorch loses by rounding the input."""
+    """It is twice the error that PyTorch gets by rounding the input, and holds for no other run."""
     outputs = [CpuEngine(demo.file("model")).run(run) for run in demo_inputs(demo)]
 
     def shifted(by: float) -> list[dict[str, np.ndarray]]:
@@ -521,11 +508,7 @@ def test_a_bundle_that_cannot_be_written_keeps_what_it_has(
 ) -> None:
     folder = copy_of(demo)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(shutil, "copyfile", full)
+    monkeypatch.setattr(shutil, "copyfile", disk_full)
     with pytest.raises(BundleError, match="No space left on device"):
         record_gpu(Bundle(folder), _report(demo))
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before

@@ -1,4 +1,4 @@
-"""Parity figures: every way in which an output can be wrong must fail, and what is right must pass."""
+"""Parity figures: every kind of wrong output fails, and a right one passes."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_top5_must_hold_where_the_margin_exceeds_the_error() -> None:
     reference[0, 15:] = 0.5 + 0.004 * np.arange(5)  # the lowest of the five is 0.400 above the sixth
     assert compare("fp16", "probs", reference, reference, gate=GATE).top5_agree == 1.0
     got = reference.copy()
-    got[0, 15], got[0, 0] = 0.2, 0.21  # error 0.3 < margin 0.405: class 0 took the place of class 15
+    got[0, 15], got[0, 0] = 0.2, 0.21  # error 0.3 < margin 0.405: class 0 takes the place of class 15
     check = compare("fp16", "probs", got, reference, gate=Gate(max_abs=1.0, top5=True))
     assert check.top5_agree == pytest.approx(0.8)
     assert "five highest" in check.why
@@ -189,7 +189,7 @@ def test_the_same_tags_pass() -> None:
 
 @given(seed=st.integers(0, 99), flips=st.integers(0, 20))
 def test_the_share_of_tags_that_differ_is_counted(seed: int, flips: int) -> None:
-    """Against counting sets by hand."""
+    """Compared with a count by sets."""
     rng = np.random.default_rng(seed)
     reference = probabilities(rng)
     got = reference.copy()
@@ -216,7 +216,7 @@ def test_one_tag_of_few_may_differ_and_two_may_not(flips: int, passed: bool) -> 
 def test_another_order_of_classes_fails() -> None:
     reference = np.linspace(0.31, 0.9, 40, dtype=np.float32)[None].repeat(2, axis=0)
     got = reference.copy()
-    got[0] = got[0, ::-1]  # the same tags, upside down; the mean of -1 and 1
+    got[0] = got[0, ::-1]  # the same tags in reverse order: the mean correlation of -1 and 1 is 0
     check = compare_tags("int8", got, reference, gate=TAGS)
     assert check.max_abs == 0.0
     assert check.corr == pytest.approx(0.0)

@@ -1,4 +1,4 @@
-"""AudioSet's ontology: the data against the class list, and roll-up, choice and grouping of classes."""
+"""AudioSet's ontology: its data against the class list; roll-up, selection and grouping of classes."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_scores_pass_through_nodes_that_are_no_classes() -> None:
 
 
 def naive_roll_up(probs: np.ndarray) -> np.ndarray:
-    """Raises parents to their children, over and over, until nothing changes."""
+    """Raises every parent to its highest child until nothing changes."""
     scores = {node.id: 0.0 for node in NODES}
     ids = {node.name: node.id for node in NODES}
     scores |= {ids[label]: float(p) for label, p in zip(AUDIOSET.labels, probs, strict=True)}
@@ -190,7 +190,7 @@ def test_groups_take_the_highest_score() -> None:
         ("/", "no class ''"),
     ],
 )
-def test_a_name_that_cannot_be_chosen(name: str, message: str) -> None:
+def test_a_name_that_cannot_be_selected(name: str, message: str) -> None:
     for choose in (
         lambda: AUDIOSET.select(allow=[name]),
         lambda: AUDIOSET.select(deny=[name]),

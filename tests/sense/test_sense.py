@@ -1,4 +1,4 @@
-"""Sense: roll-up, allowed and denied classes, groups, silence, temperature."""
+"""Sense: roll-up, allowed and denied classes, groups, the silence gate, temperature."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import pytest
 
 from panns_litert.errors import LabelError
 from panns_litert.sense import Sense
-
-# ---- sense
 
 
 def test_sense() -> None:
@@ -26,7 +24,7 @@ def test_sense() -> None:
     assert np.array_equal(gate(probs, level_dbfs=-60.0), probs)
     assert np.array_equal(gate(probs), probs)
     mild = Sense(labels, temperature={"Bark": 2.0})(probs)
-    assert mild[2] == pytest.approx(0.75)  # sqrt(9) to 1
+    assert mild[2] == pytest.approx(0.75)  # odds of sqrt(9) to 1
     assert np.allclose(np.delete(mild, 2), np.delete(probs, 2))
     framewise = np.stack([probs, probs])
     assert Sense(labels, roll_up=True)(framewise).shape == (2, 5)

@@ -1,9 +1,9 @@
-"""Compiles android_demo/tagger, its tests with it, and runs classes of it. For pytest, the benchmark, and by hand:
+"""Compiles android_demo/tagger with its tests, and runs its classes, for pytest, for the benchmark, or by hand:
 
     python tests/android/kotlin.py io.github.pannslitert.frontend.BenchKt ARGS…
 
 The compiler is JetBrains' own, from the npm package that android_demo/package.json pins by hash; JUnit and Gson are
-Debian's. What was compiled stays in build/kotlin, under the hash of all that went into it.
+Debian's. The compiled classes stay in build/kotlin, under a hash of everything that they depend on.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _OLDEST_JDK = 17
 
 
 class ToolMissingError(RuntimeError):
-    """A tool that is needed is not installed. The message says which and how to get it."""
+    """A needed tool is not installed. The message names it and says how to install it."""
 
 
 class KotlinError(RuntimeError):
-    """The compiler or a program failed. The message holds what it printed."""
+    """The compiler or a program failed. The message holds its output."""
 
 
 def class_path() -> str:
-    """Compiles if need be; where the classes and the libraries are.
+    """Compiles the library if needed. Returns the class path of its classes and its libraries.
 
     Raises:
         ToolMissingError: no JDK, npm, JUnit or Gson.
@@ -48,7 +48,7 @@ def class_path() -> str:
     sources = sorted((DEMO / "tagger" / "src").rglob("*.kt"))
     libraries.append(compiler / "lib" / "kotlin-stdlib.jar")
     classes = BUILD / f"classes-{_digest([*sources, DEMO / 'package-lock.json', Path(__file__)])}"
-    with FileLock(BUILD / "classes.lock"):  # the suite's processes ask at the same time
+    with FileLock(BUILD / "classes.lock"):  # processes of the suite may compile at the same time
         if not classes.exists():
             unfinished = classes.with_name(f"{classes.name}.part")
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -61,7 +61,7 @@ def class_path() -> str:
 
 
 def compile_sources(sources: Sequence[Path], *, class_path: str, out: Path) -> None:
-    """Compiles files and folders; what is Java among them is only looked up.
+    """Compiles files and folders. Java files among them are not compiled, only used for their declarations.
 
     Raises:
         ToolMissingError, KotlinError: as `class_path`.
@@ -74,10 +74,10 @@ def compile_sources(sources: Sequence[Path], *, class_path: str, out: Path) -> N
 
 
 def run(main_class: str, *args: str | Path) -> str:
-    """Runs a class in a JVM of its own; what it printed.
+    """Runs a class in a JVM of its own. Returns its output.
 
     Raises:
-        ToolMissingError, KotlinError: as `class_path`; or it ended with an error.
+        ToolMissingError, KotlinError: as `class_path`; or the program ended with an error.
     """
     return _run("java", "-cp", class_path(), main_class, *map(str, args))
 
@@ -95,7 +95,7 @@ def _require_tools(libraries: list[Path]) -> None:
 
 
 def _compiler() -> Path:
-    """The installed compiler, fetched by npm at the pinned version and hash."""
+    """Returns the folder of the compiler, which npm fetches at the pinned version and hash."""
     pinned = [DEMO / name for name in _NPM_FILES]
     folder = BUILD / f"npm-{_digest(pinned)}"
     BUILD.mkdir(parents=True, exist_ok=True)

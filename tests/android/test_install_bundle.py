@@ -1,4 +1,4 @@
-"""android_demo/install_bundle.sh with an adb that acts on folders of this machine; every script under shellcheck."""
+"""android_demo/install_bundle.sh with a fake adb that works on local folders; shellcheck of every script."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support import ROOT
 
 SCRIPT = ROOT / "android_demo" / "install_bundle.sh"
 
-# The phone is a folder: /data/local/tmp in it is tmp, the app's own folder is app.
+# The phone is a folder: tmp in it stands for /data/local/tmp, and app for the app's own folder.
 ADB = """#!/usr/bin/env bash
 set -eu
 echo "$ANDROID_SERIAL_SEEN $*" >> "$PHONE/log"
@@ -47,7 +47,7 @@ def phone(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """The demo bundle with its self-test, as the self-test's command leaves them."""
+    """The demo bundle with its self-test, as the self-test's command writes them."""
     folder = shutil.copytree(ROOT / "assets" / "demo_bundle", tmp_path / "my bundles" / "demo-1.0")
     shutil.copytree(ROOT / "assets" / "demo_selftest", folder, dirs_exist_ok=True)
     return folder
@@ -64,7 +64,7 @@ def installed(phone: Path) -> dict[str, dict[str, bytes]]:
     return {folder.name: {f.name: f.read_bytes() for f in folder.iterdir()} for folder in bundles.iterdir()}
 
 
-def test_a_bundle_gets_there_whole_and_replaces_an_old_one(phone: Path, bundle: Path) -> None:
+def test_a_bundle_is_installed_and_replaces_an_old_one(phone: Path, bundle: Path) -> None:
     old = phone / "app" / "files" / "bundles" / "demo-1.0"
     old.mkdir(parents=True)
     (old / "old.tflite").write_bytes(b"old")

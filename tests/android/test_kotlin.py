@@ -1,4 +1,4 @@
-"""The Kotlin library of android_demo/tagger: its own tests, and its numbers against float64, soxr and this runtime."""
+"""The Kotlin library of android_demo/tagger: its own tests; its numbers against float64, soxr and this runtime."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CHUNKS = [160, 1, 4097, 33]
 
 
 class Driver:
-    """Collects cases, runs them in one JVM, and gives their results."""
+    """Collects cases, runs them in one JVM, and reads their results."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -66,17 +66,8 @@ class Driver:
 
 
 @pytest.fixture(scope="module")
-def jvm() -> None:
-    """The compiled library; a skip where a tool for it is missing."""
-    try:
-        kotlin.class_path()
-    except kotlin.ToolMissingError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
 def driver(jvm: None, tmp_path_factory: pytest.TempPathFactory) -> Driver:
-    """Every case of this file, run."""
+    """The results of all cases of this file."""
     driver = Driver(tmp_path_factory.mktemp("kotlin"))
     for name, spec in SPECS.items():
         for sound, samples in front_end_sounds(spec.sample_rate).items():
@@ -120,7 +111,7 @@ LAYERS = (("",), ("audio", "frontend", "events"), ("bundle",), ("tagging",), ("m
 
 
 def layer_faults(folder: Path) -> list[str]:
-    """Breaks of the layers in a folder of Kotlin sources.
+    """Finds breaks of the layers in a folder of Kotlin sources.
 
     A file must be in the folder of its package. It may name its own package and the packages of lower layers, in an
     import or in the code.
@@ -175,7 +166,7 @@ def test_a_break_of_the_layers_is_found(tmp_path: Path, folder: str, text: str, 
 
 
 def largest_errors(name: str, got: NDArray[np.floating], want: NDArray[np.float64]) -> tuple[float, float]:
-    """Near the peak, and elsewhere: what the front_end gate bounds, dB."""
+    """Returns the largest errors near the peak and elsewhere, in dB, as the front_end gate bounds them."""
     error, near = np.abs(got - want), near_peak(want)
     at_peak, elsewhere = (float(error[part].max(initial=0.0)) for part in (near, ~near))
     print(f"{name}: near the peak {at_peak:.1e} dB, elsewhere {elsewhere:.1e} dB")
@@ -193,7 +184,7 @@ def test_front_end_gate(driver: Driver, name: str, sound: str) -> None:
     assert elsewhere <= ELSEWHERE_DB
     if sound == "digital silence" and spec.log == "10log10":
         assert np.all(got == np.float32(-100.0))
-    # Both languages alike; each is allowed the gate, and Python is in float32 where that does.
+    # The two languages agree: each may be off by the gate, and Python uses float32 where that is enough.
     assert np.abs(decibels(got, spec) - decibels(LogMel(spec)(samples), spec)).max() <= ELSEWHERE_DB
 
 
@@ -241,7 +232,7 @@ STOP_DB = -85
 
 
 def resampler_inputs(source: int, target: int) -> dict[str, NDArray[np.float64]]:
-    """Tones, as a share of the lower Nyquist frequency; and noise below 0.85 of it."""
+    """Returns tones, named by their share of the lower Nyquist frequency, and noise below 0.85 of it."""
     nyquist, t = min(source, target) / 2, np.arange(int(RESAMPLE_SECONDS * source)) / source
     shares = (0.05, 0.5, 0.9, 1.0, 1.3, 1.9) if source > target else (0.05, 0.5, 0.9)
     tones = {f"tone {s}": np.sin(2 * np.pi * s * nyquist * t + 0.3) for s in shares if s * nyquist < 0.99 * source / 2}
@@ -252,7 +243,7 @@ def resampler_inputs(source: int, target: int) -> dict[str, NDArray[np.float64]]
 
 @pytest.mark.parametrize("rates", RESAMPLED, ids=lambda rates: f"{rates[0]}-{rates[1]}")
 def test_resampler_keeps_the_passband_and_nothing_else(driver: Driver, rates: tuple[int, int]) -> None:
-    """Within 0.01 dB up to 0.9 of the lower Nyquist frequency; no alias or image above STOP_DB."""
+    """Up to 0.9 of the lower Nyquist frequency, tones are within 0.01 dB. No alias or image is above STOP_DB."""
     source, target = rates
     nyquist = min(rates) / 2
     inner = slice(target // 20, -target // 20)  # 50 ms from the ends
@@ -265,7 +256,7 @@ def test_resampler_keeps_the_passband_and_nothing_else(driver: Driver, rates: tu
         want = np.sin(2 * np.pi * share * nyquist * np.arange(len(got)) / target + 0.3) if share <= 0.9 else 0 * got
         error = np.abs(got - want)[inner].max()
         print(f"{source} to {target} Hz, {name}: {20 * np.log10(error + 1e-12):.0f} dB")
-        # An amplitude that is off by 0.01 dB would show as -59 dB; images are bounded more tightly than that.
+        # An amplitude that is off by 0.01 dB is an error of -59 dB; the bound for images is lower.
         assert error <= 10 ** (STOP_DB / 20)
 
 
@@ -292,7 +283,7 @@ def test_resampler_in_chunks_is_one_call(driver: Driver) -> None:
 
 
 def event_case(seed: int) -> Json:
-    """Random walks of scores, with breaks."""
+    """Returns random walks of scores, with gaps in time, and random settings."""
     rng = np.random.default_rng(seed)
     classes, steps = int(rng.integers(1, 5)), 200
     walk = np.clip(0.4 + np.cumsum(rng.normal(0, 0.15, (steps, classes)), axis=0) % 0.7, 0, 1)

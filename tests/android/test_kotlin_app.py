@@ -1,4 +1,4 @@
-"""The Android app of android_demo/app: it compiles against stubs, and what Gradle and adb would be given is there."""
+"""The Android app of android_demo/app: it compiles against stubs; its resources and Gradle files are consistent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ANDROID = "{http://schemas.android.com/apk/res/android}"
 
 
 def resources() -> dict[str, set[str]]:
-    """What Android's R holds: names of strings, layouts and ids."""
+    """Returns the names in Android's R: strings, layouts, ids and XML files."""
     files = sorted(RESOURCES.rglob("*.xml"))
     found: dict[str, set[str]] = {"string": set(), "layout": set(), "id": set(), "xml": set()}
     for file in files:
@@ -35,7 +35,7 @@ def resources() -> dict[str, set[str]]:
 
 
 def compile_app(folder: Path, change: Callable[[str, str], str] = lambda _, text: text) -> None:
-    """Compiles the app's sources, each changed by `change(name, text)`, into a folder."""
+    """Compiles the app's sources into a folder; `change(name, text)` returns the text of each."""
     library = kotlin.class_path()
     sources = folder / "sources"
     for file in SOURCES.rglob("*.kt"):
@@ -57,22 +57,13 @@ def compile_app(folder: Path, change: Callable[[str, str], str] = lambda _, text
     kotlin.compile_sources([sources, STUBS], class_path=library, out=folder / "classes")
 
 
-@pytest.fixture(scope="module")
-def compiler() -> None:
-    """The compiler; a skip where a tool for it is missing."""
-    try:
-        kotlin.class_path()
-    except kotlin.ToolMissingError as error:
-        pytest.skip(str(error))
-
-
-def test_the_app_compiles(compiler: None, tmp_path: Path) -> None:
+def test_the_app_compiles(jvm: None, tmp_path: Path) -> None:
     compile_app(tmp_path)
     assert (tmp_path / "classes" / PACKAGE.replace(".", "/") / "MainActivity.class").exists()
 
 
-def test_what_android_does_not_have_does_not_compile(compiler: None, tmp_path: Path) -> None:
-    """One compilation, and every one of these must be refused: else the stubs would pass anything."""
+def test_wrong_calls_do_not_compile(jvm: None, tmp_path: Path) -> None:
+    """One compilation must refuse each of these changes: otherwise the stubs would accept anything."""
     wrong = {
         "LiteRtEngine.kt": ("Accelerator.GPU)", "Accelerator.TPU)"),
         "Microphone.kt": ("recorder.stop()", "recorder.halt()"),
@@ -119,7 +110,7 @@ def test_every_resource_exists_and_is_used() -> None:
     assert used == found
 
 
-def test_texts_get_the_arguments_that_they_name() -> None:
+def test_texts_get_as_many_arguments_as_they_use() -> None:
     calls = re.findall(r"getString\(R\.string\.(\w+)((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)", sources())
     assert len(calls) > 10
     for name, arguments in calls:
@@ -136,14 +127,14 @@ def test_the_android_manifest() -> None:
     (activity,) = root.iter("activity")
     for element in (application, activity):
         assert (SOURCES / PACKAGE.replace(".", "/") / f"{element.get(f'{ANDROID}name', '')[1:]}.kt").is_file()
-    assert activity.get(f"{ANDROID}exported") == "true"  # or Android 12 does not install it
+    assert activity.get(f"{ANDROID}exported") == "true"  # Android 12 requires it
     for file in RESOURCES.rglob("*.xml"):
         for element in ET.parse(file).getroot().iter():
             if element.tag.startswith(PACKAGE):
                 assert (SOURCES / (element.tag.replace(".", "/") + ".kt")).is_file()
 
 
-# --- what Gradle is given ---
+# --- Gradle ---
 
 
 def test_gradle_takes_the_repositorys_bundle() -> None:
@@ -156,8 +147,8 @@ def test_gradle_takes_the_repositorys_bundle() -> None:
     assert f'namespace = "{PACKAGE}"' in build
 
 
-def test_what_is_shared() -> None:
-    """The file provider opens the folder of records, by the authority that the app asks for, and nothing else."""
+def test_only_records_are_shared() -> None:
+    """The file provider shares only the folder of records, under the authority that the app uses."""
     root = ET.parse(APP / "src" / "main" / "AndroidManifest.xml").getroot()
     (provider,) = root.iter("provider")
     assert {name.removeprefix(ANDROID): value for name, value in provider.attrib.items()} == {

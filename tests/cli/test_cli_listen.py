@@ -1,9 +1,10 @@
-"""tag, events, listen and labels as a user runs them: any length, many files, pipes, and runs that are broken off."""
+"""tag, events, listen and labels: recordings of any length, many files, pipes, and interrupted runs."""
 
 from __future__ import annotations
 
 import io
 import json
+import queue
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from support import disk_full, run_command
 
-from panns_litert import Tagger, load_audio
+from panns_litert import Tagger
 from panns_litert.audio import files as audio_module
 from panns_litert.audio import microphone
 from panns_litert.audio.microphone import _chunks
-from panns_litert.cli import main
 from panns_litert.cli.jsonlines import JsonLines
 from panns_litert.demo import demo_clips
 from panns_litert.errors import AudioError, ResultsError
@@ -25,34 +26,19 @@ from panns_litert.events import EventSettings
 from panns_litert.windows import find_events, tag_long
 
 
-@pytest.fixture(scope="module")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All demo clips one after another, 21.5 s."""
-    sound = np.concatenate([load_audio(path, sample_rate=32000).waveform for path in demo_clips()])
-    path = tmp_path_factory.mktemp("recordings") / "all.wav"
-    soundfile.write(path, sound, 32000, subtype="FLOAT")
-    return path
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> tuple[str, str]:
-    assert main([str(argument) for argument in arguments]) == code
-    captured = capsys.readouterr()
-    return captured.out, captured.err
-
-
 def from_stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
 
 
 def test_the_whole_recording_is_tagged(capsys: pytest.CaptureFixture[str], recording: Path) -> None:
-    out, _ = run(capsys, "tag", recording, "--json", "--aggregate", "max", "--windows", "--hop", "5")
+    out, _ = run_command(capsys, "tag", recording, "--json", "--aggregate", "max", "--windows", "--hop", "5")
     (result,) = json.loads(out)["results"]
     want = tag_long(Tagger(), recording, hop=5.0, aggregate="max", top=5)
     assert result["seconds"] == pytest.approx(21.5)
     assert result["windows"] == len(result["heard"]) == 4
     assert [tag["label"] for tag in result["tags"]] == [tag.label for tag in want.tags]
     assert result["heard"][-1]["end"] == pytest.approx(21.5)
-    out, _ = run(capsys, "tag", recording, "--windows")
+    out, _ = run_command(capsys, "tag", recording, "--windows")
     assert "0:10.00 –   0:20.00" in out
     assert "(21.5 s; 3 windows;" in out
 
@@ -62,13 +48,13 @@ def test_a_folder_and_a_bad_file(capsys: pytest.CaptureFixture[str], recording: 
     (tmp_path / "bad.wav").write_bytes(b"no audio")
     (tmp_path / "notes.txt").write_text("no audio either")
     soundfile.write(tmp_path / "sub" / "tone.flac", np.zeros(8000), 16000)
-    out, err = run(capsys, "tag", tmp_path, recording, "--json", code=2)
+    out, err = run_command(capsys, "tag", tmp_path, recording, "--json", code=2)
     results = json.loads(out)["results"]
     assert [Path(r["source"]).name for r in results] == ["bad.wav", "tone.flac", "all.wav"]
     assert ["error" in r for r in results] == [True, False, False]
     assert len([line for line in err.splitlines() if "bad.wav" in line]) == 1
     (tmp_path / "empty").mkdir()
-    _, err = run(capsys, "tag", tmp_path / "empty", code=2)
+    _, err = run_command(capsys, "tag", tmp_path / "empty", code=2)
     assert "no audio file in this folder" in err
 
 
@@ -84,10 +70,10 @@ def test_raw_samples_from_a_pipe(
     sound, rate = soundfile.read(recording, dtype="float64")
     scale = 1.0 if form == "f32le" else float(np.iinfo(dtype).max)
     stereo = (np.stack([sound, sound], axis=1) * scale).astype(dtype)
-    from_stdin(monkeypatch, stereo.tobytes() + b"\x00")  # and half a sample
-    out, _ = run(capsys, "tag", "-", "--rate", rate, "--channels", 2, "--format", form, "--json")
+    from_stdin(monkeypatch, stereo.tobytes() + b"\x00")  # and a part of a sample
+    out, _ = run_command(capsys, "tag", "-", "--rate", rate, "--channels", 2, "--format", form, "--json")
     (result,) = json.loads(out)["results"]
-    same = tmp_path / "same.wav"  # the very samples in a file
+    same = tmp_path / "same.wav"  # the same samples in a file
     soundfile.write(same, stereo, rate, subtype={"s16le": "PCM_16", "s32le": "PCM_32", "f32le": "FLOAT"}[form])
     want = tag_long(Tagger(), same, top=5)
     assert result["seconds"] == pytest.approx(want.seconds)
@@ -95,12 +81,12 @@ def test_raw_samples_from_a_pipe(
     assert [tag["score"] for tag in result["tags"]] == pytest.approx([tag.score for tag in want.tags], abs=1e-4)
 
 
-def test_a_run_that_was_broken_off_goes_on(
+def test_an_interrupted_run_is_resumed(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clips = [str(path) for path in demo_clips()]
     out = tmp_path / "results.jsonl"
-    run(capsys, "tag", *clips[:2], "--out", out)
+    run_command(capsys, "tag", *clips[:2], "--out", out)
     whole = out.read_bytes()
     out.write_bytes(whole[:-20])  # killed in the middle of a line
     opened: list[str] = []
@@ -111,13 +97,13 @@ def test_a_run_that_was_broken_off_goes_on(
         original(self, path, **options)
 
     monkeypatch.setattr(audio_module.AudioBlocks, "__init__", counted)
-    run(capsys, "tag", *clips, "--out", out)
+    run_command(capsys, "tag", *clips, "--out", out)
     assert opened == clips[1:]  # the first is not computed again
     lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert [line["source"] for line in lines[1:]] == clips
-    run(capsys, "tag", *clips, "--out", out)
+    run_command(capsys, "tag", *clips, "--out", out)
     assert opened == clips[1:]
-    _, err = run(capsys, "tag", *clips, "--out", out, "--top", 3, code=2)
+    _, err = run_command(capsys, "tag", *clips, "--out", out, "--top", 3, code=2)
     assert "is of other settings" in err
 
 
@@ -125,12 +111,8 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path = tmp_path / "results.jsonl"
     with JsonLines(path, {"model": "demo"}) as lines:
         lines.write({"source": "a"})
-
-        def full(*_: object) -> None:
-            raise OSError(28, "No space left on device")
-
         with monkeypatch.context() as patch, pytest.raises(ResultsError, match="results so far are whole"):
-            patch.setattr("os.fsync", full)
+            patch.setattr("os.fsync", disk_full)
             lines.write({"source": "b"})
         lines.write({"source": "c"})
     assert [json.loads(line).get("source") for line in path.read_text().splitlines()] == [None, "a", "c"]
@@ -142,7 +124,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_events(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: Path) -> None:
-    out, _ = run(capsys, "events", recording, "--json", "--on", "0.6", "--off", "0.3", "--hop", "2")
+    out, _ = run_command(capsys, "events", recording, "--json", "--on", "0.6", "--off", "0.3", "--hop", "2")
     (result,) = json.loads(out)["results"]
     want = sorted(
         find_events(Tagger(), recording, hop=2.0, settings=EventSettings(on=0.6, off=0.3)),
@@ -152,39 +134,39 @@ def test_events(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: P
         (e.label, pytest.approx(e.start), pytest.approx(e.end)) for e in want
     ]
     track = tmp_path / "labels.txt"
-    run(capsys, "events", recording, "--as", "audacity", "--out", track)
+    run_command(capsys, "events", recording, "--as", "audacity", "--out", track)
     assert all(len(line.split("\t")) == 3 for line in track.read_text(encoding="utf-8").splitlines())
-    out, _ = run(capsys, "events", recording, "--as", "csv")
+    out, _ = run_command(capsys, "events", recording, "--as", "csv")
     assert out.startswith("start,end,label,index,score\n")
-    out, _ = run(capsys, "events", recording)
+    out, _ = run_command(capsys, "events", recording)
     assert "Siren" in out
-    out, _ = run(capsys, "events", recording, "--on", "1.0", "--off", "1.0")
+    out, _ = run_command(capsys, "events", recording, "--on", "1.0", "--off", "1.0")
     assert "nothing above the thresholds" in out
 
 
 def test_thresholds_from_a_file(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: Path) -> None:
     path = tmp_path / "thresholds.json"
     path.write_text(json.dumps({"on": 0.99, "off": 0.9, "classes": {"Siren": {"on": 0.4, "off": 0.2}}}))
-    out, _ = run(capsys, "events", recording, "--settings", path, "--json")
+    out, _ = run_command(capsys, "events", recording, "--settings", path, "--json")
     assert "Siren" in {e["label"] for e in json.loads(out)["results"][0]["events"]}
     path.write_text(json.dumps({"on": 0.5, "off": 0.4, "classes": {"Sirene": {"on": 0.4}}}))
-    _, err = run(capsys, "events", recording, "--settings", path, code=2)
+    _, err = run_command(capsys, "events", recording, "--settings", path, code=2)
     assert "did you mean 'Siren'" in err
 
 
 def test_sense_options(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: Path) -> None:
-    out, _ = run(capsys, "tag", recording, "--allow", "Siren", "--json", "--threshold", "0.001")
+    out, _ = run_command(capsys, "tag", recording, "--allow", "Siren", "--json", "--threshold", "0.001")
     assert {t["label"] for t in json.loads(out)["results"][0]["tags"]} == {"Siren"}
     groups = tmp_path / "groups.json"
     groups.write_text(json.dumps({"alarms": ["Siren", "Foghorn"], "phones": ["Dial tone"]}))
-    out, _ = run(capsys, "tag", recording, "--groups", groups, "--json")
+    out, _ = run_command(capsys, "tag", recording, "--groups", groups, "--json")
     assert {t["label"] for t in json.loads(out)["results"][0]["tags"]} == {"alarms", "phones"}
-    out, _ = run(capsys, "tag", recording, "--silence", "10", "--json")
+    out, _ = run_command(capsys, "tag", recording, "--silence", "10", "--json")
     assert {t["score"] for t in json.loads(out)["results"][0]["tags"]} == {0.0}
     temperature = tmp_path / "temperature.json"
     temperature.write_text(json.dumps({"Siren": 2.0}))
-    run(capsys, "tag", recording, "--temperature", temperature)
-    run(capsys, "tag", recording, "--temperature", 1.5, "--roll-up")
+    run_command(capsys, "tag", recording, "--temperature", temperature)
+    run_command(capsys, "tag", recording, "--temperature", 1.5, "--roll-up")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +181,7 @@ def test_sense_options(capsys: pytest.CaptureFixture[str], recording: Path, tmp_
         (["tag", "x.wav", "--silence", "nan"], "expected a level in dB"),
         (["tag", "x.wav", "--temperature", "-1"], "expected a number > 0"),
         (["tag", "x.wav", "--out", "/"], "expected a file that can be written"),
-        (["tag", "x.wav", "--top", "0"], "top = 0"),
+        (["tag", "x.wav", "--top", "0"], "top = 0; expected a whole number ≥ 1"),
         (["tag", "-", "--rate", "8000", "--html", "x.html"], "expected recordings in files"),
         (["events", "x.wav", "--on", "0.3", "--off", "0.5"], "expected"),
         (["events", "x.wav", "--on", "1.5"], "expected"),
@@ -210,7 +192,7 @@ def test_sense_options(capsys: pytest.CaptureFixture[str], recording: Path, tmp_
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    _, err = run(capsys, *arguments, code=2)
+    _, err = run_command(capsys, *arguments, code=2)
     lines = [line for line in err.splitlines() if not line.startswith("note:")]
     assert message in lines[-1]
     assert len(lines) == 1
@@ -222,22 +204,20 @@ def test_listening_to_a_pipe(
     floats, rate = soundfile.read(recording)
     sound = (32767 * floats).astype("<i2")
     from_stdin(monkeypatch, sound.tobytes())
-    out, _ = run(capsys, "listen", "-", "--rate", rate, "--hop", 2, "--json", "--seconds", 14)
+    out, _ = run_command(capsys, "listen", "-", "--rate", rate, "--hop", 2, "--json", "--seconds", 14)
     rows = [json.loads(line) for line in out.splitlines()]
     assert [(row["start"], row["end"]) for row in rows] == [(0, 10), (2, 12), (4, 14)]
     from_stdin(monkeypatch, sound.tobytes())
-    out, _ = run(capsys, "listen", "-", "--rate", rate, "--events")
+    out, _ = run_command(capsys, "listen", "-", "--rate", rate, "--events")
     assert "Siren" in out
 
 
-def test_a_microphone_that_is_too_fast() -> None:
-    import queue
-
+def test_a_model_that_is_slower_than_the_microphone() -> None:
     waiting: queue.Queue[Any] = queue.Queue()
     waiting.put(np.ones(60, np.float32))
     waiting.put(np.full(40, 2, np.float32))
     chunks = _chunks(waiting, most=100.0)
-    assert next(chunks).tolist() == [1.0] * 60 + [2.0] * 40  # what waited comes at once, in order
+    assert next(chunks).tolist() == [1.0] * 60 + [2.0] * 40  # all that waited, in order
     waiting.put(np.ones(101, np.float32))
     with pytest.raises(AudioError, match="behind the microphone"):
         next(chunks)
@@ -247,32 +227,34 @@ def test_a_microphone_that_is_too_fast() -> None:
 
 
 def test_no_microphone_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without sounddevice, PortAudio or a microphone; a machine that has all three would listen."""
+    """Without sounddevice, PortAudio or a microphone. Skips on a machine that has all three."""
     try:
         with microphone(32000):
             pytest.skip("there is a microphone here")
     except (ImportError, AudioError):
         pass
-    _, err = run(capsys, "listen", "--seconds", "1", code=2)
+    _, err = run_command(capsys, "listen", "--seconds", "1", code=2)
     assert "microphone" in err
 
 
 def test_tags_as_a_page(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: Path) -> None:
-    out, _ = run(capsys, "tag", recording, tmp_path / "none.wav", "--html", tmp_path / "page.html", "--json", code=2)
+    out, _ = run_command(
+        capsys, "tag", recording, tmp_path / "none.wav", "--html", tmp_path / "page.html", "--json", code=2
+    )
     assert json.loads(out)["page"] == str(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "Siren" in page
     assert "<audio" in page
-    _, err = run(capsys, "tag", recording, "--html", tmp_path / "page.txt", code=2)
+    _, err = run_command(capsys, "tag", recording, "--html", tmp_path / "page.txt", code=2)
     assert ".html" in err
 
 
 def test_labels(capsys: pytest.CaptureFixture[str]) -> None:
-    out, _ = run(capsys, "labels")
+    out, _ = run_command(capsys, "labels")
     assert len(out.splitlines()) == 527
-    out, _ = run(capsys, "labels", "bark", "--tree")
+    out, _ = run_command(capsys, "labels", "bark", "--tree")
     assert out.splitlines()[:4] == ["Animal", "  Domestic animals, pets", "    Dog", "      Bark"]
-    out, _ = run(capsys, "labels", "SIREN", "--json")
+    out, _ = run_command(capsys, "labels", "SIREN", "--json")
     assert {"index": 396, "label": "Siren"} in json.loads(out)["labels"]
-    out, _ = run(capsys, "labels", "no such sound")
+    out, _ = run_command(capsys, "labels", "no such sound")
     assert "no class contains" in out

@@ -1,10 +1,9 @@
-"""Embeddings, kept and compared; the index of a folder; the commands."""
+"""Embeddings: computed, saved and compared; the index of a folder; the commands."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-from support import AUDIO, REAL_WEIGHTS, needs_shared
+from support import AUDIO, REAL_WEIGHTS, disk_full, needs_shared, run_command, run_python
 
 from panns_litert import Tagger
 from panns_litert.audio import load_audio
-from panns_litert.cli import main
 from panns_litert.demo import demo_clips
 from panns_litert.errors import AudioError, EmbeddingError, MissingDependencyError, WindowError
 from panns_litert.search import Embeddings, Index, embed, index, similar, unit
@@ -30,18 +28,8 @@ from panns_litert_convert.convert import convert
 CLIPS = demo_clips()
 
 
-@pytest.fixture(scope="module")
-def tagger() -> Tagger:
-    return Tagger(threads=1)
-
-
-@pytest.fixture(scope="module")
-def recording() -> NDArray[np.float32]:
-    """All demo clips one after another, 32 kHz."""
-    return np.concatenate([load_audio(path, sample_rate=32000).waveform for path in CLIPS])
-
-
 def of(numbers: NDArray[np.float32], **changes: object) -> Embeddings:
+    """Makes embeddings of these vectors, (windows, dim), and changes some of their fields."""
     starts = 5.0 * np.arange(len(numbers))
     values = {
         "source": "array", "model": "demo", "model_sha256": "0" * 64, "window": 10.0, "hop": 5.0,
@@ -59,9 +47,11 @@ ANY = hnp.arrays(
 
 
 @pytest.mark.parametrize("hop", [None, 2.5])
-def test_embeddings_are_those_of_the_windows(hop: float | None, tagger: Tagger, recording: NDArray[np.float32]) -> None:
-    found = embed(tagger, recording, sample_rate=32000, hop=hop)
-    heard = list(windows(tagger, recording, sample_rate=32000, hop=hop))
+def test_embeddings_are_those_of_the_windows(
+    hop: float | None, tagger: Tagger, demo_sound: NDArray[np.float32]
+) -> None:
+    found = embed(tagger, demo_sound, sample_rate=32000, hop=hop)
+    heard = list(windows(tagger, demo_sound, sample_rate=32000, hop=hop))
     assert found.vectors.shape == (len(heard), 96)
     assert found.vectors.dtype == np.float32
     assert (found.source, found.model, found.window, found.hop) == ("array", "demo", 10.0, hop or 10.0)
@@ -110,7 +100,7 @@ def test_bad_audio_and_hop(tagger: Tagger, tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_parts_that_do_not_fit(changes: dict[str, object]) -> None:
+def test_fields_that_do_not_fit(changes: dict[str, object]) -> None:
     with pytest.raises(EmbeddingError, match="expected"):
         of(np.zeros((2, 3), np.float32), **changes)
 
@@ -143,7 +133,7 @@ def test_others_can_read_the_files(tmp_path: Path) -> None:
     ]
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     found = of(np.ones((2, 3), np.float32))
     with pytest.raises(EmbeddingError, match=r"suffix '\.csv'; expected one of \.npz, \.parquet, \.npy"):
         found.save(tmp_path / "a.csv")
@@ -165,11 +155,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = of(np.ones((1, 3), np.float32)).save(tmp_path / "a.npz").read_bytes()
-
-    def full(file: object, **_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(np, "savez", disk_full)
     with pytest.raises(OSError, match="No space"):
         of(np.zeros((1, 3), np.float32)).save(tmp_path / "a.npz")
     assert (tmp_path / "a.npz").read_bytes() == old
@@ -200,7 +186,7 @@ def test_silence_is_like_nothing() -> None:
 def test_the_demo_model_tells_its_sounds_apart(tagger: Tagger) -> None:
     found = {path.stem: embed(tagger, path) for path in CLIPS}
     for name, one in found.items():
-        assert all(v >= 0 for v in one.clip)  # a ReLU's
+        assert all(v >= 0 for v in one.clip)  # of a ReLU
         assert similar(one, one) == pytest.approx(1.0, abs=1e-6)
         assert all(similar(one, other) < 0.9 for key, other in found.items() if key != name)
 
@@ -215,7 +201,7 @@ def test_other_models_are_refused() -> None:
 
 @needs_shared
 def test_real_recordings_of_a_kind_are_more_alike(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """mn04 with its published weights: a crying baby is more like another than like a metro station or a talk."""
+    """mn04 with its published weights: two crying babies are more alike than a crying baby and a station or a talk."""
     model = Tagger(convert("mn04", checkpoint=REAL_WEIGHTS, out=tmp_path_factory.mktemp("mn04") / "bundle"), threads=1)
     babies = [embed(model, path) for path in sorted((AUDIO / "baby_cry").glob("*.mp3"))[:12]]
     others = [embed(model, path) for path in sorted(AUDIO.glob("*.wav"))]
@@ -223,8 +209,7 @@ def test_real_recordings_of_a_kind_are_more_alike(tmp_path_factory: pytest.TempP
     unlike = [similar(a, b) for a in babies for b in others]
     print(f"\nalike {np.median(alike):.2f}, unlike {np.median(unlike):.2f}")
     assert np.median(alike) > np.median(unlike) + 0.1
-    right = np.mean([[a > u for u in unlike] for a in alike])
-    assert right > 0.9
+    assert np.mean([[a > u for u in unlike] for a in alike]) > 0.9
 
 
 # ---- index
@@ -232,7 +217,7 @@ def test_real_recordings_of_a_kind_are_more_alike(tmp_path_factory: pytest.TempP
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the clips, one of them deeper, and a file that is no audio."""
+    """A folder `sounds` with the clips, one of them in a subfolder, and a file that is no audio."""
     (tmp_path / "sounds" / "deeper").mkdir(parents=True)
     for clip in CLIPS[:-1]:
         shutil.copyfile(clip, tmp_path / "sounds" / clip.name)
@@ -261,11 +246,11 @@ def test_every_recording_finds_itself(folder: Path, tagger: Tagger) -> None:
 
 
 def test_a_recording_is_one_hit_with_its_best_window(
-    tmp_path: Path, tagger: Tagger, recording: NDArray[np.float32]
+    tmp_path: Path, tagger: Tagger, demo_sound: NDArray[np.float32]
 ) -> None:
     siren = next(clip for clip in CLIPS if "siren" in clip.name)
     x = load_audio(siren, sample_rate=32000).waveform
-    long = np.concatenate([np.zeros(640000, np.float32), np.resize(x, 640000), recording])
+    long = np.concatenate([np.zeros(640000, np.float32), np.resize(x, 640000), demo_sound])
     soundfile.write(tmp_path / "long.wav", long, 32000)
     built = Index.build(tmp_path / "index", tagger, [tmp_path / "long.wav", *CLIPS], hop=5.0)
     assert built.windows > len(built.sources) == 1 + len(CLIPS)
@@ -303,7 +288,9 @@ def test_no_files(tmp_path: Path, tagger: Tagger) -> None:
         Index.build(tmp_path / "index", tagger, [])
 
 
-def test_an_index_grows_and_hears_nothing_twice(folder: Path, tagger: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_grows_and_computes_nothing_twice(
+    folder: Path, tagger: Tagger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heard: list[str] = []
 
     def listen(*args: object, **options: object) -> Embeddings:
@@ -326,8 +313,8 @@ def test_an_index_grows_and_hears_nothing_twice(folder: Path, tagger: Tagger, mo
     assert all(hit.score == pytest.approx(1.0, abs=1e-5) for hit in best)
 
 
-def test_an_interrupted_build_loses_nothing(folder: Path, tagger: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed while it hears the fourth, with half of a line and of its vectors written: three are there."""
+def test_an_interrupted_build_loses_nothing(folder: Path, tagger: Tagger) -> None:
+    """A build that is killed at the fourth recording keeps three. A half-written line and vector are ignored."""
     script = (
         "import os, sys\nfrom panns_litert import Tagger\nfrom panns_litert.search import index\n"
         "real = index.embed\ncount = 0\n"
@@ -336,8 +323,7 @@ def test_an_interrupted_build_loses_nothing(folder: Path, tagger: Tagger, monkey
         "index.embed = stop\nindex.Index.build(sys.argv[1], Tagger(threads=1), sys.argv[2:])\n"
     )
     target = folder / "index"
-    killed = subprocess.run([sys.executable, "-c", script, target, folder / "sounds"], check=False)
-    assert killed.returncode == 9
+    assert run_python(script, target, folder / "sounds", check=False).returncode == 9
     kept = Index(target).sources
     assert len(kept) == 3
     with (target / "vectors.f32").open("ab") as file:
@@ -428,68 +414,54 @@ def test_units_have_length_one(x: NDArray[np.float32]) -> None:
 # ---- commands
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    code = main([str(argument) for argument in arguments])
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
-
-
 def test_embed_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = folder / "out"
-    code, printed, _ = run(capsys, "embed", *CLIPS[:2], folder / "none.wav", "--out", out, "--json")
-    assert code == 2
+    printed, _ = run_command(capsys, "embed", *CLIPS[:2], folder / "none.wav", "--out", out, "--json", code=2)
     first, second, bad = json.loads(printed)["results"]
     assert "no such file" in bad["error"]
     assert (first["source"], first["windows"], first["dim"], len(first["clip"])) == (str(CLIPS[0]), 1, 96, 96)
     assert Embeddings.load(second["file"]).source == str(CLIPS[1])
-    code, printed, _ = run(capsys, "embed", CLIPS[0], "--out", out, "--format", "npy", "--hop", 1)
-    assert (code, printed) == (0, f"{out / CLIPS[0].name}.npy: 1 windows × 96\n")
-    code, _, error = run(capsys, "embed", CLIPS[0], CLIPS[0], "--out", out)
-    assert code == 2
+    printed, _ = run_command(capsys, "embed", CLIPS[0], "--out", out, "--format", "npy", "--hop", 1)
+    assert printed == f"{out / CLIPS[0].name}.npy: 1 windows × 96\n"
+    _, error = run_command(capsys, "embed", CLIPS[0], CLIPS[0], "--out", out, code=2)
     assert "same name" in error
 
 
 def test_similar_command(capsys: pytest.CaptureFixture[str]) -> None:
-    code, printed, _ = run(capsys, "similar", CLIPS[0], CLIPS[0])
-    assert (code, printed) == (0, "1.000\n")
-    code, printed, _ = run(capsys, "similar", CLIPS[0], CLIPS[1], "--json")
+    assert run_command(capsys, "similar", CLIPS[0], CLIPS[0])[0] == "1.000\n"
+    printed, _ = run_command(capsys, "similar", CLIPS[0], CLIPS[1], "--json")
     assert 0 <= json.loads(printed)["similar"] < 0.9
-    assert run(capsys, "similar", CLIPS[0], "none.wav")[0] == 2
-    assert run(capsys, "similar", CLIPS[0], CLIPS[0], "--model", "demo", "--bundle", "x")[0] == 2
+    run_command(capsys, "similar", CLIPS[0], "none.wav", code=2)
+    run_command(capsys, "similar", CLIPS[0], CLIPS[0], "--model", "demo", "--bundle", "x", code=2)
 
 
-def test_match_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], recording: NDArray[np.float32]) -> None:
-    soundfile.write(tmp_path / "whole.wav", recording, 32000)
-    soundfile.write(tmp_path / "part.wav", recording[32000 : 5 * 32000], 32000)
-    code, printed, error = run(capsys, "match", tmp_path / "part.wav", tmp_path / "whole.wav", "--json")
-    assert (code, error) == (0, "")
+def test_match_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], demo_sound: NDArray[np.float32]) -> None:
+    part, whole, other = (tmp_path / f"{name}.wav" for name in ("part", "whole", "other"))
+    soundfile.write(part, demo_sound[32000 : 5 * 32000], 32000)
+    soundfile.write(whole, demo_sound, 32000)
+    soundfile.write(other, np.zeros(3 * 32000), 32000)
+    printed, error = run_command(capsys, "match", part, whole, "--json")
+    assert error == ""
     (found,) = json.loads(printed)["matches"]
     assert found["reference_start"] - found["query_start"] == pytest.approx(1.0, abs=0.02)
-    code, printed, _ = run(capsys, "match", tmp_path / "part.wav", tmp_path / "whole.wav")
-    assert "1.00 – 5.00 s" in printed
-    soundfile.write(tmp_path / "other.wav", np.zeros(3 * 32000), 32000)
-    code, printed, _ = run(capsys, "match", tmp_path / "part.wav", tmp_path / "other.wav")
-    assert code == 0
-    assert "not heard in" in printed
-    code, _, error = run(capsys, "match", tmp_path / "part.wav", tmp_path / "whole.wav", "--threshold", 2)
-    assert code == 2
+    assert "1.00 – 5.00 s" in run_command(capsys, "match", part, whole)[0]
+    assert "not heard in" in run_command(capsys, "match", part, other)[0]
+    _, error = run_command(capsys, "match", part, whole, "--threshold", 2, code=2)
     assert error.count("\n") == 1
 
 
 def test_index_and_search_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, printed, _ = run(capsys, "index", folder / "index", folder / "sounds")
-    assert (code, printed) == (0, f"{folder / 'index'}: 6 recordings, 6 windows, demo\n")
-    (folder / "sounds" / "bad.wav").write_bytes(b"x")
-    code, printed, error = run(capsys, "index", folder / "index", folder / "sounds", "--json")
-    assert code == 2
-    assert [bad["source"] for bad in json.loads(printed)["failed"]] == [str(folder / "sounds" / "bad.wav")]
+    target, sounds = folder / "index", folder / "sounds"
+    printed, _ = run_command(capsys, "index", target, sounds)
+    assert printed == f"{target}: 6 recordings, 6 windows, demo\n"
+    (sounds / "bad.wav").write_bytes(b"x")
+    printed, error = run_command(capsys, "index", target, sounds, "--json", code=2)
+    assert [bad["source"] for bad in json.loads(printed)["failed"]] == [str(sounds / "bad.wav")]
     assert "bad.wav" in error
-    code, printed, _ = run(capsys, "search", folder / "index", CLIPS[0], "--top", 2, "--json")
-    hits = json.loads(printed)["hits"]
+    hits = json.loads(run_command(capsys, "search", target, CLIPS[0], "--top", 2, "--json")[0])["hits"]
     assert len(hits) == 2
     assert Path(hits[0]["source"]).name == CLIPS[0].name
-    code, printed, _ = run(capsys, "search", folder / "index", CLIPS[0], "--top", 1)
+    printed, _ = run_command(capsys, "search", target, CLIPS[0], "--top", 1)
     assert printed.split()[0] == "1.000"
-    code, _, error = run(capsys, "search", folder / "none", CLIPS[0])
-    assert code == 2
+    _, error = run_command(capsys, "search", folder / "none", CLIPS[0], code=2)
     assert "no index at" in error

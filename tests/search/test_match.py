@@ -1,4 +1,4 @@
-"""Matching: the same recording at the right offset, whatever was done to it, and nothing where it is not.
+"""Matching: a changed recording is found at its offset, and is not found in other recordings.
 
 `pytest -s tests/search/test_match.py -k recall` prints recall and false matches: the table of docs/embeddings.md.
 """
@@ -25,11 +25,11 @@ from panns_litert.demo import demo_clips
 from panns_litert.errors import AudioError, MatchError
 from panns_litert.search import Match, match
 
-module = importlib.import_module("panns_litert.search.match")  # the function of the same name hides it
+module = importlib.import_module("panns_litert.search.match")  # the package exports a function of this name
 
 RATE = 16000
 ACCURACY = 0.1
-"""Seconds: bound on the offset."""
+"""Bound on the error of the offset, seconds."""
 
 Sound = NDArray[np.float32]
 
@@ -40,7 +40,7 @@ def sounds(paths: list[Path]) -> dict[str, Sound]:
 
 @pytest.fixture(scope="module")
 def clips() -> dict[str, Sound]:
-    """The demo clips in which something changes: a foghorn that lasts has no offset."""
+    """The demo clips that change over time: a constant foghorn has no offset."""
     return {name: x for name, x in sounds(demo_clips()).items() if not name.startswith("foghorn")}
 
 
@@ -52,7 +52,7 @@ def recordings() -> dict[str, Sound]:
 
 
 def noise(samples: int, seed: int = 0) -> Sound:
-    """White noise whose level changes all the time, ± 0.3."""
+    """Returns white noise whose level changes all the time, at most ± 0.3."""
     rng = np.random.default_rng(seed)
     at = np.arange(0, samples + 4000, 4000)
     level = np.interp(np.arange(samples), at, rng.uniform(0, 0.3, len(at)))
@@ -60,7 +60,7 @@ def noise(samples: int, seed: int = 0) -> Sound:
 
 
 def with_noise(x: Sound, of: Sound, rng: np.random.Generator, *, pink: bool) -> Sound:
-    """Noise all over, 10 dB below the mean power of `of`."""
+    """Adds noise everywhere, 10 dB below the mean power of `of`."""
     white = rng.standard_normal(len(x))
     if pink:
         white = np.fft.irfft(np.fft.rfft(white) / np.sqrt(np.arange(len(x) // 2 + 1) + 1), len(x))
@@ -72,7 +72,7 @@ def with_noise(x: Sound, of: Sound, rng: np.random.Generator, *, pink: bool) -> 
 
 @dataclass(frozen=True)
 class Change:
-    """What was done to the recording before it is to be found: speed, then gain, then noise over all."""
+    """Changes of the recording that holds the query, in this order: speed, gain, noise over the whole reference."""
 
     speed: float = 1.0
     same_pitch: bool = False
@@ -95,7 +95,7 @@ CHANGES = {
 
 @dataclass
 class Case:
-    """A stretch of a recording, and a longer one that holds the recording between others."""
+    """A cut of a recording, and a longer reference that holds the changed recording between others."""
 
     query: Sound
     reference: Sound
@@ -104,7 +104,7 @@ class Case:
 
 
 def same_source(a: str, b: str) -> bool:
-    """Whether two recordings are cuts of one, as their names have it: 3-151081-A and 3-151081-B."""
+    """Whether two recordings are cuts of one source by their names, such as 3-151081-A and 3-151081-B."""
     return a == b or (a[1:2] == "-" and a.rsplit("-", 1)[0] == b.rsplit("-", 1)[0])
 
 
@@ -112,7 +112,7 @@ def cases(library: dict[str, Sound], change: Change, *, seconds: float = 2.5) ->
     rng = np.random.default_rng(0)
     for name, whole in library.items():
         samples = int(seconds * RATE)
-        # Where something is heard: some recordings are half silence, which has no offset.
+        # Only where something is heard: silence, half of some recordings, has no offset.
         starts = [s for s in range(0, len(whole) - samples + 1, 800) if active(whole[s : s + samples])]
         if not starts:
             continue
@@ -139,13 +139,13 @@ def cases(library: dict[str, Sound], change: Change, *, seconds: float = 2.5) ->
 
 
 def active(x: Sound) -> bool:
-    """Whether no second of it is silent."""
+    """Whether none of five equal parts is silent."""
     power = [np.mean(part**2) for part in np.array_split(x, 5)]
     return min(power) > 1e-6 and min(power) > 1e-3 * max(power)
 
 
 def offset_of(found: Match) -> float:
-    """Where the query's beginning is in the reference."""
+    """Returns the position of the query's start in the reference, in seconds."""
     return found.reference_start - found.query_start / found.speed
 
 
@@ -163,7 +163,7 @@ class Figures:
 
 
 def measure(library: dict[str, Sound], change: Change, find: Callable[..., tuple[Match, ...]] = match) -> Figures:
-    """How often the best match is at the right offset, and how often something is found in other recordings."""
+    """Counts best matches at the right offset, and cases with a match in another recording."""
     figures = Figures()
     for case in cases(library, change):
         found = find(case.query, case.reference, sample_rate=RATE)
@@ -204,7 +204,7 @@ def test_recall_and_false_matches_on_recordings(name: str, recordings: dict[str,
 
 
 def test_the_measure_can_fail(clips: dict[str, Sound]) -> None:
-    """With a reference that is 0.2 s late, with the wrong speeds, and where everything is found everywhere."""
+    """`measure` detects a reference that is 0.2 s late, matches everywhere, and a speed outside the range."""
 
     def late(query: Sound, reference: Sound, **options: int) -> tuple[Match, ...]:
         return match(query, np.concatenate([np.zeros(3200, np.float32), reference]), **options)
@@ -215,12 +215,11 @@ def test_the_measure_can_fail(clips: dict[str, Sound]) -> None:
 
     assert measure(clips, CHANGES["none"], late).recall == 0.0
     assert measure(clips, CHANGES["none"], everywhere).elsewhere == 5
-    slow = measure(clips, Change(speed=0.85))
-    assert slow.recall < 1.0
+    assert measure(clips, Change(speed=0.85)).recall < 1.0
 
 
 def test_recall_needs_the_speeds(recordings: dict[str, Sound]) -> None:
-    """Without the speeds tried, 5 % is too much for some: the steps earn their time."""
+    """If no other speeds are tried, a change of 5 % is too much for some recordings."""
 
     def one_speed(query: Sound, reference: Sound, **options: int) -> tuple[Match, ...]:
         return match(query, reference, speed_change=0.0, **options)
@@ -229,7 +228,7 @@ def test_recall_needs_the_speeds(recordings: dict[str, Sound]) -> None:
 
 
 def test_recordings_of_the_same_kind_are_not_matched(recordings: dict[str, Sound]) -> None:
-    """Every recording in every other but cuts of the same one: 30 babies that cry are not one."""
+    """Every second recording against all the others, except cuts of the same source: 30 crying babies differ."""
     names = list(recordings)[::2]
     pairs = found = 0
     for name in names:
@@ -250,9 +249,9 @@ def test_recordings_of_the_same_kind_are_not_matched(recordings: dict[str, Sound
     swap=st.booleans(),
 )  # fmt: skip
 def test_a_cut_is_found_where_it_was_cut(start: float, seconds: float, gain: float, seed: int, swap: bool) -> None:
-    """And the other way round, query and reference swapped, it is the same match."""
+    """Query and reference may be swapped; the match is the same."""
     if swap:
-        seconds += 0.6  # patches of 2 s on a grid of 0.5 s: one must lie within
+        seconds += 0.6  # patches of 2 s start every 0.5 s: one must lie within the cut
     whole = noise(16 * RATE, seed)
     cut = np.float32(gain) * whole[round(start * RATE) : round((start + seconds) * RATE)]
     found = match(*((whole, cut) if swap else (cut, whole)), sample_rate=RATE)
@@ -265,12 +264,11 @@ def test_a_cut_is_found_where_it_was_cut(start: float, seconds: float, gain: flo
             reference_start=m.query_start, reference_end=m.query_end,
         )  # fmt: skip
     assert abs(m.speed - 1) <= 0.021
-    assert m.score > 0.8  # the cut may lie between two frames, and its first and last hear nothing beyond it
+    assert m.score > 0.8  # the cut may lie between two frames, and its outer frames lack the samples beyond it
     assert abs(m.reference_start - m.query_start - start) <= 0.04
-    # In the query, patches stand on a grid of a quarter of their length.
-    slack = 0.55
-    assert m.query_start <= slack
-    assert m.query_end >= seconds - slack
+    # In the query, patches of 2 s start every 0.5 s.
+    assert m.query_start <= 0.55
+    assert m.query_end >= seconds - 0.55
 
 
 @settings(max_examples=20)
@@ -325,7 +323,7 @@ def test_a_correlation_is_what_float64_gives() -> None:
 
 
 @pytest.mark.parametrize("kind", ["silence", "tone", "constant"])
-def test_where_nothing_happens_nothing_is_found(kind: str) -> None:
+def test_a_constant_sound_matches_nothing(kind: str) -> None:
     t = np.arange(6 * RATE) / RATE
     x = {"silence": 0 * t, "tone": 0.3 * np.sin(2 * np.pi * 1000 * t), "constant": 0 * t + 0.5}[kind].astype(np.float32)
     assert match(x[: 3 * RATE], x, sample_rate=RATE) == ()
@@ -354,7 +352,7 @@ def test_too_short_is_one_clear_error() -> None:
         match(long, short, sample_rate=RATE)
     with pytest.raises(MatchError, match="the reference is 0"):
         match(long, short[:100], sample_rate=RATE)
-    match(long[: 2 * RATE], long, sample_rate=RATE)  # exactly
+    match(long[: 2 * RATE], long, sample_rate=RATE)  # the shortest query
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Prototypes: classes from a few clips, without training."""
+"""Prototypes: new classes from a few clips, without training."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def around(direction: int, count: int, *, spread: float = 0.1, seed: int = 0) ->
 
 def test_the_mean_direction_is_the_prototype() -> None:
     found = none_yet().enroll("a", np.array([[3.0, 0, 0, 0, 0, 0, 0, 0], [0, 5.0, 0, 0, 0, 0, 0, 0]]))
-    assert found.classes[0].mean[:3] == pytest.approx([2**-0.5, 2**-0.5, 0.0])  # of unit vectors: loudness has no say
+    assert found.classes[0].mean[:3] == pytest.approx(
+        [2**-0.5, 2**-0.5, 0.0]
+    )  # of unit vectors: loudness does not count
     assert found.classes[0].count == 2
     assert found.classes[0].threshold == pytest.approx(0.0)
     assert found.scores(np.eye(DIM)[0]) == pytest.approx([2**-0.5])
@@ -169,7 +171,9 @@ def test_enroll_finds_sounds_that_the_model_was_never_taught(
     assert prototypes.labels[int(prototypes.scores(embedding).argmax())] == "doorbell"
 
 
-def test_unusable_clips_are_skipped_and_said(sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusable_clips_are_skipped_and_reported(
+    sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "empty.wav").write_bytes(b"")
     path = tmp_path / "p.json"
     good = str(sounds / "enrolled" / "kettle" / "000.wav")
@@ -181,7 +185,7 @@ def test_unusable_clips_are_skipped_and_said(sounds: Path, tmp_path: Path, capsy
     assert "none of 1 clips can be used" in capsys.readouterr().err
 
 
-def test_what_is_enrolled_is_not_tested(sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_enrolled_clips_are_not_tested(sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clips = str(sounds / "enrolled" / "kettle")
     for name in household.SOUNDS:
         main(["enroll", name, str(sounds / "enrolled" / name), "--prototypes", str(tmp_path / "p.json")])

@@ -267,7 +267,7 @@ def test_interrupted_finetune_says_how_to_go_on(
 
     monkeypatch.setattr(loop, "_epoch", interrupted)
     assert main(arguments) == 130
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "the same command resumes it" in capsys.readouterr().err
     assert (tmp_path / "out" / STATE).exists()
     assert not (tmp_path / "out" / "bundle").exists()
     assert main([*arguments, "--seed", "1"]) == 2

@@ -1,4 +1,3 @@
-"""Commands of the converter: models, fetch, convert, verify, demo, finetune, pack, train.
-
-The runtime's command line finds these modules by entry points. They import every room, but torch only when they run.
-"""
+"""The converter's commands: models, fetch, convert, verify, demo, finetune, pack and train, which the runtime's command
+line finds by entry points. It may import every package of the runtime and of the converter; the packages that need
+torch are imported inside the function that runs the command."""

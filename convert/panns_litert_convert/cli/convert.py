@@ -1,4 +1,4 @@
-"""The commands of the converter: models, fetch, convert, verify."""
+"""The commands models, fetch, convert and verify."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def add_commands(command: AddCommand) -> None:
     sub = command("fetch", run_fetch, "Download a model's checkpoint and check its hash.")
     sub.add_argument("model", help="name, as `models` lists it")
 
-    sub = command("convert", run_convert, "Make a bundle from a checkpoint and prove every step.")
+    sub = command("convert", run_convert, "Make a bundle from a checkpoint and check the parity of every stage.")
     sub.add_argument("model", help="name, as `models` lists it")
-    sub.add_argument("--checkpoint", type=Path, help="use these weights, no download: a file, or a model hub's folder")
+    sub.add_argument("--checkpoint", type=Path, help="weights, instead of a download: a file or a model hub's folder")
     sub.add_argument(
         "--seconds", type=float, default=DEFAULT_SECONDS, help="length of a clip, 1 … 60 (default %(default)g)"
     )
-    sub.add_argument("--graph", choices=GRAPHS, help="what the graph takes (default: logmel where the network does)")
+    sub.add_argument("--graph", choices=GRAPHS, help="the graph's input (default: logmel where the network takes it)")
     sub.add_argument(
-        "--precision", choices=PRECISIONS, default=DEFAULT_PRECISION, help="of weights (default %(default)s)"
+        "--precision", choices=PRECISIONS, default=DEFAULT_PRECISION, help="of the weights (default %(default)s)"
     )
     sub.add_argument(
         "--calibration",
@@ -34,19 +34,19 @@ def add_commands(command: AddCommand) -> None:
         nargs="+",
         default=(),
         metavar="AUDIO",
-        help="recordings or folders of them that int8-full takes its ranges from",
+        help="recordings, or folders of them, from which int8-full takes its ranges",
     )
-    sub.add_argument("--gpu", action="store_true", help="the GPU delegate must run it whole and right, too")
-    sub.add_argument("--out", type=Path, help="folder of the bundle (default: the cache, where --model finds it)")
+    sub.add_argument("--gpu", action="store_true", help="also require parity and full residency on the GPU delegate")
+    sub.add_argument("--out", type=Path, help="folder of the bundle (default: in the cache, where --model finds it)")
 
     sub = command("verify", run_verify, "Run every parity stage again for a bundle.")
     sub.add_argument("bundle", type=Path)
-    sub.add_argument("--checkpoint", type=Path, help="the weights it was made from, if not the published ones")
-    sub.add_argument("--gpu", action="store_true", help="run the GPU stage, too")
+    sub.add_argument("--checkpoint", type=Path, help="the weights that it was made from, if not the published ones")
+    sub.add_argument("--gpu", action="store_true", help="also run the GPU stage")
 
 
 def run_models(args: argparse.Namespace) -> int:
-    """`models`: the registry as a table."""
+    """`models`: prints the registry as a table."""
     with importing("the converter", extra="convert", purpose="this needs"):
         from panns_litert_convert.zoo import model_row, models_table
     rows = models_table()
@@ -58,7 +58,7 @@ def run_models(args: argparse.Namespace) -> int:
 
 
 def run_fetch(args: argparse.Namespace) -> int:
-    """`fetch`: one checkpoint into the cache."""
+    """`fetch`: downloads a checkpoint into the cache."""
     with importing("the converter", extra="convert", purpose="this needs"):
         from panns_litert_convert.checkpoints import fetch
         from panns_litert_convert.zoo import find
@@ -70,7 +70,7 @@ def run_fetch(args: argparse.Namespace) -> int:
 
 
 def run_convert(args: argparse.Namespace) -> int:
-    """`convert`: checkpoint to bundle, with the table of every stage."""
+    """`convert`: makes a bundle from a checkpoint and prints the table of the stages."""
     bundle = convert_bundle(args, args.model, checkpoint=args.checkpoint, graph=args.graph, seconds=args.seconds,
                       precision=args.precision, calibration=args.calibration, gpu=args.gpu, out=args.out)  # fmt: skip
     checks = [*bundle.manifest.parity, *(bundle.manifest.gpu.checks if bundle.manifest.gpu else ())]
@@ -85,7 +85,7 @@ def run_convert(args: argparse.Namespace) -> int:
 
 
 def run_verify(args: argparse.Namespace) -> int:
-    """`verify`: every stage again for a bundle."""
+    """`verify`: runs every stage again for a bundle."""
     with importing("the converter", extra="convert", purpose="this needs"):
         from panns_litert_convert.convert import verify
     with steps(args) as report:
@@ -102,14 +102,14 @@ def run_verify(args: argparse.Namespace) -> int:
 
 
 def convert_bundle(args: argparse.Namespace, name: str, **options: Any) -> Bundle:
-    """Converts a model with its progress on stderr; a failed gate prints its figures first."""
+    """Converts a model and shows the progress on stderr. If a stage fails, its figures are printed before the error."""
     with importing("the converter", extra="convert", purpose="this needs"):
         from panns_litert_convert.convert import convert
     try:
         with steps(args) as report:
             return convert(name, report=report, progress=progress_wanted(args), **options)
     except ParityError as error:
-        if isinstance(error.report, list):  # every figure first, then the verdict
+        if isinstance(error.report, list):
             if args.json:
                 print_json({"passed": False, "parity": [check.to_dict() for check in error.report]})
             else:

@@ -1,4 +1,4 @@
-"""The command demo: the whole path, from checkpoint to tags, on what the package ships with."""
+"""The command demo: converts the shipped checkpoint and tags the shipped clips."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from panns_litert_convert.cli.convert import convert_bundle
 
 def add_commands(command: AddCommand) -> None:
     """Adds demo."""
-    sub = command("demo", run_demo, "Convert the demo checkpoint, prove it, tag the demo clips.")
-    sub.add_argument("--out", type=Path, help="folder of the bundle (default: the cache)")
+    sub = command("demo", run_demo, "Convert the demo checkpoint, check its parity and tag the demo clips.")
+    sub.add_argument("--out", type=Path, help="folder of the bundle (default: in the cache)")
 
 
 def run_demo(args: argparse.Namespace) -> int:
-    """`demo`: the whole path on what the package ships with."""
+    """`demo`: from checkpoint to tags, with the files that the package ships."""
     start = time.perf_counter()
     bundle = convert_bundle(args, "demo", out=args.out)
     tagger = Tagger(bundle)

@@ -1,11 +1,13 @@
-"""The command for classes of one's own: finetune."""
+"""The command for the user's own classes: finetune."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from panns_litert.bundle import PRECISIONS
 from panns_litert.cli import (
@@ -23,39 +25,37 @@ from panns_litert.errors import DatasetError, MissingDependencyError, ParityErro
 
 def add_commands(command: AddCommand) -> None:
     """Adds finetune."""
-    sub = command("finetune", run_finetune, "Teach a model your own classes; ends with a proven bundle of them.")
-    sub.add_argument("--data", type=Path, required=True, help="a folder for each class, or a CSV: file, labels, fold")
-    sub.add_argument("--model", required=True, help="the base, as `models` lists it")
-    sub.add_argument("--checkpoint", type=Path, help="weights of the base, no download")
-    sub.add_argument("--out", type=Path, required=True, help="folder for everything; run again, it goes on there")
-    sub.add_argument("--classes", type=Path, metavar="FILE", help="the classes in their order, one a line")
-    sub.add_argument("--seconds", type=float, help="of a clip, 1 … 60 (default: the longest file's, at most 10)")
-    sub.add_argument("--held-out", metavar="FOLD", help="the fold of the CSV that is kept aside (default: the last)")
-    sub.add_argument("--precision", choices=PRECISIONS, help="default fp16, or fp32 where that is outside its gate")
+    sub = command("finetune", run_finetune, "Fine-tune a model on your own classes and make a proven bundle of it.")
+    sub.add_argument("--data", type=Path, required=True, help="a folder of class folders, or a CSV: file, labels, fold")
+    sub.add_argument("--model", required=True, help="the base: a name that `models` lists")
+    sub.add_argument("--checkpoint", type=Path, help="weights of the base, instead of a download")
+    sub.add_argument("--out", type=Path, required=True, help="folder for all results; a second run resumes there")
+    sub.add_argument("--classes", type=Path, metavar="FILE", help="the classes in output order, one per line")
+    sub.add_argument("--seconds", type=float, help="length of a clip, 1 … 60 (default: the longest file, at most 10)")
+    sub.add_argument("--held-out", metavar="FOLD", help="the fold of the CSV to evaluate on (default: the last)")
+    sub.add_argument("--precision", choices=PRECISIONS, help="default: fp16, or fp32 if fp16 fails its gate")
     group = sub.add_argument_group("training")
-    group.add_argument("--unfrozen", action="store_true", help="the whole network learns, not its last layers alone")
-    group.add_argument("--loss", choices=("bce", "ce"), help="bce (default), or cross entropy of one class per clip")
+    group.add_argument("--unfrozen", action="store_true", help="train the whole network, not only its last layers")
+    group.add_argument("--loss", choices=("bce", "ce"), help="bce, or cross entropy: one class per clip (default bce)")
     group.add_argument("--epochs", type=int, help="at most (default 200)")
-    group.add_argument("--patience", type=int, help="epochs without progress before it stops (default 20)")
+    group.add_argument("--patience", type=int, help="epochs without improvement before it stops (default 20)")
     group.add_argument("--batch", type=int, help="clips per step (default 32)")
-    group.add_argument("--learning-rate", type=float, help="default 2e-3, unfrozen 1e-4")
-    group.add_argument("--weight-decay", type=float, help="default 1e-3")
-    group.add_argument("--mixup", type=float, metavar="ALPHA", help="default 0.2; 0 for none")
+    group.add_argument("--learning-rate", type=float, help="of AdamW (default 2e-3, unfrozen 1e-4)")
+    group.add_argument("--weight-decay", type=float, help="of AdamW (default 1e-3)")
+    group.add_argument("--mixup", type=float, metavar="ALPHA", help="0 for no mixup (default 0.2)")
     boolean = argparse.BooleanOptionalAction
-    group.add_argument("--spec-augment", action=boolean, default=None, help="unfrozen only (default yes)")
-    group.add_argument("--balanced", action=boolean, default=None, help="every class equally often (default yes)")
+    group.add_argument("--spec-augment", action=boolean, default=None, help="only unfrozen: hide stripes (default yes)")
+    group.add_argument("--balanced", action=boolean, default=None, help="draw every class equally often (default yes)")
     group.add_argument("--seed", type=int, help="the same seed gives the same weights (default 0)")
 
 
 def run_finetune(args: argparse.Namespace) -> int:
-    """`finetune`: labelled clips to a proven bundle."""
+    """`finetune`: trains on labelled clips and makes a proven bundle."""
     with importing("the converter", extra="convert", purpose="this needs"):
         from panns_litert_convert.training.finetune import METRICS, STATE, finetune
         from panns_litert_convert.training.loop import Settings
         from panns_litert_convert.training.picture import draw
-    names = ("unfrozen", "loss", "epochs", "patience", "batch", "learning_rate", "weight_decay", "mixup")
-    given = {name: getattr(args, name) for name in (*names, "spec_augment", "balanced", "seed")}
-    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    settings = Settings(**given(args, Settings))
     try:
         with resumable(args.out / STATE), watching(args) as watch:
             result = finetune(
@@ -85,7 +85,7 @@ def run_finetune(args: argparse.Namespace) -> int:
     print_checks(result.bundle.manifest.parity)
     print_skipped(result.dataset.skipped, repeated=result.dataset.repeated)
     if result.fallback:
-        note(f"float32 weights, since float16 ones are outside their gate ({result.fallback})")
+        note(f"float32 weights, since float16 weights fail their gate ({result.fallback})")
     parts = ", ".join(f"{count} {fold}" for fold, count in data["clips"].items())
     print(f"{parts}; {result.epochs} epochs, the best was {result.best_epoch}")
     if result.torch and result.tflite and result.largest_difference is not None:
@@ -104,18 +104,24 @@ def _class_file(path: Path | None) -> list[str] | None:
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: {error}; expected a text file, a class a line") from error
+        raise DatasetError(f"{path}: {error}; expected a text file with one class per line") from error
     if len(names) < 2 or len(set(names)) != len(names):
         raise DatasetError(f"{path}: {len(names)} classes; expected at least two, each once")
     return names
 
 
+def given(args: argparse.Namespace, settings: Any) -> dict[str, Any]:
+    """Returns the options of the command line that are fields of the dataclass `settings` and were given."""
+    values = {field.name: getattr(args, field.name) for field in fields(settings)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 @contextlib.contextmanager
 def resumable(state: Path) -> Iterator[None]:
-    """Says, where it is interrupted, that a training's state is kept."""
+    """On Ctrl-C in the block, says that the file `state` keeps the training."""
     try:
         yield
     except KeyboardInterrupt:
         if state.exists():
-            note(f"{state} keeps what was learnt; the same command goes on from there")
+            note(f"{state} keeps the training; the same command resumes it")
         raise

@@ -1,1 +1,2 @@
-"""Fine-tuning: a network of the zoo taught the user's classes."""
+"""Training: fine-tuning a network on the user's classes, and packing clips and training on them from scratch. It may
+import the runtime, and assets and every layer below it in the converter."""

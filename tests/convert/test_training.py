@@ -28,6 +28,7 @@ from torch import nn
 from panns_litert.cli import build_parser, main
 from panns_litert.errors import DatasetError, ResultsError, TrainingError
 from panns_litert.evaluate import figures
+from panns_litert_convert.assets import CLASS_LIST
 from panns_litert_convert.checkpoints import load_weights, model_of
 from panns_litert_convert.demo import audioset
 from panns_litert_convert.demo.sounds import LABELS
@@ -35,7 +36,7 @@ from panns_litert_convert.networks.cnn14 import Cnn14
 from panns_litert_convert.training import scratch
 from panns_litert_convert.training.augment import mix_pairs, unhidden
 from panns_litert_convert.training.features import ClipInput, one_thread
-from panns_litert_convert.training.pack import CLASS_LIST, pack
+from panns_litert_convert.training.pack import pack
 from panns_litert_convert.training.samplers import Sampler
 from panns_litert_convert.training.scratch import CHECKPOINT, METRICS, STATE, Recipe, train
 from panns_litert_convert.training.waveforms import Waveforms

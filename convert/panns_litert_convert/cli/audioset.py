@@ -40,7 +40,7 @@ def add_commands(command: AddCommand) -> None:
     group.add_argument("--spec-augment", action=boolean, default=None, help="hide stripes of the log-mel (default yes)")
     group.add_argument("--dropout", action=boolean, default=None, help="use the network's dropout (default yes)")
     group.add_argument("--sync-batch-norm", action="store_true", default=None, help="over all processes; only on GPUs")
-    group.add_argument("--settle", type=int, help="steps at the end that recompute batch norm's averages (default 0)")
+    group.add_argument("--settle", type=int, help="further steps, only for batch norm's averages (default 0)")
     group.add_argument("--every", type=int, help="steps between evaluations (default 2000)")
     group.add_argument("--workers", type=int, help="loading processes; 0: the training process loads (default 0)")
     group.add_argument("--seed", type=int, help="the same seed gives the same weights (default 0)")

@@ -16,8 +16,9 @@ import numpy as np
 import soundfile
 
 from panns_litert.atomic import replacing
+from panns_litert_convert.assets import CLASS_LIST
 from panns_litert_convert.demo.sounds import LABELS, MIN_SECONDS, RATE, mixture
-from panns_litert_convert.training.pack import CLASS_LIST, read_classes
+from panns_litert_convert.training.pack import read_classes
 
 TRAIN_CSV, EVAL_CSV, CLIPS = "balanced_train_segments.csv", "eval_segments.csv", "clips"
 """Names in the data set's folder."""

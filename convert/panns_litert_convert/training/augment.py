@@ -1,4 +1,4 @@
-"""What makes few clips go further: mixup, SpecAugment, balanced sampling."""
+"""Augmentation and sampling: mixup, SpecAugment, and the order of the clips in an epoch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 STRIPES = 2
 TIME_SHARE, MEL_SHARE = 64 / 1001, 8 / 64
-"""SpecAugment as PANNs has it: two stripes of up to 64 of 1001 frames, and two of up to 8 of 64 mels."""
+"""SpecAugment as in PANNs: two stripes of up to 64 of 1001 frames, and two of up to 8 of 64 mels."""
 
 
 def mixup(x: Tensor, y: Tensor, *, alpha: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Every clip with a lesser share of another one, and their labels likewise.
+    """Mixes every clip with a smaller share of another clip, and their labels with the same shares.
 
     Zhang, Cisse, Dauphin, Lopez-Paz: mixup, ICLR 2018, https://arxiv.org/abs/1710.09412.
 
@@ -21,7 +21,7 @@ def mixup(x: Tensor, y: Tensor, *, alpha: float, rng: np.random.Generator) -> tu
         x: (batch, …) inputs or embeddings.
         y: (batch, classes), 0 … 1.
         alpha: of the beta distribution of the shares, > 0.
-        rng: decides shares and partners.
+        rng: draws the shares and the other clips.
     """
     share = rng.beta(alpha, alpha, len(x)).astype(np.float32)
     mine = torch.from_numpy(np.maximum(share, 1 - share))
@@ -31,18 +31,18 @@ def mixup(x: Tensor, y: Tensor, *, alpha: float, rng: np.random.Generator) -> tu
 
 
 def mix_pairs(x: Tensor, shares: Tensor) -> Tensor:
-    """Every clip of an even place with the next one, as PANNs mixes: two batches become one.
+    """Mixes every clip at an even index with the next clip, as PANNs does: 2 · batch clips become batch clips.
 
     Args:
         x: (2 · batch, …) inputs or labels.
-        shares: (batch,), of the even ones, 0 … 1.
+        shares: (batch,), of the clips at even indexes, 0 … 1.
     """
     shares = shares.to(x.device).reshape(-1, *[1] * (x.ndim - 1))
     return shares * x[0::2] + (1 - shares) * x[1::2]
 
 
 def spec_augment(logmel: Tensor, *, rng: np.random.Generator) -> Tensor:
-    """Log-mels (batch, 1, frames, mels) with stripes of frames and of mels at the band's mean.
+    """Replaces stripes of frames and of mels of log-mels (batch, 1, frames, mels) by each mel's mean over the frames.
 
     Park et al.: SpecAugment, Interspeech 2019, https://arxiv.org/abs/1904.08779.
     """
@@ -50,7 +50,7 @@ def spec_augment(logmel: Tensor, *, rng: np.random.Generator) -> Tensor:
 
 
 def unhidden(logmel: Tensor, *, rng: np.random.Generator) -> Tensor:
-    """What SpecAugment leaves of log-mels (batch, 1, frames, mels), as a mask of that shape."""
+    """Returns SpecAugment's mask of log-mels (batch, 1, frames, mels), bool of that shape: False in the stripes."""
     batch, _, frames, mels = logmel.shape
     times, bands = np.ones((batch, 1, frames, 1), np.bool_), np.ones((batch, 1, 1, mels), np.bool_)
     for time, band in zip(times, bands, strict=True):
@@ -69,16 +69,16 @@ def _stripe(size: int, share: float, rng: np.random.Generator) -> tuple[int, int
 
 
 def epoch_order(truth: NDArray[np.float32], *, balanced: bool, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Which clips an epoch takes, in which order: as many as there are.
+    """Returns the indexes (clips,) of the clips of an epoch, in order.
 
     Args:
         truth: (clips, classes), 0 or 1.
-        balanced: every class equally often, with repeats; or else every clip once.
-        rng: decides.
+        balanced: draw every class equally often, so that clips repeat or are left out; otherwise every clip once.
+        rng: draws the clips.
     """
     if not balanced:
         return rng.permutation(len(truth))
-    # A clip counts for its rarest class; those without one are a class of their own.
+    # A clip counts for its rarest class; clips without a class form one more class.
     sizes = np.append(truth.sum(axis=0), (truth.sum(axis=1) == 0).sum())
     have = np.column_stack([truth, truth.sum(axis=1) == 0])
     weights = (have / np.maximum(sizes, 1)).max(axis=1)

@@ -1,4 +1,4 @@
-"""What a network is taught on: its inputs, or its embeddings, each computed once and kept on disk."""
+"""The training data of a network: its inputs, or its embeddings, each computed once and cached on disk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from panns_litert_convert.networks.tagger import AudioTagger
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Lets torch compute on one thread: small networks lose a factor of ten on two where others want a core as well."""
+    """Limits torch to one thread in the block: on two, small networks are ten times slower if others use the cores."""
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -32,11 +32,11 @@ def one_thread() -> Iterator[None]:
 
 
 class ClipInput:
-    """A file to what a network takes, exactly as `Tagger` makes it: the first seconds, padded as the front end has it.
+    """Makes a network's input from a file, exactly as `Tagger` does: the first seconds, padded as the front end pads.
 
     Args:
         spec: the network's front end.
-        graph: what it takes: "logmel", (1, 1, frames, mels), or "waveform", (1, samples).
+        graph: the network's input: "logmel", (1, 1, frames, mels), or "waveform", (1, samples).
         seconds: length of the clip.
     """
 
@@ -44,7 +44,7 @@ class ClipInput:
         self.seconds, self._graph, self._logmel = seconds, graph, LogMel(spec)
 
     def __call__(self, clip: LabelledClip) -> NDArray[np.float32]:
-        """The network's input, float32.
+        """Returns the network's input for a clip, float32.
 
         Raises:
             AudioError: the file cannot be used.
@@ -53,19 +53,19 @@ class ClipInput:
         return self.of_samples(load_audio(clip.path, sample_rate=rate, max_seconds=self.seconds).waveform)
 
     def of_samples(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The network's input of samples at the front end's rate, no longer than the clip."""
+        """Returns the network's input for samples (n,) at the front end's rate, at most as many as the clip has."""
         spec = self._logmel.spec
         samples = np.zeros(spec.samples(self.seconds), np.float32)
         samples[: len(waveform)] = waveform
         if self._graph == "waveform":
             return samples[None]
-        if spec.padded_frames is not None:  # its padding is no silence
+        if spec.padded_frames is not None:  # the front end pads the log-mel, not the samples
             samples = samples[: max(len(waveform), spec.least_samples)]
         return np.ascontiguousarray(self._logmel(samples)[None, None], np.float32)
 
 
 def of_network(network: AudioTagger, inputs: ClipInput, output: str) -> Scorer:
-    """An output (dim,) of a network in eval mode: "probs" or "embedding"."""
+    """Returns a function that gives an output (dim,) of a network in eval mode: "probs" or "embedding"."""
 
     def scorer(clip: LabelledClip) -> NDArray[np.float32]:
         with torch.inference_mode(), one_thread():
@@ -76,14 +76,14 @@ def of_network(network: AudioTagger, inputs: ClipInput, output: str) -> Scorer:
 
 
 class FeatureCache:
-    """Arrays of clips on disk, by the bytes of the clip's file and by all that the array depends on.
+    """Caches arrays of clips on disk, by the bytes of the clip's file and everything else that the array depends on.
 
     Args:
-        make: computes an array of a clip.
-        key: JSON types, all that `make` depends on but the clip.
+        make: computes the array of a clip.
+        key: all that `make` depends on besides the clip, as JSON types.
 
     Attributes:
-        folder: where they are; any of its files may be deleted.
+        folder: of the cached files; any of them may be deleted.
     """
 
     def __init__(self, make: Callable[[LabelledClip], NDArray[np.float32]], *, key: dict[str, object]) -> None:
@@ -91,11 +91,11 @@ class FeatureCache:
         self.folder, self._make = cache_dir() / "features" / name, make
 
     def path(self, clip: LabelledClip) -> Path:
-        """The file of a clip's array."""
+        """Returns the path of a clip's array."""
         return self.folder / f"{clip.sha256}.npy"
 
     def __call__(self, clip: LabelledClip) -> NDArray[np.float32]:
-        """The array of a clip, computed if it is not there yet or damaged.
+        """Returns the array of a clip, and computes it if its file is missing or damaged.
 
         Raises:
             AudioError: the clip cannot be used.
@@ -104,7 +104,7 @@ class FeatureCache:
         path = self.path(clip)
         try:
             return np.asarray(np.load(path, allow_pickle=False), np.float32)
-        except (OSError, ValueError, EOFError):  # not there, or damaged
+        except (OSError, ValueError, EOFError):  # missing or damaged
             values = np.asarray(self._make(clip), np.float32)
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as file:

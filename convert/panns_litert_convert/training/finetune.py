@@ -1,4 +1,4 @@
-"""Fine-tune: labelled clips in, a proven bundle of their classes out, with figures on clips that it never saw."""
+"""Fine-tuning: makes a proven bundle of the user's classes from labelled clips, with figures on held-out clips."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from panns_litert.atomic import replacing
@@ -52,38 +53,38 @@ STATE, CHECKPOINT, METRICS, SPLIT, BUNDLE = (
     "split.csv",
     "bundle",
 )
-"""What `finetune` leaves in its folder: where a broken run goes on, the weights, the figures, who was held out, and the
+"""Files that `finetune` writes to its folder: the state to resume from, the weights, the figures, the split, and the
 bundle."""
 
-_LONGEST_SECONDS = 10.0  # of a clip, where its length is not given
+_LONGEST_SECONDS = 10.0  # of a clip whose length is not given
 
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuned:
-    """What came of a fine-tuning.
+    """The result of a fine-tuning.
 
     Attributes:
-        bundle: proven, of the user's classes.
-        fallback: why its weights are not float16 although no precision was asked for; None if they are, or one was.
-        dataset: the clips, TRAIN, VALIDATION and HELD_OUT being their folds.
-        torch, tflite: figures on the held-out clips; None where there is none.
-        largest_difference: of any probability of a held-out clip between the two; None likewise.
-        epochs, best_epoch: how many there were, and which one counts.
-        history: a row per epoch.
+        bundle: the proven bundle of the user's classes.
+        fallback: why the weights are not float16 although no precision was requested; otherwise None.
+        dataset: the clips, in the folds TRAIN, VALIDATION and HELD_OUT.
+        torch, tflite: figures on the held-out clips; None if no clip was held out.
+        largest_difference: between the two, of any probability of a held-out clip; None if no clip was held out.
+        epochs, best_epoch: number of epochs, and the epoch whose weights are used.
+        history: a row per epoch; see `Progress`.
     """
 
     bundle: Bundle
     fallback: str | None
     dataset: Dataset
-    torch: Figures | None
-    tflite: Figures | None
-    largest_difference: float | None
+    torch: Figures | None = None
+    tflite: Figures | None = None
+    largest_difference: float | None = None
     epochs: int
     best_epoch: int
     history: Sequence[dict[str, float]]
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the bundle, as JSON types."""
+        """Returns everything except the bundle, as JSON types."""
         folds = {fold: sum(clip.fold == fold for clip in self.dataset.clips) for fold in (TRAIN, VALIDATION, HELD_OUT)}
         return {
             "classes": list(self.dataset.classes),
@@ -114,28 +115,27 @@ def finetune(
     settings: Settings | None = None,
     watch: Watch = no_watch,
 ) -> FineTuned:
-    """Teaches a network of the zoo the classes of the data, and makes a proven bundle of it.
+    """Fine-tunes a network of the zoo on the classes of the data, and makes a proven bundle of it.
 
-    The held-out clips decide nothing: neither weights nor when to stop. A broken run goes on when it is called again
-    with the same arguments.
+    The held-out clips influence neither the weights nor the number of epochs. To resume an interrupted run, call this
+    again with the same arguments.
 
     Args:
-        data: a folder for each class, or a CSV; see `read_dataset`.
+        data: a folder of class folders, or a CSV; see `read_dataset`.
         model: the base, a name of the registry.
-        out: folder for everything; the bundle is in its `bundle`.
+        out: folder for all results; the bundle is in its subfolder `bundle`.
         checkpoint: weights of the base, instead of the published ones.
-        classes: names in the order of the outputs; those of the data, sorted, if not given.
-        seconds: length of a clip, 1 … 60; that of the longest file, in whole seconds and at most 10, if not given.
-        held_out: the fold of a CSV that is kept aside; see `split`.
-        precision: of the bundle; fp16 if not given, or fp32 where that of fp16 is outside its gate. The clips that were
-            learned from calibrate int8-full.
+        classes: names in the order of the outputs; default: those of the data, sorted.
+        seconds: length of a clip, 1 … 60; default: that of the longest file, in whole seconds and at most 10.
+        held_out: the fold of a CSV that is held out; see `split`.
+        precision: of the bundle; default: fp16, or fp32 if fp16 fails its gate. The training clips calibrate int8-full.
         settings: of the training.
-        watch: told of every step.
+        watch: called with the progress of every step.
 
     Raises:
         DatasetError: the data cannot be used.
-        TrainingError: `out` holds another training, or the loss is no longer finite.
-        ModelError, CheckpointError, DownloadError: the base cannot be had or used.
+        TrainingError: `out` contains another training, or the loss is no longer finite.
+        ModelError, CheckpointError, DownloadError: the base cannot be downloaded or used.
         ConversionError, ParityError: the bundle could not be made or proven.
     """
     settings = settings or Settings()
@@ -152,7 +152,7 @@ def finetune(
     key = {"spec": base.front_end.to_dict(), "seconds": seconds, "graph": network.graph}
     if settings.unfrozen:
         cache = FeatureCache(inputs, key=key)
-        # Kept on disk: what the whole network takes is too much for the memory.
+        # Only the cache holds them: the inputs of the whole network are too large for the memory.
         _, dataset = score(dataset, lambda clip: cache(clip)[:0].ravel(), what="clips", watch=watch)
         features = np.empty((len(dataset.clips), 0), np.float32)
     else:
@@ -177,7 +177,7 @@ def finetune(
     def part(fold: str) -> Part:
         which = np.flatnonzero([clip.fold == fold for clip in dataset.clips])
 
-        def load(chosen: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
+        def load(chosen: NDArray[np.int64]) -> Tensor:
             if settings.unfrozen:
                 return torch.from_numpy(np.concatenate([cache(dataset.clips[which[i]]) for i in chosen]))
             return torch.from_numpy(features[which[chosen]])
@@ -187,7 +187,7 @@ def finetune(
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / SPLIT) as file:
         file.write(write_csv(dataset, out))
-    clips = [(clip.sha256, clip.labels, clip.fold) for clip in dataset.clips]
+    clips = json.dumps([(clip.sha256, clip.labels, clip.fold) for clip in dataset.clips])
     progress = train(
         network,
         forward,
@@ -198,7 +198,7 @@ def finetune(
         state=out / STATE,
         fingerprint=key
         | {"model": base.name, "weights": file_sha256(weights), "classes": dataset.classes}
-        | {"clips": _digest(clips)},
+        | {"clips": hashlib.sha256(clips.encode()).hexdigest()},
         watch=watch,
     )
     save_own(network, out / CHECKPOINT, model=base, classes=dataset.classes)
@@ -230,9 +230,6 @@ def finetune(
         bundle=bundle,
         fallback=fallback,
         dataset=dataset,
-        torch=None,
-        tflite=None,
-        largest_difference=None,
         epochs=progress.epoch,
         best_epoch=progress.best_epoch,
         history=progress.history,
@@ -246,15 +243,15 @@ def finetune(
 
 def checkpoint_scores(
     dataset: Dataset, *, model: str, checkpoint: str | os.PathLike[str], seconds: float, watch: Watch = no_watch
-) -> tuple[np.ndarray[Any, np.dtype[np.float32]], Dataset]:
-    """What PyTorch says of every clip: `score` with a checkpoint.
+) -> tuple[NDArray[np.float32], Dataset]:
+    """Returns the probabilities of PyTorch for every clip: `score` with a checkpoint.
 
     Args:
         dataset: the clips.
         model: the checkpoint's name in the registry.
         checkpoint: its weights.
         seconds: length of a clip.
-        watch: told of every clip.
+        watch: called with the progress of every clip.
     """
     record = model_of(find(model), checkpoint)
     network = record.build()
@@ -264,7 +261,7 @@ def checkpoint_scores(
 
 
 def _measured(result: FineTuned, model: Model, checkpoint: Path, watch: Watch) -> FineTuned:
-    """The result with its figures, from the files that were written."""
+    """Returns the result with the figures of the checkpoint and the bundle on disk."""
     held_out = result.dataset.of_fold(HELD_OUT)
     seconds = result.bundle.manifest.clip_seconds
     ours, held_out = checkpoint_scores(held_out, model=model.name, checkpoint=checkpoint, seconds=seconds, watch=watch)
@@ -280,10 +277,10 @@ def _measured(result: FineTuned, model: Model, checkpoint: Path, watch: Watch) -
 
 
 def _fp16_alone(error: ParityError) -> str | None:
-    """What the float16 weights cost too much, if that is all that failed.
+    """Returns what failed if only the float16 stage failed, otherwise None.
 
-    Audio taggers of hundreds of classes are hardly ever undecided about a clip, where rounding shows most; those of
-    a few classes are.
+    Rounding shows most where probabilities are close to 0.5. Taggers of hundreds of classes rarely give such
+    probabilities; taggers of a few classes do.
     """
     failed = [check for check in error.report if not check.passed] if isinstance(error.report, list) else []
     if not failed or any(check.stage != "fp16" for check in failed):
@@ -296,13 +293,15 @@ def _longest(dataset: Dataset) -> float:
     for clip in dataset.clips:
         try:
             longest = max(longest, soundfile.info(clip.path).duration)
-        except (RuntimeError, OSError):  # it will be skipped, with its reason
+        except (RuntimeError, OSError):  # it will be skipped, and the reason reported
             continue
-    return float(min(_LONGEST_SECONDS, math.ceil(longest - 0.05)))  # a codec's padding is no further second
+    return float(
+        min(_LONGEST_SECONDS, math.ceil(longest - 0.05))
+    )  # the padding of a codec does not count as another second
 
 
 def _with_new_head(network: AudioTagger, model: Model) -> AudioTagger:
-    """A network of the model's classes with all weights of another that do not depend on the classes."""
+    """Returns a new network of the model, with the weights of `network` whose shapes do not depend on the classes."""
     new = model.build()
     kept = network.state_dict()
     new.load_state_dict(
@@ -311,8 +310,8 @@ def _with_new_head(network: AudioTagger, model: Model) -> AudioTagger:
     return new
 
 
-def _head(network: AudioTagger, embedding: np.ndarray[Any, np.dtype[np.float32]]) -> dict[str, nn.Parameter]:
-    """The parameters that follow the embedding (1, dim)."""
+def _head(network: AudioTagger, embedding: NDArray[np.float32]) -> dict[str, nn.Parameter]:
+    """Returns the parameters behind the embedding (1, dim)."""
     named = dict(network.named_parameters())
     total = network.eval().logits(torch.from_numpy(embedding)).sum()
     found = torch.autograd.grad(total, list(named.values()), allow_unused=True)
@@ -320,10 +319,10 @@ def _head(network: AudioTagger, embedding: np.ndarray[Any, np.dtype[np.float32]]
 
 
 def _head_logits(network: AudioTagger, embedding: Tensor) -> Tensor:
-    """The logits (batch, classes) of embeddings, half of which training drops with PANNs.
+    """Returns the logits (batch, classes) of embeddings. For PANNs, training applies dropout of 0.5 to the embeddings.
 
-    So do PANNs' own transfers (finetune_template.py): the embedding that they hand on is one with dropout, while
-    Cnn14's own classes come from all of it.
+    PANNs' transfer learning (finetune_template.py) does the same: its head is given the embedding after dropout, while
+    Cnn14's own head is given the embedding before it.
     """
     if isinstance(network, LogmelCnn):
         embedding = F.dropout(embedding, 0.5, training=network.training)
@@ -331,7 +330,7 @@ def _head_logits(network: AudioTagger, embedding: Tensor) -> Tensor:
 
 
 def _require_embedding_alone(network: AudioTagger, model: Model, seconds: float) -> None:
-    """Raises unless the classes follow from the embedding alone: not so where they are decided frame by frame."""
+    """Raises ModelError if the network computes its classes frame by frame, not from the embedding."""
     samples = model.front_end.samples(seconds)
     frames = (1, 1, model.front_end.frames(samples), model.front_end.n_mels)
     shape = (1, samples) if network.graph == "waveform" else frames
@@ -339,7 +338,3 @@ def _require_embedding_alone(network: AudioTagger, model: Model, seconds: float)
         outputs = network(torch.zeros(shape))
     if "framewise" in outputs:
         raise ModelError(f"{model.name} decides frame by frame, not by its embedding; expected --unfrozen with it")
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -1,10 +1,10 @@
-"""The training loop: epochs until the watched clips get no better, and a state from which a broken run goes on."""
+"""The training loop of fine-tuning: epochs until the validation loss stops falling, and a state to resume from."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,24 +24,24 @@ from panns_litert_convert.training.state import keep, reproducible, restore
 
 LOSSES = ("bce", "ce")
 
-_SAVE_SECONDS = 5.0  # between states; a frozen epoch takes milliseconds
+_SAVE_SECONDS = 5.0  # between states; an epoch of a frozen network takes milliseconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to train.
+    """Settings of a fine-tuning.
 
     Args:
-        unfrozen: whether the whole network learns, or only what follows its embedding.
-        loss: "bce", every class by itself, or "ce", cross entropy of exactly one class per clip.
+        unfrozen: train the whole network, instead of only the layers behind its embedding.
+        loss: "bce", binary cross entropy of every class, or "ce", cross entropy of exactly one class per clip.
         epochs: at most, ≥ 1.
-        patience: epochs without a lower loss on the watched clips after which it stops, ≥ 1.
+        patience: epochs without a lower validation loss after which the training stops, ≥ 1.
         batch: clips per step, ≥ 1.
-        learning_rate: of AdamW, > 0; 2e-3, or 1e-4 unfrozen, if not given.
+        learning_rate: of AdamW, > 0 and < 1; default: 2e-3, or 1e-4 unfrozen.
         weight_decay: of AdamW, ≥ 0.
-        mixup: alpha, ≥ 0; none for 0.
-        spec_augment: whether stripes of the log-mel are hidden; only unfrozen.
-        balanced: whether every class is drawn equally often.
+        mixup: alpha of the beta distribution of the shares, ≥ 0; 0: no mixup.
+        spec_augment: hide stripes of the log-mel; only unfrozen.
+        balanced: draw every class equally often.
         seed: ≥ 0. The same seed, data and machine give the same weights.
 
     Raises:
@@ -63,29 +63,34 @@ class Settings:
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise TrainingError(f"loss {self.loss!r}; expected one of {', '.join(LOSSES)}")
-        for name, least in (("epochs", 1), ("patience", 1), ("batch", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise TrainingError(f"{name} {getattr(self, name)}; expected a whole number ≥ {least}")
-        for name in ("weight_decay", "mixup"):
-            if not 0.0 <= getattr(self, name) < float("inf"):
-                raise TrainingError(f"{name} {getattr(self, name)}; expected a number ≥ 0")
-        if not 0.0 < self.rate < 1.0:
-            raise TrainingError(f"learning rate {self.rate}; expected a number > 0 and < 1")
+        require_in_range(self, {"epochs": 1, "patience": 1, "batch": 1, "seed": 0}, learning_rate=self.rate)
 
     @property
     def rate(self) -> float:
-        """The learning rate that is used."""
+        """The learning rate: the given one, or the default."""
         if self.learning_rate is not None:
             return self.learning_rate
         return 1e-4 if self.unfrozen else 2e-3
 
 
+def require_in_range(settings: Any, least: Mapping[str, int], *, learning_rate: float) -> None:
+    """Raises TrainingError if one of the whole numbers is below its `least`, or another number is out of range."""
+    for name, value in least.items():
+        if getattr(settings, name) < value:
+            raise TrainingError(f"{name} {getattr(settings, name)}; expected a whole number ≥ {value}")
+    for name in ("weight_decay", "mixup"):
+        if not 0.0 <= getattr(settings, name) < float("inf"):
+            raise TrainingError(f"{name} {getattr(settings, name)}; expected a number ≥ 0")
+    if not 0.0 < learning_rate < 1.0:
+        raise TrainingError(f"learning rate {learning_rate}; expected a number > 0 and < 1")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Clips to learn from or to watch.
+    """Clips of one fold.
 
     Attributes:
-        load: the network's inputs or embeddings (n, …) of those clips.
+        load: returns the network's inputs or embeddings (n, …) of the clips with the given indexes (n,).
         truth: (clips, classes), 0 or 1.
     """
 
@@ -95,13 +100,13 @@ class Part:
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far a training is.
+    """The progress of a training.
 
     Attributes:
-        epoch: how many are done.
-        best_epoch: after which the watched clips' loss was lowest, from 1 on; 0 before the first.
+        epoch: number of finished epochs.
+        best_epoch: the epoch with the lowest validation loss, counted from 1; 0 before the first.
         best_loss: that loss.
-        history: a row per epoch: loss, and watched_loss where clips are watched.
+        history: a row per epoch: loss, and watched_loss, the validation loss, if there are validation clips.
     """
 
     epoch: int = 0
@@ -122,23 +127,23 @@ def train(
     fingerprint: dict[str, Any],
     watch: Watch,
 ) -> Progress:
-    """Trains parameters of a network; leaves it in eval mode with those of the best epoch.
+    """Trains parameters of a network. Afterwards the network is in eval mode, with the parameters of the best epoch.
 
-    Without watched clips all epochs are run and the last one counts.
+    Without validation clips, all epochs are run and the parameters of the last one are used.
 
     Args:
-        network: what `forward` runs.
-        forward: what a part loads, to logits (n, classes).
-        parameters: those that learn, by name.
-        learn, watched: the clips.
-        settings: how.
-        state: a file to go on from, if it is there, and to keep the state in.
-        fingerprint: JSON types, all that the training depends on besides the settings.
-        watch: told of every epoch.
+        network: the network that `forward` runs.
+        forward: from what a part loads to logits (n, classes).
+        parameters: the parameters to train, by name.
+        learn, watched: the clips to train on, and the validation clips.
+        settings: of the training.
+        state: file of the state; if it exists, the training resumes from it.
+        fingerprint: everything that the training depends on besides the settings, as JSON types.
+        watch: called with the progress of every epoch.
 
     Raises:
-        TrainingError: `state` is of another training, or the loss is no longer finite.
-        ResultsError: `state` cannot be written; an earlier one is as it was.
+        TrainingError: `state` belongs to another training, or the loss is no longer finite.
+        ResultsError: `state` cannot be written; the previous file is unchanged.
     """
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in parameters)
@@ -187,8 +192,8 @@ def _epoch(
     optimizer: torch.optim.Optimizer,
     progress: Progress,
 ) -> None:
-    """One pass over the clips to learn from, and the verdict on it."""
-    # Of the seed and the epoch alone, so that a resumed training draws what an uninterrupted one does.
+    """Trains for one epoch and computes the validation loss."""
+    # Seeded by the seed and the epoch alone, so that a resumed training draws the same numbers.
     rng = np.random.default_rng([settings.seed, 1, progress.epoch])
     torch.manual_seed(int(rng.integers(2**31)))
     _training_mode(network)
@@ -228,20 +233,20 @@ def _epoch(
 
 
 def loss_of(logits: Tensor, y: Tensor, kind: str) -> Tensor:
-    """The mean loss of logits (n, classes) against labels (n, classes), 0 … 1; for "ce" they sum to 1."""
+    """Returns the mean loss of logits (n, classes) for labels (n, classes), 0 … 1; for "ce" the labels sum to 1."""
     return F.binary_cross_entropy_with_logits(logits, y) if kind == "bce" else F.cross_entropy(logits, y)
 
 
 def clip_logits(network: AudioTagger, x: Tensor) -> Tensor:
-    """The logits (batch, classes) of a network's clip-wise probabilities."""
+    """Returns the logits (batch, classes) of a network's clip-wise probabilities."""
     found = network.trace(x)
     if found["logits"].shape == found["probs"].shape:
         return found["logits"]
-    return torch.logit(found["probs"], eps=1e-6)  # frame by frame: the clip's are a summary of those
+    return torch.logit(found["probs"], eps=1e-6)  # the traced logits are frame-wise
 
 
 def _training_mode(network: nn.Module) -> None:
     network.train()
-    for module in network.modules():  # statistics of few clips are worse than those of AudioSet
+    for module in network.modules():  # keep AudioSet's statistics: those of few clips are worse
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             module.eval()

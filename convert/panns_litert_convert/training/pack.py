@@ -1,4 +1,4 @@
-"""Pack: AudioSet's metadata and a folder of clips into one HDF5 file in the layout of PANNs."""
+"""Packs AudioSet's metadata and a folder of clips into one HDF5 file in the layout of PANNs."""
 
 from __future__ import annotations
 
@@ -17,23 +17,14 @@ from panns_litert.atomic import replacing
 from panns_litert.audio import audio_files, load_audio
 from panns_litert.errors import AudioError, DatasetError, ResultsError
 from panns_litert.evaluate import Skipped, Watch, no_watch
-from panns_litert_convert.training.waveforms import (
-    AUDIO_NAME,
-    LABELS,
-    SAMPLE_RATE,
-    TARGET,
-    WAVEFORM,
-    to_int16,
-)
+from panns_litert_convert.assets import CLASS_LIST
+from panns_litert_convert.training.waveforms import AUDIO_NAME, LABELS, SAMPLE_RATE, TARGET, WAVEFORM, to_int16
 from panns_litert_convert.zoo import CLIP_SECONDS, asset
 
-CLASS_LIST = "class_labels_indices.csv"
-"""AudioSet's 527 classes: index, mid and display_name."""
-
-_HEADERS = 100_000  # bytes that HDF5 needs for itself and the names of classes, and more
+_HEADERS = 100_000  # bytes, more than enough for HDF5's own data and the names of classes
 
 MISSING = "no such clip"
-"""Why a clip of the metadata was left out whose file is not there."""
+"""The reason for skipping a clip of the metadata that has no file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +33,7 @@ class Segment:
 
     Attributes:
         name: YTID, the video's 11 characters.
-        mids: of its classes.
+        mids: AudioSet's identifiers of its classes.
     """
 
     name: str
@@ -51,12 +42,12 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """What came of a packing.
+    """The result of `pack`.
 
     Attributes:
-        path: the file.
-        clips, classes: how many.
-        skipped: rows of the metadata without a usable clip, and why.
+        path: the HDF5 file.
+        clips, classes: number of each.
+        skipped: rows of the metadata without a usable clip, with the reason.
     """
 
     path: Path
@@ -66,18 +57,18 @@ class Packed:
 
     @property
     def missing(self) -> int:
-        """How many of the skipped have no file at all; AudioSet always lacks some."""
+        """The number of skipped clips that have no file. Some are always missing from AudioSet."""
         return sum(one.reason == MISSING for one in self.skipped)
 
 
 def read_classes(path: str | os.PathLike[str] | None = None) -> dict[str, str]:
-    """Display names by mid, in the order of the outputs.
+    """Returns the display names of classes by mid, in the order of the outputs.
 
     Args:
-        path: a CSV with the columns index, mid and display_name; AudioSet's own if not given.
+        path: a CSV with the columns index, mid and display_name; default: AudioSet's own.
 
     Raises:
-        DatasetError: it cannot be read, has other columns, fewer than two classes, or one of them twice.
+        DatasetError: the file cannot be read, or has other columns, fewer than two classes, or a class twice.
     """
     path = asset(CLASS_LIST) if path is None else Path(path)
     try:
@@ -94,10 +85,10 @@ def read_classes(path: str | os.PathLike[str] | None = None) -> dict[str, str]:
 
 
 def read_segments(path: str | os.PathLike[str]) -> list[Segment]:
-    """Rows of AudioSet's metadata, `YTID, start_seconds, end_seconds, "mid,mid"`; lines that begin with # are comments.
+    """Reads AudioSet's metadata: rows of `YTID, start_seconds, end_seconds, "mid,mid"`, and comments that begin with #.
 
     Raises:
-        DatasetError: it cannot be read, or a row is of another form or of a clip that an earlier row has.
+        DatasetError: the file cannot be read, or a row has another form or repeats the clip of an earlier row.
     """
     path, segments, seen = Path(path), [], set()
     try:
@@ -131,24 +122,24 @@ def pack(
     seconds: float = 10.0,
     watch: Watch = no_watch,
 ) -> Packed:
-    """Packs the clips of a folder that the metadata speaks of.
+    """Packs the clips of the metadata whose files are in a folder.
 
-    A clip is a file called YTID or, as PANNs' download has it, Y + YTID, with the suffix of any format that libsndfile
-    reads; it holds the segment alone, not the whole video. Its channels are averaged; it is resampled, cut to length
-    or followed by zeros.
+    A clip is a file named YTID or, as PANNs' download names it, Y + YTID, with the suffix of any format that libsndfile
+    reads. It contains only the segment, not the whole video. Its channels are averaged. It is resampled, and cut or
+    padded with zeros to the length of a clip.
 
     Args:
         metadata: AudioSet's segments; see `read_segments`.
-        clips: the folder, and those in it.
-        out: the HDF5 file, there whole or not at all.
+        clips: the folder, which is searched with its subfolders.
+        out: the HDF5 file, written atomically.
         classes: a CSV; see `read_classes`.
         sample_rate: Hz, 1000 … 192000.
-        seconds: of every clip, within zoo.CLIP_SECONDS.
-        watch: told of every clip.
+        seconds: length of a clip, within zoo.CLIP_SECONDS.
+        watch: called with the progress of every clip.
 
     Raises:
-        DatasetError: the metadata cannot be used, or no clip of it can.
-        ResultsError: the file cannot be written: no such folder, or the disk is full.
+        DatasetError: the metadata cannot be used, or none of its clips.
+        ResultsError: the file cannot be written: the folder does not exist, or the disk is full.
     """
     if not CLIP_SECONDS[0] <= seconds <= CLIP_SECONDS[1] or not 1000 <= sample_rate <= 192000:
         raise DatasetError(
@@ -191,9 +182,9 @@ def pack(
 
 
 def _lay_out(file: BinaryIO, there: Sequence[Segment], samples: int, labels: Sequence[str], sample_rate: int) -> None:
-    """Makes the file, all its rows empty, and has all its room reserved: a disk that fills up crashes HDF5.
+    """Makes the file with empty rows, and reserves its space on the disk: HDF5 crashes if the disk fills up.
 
-    Rows that stay empty are what PANNs' packer leaves for a clip that it does not find.
+    Rows that stay empty are what PANNs' packer writes for a clip that it does not find.
     """
     longest = max((len(f"Y{segment.name}.flac") for segment in there), default=0)
     names = np.zeros(len(there), f"S{max(20, longest)}")
@@ -203,7 +194,7 @@ def _lay_out(file: BinaryIO, there: Sequence[Segment], samples: int, labels: Seq
     file.truncate(0)
     at_once = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     at_once.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    at_once.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # it is a file of zeros as it is
+    at_once.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # reserved space is filled with zeros already
     with h5py.File(file.name, "w") as made:
         made.attrs.create(SAMPLE_RATE, sample_rate, dtype=np.int32)
         made.attrs[LABELS] = json.dumps(labels, ensure_ascii=False)
@@ -225,7 +216,7 @@ def _reserve(file: BinaryIO, size: int) -> None:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Audio files by their names without suffix."""
+    """Returns the audio files of a folder by their names without suffix."""
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected one of clips")
     try:
@@ -235,7 +226,7 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _reason(error: Exception) -> str:
-    """Of a file that the message names already."""
+    """Returns the text of an error without the file's name, which the message states already."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 

@@ -1,4 +1,4 @@
-"""What a fine-tuning looks like: its losses, and how well every class is found."""
+"""Picture of a fine-tuning: its losses, and the average precision of its worst classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PICTURE = "metrics.png"
 
 
 def draw(result: FineTuned, folder: Path) -> Path:
-    """Draws the losses by epoch, and the average precision of the classes that are found worst.
+    """Draws the losses by epoch, and the classes with the lowest average precision.
 
     Returns:
         The picture's path.

@@ -1,7 +1,7 @@
-"""Which clips a step of training takes: PANNs' samplers, as functions of the step.
+"""PANNs' samplers, which draw the clips of a training step, as functions of the step alone.
 
-Nothing is carried from one step to the next, so a training goes on anywhere, and every process knows what the others
-take. Source: https://github.com/qiuqiangkong/audioset_tagging_cnn, utils/data_generator.py, and
+A sampler keeps no state between steps. So a training can resume at any step, and every process knows the clips of the
+others. Source: https://github.com/qiuqiangkong/audioset_tagging_cnn, utils/data_generator.py, and
 https://arxiv.org/abs/1912.10211.
 """
 
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from panns_litert.errors import DatasetError, TrainingError
 
 SAMPLERS = ("plain", "balanced", "alternate")
-"""Every clip equally often; every class; or the two in turn, step by step."""
+"""Every clip equally often; every class equally often; or both in turn, step by step."""
 
 _PLAIN, _CLASSES, _CLIPS = 10, 11, 12  # streams of random numbers
 
 
 @dataclass(kw_only=True)
 class Sampler:
-    """The clips of every step.
+    """Draws the clips of every step.
 
-    Plain: all clips in random order, then in another. Balanced: all classes in random order, then in another, and of
-    every class its clips likewise; a class without clips is left out, as is a clip without a class.
+    Plain: all clips in random order, then all in a new random order, and so on. Balanced: the same with all classes,
+    and with the clips of each class; classes without clips and clips without classes are left out.
 
     Args:
         truth: (clips, classes), bool, or 0 or 1.
@@ -35,7 +35,7 @@ class Sampler:
 
     Raises:
         TrainingError: no such kind.
-        DatasetError: no clip has a class, but the kind needs some.
+        DatasetError: no clip has a class, but the kind needs classes.
     """
 
     truth: NDArray[np.generic]
@@ -54,7 +54,7 @@ class Sampler:
             raise DatasetError("no clip has a class; expected some, or the sampler plain")
 
     def __call__(self, step: int) -> NDArray[np.int64]:
-        """Indexes (count,) of the clips of a step, ≥ 0."""
+        """Returns the indexes (count,) of the clips of a step, ≥ 0."""
         if self.kind == "alternate":
             draw = self._balanced if step % 2 else self._plain
             step //= 2
@@ -67,7 +67,7 @@ class Sampler:
         return int(self._order(_PLAIN, 0, turn, len(self.truth))[at])
 
     def _balanced(self, place: int) -> int:
-        # In every turn of the classes each comes once, so the turns before are how often it came.
+        # Each class is drawn once per turn, so this is the turn-th draw of its clips.
         turn, at = divmod(place, len(self._members))
         which = int(self._order(_CLASSES, 0, turn, len(self._members))[at])
         clips = self._members[which]

@@ -1,9 +1,9 @@
-"""Training from scratch on packed clips, as PANNs were: one process or many, on one host or several.
+"""Training from scratch on packed clips, as PANNs were trained: in one or several processes, on one or several hosts.
 
-Accelerate does what several processes need; start them with `accelerate launch` or `torchrun`. Every step's batch is
-cut into parts, one per process and micro-batch. A part has batch-norm statistics of its own, as in PANNs, whose
-DataParallel splits batches so, and random numbers of its own; so two processes learn what one process with two
-micro-batches does.
+Several processes are started with `accelerate launch` or `torchrun`, and communicate through Accelerate. The batch of
+every step is split into parts, one per process and micro-batch. Each part has its own batch-norm statistics, as in
+PANNs, whose DataParallel splits batches in the same way, and its own random numbers. So two processes learn the same as
+one process with two micro-batches.
 """
 
 from __future__ import annotations
@@ -38,43 +38,43 @@ from panns_litert_convert.networks.tagger import AudioTagger
 from panns_litert_convert.networks.wave1d import PooledTagger
 from panns_litert_convert.training.augment import mix_pairs, unhidden
 from panns_litert_convert.training.features import ClipInput
-from panns_litert_convert.training.loop import clip_logits
+from panns_litert_convert.training.loop import clip_logits, require_in_range
 from panns_litert_convert.training.samplers import Sampler
 from panns_litert_convert.training.state import keep, reproducible, restore
 from panns_litert_convert.training.waveforms import Rows, Waveforms
 from panns_litert_convert.zoo import find
 
 STATE, CHECKPOINT, METRICS = "training.safetensors", "checkpoint.safetensors", "metrics.json"
-"""What `train` leaves in its folder: where a broken run goes on, the weights, and the figures."""
+"""Files that `train` writes to its folder: the state to resume from, the weights, and the figures."""
 
 SCHEDULES = ("constant", "one-cycle")
-"""Of the learning rate: the same throughout; or up to it within a fifth of the steps and down to nothing."""
+"""Schedules of the learning rate: constant; or it rises for a fifth of the steps and then falls to 0."""
 
-_SAVE_SECONDS = 300.0  # between states, besides those at evaluations
+_SAVE_SECONDS = 300.0  # between states, besides those written at evaluations
 _BETAS = (0.9, 0.999)
 _AUGMENT = 20  # stream of random numbers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train; the defaults are PANNs' (https://github.com/qiuqiangkong/audioset_tagging_cnn, main.py and
-    README.md).
+    """Settings of a training. The defaults are PANNs' (main.py and README.md of
+    https://github.com/qiuqiangkong/audioset_tagging_cnn).
 
     Args:
         steps: updates of the weights, ≥ 1. PANNs' README gives Cnn14's published figure after 600,000.
-        batch: clips per step, a multiple of the parts. With mixup it takes twice as many to make these.
-        accumulate: micro-batches per process and step, ≥ 1, where the memory does not hold all at once.
+        batch: clips per step, a multiple of the number of parts. Mixup makes them from twice as many clips.
+        accumulate: micro-batches per process and step, ≥ 1; more than 1 needs less memory.
         learning_rate: of Adam with AMSGrad, betas 0.9 and 0.999; > 0 and < 1.
         schedule: one of SCHEDULES.
         weight_decay: decoupled, ≥ 0.
         sampler: one of samplers.SAMPLERS.
-        mixup: alpha of the beta distribution of the shares, ≥ 0; none for 0.
-        spec_augment: whether stripes are hidden: two of up to 64 of 1001 frames, two of up to 8 of 64 mels.
-        dropout: whether the networks' own dropout is used.
-        sync_batch_norm: whether batch norm sees all processes' clips at once; on GPUs only.
-        settle: steps at the end whose clips give batch norm its averages anew, ≥ 0; none for 0.
+        mixup: alpha of the beta distribution of the shares, ≥ 0; 0: no mixup.
+        spec_augment: hide stripes: two of up to 64 of 1001 frames, two of up to 8 of 64 mels.
+        dropout: use the dropout of the network.
+        sync_batch_norm: compute batch-norm statistics over all processes; only on GPUs.
+        settle: further steps that only recompute the averages of batch norm, ≥ 0; 0: keep the moving averages.
         every: steps between evaluations, ≥ 1.
-        workers: processes that load clips, for each that trains, ≥ 0; it does so itself for 0.
+        workers: loading processes for each training process, ≥ 0; 0: the training process loads the clips.
         seed: ≥ 0. The same seed, data and machine give the same weights.
 
     Raises:
@@ -101,17 +101,10 @@ class Recipe:
         if self.schedule not in SCHEDULES:
             raise TrainingError(f"schedule {self.schedule!r}; expected one of {', '.join(SCHEDULES)}")
         least = {"steps": 1, "batch": 1, "accumulate": 1, "every": 1, "settle": 0, "workers": 0, "seed": 0}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise TrainingError(f"{name} {getattr(self, name)}; expected a whole number ≥ {value}")
-        for name in ("weight_decay", "mixup"):
-            if not 0.0 <= getattr(self, name) < float("inf"):
-                raise TrainingError(f"{name} {getattr(self, name)}; expected a number ≥ 0")
-        if not 0.0 < self.learning_rate < 1.0:
-            raise TrainingError(f"learning rate {self.learning_rate}; expected a number > 0 and < 1")
+        require_in_range(self, least, learning_rate=self.learning_rate)
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step, 0 … steps - 1."""
+        """Returns the learning rate of a step, 0 … steps - 1."""
         if self.schedule == "constant":
             return self.learning_rate
         done, rise = (step + 1) / (self.steps + 1), 0.2
@@ -119,20 +112,19 @@ class Recipe:
         return self.learning_rate * (0.5 - 0.5 * math.cos(math.pi * share))
 
     def decisive(self, parts: int) -> dict[str, Any]:
-        """What the weights depend on, as JSON types: not where a constant rate ends, when
-        figures are taken, nor who loads the clips."""
+        """Returns the settings that the weights depend on, as JSON types; not `steps` if the rate is constant."""
         aside = {"workers", "accumulate", "every"} | ({"steps"} if self.schedule == "constant" else set())
         return {name: value for name, value in asdict(self).items() if name not in aside} | {"parts": parts}
 
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far a training is.
+    """The progress of a training.
 
     Attributes:
-        step: how many are done.
-        loss, losses: their sum since the last evaluation, and how many they are.
-        history: a row per evaluation: step, loss, and for every file mean_ap, auc and d_prime.
+        step: number of finished steps.
+        loss, losses: sum and number of the losses since the last evaluation.
+        history: a row per evaluation: step, mean loss, and for every file mean_ap, auc and d_prime.
     """
 
     step: int
@@ -143,15 +135,15 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What came of a training.
+    """The result of a training.
 
     Attributes:
-        checkpoint: the weights, as `convert` takes them.
-        clips, absent: how many were learnt from, and rows of the files without a clip.
-        steps, processes: how many.
-        figures: by the names of the files evaluated on.
+        checkpoint: file of the weights, for `convert`.
+        clips, absent: number of training clips, and of rows of the files without a clip.
+        steps, processes: number of each.
+        figures: by the name of the evaluated file, without its suffix.
         history: see `Progress`.
-        first: whether this is the first process, which reports.
+        first: True in the first process, which reports.
     """
 
     checkpoint: Path
@@ -164,7 +156,7 @@ class Trained:
     first: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON types."""
+        """Returns everything except `first`, as JSON types."""
         found = {name: of.to_dict() for name, of in self.figures.items()}
         counts = {"clips": self.clips, "absent": self.absent, "steps": self.steps, "processes": self.processes}
         return {"checkpoint": str(self.checkpoint)} | counts | {"figures": found, "history": list(self.history)}
@@ -181,22 +173,23 @@ def train(
     recipe: Recipe | None = None,
     watch: Watch = no_watch,
 ) -> Trained:
-    """Trains a network of the zoo from random weights. A broken run goes on when it is called again.
+    """Trains a network of the zoo from random weights. To resume an interrupted run, call this again.
 
     Args:
-        data: packed clips to learn from; see `Waveforms`.
+        data: files of packed clips to train on; see `Waveforms`.
         model: a name of the registry.
-        out: folder for everything; with several hosts, one that all of them see.
-        evaluate: packed clips to take figures on.
-        checkpoint: weights to begin with, instead of random ones.
-        labels: names of the classes, where the files do not have them.
-        recipe: how.
-        watch: told of every step, in the first process.
+        out: folder for all results; several hosts need one that all of them can access.
+        evaluate: files of packed clips to evaluate on.
+        checkpoint: initial weights, instead of random ones.
+        labels: names of the classes, if the files do not store them.
+        recipe: settings of the training.
+        watch: called with the progress of every step, in the first process.
 
     Raises:
-        DatasetError: the files cannot be used, or not by this network.
-        TrainingError: `out` holds another training, the parts do not divide the batch, or the loss is not finite.
-        ModelError, CheckpointError: the network or its weights cannot be had.
+        DatasetError: the files cannot be used, or do not fit the network.
+        TrainingError: `out` contains another training, the batch is no multiple of the number of parts, or the loss is
+            not finite.
+        ModelError, CheckpointError: the network or its weights cannot be loaded.
         ResultsError: `out` cannot be written.
     """
     recipe, out = recipe or Recipe(), Path(out)
@@ -206,7 +199,7 @@ def train(
 
 
 class _Run:
-    """One process's share of a training."""
+    """One process of a training."""
 
     def __init__(
         self,
@@ -273,7 +266,7 @@ class _Run:
             load_weights(network, weights_file(checkpoint), self.record)
         if self.recipe.sync_batch_norm:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-        # Narrow blocks train 1.5 × as fast with channels last, and wide ones no slower.
+        # With channels last, narrow blocks train 1.5 × as fast, and wide ones at the same speed.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network
 
@@ -281,7 +274,7 @@ class _Run:
         recipe = self.recipe
         _freeze_unused(self.network, torch.from_numpy(self.inputs.of_samples(self.learn[0])))
         learning = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        # Without weight decay AdamW is Adam.
+        # Without weight decay, AdamW is Adam.
         optimizer = torch.optim.AdamW(
             learning, lr=recipe.rate(0), betas=_BETAS, weight_decay=recipe.weight_decay, amsgrad=True
         )
@@ -332,11 +325,10 @@ class _Run:
                     prepared.zero_grad()
                 total += loss.detach().double() / recipe.accumulate
             progress.step, progress.losses = progress.step + 1, progress.losses + 1
-            if progress.step % recipe.every == 0 and progress.step < recipe.steps:
+            due = progress.step % recipe.every == 0 and progress.step < recipe.steps
+            if due:
                 evaluated()
-                save()
-                saved = time.monotonic()
-            elif time.monotonic() - saved > _SAVE_SECONDS:
+            if due or time.monotonic() - saved > _SAVE_SECONDS:
                 save()
                 saved = time.monotonic()
         self.watch("steps", recipe.steps, recipe.steps)
@@ -362,9 +354,9 @@ class _Run:
         return result
 
     def _loss(self, learner: nn.Module, x: Tensor, y: Tensor, *, step: int, part: int) -> Tensor:
-        """The loss of one part of a step's batch: inputs and labels of its clips, with mixup twice as many."""
+        """Returns the loss of one part of a step from inputs and labels of its clips, twice as many with mixup."""
         rng = np.random.default_rng([self.recipe.seed, _AUGMENT, step, part])
-        torch.manual_seed(int(rng.integers(2**31)))  # of dropout
+        torch.manual_seed(int(rng.integers(2**31)))  # for dropout
         hide = self.recipe.spec_augment and x.ndim == 4
         left = unhidden(x, rng=rng) if hide else None
         alpha = self.recipe.mixup
@@ -375,7 +367,7 @@ class _Run:
                 z = torch.where(left, z, hidden)
             return z if shares is None else mix_pairs(z, shares)
 
-        if isinstance(self.network, LogmelCnn):  # as published: after the first batch norm, where 0 is a band's mean
+        if isinstance(self.network, LogmelCnn):  # as published: after the first batch norm, where a mel's mean is 0
             self.network.augment = lambda z: augment(z, 0.0)
             try:
                 logits = learner(x)
@@ -386,7 +378,7 @@ class _Run:
         return F.binary_cross_entropy_with_logits(logits.float(), y if shares is None else mix_pairs(y, shares))
 
     def _batches(self, start: int) -> DataLoader[Any]:
-        """This process's parts of every step from `start` on."""
+        """Returns a loader of this process's parts of every step from `start` on."""
 
         def indexes() -> Iterator[list[int]]:
             size = self.sampler.count // self.parts
@@ -402,14 +394,14 @@ class _Run:
             _Clips(waveforms.rows, self.inputs),
             batch_sampler=batches,
             num_workers=self.recipe.workers,
-            # A fork of a process with threads, such as those that talk to other processes, hangs now and then.
+            # A fork of a process with threads can hang, and communication between processes uses threads.
             multiprocessing_context="forkserver" if self.recipe.workers else None,
             pin_memory=self.accelerator.device.type == "cuda",
         )
 
     @torch.no_grad()
     def _settle(self) -> None:
-        """Replaces the moving averages of batch norm by plain ones under the final weights, alike in all processes."""
+        """Replaces the moving averages of batch norm by plain ones with the final weights, equal in all processes."""
         if not self.recipe.settle:
             return
         norms = [m for m in self.network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -427,12 +419,12 @@ class _Run:
 
     @torch.no_grad()
     def _evaluate(self, progress: Progress, total: float) -> dict[str, Figures]:
-        """Figures on every file, and a row of the history; the clips are shared among the processes."""
+        """Returns the figures on every file and adds a row to the history; the processes share the clips."""
         mean = float(np.mean(gather_object([total / max(progress.losses, 1)])))
         row: dict[str, Any] = {"step": progress.step, "loss": mean}
         found = {}
         self.network.eval()
-        for buffer in self.network.buffers():  # the averages of batch norm, which every process has of its own clips
+        for buffer in self.network.buffers():  # batch norm's averages, which each process has of its own clips
             if buffer.is_floating_point():
                 buffer.copy_(self.accelerator.reduce(buffer, "mean"))
         me, all_of_us = self.accelerator.process_index, self.accelerator.num_processes
@@ -455,7 +447,7 @@ class _Run:
 
 
 def _accelerator(accumulate: int) -> Accelerator:
-    """Accelerate on this machine's GPUs, or on its CPU if there is none, which it has to be told."""
+    """Returns Accelerate for the GPUs, or for the CPU if there is none; it does not detect that itself."""
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), gradient_accumulation_steps=accumulate)
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != started:
@@ -464,7 +456,7 @@ def _accelerator(accumulate: int) -> Accelerator:
 
 
 def describe(row: dict[str, Any]) -> str:
-    """A row of the history as a line."""
+    """Returns a row of the history as a line of text."""
 
     def number(value: float | None) -> str:
         return "–" if value is None else f"{value:.3f}"
@@ -478,7 +470,7 @@ def describe(row: dict[str, Any]) -> str:
 
 
 class _Learner(nn.Module):
-    """What is trained: inputs to the logits (clips, classes) of the network's clip-wise probabilities."""
+    """Computes the logits (clips, classes) of a network's clip-wise probabilities from its inputs."""
 
     def __init__(self, network: AudioTagger) -> None:
         super().__init__()
@@ -489,7 +481,7 @@ class _Learner(nn.Module):
 
 
 class _Clips(Dataset[tuple[NDArray[np.float32], int]]):
-    """A network's inputs of packed clips, each with its index, for a DataLoader."""
+    """The network inputs of packed clips, each with its index, for a DataLoader."""
 
     def __init__(self, rows: Rows, inputs: ClipInput) -> None:
         self._rows, self._inputs = rows, inputs
@@ -506,7 +498,7 @@ def _named(paths: Sequence[str | os.PathLike[str]], labels: Sequence[str] | None
 
 
 def _initialise(network: AudioTagger) -> None:
-    """PANNs' initial weights (models.py, init_layer and init_bn); other families keep those they are built with."""
+    """Sets PANNs' initial weights (models.py, init_layer and init_bn). Other families keep their own."""
     if not isinstance(network, (LogmelCnn, PooledTagger)):
         return
     for module in network.modules():
@@ -517,7 +509,7 @@ def _initialise(network: AudioTagger) -> None:
 
 
 def _freeze_unused(network: AudioTagger, x: Tensor) -> None:
-    """Excludes what checkpoints have and the network does not use: several processes would wait for its gradient."""
+    """Freezes the parameters that the network does not use: several processes would wait for their gradients."""
     named = list(network.parameters())
     found = torch.autograd.grad(clip_logits(network.eval(), x).sum(), named, allow_unused=True)
     for parameter, gradient in zip(named, found, strict=True):
@@ -526,7 +518,7 @@ def _freeze_unused(network: AudioTagger, x: Tensor) -> None:
 
 def _training_mode(network: nn.Module, *, dropout: bool) -> None:
     network.train()
-    if not dropout:  # it goes by the flag of the module that holds it, batch norm by its own
+    if not dropout:  # F.dropout reads the flag of the module that calls it; batch norm reads its own
         for module in network.modules():
             module.training = isinstance(module, nn.modules.batchnorm._BatchNorm)
 
@@ -537,6 +529,6 @@ def _require_finite(loss: float, step: int) -> None:
 
 
 def _digest(waveforms: Waveforms) -> str:
-    """Which clips they are, though not what they sound like: AudioSet has a terabyte of that."""
+    """Returns a hash of the clips' names and labels, but not of their samples: AudioSet has a terabyte of them."""
     known = json.dumps([waveforms.names, waveforms.samples, waveforms.labels]).encode()
     return hashlib.sha256(known + waveforms.truth.tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Where a broken training goes on: tensors and progress in one file, there whole or not at all."""
+"""The state that an interrupted training resumes from: tensors and progress in one file, written atomically."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def keep(
 
     Args:
         path: a .safetensors file.
-        settings: JSON types, how the training is done.
-        fingerprint: JSON types, all else that it depends on.
+        settings: of the training, as JSON types.
+        fingerprint: everything else that the training depends on, as JSON types.
         groups: tensors by name, in groups such as "network".
-        optimizer: with its own tensors.
-        progress: JSON types, how far it is.
+        optimizer: its tensors are written, too.
+        progress: of the training, as JSON types.
 
     Raises:
-        ResultsError: it cannot be written; an earlier one is as it was.
+        ResultsError: the file cannot be written; the previous one is unchanged.
     """
     tensors = {
         f"{group}.{name}": tensor.detach().clone(memory_format=torch.contiguous_format)
@@ -63,10 +63,10 @@ def restore(
     groups: Mapping[str, Mapping[str, Tensor]],
     optimizer: torch.optim.Optimizer,
 ) -> dict[str, Any]:
-    """Reads a state into the tensors of `groups` and into the optimizer; returns the progress.
+    """Reads a state into the tensors of `groups` and the optimizer, and returns the progress.
 
     Raises:
-        TrainingError: the file is damaged, or of another training.
+        TrainingError: the file is damaged, or belongs to another training.
     """
     remedy = "give another --out, or delete it to begin anew"
     try:
@@ -101,11 +101,11 @@ def restore(
 
 @contextlib.contextmanager
 def reproducible(*, deterministic: bool = True) -> Iterator[None]:
-    """Torch's own random numbers and choices, put back afterwards.
+    """Restores torch's random state and its choice of deterministic algorithms at the end of the block.
 
     Args:
-        deterministic: whether operations without a deterministic implementation are refused; some that networks need
-            have none on a GPU.
+        deterministic: refuse operations without a deterministic implementation; the networks need some that have none
+            on a GPU.
     """
     before = torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[]):

@@ -1,9 +1,9 @@
-"""Packed clips: HDF5 files in the layout of PANNs, read and written.
+"""Reads packed clips: HDF5 files in the layout of PANNs.
 
 A file has the datasets `audio_name` (N,), bytes; `waveform` (N, samples), int16, full scale 32767; `target`
-(N, classes), bool; and the attribute `sample_rate`. Ours also say in `labels` what the classes are called. Source:
-https://github.com/qiuqiangkong/audioset_tagging_cnn, utils/dataset.py; its first version stored float32 samples, which
-are read as well.
+(N, classes), bool; and the attribute `sample_rate`, Hz. Files of `pack` also store the names of the classes, in the
+attribute `labels`. Source: https://github.com/qiuqiangkong/audioset_tagging_cnn, utils/dataset.py. Its first version
+stored float32 samples, which are read as well.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from panns_litert.errors import DatasetError
 from panns_litert_convert.assets import audioset_labels
 
 FULL_SCALE = 32767.0
-"""The int16 of a sample of 1.0."""
+"""The int16 value of a sample of 1.0."""
 
 AUDIO_NAME, WAVEFORM, TARGET = "audio_name", "waveform", "target"
 SAMPLE_RATE, LABELS = "sample_rate", "labels"
-"""Names of the datasets, and of the attributes; `labels` is a JSON array."""
+"""Names of the datasets and the attributes; `labels` is a JSON array."""
 
 
 class Rows:
-    """The samples of clips by their index; small enough to be sent to processes that load them.
+    """Reads the samples of clips by index. It is small, so that it can be sent to loading processes.
 
     Args:
         paths: the files.
-        where: (clips, 2), the file and the row in it.
+        where: (clips, 2), the index of each clip's file and its row in that file.
     """
 
     def __init__(self, paths: Sequence[Path], where: NDArray[np.int64]) -> None:
@@ -45,7 +45,7 @@ class Rows:
         return self.__dict__ | {"_files": {}}  # an open file cannot be sent
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
-        """Samples (samples,) of a clip, float32, within [-1, 1].
+        """Returns the samples (samples,) of a clip, float32, within [-1, 1].
 
         Raises:
             DatasetError: the file has changed or is damaged.
@@ -55,7 +55,7 @@ class Rows:
             stored = self._opened(which)[WAVEFORM][row]
         except (OSError, RuntimeError, KeyError) as error:
             raise DatasetError(f"{self.paths[which]}, row {row}: {_reason(error)}; pack it again") from error
-        return _to_float(stored)
+        return np.asarray(stored / np.float32(FULL_SCALE) if stored.dtype == np.int16 else stored, np.float32)
 
     def _opened(self, which: int) -> Any:
         if which not in self._files:
@@ -64,25 +64,25 @@ class Rows:
 
 
 class Waveforms:
-    """The clips of one or several files, as if they were one. Rows without a name, where PANNs' packer had no file, are
-    left out.
+    """The clips of one or several files, as one sequence. Rows without a name are left out: PANNs' packer leaves such a
+    row for a clip without a file.
 
     Args:
-        paths: the files, of the same rate, length and classes.
-        labels: names of the classes, where the files do not have them; AudioSet's for 527 classes, if not given.
+        paths: the files, with the same sample rate, length of clips, and classes.
+        labels: names of the classes, if the files do not store them; default: the 527 of AudioSet.
 
     Attributes:
         paths: the files.
-        rows: what reads the samples.
+        rows: reads the samples.
         sample_rate: Hz.
         samples: length of every clip.
         labels: names of the classes.
         names: of the clips, with their suffix.
-        truth: (clips, classes), bool: AudioSet's would be 4 GB in float32.
-        absent: how many rows were left out.
+        truth: (clips, classes), bool, since AudioSet's would be 4 GB in float32.
+        absent: number of rows that were left out.
 
     Raises:
-        DatasetError: no file, not HDF5, of another layout, empty, or different from the others.
+        DatasetError: there is no file, or one is not HDF5, has another layout, is empty, or differs from the others.
     """
 
     def __init__(self, paths: Sequence[str | os.PathLike[str]], *, labels: Sequence[str] | None = None) -> None:
@@ -110,12 +110,12 @@ class Waveforms:
         return len(self.names)
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
-        """Samples (samples,) of a clip, as `rows` reads them."""
+        """Returns the samples (samples,) of a clip, as `rows` reads them."""
         return self.rows[index]
 
 
 class _Part:
-    """What is known of one file, but its samples."""
+    """The contents of one file, except its samples."""
 
     def __init__(self, path: Path, labels: Sequence[str] | None) -> None:
         self.path = path
@@ -150,10 +150,8 @@ class _Part:
         self.truth = np.asarray(target[:], np.bool_)[self.rows]
 
     def _labels(self, stored: Any, given: Sequence[str] | None, classes: int) -> tuple[str, ...]:
-        found = tuple(json.loads(stored)) if stored is not None else None
-        labels = found or (tuple(given) if given is not None else None)
-        if labels is None:
-            labels = tuple(audioset_labels())
+        found = json.loads(stored) if stored is not None else given
+        labels = tuple(audioset_labels() if found is None else found)
         if len(labels) != classes:
             raise DatasetError(f"{self.path}: {classes} classes, but {len(labels)} names of classes; expected as many")
         return labels
@@ -163,14 +161,8 @@ class _Part:
         return {SAMPLE_RATE: self.sample_rate, "samples": self.samples, LABELS: self.labels}
 
 
-def _to_float(stored: NDArray[Any]) -> NDArray[np.float32]:
-    if stored.dtype == np.int16:
-        return np.asarray(stored / np.float32(FULL_SCALE), np.float32)
-    return np.asarray(stored, np.float32)
-
-
 def to_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Samples as they are stored; what exceeds [-1, 1] is clipped."""
+    """Returns samples as int16, as they are stored; values outside [-1, 1] are clipped."""
     return np.asarray(np.rint(np.clip(samples, -1.0, 1.0) * FULL_SCALE), np.int16)
 
 

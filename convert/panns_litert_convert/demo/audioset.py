@@ -1,7 +1,7 @@
-"""A small data set in the form of AudioSet: `python -m panns_litert_convert.demo.audioset --out DIR`.
+"""Writes a small data set in AudioSet's format: `python -m panns_litert_convert.demo.audioset --out DIR`.
 
-Mixtures of the demo model's sounds as clips Y<YTID>.flac, half of them roughly recorded, two tables of segments, one to
-learn from and one to evaluate on, and the list of classes.
+It consists of mixtures of the demo model's sounds as clips Y<YTID>.flac, half of them with multiplicative noise, two
+tables of segments, one for training and one for evaluation, and the list of classes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ TRAIN_CSV, EVAL_CSV, CLIPS = "balanced_train_segments.csv", "eval_segments.csv",
 """Names in the data set's folder."""
 
 HELD_OUT_SEED = 1_000_000
-"""Seeds from here on are never trained on."""
+"""Seeds from this one on are never used for training."""
 
 ROUGH_DB = (-75.0, -55.0)
-"""Level of the noise, in proportion to every sample, that half of the clips have. Rounding to float16, as a GPU stores
-samples, is such noise (docs/waveform-graph.md); a network that knows pure sounds alone hears it where they have
-nothing."""
+"""Level of the noise in half of the clips, relative to every sample, dB. Rounding to float16, in which a GPU stores
+samples, adds such noise (docs/waveform-graph.md). A network trained on pure sounds alone reacts to this noise in bands
+where the pure sounds have no energy."""
 
 
 def write(
@@ -42,18 +42,18 @@ def write(
     seed: int = 0,
     lost: int = 0,
 ) -> None:
-    """Writes the data set. Clip i depends on `seed`, `seconds`, `rough_db` and i alone, whichever table it is in.
+    """Writes the data set. Clip i depends only on `seed`, `seconds`, `rough_db` and i, not on its table.
 
     Args:
         out: the folder.
-        train, evaluate: clips of either table, ≥ 1.
+        train, evaluate: number of clips in each table, ≥ 1.
         seconds: shortest and longest clip, ≥ MIN_SECONDS.
-        rough_db: least and greatest noise of rough clips, as a share of every sample, dB, < 0.
+        rough_db: least and greatest noise of the clips with noise, relative to every sample, dB, < 0.
         seed: 0 … HELD_OUT_SEED − 1.
-        lost: how many of the first table's clips have no file, as in AudioSet, whose videos vanish.
+        lost: number of training clips without a file, as in AudioSet, whose videos disappear.
 
     Raises:
-        ValueError: an argument out of range.
+        ValueError: an argument is out of range.
     """
     if train < 1 or evaluate < 1 or not MIN_SECONDS <= seconds[0] <= seconds[1] or not 0 <= lost < train:
         raise ValueError(f"{train} + {evaluate} clips of {seconds} s, {lost} lost; expected at least one of each")
@@ -63,8 +63,11 @@ def write(
         raise ValueError(f"seed {seed}; expected 0 … {HELD_OUT_SEED - 1}")
     mids = {name: mid for mid, name in read_classes().items()}
     (out / CLIPS).mkdir(parents=True, exist_ok=True)
+    classes = io.StringIO()
     rows = [(index, mids[label], label) for index, label in enumerate(LABELS)]
-    _write_csv(out / CLASS_LIST, [("index", "mid", "display_name"), *rows])
+    csv.writer(classes, lineterminator="\n").writerows([("index", "mid", "display_name"), *rows])
+    with replacing(out / CLASS_LIST) as file:
+        file.write(classes.getvalue().encode())
     for name, start, count in ((TRAIN_CSV, 0, train), (EVAL_CSV, train, evaluate)):
         lines = ["# Segments csv of synthetic sounds", f"# num_segs={count}"]
         lines += ["# YTID, start_seconds, end_seconds, positive_labels"]
@@ -84,34 +87,25 @@ def write(
             file.write(("\n".join(lines) + "\n").encode())
 
 
-def _write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    with replacing(path) as file:
-        file.write(text.getvalue().encode())
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the data set and says where. Returns 0."""
-    parser = argparse.ArgumentParser(description="Write a small data set of synthetic sounds in AudioSet's form.")
+    """Writes the data set and prints its folder. Returns 0."""
+    parser = argparse.ArgumentParser(description="Write a small data set of synthetic sounds in AudioSet's format.")
     parser.add_argument("--out", type=Path, required=True, help="folder")
-    parser.add_argument("--train", type=int, default=64, help="clips to learn from (default 64)")
-    parser.add_argument("--evaluate", type=int, default=32, help="clips to evaluate on (default 32)")
-    parser.add_argument("--seconds", type=float, nargs=2, default=(1.0, 2.0), help="shortest, longest (default 1 2)")
+    parser.add_argument("--train", type=int, default=64, help="training clips (default %(default)s)")
+    parser.add_argument("--evaluate", type=int, default=32, help="clips to evaluate on (default %(default)s)")
     parser.add_argument(
-        "--rough",
-        type=float,
-        nargs=2,
-        default=ROUGH_DB,
-        help="noise of rough clips: least, greatest dB (default -75 -55)",
+        "--seconds", type=float, nargs=2, default=(1.0, 2.0), help="shortest, longest clip (default %(default)s)"
     )
-    parser.add_argument("--lost", type=int, default=0, help="clips of the table that have no file (default 0)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed gives other clips (default 0)")
+    parser.add_argument(
+        "--rough", type=float, nargs=2, default=ROUGH_DB, help="noise: least, greatest dB (default %(default)s)"
+    )
+    parser.add_argument("--lost", type=int, default=0, help="training clips without a file (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives other clips (default %(default)s)")
     args = parser.parse_args(argv)
     (shortest, longest), (least, greatest) = args.seconds, args.rough
     counts = {"train": args.train, "evaluate": args.evaluate, "lost": args.lost}
     write(args.out, seconds=(shortest, longest), rough_db=(least, greatest), seed=args.seed, **counts)
-    print(f"{args.out}: {args.train} clips to learn from ({args.lost} lost), {args.evaluate} to evaluate on")
+    print(f"{args.out}: {args.train} training clips ({args.lost} lost), {args.evaluate} to evaluate on")
     return 0
 
 

@@ -1,14 +1,12 @@
 """Writes the demo clips: `python -m panns_litert_convert.demo.clips --out DIR`.
 
-Synthesised like the training mixtures, from seeds that training never uses, and stored in as many formats as
-a reader of audio files should manage: rates of 8–48 kHz, one and two channels, 8 to 24 bits, WAV and FLAC.
+They are synthesised like the training mixtures, from seeds that training never uses, and stored in formats that a
+reader of audio files must support: sample rates of 8–48 kHz, one and two channels, 8 to 24 bits, WAV and FLAC.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from panns_litert.atomic import replacing
 from panns_litert_convert.demo.sounds import RATE, Waveform, mix
 
 SEED = 2_000_000
@@ -25,14 +24,14 @@ SEED = 2_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class DemoClip:
-    """One demo clip and the file that it goes into.
+    """One demo clip and the format of its file.
 
     Args:
         file: name, ending in .wav or .flac.
         labels: the sounds in it, of LABELS.
         seconds: length, s.
         sample_rate: of the file, Hz.
-        channels: 1, or 2: the second is 0.3 ms later and 3 dB quieter, as from a pair of microphones.
+        channels: 1 or 2. The second is 0.3 ms later and 3 dB quieter, as from a pair of microphones.
         subtype: sample format, as soundfile names it.
         peak_db: peak of the first channel before resampling, dBFS.
         seed: of its random choices, ≥ SEED.
@@ -77,11 +76,11 @@ CLIPS = (
         seed=SEED + 5,
     ),
 )
-"""What `write` writes."""
+"""The clips that `write` writes."""
 
 
 def render(clip: DemoClip) -> Waveform:
-    """The samples of a clip at its own rate, before quantisation: (samples, channels), float32, within [-1, 1]."""
+    """Returns a clip at its own rate, before quantisation: (samples, channels), float32, within [-1, 1]."""
     rng = np.random.default_rng([clip.seed, 0])
     mono = mix(clip.labels, seconds=clip.seconds, peak_db=clip.peak_db, rng=rng)
     channels = [mono]
@@ -93,15 +92,13 @@ def render(clip: DemoClip) -> Waveform:
 
 
 def write(out: Path) -> list[Path]:
-    """Writes every clip into the folder `out`, each file at once or not at all; returns their paths."""
+    """Writes every clip into the folder `out`, each file atomically. Returns the paths."""
     out.mkdir(parents=True, exist_ok=True)
     paths = []
     for clip in CLIPS:
         path = out / clip.file
-        with tempfile.TemporaryDirectory(dir=out) as folder:
-            unfinished = Path(folder) / clip.file
-            soundfile.write(unfinished, render(clip), clip.sample_rate, subtype=clip.subtype)
-            os.replace(unfinished, path)
+        with replacing(path) as file:
+            soundfile.write(file, render(clip), clip.sample_rate, format=path.suffix[1:], subtype=clip.subtype)
         paths.append(path)
     return paths
 

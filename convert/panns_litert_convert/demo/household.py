@@ -1,7 +1,7 @@
-"""A small labelled data set to try fine-tuning with: `python -m panns_litert_convert.demo.household --out sounds`.
+"""Writes a small labelled data set for fine-tuning: `python -m panns_litert_convert.demo.household --out sounds`.
 
-A folder for each of four sounds, none of which the demo model was taught: a doorbell, a kettle's whistle, a dripping
-tap, and a background of hum and rustle. Synthesised; every clip depends on the seed and its number alone.
+It has a folder for each of four synthesised sounds that the demo model does not know: a doorbell, a kettle's whistle, a
+dripping tap, and a background of hum and rustle. Every clip depends only on the seed and its number.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def doorbell(t: Signal, rng: np.random.Generator) -> Signal:
 
 
 def kettle(t: Signal, rng: np.random.Generator) -> Signal:
-    """A whistle that rises by half an octave while it grows, on a bed of steam."""
+    """A whistle that rises by half an octave while it gets louder, over the noise of steam."""
     grown = np.clip(t / t[-1] * rng.uniform(1.0, 2.0), 0.0, 1.0)
     hz = rng.uniform(1500.0, 2000.0) * 2.0 ** (0.5 * grown) + 15.0 * np.sin(2 * np.pi * rng.uniform(5.0, 9.0) * t)
     whistle = grown * np.sin(2 * np.pi * np.cumsum(hz) / RATE)
@@ -48,7 +48,7 @@ def kettle(t: Signal, rng: np.random.Generator) -> Signal:
 
 
 def tap(t: Signal, rng: np.random.Generator) -> Signal:
-    """Drops: each a click, then a bubble whose pitch rises as it closes."""
+    """Drops: each a decaying tone whose pitch rises, like that of a closing bubble."""
     out = np.zeros_like(t)
     at, period = rng.uniform(0.0, 0.3), rng.uniform(0.3, 0.8)
     while at < t[-1]:
@@ -60,7 +60,7 @@ def tap(t: Signal, rng: np.random.Generator) -> Signal:
 
 
 def background(t: Signal, rng: np.random.Generator) -> Signal:
-    """A room: mains hum, a fan, and rustling in gusts."""
+    """A room: mains hum, and band-limited noise in gusts."""
     hum = sum(np.sin(2 * np.pi * 50.0 * k * t + rng.uniform(0.0, 6.0)) / k for k in range(1, 6))
     low = rng.uniform(200.0, 1500.0)
     rustle = sosfilt(butter(2, [low, 2.5 * low], "bandpass", fs=RATE, output="sos"), rng.standard_normal(len(t)))
@@ -77,11 +77,11 @@ SOUNDS: dict[str, Callable[[Signal, np.random.Generator], Signal]] = {
 
 
 def write(out: Path, *, clips: int, seed: int = 0) -> list[Path]:
-    """Writes `clips` WAV files of SECONDS for every sound into a folder of its name; returns their paths.
+    """Writes `clips` WAV files of SECONDS for every sound into a folder of its name. Returns the paths.
 
     Args:
         out: the folder.
-        clips: of every sound, ≥ 1.
+        clips: number of clips of every sound, ≥ 1.
         seed: ≥ 0.
     """
     t = np.arange(round(SECONDS * RATE)) / RATE
@@ -100,11 +100,11 @@ def write(out: Path, *, clips: int, seed: int = 0) -> list[Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the data set and says where. Returns 0."""
+    """Writes the data set and prints its folder. Returns 0."""
     parser = argparse.ArgumentParser(description="Write a small labelled data set of synthetic sounds.")
-    parser.add_argument("--out", type=Path, required=True, help="folder; each sound gets one of its own in it")
-    parser.add_argument("--clips", type=int, default=12, help="of every sound (default 12)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed gives other clips (default 0)")
+    parser.add_argument("--out", type=Path, required=True, help="folder; each sound gets a subfolder")
+    parser.add_argument("--clips", type=int, default=12, help="clips of every sound (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives other clips (default %(default)s)")
     args = parser.parse_args(argv)
     print(f"{args.out}: {len(write(args.out, clips=args.clips, seed=args.seed))} clips of {', '.join(SOUNDS)}")
     return 0

@@ -1,8 +1,8 @@
-"""The demo model: what it is held to, and how a checkpoint becomes one that may ship.
+"""The demo model: evaluates a checkpoint and, if it is good enough, writes it as the one that ships.
 
-`make demo-model` makes one by the commands of docs/training.md: Cnn14 with narrow blocks, taught on synthesised
-mixtures only. It exists so that a fresh checkout can convert, verify and run a network whose answers mean something; it
-is no replacement for PANNs.
+`make demo-model` trains it with the commands of docs/training.md: Cnn14 with narrow blocks, on synthesised mixtures
+only. With it, a fresh checkout can convert, verify and run a network with meaningful outputs. It is no substitute for
+PANNs.
 """
 
 from __future__ import annotations
@@ -33,31 +33,31 @@ from panns_litert_convert.training.features import one_thread
 from panns_litert_convert.zoo import DEMO_CHANNELS, find
 
 CLIP_SECONDS = 10.0
-"""The window that the model is run on; a shorter clip is followed by zeros."""
+"""The window that the model runs on; a shorter clip is padded with zeros."""
 
 CHECKPOINT_NAME = "demo_checkpoint.safetensors"
 LABELS_NAME = "demo_labels.txt"
 
 LEAST_MAP, LEAST_AP = 0.95, 0.8
-"""Average precision on held-out clips, mean and of any class, below which a checkpoint does not ship."""
+"""Least average precision on held-out clips of a checkpoint that ships: mean, and of any class."""
 
 
 def evaluate(
     network: AudioTagger, *, clips: int, seed: int = HELD_OUT_SEED, padded: bool = False
 ) -> NDArray[np.float64]:
-    """Average precision per class on windows of CLIP_SECONDS that no training saw.
+    """Returns the average precision per class on held-out windows of CLIP_SECONDS.
 
     Args:
-        network: of len(LABELS) classes; left in eval mode.
-        clips: number of windows, ≥ 1; a class without a single one gets NaN.
+        network: of len(LABELS) classes; afterwards in eval mode.
+        clips: number of windows, ≥ 1. A class that occurs in none of them gets NaN.
         seed: ≥ HELD_OUT_SEED.
-        padded: clips of 2–6 s followed by zeros, instead of clips that fill the window.
+        padded: use clips of 2–6 s, padded with zeros, instead of clips that fill the window.
 
     Returns:
         Shape (len(LABELS),), 0 … 1 or NaN.
 
     Raises:
-        ValueError: no clips, or a seed that training may have used.
+        ValueError: `clips` or `seed` is out of range.
     """
     if seed < HELD_OUT_SEED:
         raise ValueError(f"seed {seed} may have been trained on; expected at least {HELD_OUT_SEED}")
@@ -78,7 +78,7 @@ def evaluate(
 
 
 def tag(network: AudioTagger, waveform: Waveform, *, logmel: LogMel) -> NDArray[np.float32]:
-    """Probabilities (classes,) for one clip (samples ≤ CLIP_SECONDS · RATE,), followed by zeros to fill the window."""
+    """Returns the probabilities (classes,) for a clip (samples ≤ CLIP_SECONDS · RATE,), padded with zeros."""
     window = np.zeros(round(CLIP_SECONDS * RATE), np.float32)
     window[: len(waveform)] = waveform
     with torch.inference_mode():
@@ -89,7 +89,7 @@ def tag(network: AudioTagger, waveform: Waveform, *, logmel: LogMel) -> NDArray[
 def ship(checkpoint: Path, out: Path, *, clips: int) -> Table:
     """Writes a checkpoint of `train` as CHECKPOINT_NAME, and LABELS_NAME, if it is good enough.
 
-    That is: it knows the sounds, and both its graphs are right on the GPU delegate.
+    It is if it reaches LEAST_MAP and LEAST_AP, and both of its graphs pass parity on the GPU delegate.
 
     Args:
         checkpoint: of the demo network, with the classes LABELS.
@@ -97,11 +97,11 @@ def ship(checkpoint: Path, out: Path, *, clips: int) -> Table:
         clips: windows per evaluation.
 
     Returns:
-        Its held-out average precision per class.
+        A table of the held-out average precision per class.
 
     Raises:
-        CheckpointError: it is of another network or other classes, or worse than LEAST_MAP or LEAST_AP.
-        ParityError, GpuDriverError: a graph is not right on the GPU, or there is none.
+        CheckpointError: the network or the classes are others, or the precision is below LEAST_MAP or LEAST_AP.
+        ParityError, GpuDriverError: a graph fails parity on the GPU, or there is no GPU.
     """
     record = model_of(find("demo"), checkpoint)
     if record.class_names() != LABELS:
@@ -134,7 +134,7 @@ def ship(checkpoint: Path, out: Path, *, clips: int) -> Table:
     }
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / CHECKPOINT_NAME) as file:
-        # One entry: safetensors writes several in an order that changes from run to run.
+        # A single entry, since the order of several would change from run to run.
         file.write(save(network.state_dict(), {"panns_litert": json.dumps(facts)}))
     with replacing(out / LABELS_NAME) as file:
         file.write("".join(f"{label}\n" for label in LABELS).encode())
@@ -142,11 +142,11 @@ def ship(checkpoint: Path, out: Path, *, clips: int) -> Table:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluates a checkpoint, prints the table and writes what ships. Returns 0."""
+    """Evaluates a checkpoint, prints the table and writes the files that ship. Returns 0."""
     parser = argparse.ArgumentParser(description="Make a checkpoint of `train` the demo model that ships.")
     parser.add_argument("--checkpoint", type=Path, required=True, help="of `panns-litert train --model demo`")
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint and its labels")
-    parser.add_argument("--clips", type=int, default=500, help="windows per evaluation (default: 500)")
+    parser.add_argument("--clips", type=int, default=500, help="windows per evaluation (default %(default)s)")
     args = parser.parse_args(argv)
     Console().print(ship(args.checkpoint, args.out, clips=args.clips))
     return 0

@@ -1,21 +1,21 @@
-"""The sounds that the demo model knows, synthesised, and random mixtures of them.
+"""Synthesises the sounds that the demo model knows, and random mixtures of them.
 
-Every label is the display name of an AudioSet class that can honestly be made from a formula: signals that a
-standard defines (dial tone, DTMF, smoke alarm), and sounds with a well-known physical model (a plucked
-string, a church bell). Each generator states the facts that it follows; pitch, rate and timbre vary within
-them. What a real microphone in a real room adds is covered only by a simple reverb and a background noise.
+Every label is the display name of an AudioSet class whose sounds can be computed from a formula: signals that a
+standard defines (dial tone, DTMF, smoke alarm), and sounds with a well-known physical model (a plucked string, a church
+bell). The docstring of each generator states the facts that it follows; pitch, rate and timbre vary within them. Only a
+simple reverb and a background noise model the microphone and the room.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, fftconvolve, lfilter, sosfilt
 
 RATE = 32000
-"""Sample rate of every sound, Hz: the front end's of Cnn14."""
+"""Sample rate of every sound, Hz: that of Cnn14's front end."""
 
 MIN_SECONDS = 0.1
 """Shortest sound, s."""
@@ -24,21 +24,21 @@ Signal = NDArray[np.float64]
 Waveform = NDArray[np.float32]
 Generator = Callable[[int, np.random.Generator], Signal]
 
-# Silence is what a 16-bit recording of nothing holds: at most this, far below the quietest other clip.
+# Silence is the noise floor of a 16-bit recording, far below the quietest other clip.
 _SILENCE_PEAK_DB = (-95.0, -70.0)
 _CLIP_PEAK_DB = (-35.0, -3.0)
 _SOUND_BELOW_LOUDEST_DB = 6.0
 _BACKGROUND_BELOW_CLIP_DB = (30.0, 60.0)
 _SHORTEST_IN_MIXTURE = 1.5  # s: two ticks, one lub-dub, one beep and its pause
 
-_GENERATORS: dict[int, tuple[str, Generator]] = {}
+_GENERATORS: dict[str, Generator] = {}  # by display name, in AudioSet's order
 
 
-def _sound(index: int, name: str) -> Callable[[Generator], Generator]:
-    """Registers a generator under its AudioSet index and display name."""
+def _sound(name: str) -> Callable[[Generator], Generator]:
+    """Registers a generator under its AudioSet display name."""
 
     def register(generator: Generator) -> Generator:
-        _GENERATORS[index] = (name, generator)
+        _GENERATORS[name] = generator
         return generator
 
     return register
@@ -48,16 +48,16 @@ def _sound(index: int, name: str) -> Callable[[Generator], Generator]:
 
 
 def _tone(hz: float | Signal, n: int, *, phase: float = 0.0) -> Signal:
-    """A sine of constant pitch, or one that follows the n pitches in `hz`."""
+    """Returns a sine of constant pitch, or one that follows the n pitches in `hz`."""
     return np.sin(phase + 2.0 * np.pi * np.cumsum(np.broadcast_to(np.asarray(hz, np.float64), (n,))) / RATE)
 
 
 def _harmonics(hz: float | Signal, n: int, amplitudes: Sequence[float], rng: np.random.Generator) -> Signal:
-    """A sum of harmonics 1, 2, … of `hz` with those amplitudes and random phases, none above 15 kHz."""
+    """Returns the sum of the harmonics 1, 2, … of `hz` up to 15 kHz, with these amplitudes and random phases."""
     fundamental = np.exp(2j * np.pi * np.cumsum(np.broadcast_to(np.asarray(hz, np.float64), (n,))) / RATE)
     audible = [a for k, a in enumerate(amplitudes, start=1) if k * float(np.max(hz)) < 15000.0]
     out = np.zeros(n, np.complex128)
-    # Horner's rule on powers of the fundamental: a tenth of the time of one sine per harmonic.
+    # Horner's rule on powers of the fundamental takes a tenth of the time of one sine per harmonic.
     for amplitude in reversed(audible):
         out += amplitude * np.exp(2j * np.pi * rng.random())
         out *= fundamental
@@ -65,7 +65,7 @@ def _harmonics(hz: float | Signal, n: int, amplitudes: Sequence[float], rng: np.
 
 
 def _burst(n: int, *, ramp: float) -> Signal:
-    """An envelope of 1 with raised-cosine edges of `ramp` seconds."""
+    """Returns an envelope of 1 with raised-cosine edges of `ramp` seconds."""
     edge = max(1, min(n // 2, round(ramp * RATE)))
     rise = 0.5 - 0.5 * np.cos(np.pi * (np.arange(edge) + 0.5) / edge)
     out = np.ones(n)
@@ -75,7 +75,7 @@ def _burst(n: int, *, ramp: float) -> Signal:
 
 
 def _gate(n: int, spans: Sequence[tuple[float, float]], *, period: float, ramp: float = 0.005) -> Signal:
-    """An envelope that repeats (start, length) spans every `period` seconds."""
+    """Returns an envelope that repeats (start, length) spans every `period` seconds."""
     out = np.zeros(n)
     for cycle in range(int(n / RATE / period) + 1):
         for start, length in spans:
@@ -84,7 +84,7 @@ def _gate(n: int, spans: Sequence[tuple[float, float]], *, period: float, ramp: 
 
 
 def _add(out: Signal, start: float, event: Signal) -> None:
-    """Adds an event at `start` seconds; what lies beyond the end is dropped."""
+    """Adds an event to `out` at `start` seconds; samples beyond the end are dropped."""
     first = round(start * RATE)
     room = len(out) - first
     if room > 0:
@@ -92,8 +92,16 @@ def _add(out: Signal, start: float, event: Signal) -> None:
 
 
 def _decay(seconds: float, *, tau: float) -> Signal:
-    """exp(−t / tau)."""
+    """Returns exp(−t / tau)."""
     return np.exp(-np.arange(max(1, round(seconds * RATE))) / (tau * RATE))
+
+
+def _starts(n: int, step: Callable[[], float]) -> Iterator[float]:
+    """Yields start times from 0 to the end, in seconds; `step` is called for the time from one to the next."""
+    start = 0.0
+    while start < n / RATE:
+        yield start
+        start += step()
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
@@ -101,11 +109,11 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def _noise(n: int, rng: np.random.Generator, *, slope: float) -> Signal:
-    """Noise whose power falls as 1 / f^slope: 0 white, 1 pink, 2 brown. RMS 1."""
+    """Returns noise of RMS 1 whose power falls as 1 / f^slope: 0 is white, 1 pink, 2 brown."""
     white = rng.standard_normal(n)
     if slope:
         spectrum = np.fft.rfft(white)
-        # 20 Hz and below stay flat, so that slow drift does not eat the range.
+        # Flat below 20 Hz, so that slow drift does not use up the range.
         hz = np.maximum(np.fft.rfftfreq(n, 1.0 / RATE), 20.0)
         white = np.fft.irfft(spectrum * hz ** (-slope / 2.0), n)
     return np.asarray(white / (np.sqrt(np.mean(white**2)) + 1e-12))
@@ -114,24 +122,22 @@ def _noise(n: int, rng: np.random.Generator, *, slope: float) -> Signal:
 # The sounds, in the order of AudioSet.
 
 
-@_sound(64, "Heart sounds, heartbeat")
+@_sound("Heart sounds, heartbeat")
 def _heartbeat(n: int, rng: np.random.Generator) -> Signal:
-    """55–110 beats a minute. S1 ("lub") is lower and longer than S2 ("dub"), which ends a systole of about 0.3 s."""
+    """55–110 beats a minute. S1 ("lub") is lower and longer than S2 ("dub"), at the end of a systole of about 0.3 s."""
     period = 60.0 / rng.uniform(55.0, 110.0)
     systole = min(rng.uniform(0.26, 0.34), 0.45 * period)
     first, second = rng.uniform(45.0, 75.0), rng.uniform(75.0, 120.0)
     out = np.zeros(n)
-    start = 0.0
-    while start < n / RATE:
+    for start in _starts(n, lambda: period * rng.uniform(0.97, 1.03)):
         for offset, hz, tau, level in ((0.0, first, 0.035, 1.0), (systole, second, 0.025, rng.uniform(0.5, 0.9))):
             envelope = _decay(0.25, tau=tau) * (1.0 - _decay(0.25, tau=0.006))
             thump = _tone(hz, len(envelope)) + 0.3 * _tone(1.7 * hz, len(envelope), phase=1.0)
             _add(out, start + offset, level * envelope * thump)
-        start += period * rng.uniform(0.97, 1.03)
     return out
 
 
-@_sound(127, "Cricket")
+@_sound("Cricket")
 def _cricket(n: int, rng: np.random.Generator) -> Signal:
     """A field cricket's calling song: chirps of 3–5 syllables of about 20 ms on a carrier of 4.3–5.3 kHz."""
     hz, syllable = rng.uniform(4300.0, 5300.0), rng.uniform(0.015, 0.025)
@@ -139,25 +145,22 @@ def _cricket(n: int, rng: np.random.Generator) -> Signal:
     spacing, syllables = syllable * rng.uniform(1.7, 2.2), int(rng.integers(3, 6))
     period = rng.uniform(0.28, 0.5)
     out = np.zeros(n)
-    start = 0.0
-    while start < n / RATE:
+    for start in _starts(n, lambda: period * rng.uniform(0.95, 1.05)):
         for k in range(syllables):
             _add(out, start + k * spacing, (0.6 + 0.4 * k / syllables) * pulse)
-        start += period * rng.uniform(0.95, 1.05)
     return out
 
 
-@_sound(139, "Plucked string instrument")
+@_sound("Plucked string instrument")
 def _plucked_string(n: int, rng: np.random.Generator) -> Signal:
     """Karplus and Strong, Computer Music Journal 7 (1983): a burst of noise in a damped, averaging delay loop.
 
-    Notes between the lowest and the highest open string of a guitar and an octave above (82–660 Hz).
+    Notes from the lowest open string of a guitar to an octave above the highest (82–660 Hz).
     """
     out = np.zeros(n)
     spacing, length = rng.uniform(0.22, 0.6), 1.5
     damping = rng.uniform(0.988, 0.998)
-    start = 0.0
-    while start < n / RATE:
+    for start in _starts(n, lambda: spacing * float(rng.choice([1.0, 1.0, 2.0])) * rng.uniform(0.97, 1.03)):
         period = round(RATE / _log_uniform(rng, 82.0, 660.0))
         pluck = np.zeros(round(length * RATE))
         pluck[:period] = rng.uniform(-1.0, 1.0, period)
@@ -165,15 +168,14 @@ def _plucked_string(n: int, rng: np.random.Generator) -> Signal:
         feedback[0], feedback[period], feedback[period + 1] = 1.0, -0.5 * damping, -0.5 * damping
         note = lfilter([1.0], feedback, pluck) * _burst(len(pluck), ramp=0.003)
         _add(out, start, note * rng.uniform(0.6, 1.0))
-        start += spacing * float(rng.choice([1.0, 1.0, 2.0])) * rng.uniform(0.97, 1.03)
     return out
 
 
-@_sound(201, "Church bell")
+@_sound("Church bell")
 def _church_bell(n: int, rng: np.random.Generator) -> Signal:
     """Partials of a minor-third bell: hum 0.5, prime 1, tierce 1.2, quint 1.5, nominal 2, and 2.5, 3, 4 above.
 
-    The hum rings longest; high partials make the strike and die away first.
+    The hum rings longest. High partials form the strike and decay first.
     """
     prime, period = _log_uniform(rng, 220.0, 700.0), rng.uniform(1.0, 2.2)
     ratios = np.array([0.5, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0]) * rng.uniform(0.995, 1.005, 8)
@@ -187,40 +189,37 @@ def _church_bell(n: int, rng: np.random.Generator) -> Signal:
         stroke += level * _decay(length, tau=tau) * partial
     stroke[: round(0.02 * RATE)] += 0.5 * rng.standard_normal(round(0.02 * RATE)) * _decay(0.02, tau=0.004)
     stroke *= _burst(len(stroke), ramp=0.001)
-    start = 0.0
-    while start < n / RATE:
+    for start in _starts(n, lambda: period * rng.uniform(0.97, 1.03)):
         _add(out, start, stroke * rng.uniform(0.7, 1.0))
-        start += period * rng.uniform(0.97, 1.03)
     return out
 
 
-@_sound(299, "Crackle")
+@_sound("Crackle")
 def _crackle(n: int, rng: np.random.Generator) -> Signal:
-    """A crackling fire: snaps at random times (a Poisson process, 12–50 a second), many small and few loud."""
+    """A crackling fire: snaps at random times (a Poisson process, 12–50 a second), many quiet and few loud."""
     count = max(1, int(rng.poisson(rng.uniform(12.0, 50.0) * n / RATE)))
     out = np.zeros(n)
     for start in rng.uniform(0.0, n / RATE, count):
         length = rng.uniform(0.002, 0.008)
         snap = rng.standard_normal(round(length * RATE)) * _decay(length, tau=length / 4)
         _add(out, float(start), snap * rng.pareto(2.0))
-    # A snap's loudness has no bound; a microphone's does.
+    # The loudness of a snap is unbounded; a microphone limits it.
     return np.tanh(out / (4.0 * np.std(out) + 1e-12))
 
 
-@_sound(319, "Reversing beeps")
+@_sound("Reversing beeps")
 def _reversing_beeps(n: int, rng: np.random.Generator) -> Signal:
-    """A tonal back-up alarm: about 1–1.4 kHz, 0.4–0.6 s on and as long off, with a sounder's odd harmonics."""
+    """A tonal back-up alarm: 1–1.4 kHz with a sounder's odd harmonics, 0.4–0.6 s on and equally long off."""
     tone = _harmonics(rng.uniform(1000.0, 1400.0), n, [1.0, 0.02, rng.uniform(0.05, 0.3), 0.01, 0.1], rng)
     on = rng.uniform(0.4, 0.6)
     return tone * _gate(n, [(0.0, on)], period=2.0 * on)
 
 
-@_sound(390, "Telephone bell ringing")
+@_sound("Telephone bell ringing")
 def _telephone_bell(n: int, rng: np.random.Generator) -> Signal:
-    """A clapper between two small gongs, moved by ringing current of 20 Hz (US) or 25 Hz (Europe).
+    """A clapper between two small gongs a third apart, moved by ringing current of 20 Hz (US) or 25 Hz (Europe).
 
-    So 40 or 50 strokes a second, on gongs a third apart. Cadence: US 2 s on, 4 s off; UK 0.4 on, 0.2 off,
-    0.4 on, 2 off.
+    This gives 40 or 50 strokes a second. Cadence: US 2 s on, 4 s off; UK 0.4 s on, 0.2 s off, 0.4 s on, 2 s off.
     """
     current = float(rng.choice([20.0, 25.0])) * rng.uniform(0.97, 1.03)
     spans, cadence = ([(0.0, 2.0)], 6.0) if rng.random() < 0.5 else ([(0.0, 0.4), (0.6, 0.4)], 3.0)
@@ -243,33 +242,31 @@ _DTMF_ROWS = (697.0, 770.0, 852.0, 941.0)
 _DTMF_COLUMNS = (1209.0, 1336.0, 1477.0, 1633.0)
 
 
-@_sound(392, "Telephone dialing, DTMF")
+@_sound("Telephone dialing, DTMF")
 def _dtmf(n: int, rng: np.random.Generator) -> Signal:
-    """ITU-T Q.23: one of four low and one of four high tones per key, within 1.8 %; Q.24: at least 40 ms each.
+    """ITU-T Q.23: one of four low and one of four high tones per key, within 1.8 %. Q.24: at least 40 ms each.
 
-    The high tone is usually up to 2 dB louder, since lines dampen it more.
+    The high tone is usually up to 2 dB louder, since lines attenuate it more.
     """
     on, off = rng.uniform(0.07, 0.2), rng.uniform(0.06, 0.2)
     drift, twist = rng.uniform(0.995, 1.005), 10.0 ** (rng.uniform(0.0, 2.0) / 20.0)
     out = np.zeros(n)
-    start = 0.0
-    while start < n / RATE:
+    for start in _starts(n, lambda: on + off):
         length = round(on * RATE)
         low, high = drift * rng.choice(_DTMF_ROWS), drift * rng.choice(_DTMF_COLUMNS)
         key = _tone(low, length) + twist * _tone(high, length)
         _add(out, start, key * _burst(length, ramp=0.002))
-        start += on + off
     return out
 
 
-@_sound(393, "Dial tone")
+@_sound("Dial tone")
 def _dial_tone(n: int, rng: np.random.Generator) -> Signal:
     """North American precise tone plan (ITU-T E.180 supplement 2): 350 Hz + 440 Hz, continuous."""
     drift = rng.uniform(0.995, 1.005)
     return _tone(350.0 * drift, n) + rng.uniform(0.8, 1.25) * _tone(440.0 * drift, n)
 
 
-@_sound(394, "Busy signal")
+@_sound("Busy signal")
 def _busy_signal(n: int, rng: np.random.Generator) -> Signal:
     """North American precise tone plan (ITU-T E.180 supplement 2): 480 Hz + 620 Hz, 0.5 s on, 0.5 s off."""
     drift = rng.uniform(0.995, 1.005)
@@ -277,16 +274,16 @@ def _busy_signal(n: int, rng: np.random.Generator) -> Signal:
     return tones * _gate(n, [(0.0, 0.5)], period=1.0)
 
 
-@_sound(395, "Alarm clock")
+@_sound("Alarm clock")
 def _alarm_clock(n: int, rng: np.random.Generator) -> Signal:
-    """A quartz clock: its crystal's 32768 Hz / 16 = 2048 Hz on a piezo, four beeps of 62.5 ms, each second."""
+    """A quartz clock: 2048 Hz (the crystal's 32768 Hz / 16) on a piezo, four beeps of 62.5 ms every second."""
     hz = 2048.0 * rng.uniform(0.97, 1.03)
     tone = _harmonics(hz, n, [1.0, 0.03, rng.uniform(0.1, 0.35), 0.02, rng.uniform(0.05, 0.2)], rng)
     period = rng.uniform(0.8, 1.1)
     return tone * _gate(n, [(0.125 * k, 0.0625) for k in range(4)], period=period, ramp=0.002)
 
 
-@_sound(396, "Siren")
+@_sound("Siren")
 def _siren(n: int, rng: np.random.Generator) -> Signal:
     """Emergency sirens: wail (a sweep of 3–6 s), yelp (2–4 sweeps a second) and hi-lo (two tones a fourth apart).
 
@@ -306,25 +303,25 @@ def _siren(n: int, rng: np.random.Generator) -> Signal:
     return _harmonics(hz, n, [k**-tilt for k in range(1, 9)], rng)
 
 
-@_sound(398, "Buzzer")
+@_sound("Buzzer")
 def _buzzer(n: int, rng: np.random.Generator) -> Signal:
-    """An electromechanical buzzer: a spring contact that chops at 90–260 Hz; bright pulses, in long bursts."""
+    """An electromechanical buzzer: a spring contact that opens at 90–260 Hz; bright pulses in long bursts."""
     tilt = rng.uniform(0.1, 0.5)
     tone = _harmonics(rng.uniform(90.0, 260.0), n, [k**-tilt for k in range(1, 41)], rng)
     on, off = rng.uniform(0.4, 1.5), rng.uniform(0.2, 0.8)
     return tone * _gate(n, [(0.0, on)], period=on + off)
 
 
-@_sound(399, "Smoke detector, smoke alarm")
+@_sound("Smoke detector, smoke alarm")
 def _smoke_alarm(n: int, rng: np.random.Generator) -> Signal:
-    """ISO 8201 three-pulse pattern, on a piezo of about 3.1 kHz: three times 0.5 s on, 0.5 s off, then 1 s more."""
+    """ISO 8201 three-pulse pattern on a piezo of about 3.1 kHz: three times 0.5 s on and 0.5 s off, then 1 s off."""
     tone = _harmonics(rng.uniform(2900.0, 3400.0), n, [1.0, rng.uniform(0.02, 0.1), rng.uniform(0.05, 0.2)], rng)
     return tone * _gate(n, [(0.0, 0.5), (1.0, 0.5), (2.0, 0.5)], period=4.0)
 
 
-@_sound(401, "Foghorn")
+@_sound("Foghorn")
 def _foghorn(n: int, rng: np.random.Generator) -> Signal:
-    """A diaphone: blasts of 2–4 s at 100–190 Hz, dark harmonics, slow attack, a pitch that sags at the end."""
+    """A diaphone: blasts of 2–4 s at 100–190 Hz, with dark harmonics, slow attack and a pitch that falls at the end."""
     pitch, tilt = rng.uniform(100.0, 190.0), rng.uniform(1.1, 1.6)
     blast_s, gap = rng.uniform(2.0, 4.0), rng.uniform(1.0, 3.0)
     length = round(blast_s * RATE)
@@ -333,16 +330,14 @@ def _foghorn(n: int, rng: np.random.Generator) -> Signal:
     sag[-tail:] = np.linspace(1.0, rng.uniform(0.75, 0.95), tail)
     blast = _harmonics(pitch * sag, length, [k**-tilt for k in range(1, 15)], rng) * _burst(length, ramp=0.15)
     out = np.zeros(n)
-    start = 0.0
-    while start < n / RATE:
+    for start in _starts(n, lambda: blast_s + gap):
         _add(out, start, blast)
-        start += blast_s + gap
     return out
 
 
-@_sound(408, "Tick-tock")
+@_sound("Tick-tock")
 def _tick_tock(n: int, rng: np.random.Generator) -> Signal:
-    """A pendulum clock: a tick and a lower tock in turn, every 0.4–1 s; damped resonances of a few ms."""
+    """A pendulum clock: a tick and a lower tock in turn, every 0.4–1 s, as damped resonances of a few ms."""
     period = rng.uniform(0.4, 1.0)
     clicks = []
     tick = rng.uniform(2200.0, 4500.0)
@@ -354,13 +349,13 @@ def _tick_tock(n: int, rng: np.random.Generator) -> Signal:
         clicks.append(np.asarray(ring))
     out = np.zeros(n)
     for k in range(int(n / RATE / period) + 1):
-        # The escapement lets go in two steps a few ms apart.
+        # The escapement releases in two steps, 12 ms apart.
         _add(out, k * period, clicks[k % 2] * rng.uniform(0.9, 1.0))
         _add(out, k * period + 0.012, 0.5 * clicks[k % 2])
     return out
 
 
-@_sound(500, "Silence")
+@_sound("Silence")
 def _silence(n: int, rng: np.random.Generator) -> Signal:
     """Digital zero, or the noise floor of a recording: a peak below −70 dBFS."""
     if rng.random() < 0.3:
@@ -369,15 +364,15 @@ def _silence(n: int, rng: np.random.Generator) -> Signal:
     return _to_peak(noise, rng.uniform(*_SILENCE_PEAK_DB))
 
 
-@_sound(501, "Sine wave")
+@_sound("Sine wave")
 def _sine_wave(n: int, rng: np.random.Generator) -> Signal:
     """One steady frequency, 100 Hz … 8 kHz."""
     return _tone(_log_uniform(rng, 100.0, 8000.0), n)
 
 
-@_sound(503, "Chirp tone")
+@_sound("Chirp tone")
 def _chirp_tone(n: int, rng: np.random.Generator) -> Signal:
-    """A pure tone that sweeps one way by 1.5–5 octaves within 100 Hz … 12 kHz, again and again; 0.25–1.5 s each."""
+    """A pure tone that repeats a sweep up or down by 1.5–5 octaves within 100 Hz … 12 kHz; 0.25–1.5 s each."""
     octaves = rng.uniform(1.5, 5.0)
     low = _log_uniform(rng, 100.0, 12000.0 / 2.0**octaves)
     length, gap = rng.uniform(0.25, 1.5), rng.choice([0.0, 1.0]) * rng.uniform(0.05, 0.5)
@@ -390,38 +385,35 @@ def _chirp_tone(n: int, rng: np.random.Generator) -> Signal:
     return out
 
 
-@_sound(516, "Mains hum")
+@_sound("Mains hum")
 def _mains_hum(n: int, rng: np.random.Generator) -> Signal:
-    """50 or 60 Hz and its harmonics; the even ones lead, since a transformer's core moves twice per cycle."""
+    """50 or 60 Hz and its harmonics. The even ones are louder, since a transformer's core moves twice per cycle."""
     hz = float(rng.choice([50.0, 60.0])) * rng.uniform(0.998, 1.002)
     tilt = rng.uniform(1.0, 2.0)
     levels = [(1.0 if k % 2 == 0 else rng.uniform(0.1, 0.5)) * k**-tilt for k in range(1, 17)]
     return _harmonics(hz, n, levels, rng)
 
 
-@_sound(520, "White noise")
+@_sound("White noise")
 def _white_noise(n: int, rng: np.random.Generator) -> Signal:
-    """The same power in every hertz."""
+    """Equal power per hertz."""
     return _noise(n, rng, slope=0.0)
 
 
-@_sound(521, "Pink noise")
+@_sound("Pink noise")
 def _pink_noise(n: int, rng: np.random.Generator) -> Signal:
-    """The same power in every octave: 1 / f."""
+    """Equal power per octave: 1 / f."""
     return _noise(n, rng, slope=1.0)
 
 
-_ORDERED = [_GENERATORS[index] for index in sorted(_GENERATORS)]
-_BY_NAME = dict(_ORDERED)
-
-LABELS: tuple[str, ...] = tuple(_BY_NAME)
+LABELS: tuple[str, ...] = tuple(_GENERATORS)
 """AudioSet display names, in AudioSet's order."""
 
 SILENCE = "Silence"
 
 
 def _unlabelled(n: int, rng: np.random.Generator) -> Signal:
-    """A sound that is none of LABELS: a band of noise in gusts, or a voice-like tone in syllables."""
+    """A sound of no label: a band of noise in gusts, or a voice-like tone in syllables."""
     t = np.arange(n) / RATE
     if rng.random() < 0.5:
         low = _log_uniform(rng, 150.0, 4000.0)
@@ -443,7 +435,7 @@ def _amplitude(db: float) -> float:
 
 
 def _to_unit_loudness(sound: Signal) -> Signal:
-    """Scaled so that its loudest 50 ms have an RMS of 1: fair to a tick and to a steady tone alike."""
+    """Scales a sound to an RMS of 1 in its loudest 50 ms, so that ticks and steady tones are comparable."""
     frame = RATE // 20
     frames = np.pad(sound, (0, -len(sound) % frame)).reshape(-1, frame)
     loudest = np.sqrt(np.mean(frames**2, axis=1).max())
@@ -456,7 +448,7 @@ def _to_peak(sound: Signal, db: float) -> Signal:
 
 
 def _reverberate(dry: Signal, rng: np.random.Generator) -> Signal:
-    """A small room: noise that dies away by 60 dB in 0.1–0.8 s, 6–20 dB below the direct sound."""
+    """Adds the reverb of a small room: noise that decays by 60 dB in 0.1–0.8 s, 6–20 dB below the direct sound."""
     seconds = rng.uniform(0.1, 0.8)
     tail = rng.standard_normal(round(seconds * RATE)) * _decay(seconds, tau=seconds / 6.9)
     tail *= _amplitude(rng.uniform(-20.0, -6.0)) / np.sqrt(np.sum(tail**2))
@@ -470,51 +462,51 @@ def _samples(seconds: float) -> int:
 
 
 def synthesise(label: str, *, seconds: float, rng: np.random.Generator) -> Waveform:
-    """One sound alone, dry and clean.
+    """Returns one sound alone, without reverb or background noise.
 
     Args:
         label: one of LABELS.
         seconds: its length, ≥ MIN_SECONDS.
-        rng: decides pitch, rate and timbre; the same state gives the same samples.
+        rng: draws pitch, rate and timbre; the same state gives the same samples.
 
     Returns:
-        Shape (samples,) at RATE, float32, peak 0.5 (Silence: as quiet as it is).
+        Shape (samples,) at RATE, float32, peak 0.5 (Silence is not scaled).
 
     Raises:
-        ValueError: an unknown label, or too short.
+        ValueError: `label` is unknown, or `seconds` is out of range.
 
     >>> synthesise("Dial tone", seconds=1.0, rng=np.random.default_rng(0)).shape
     (32000,)
     """
     n = _samples(seconds)
-    if label not in _BY_NAME:
+    if label not in _GENERATORS:
         raise ValueError(f"unknown sound {label!r}; expected one of {', '.join(map(repr, LABELS))}")
-    sound = _BY_NAME[label](n, rng)
+    sound = _GENERATORS[label](n, rng)
     return (sound if label == SILENCE else _to_peak(sound, -6.02)).astype(np.float32)
 
 
 def mix(labels: Sequence[str], *, seconds: float, peak_db: float, rng: np.random.Generator) -> Waveform:
-    """A recording of those sounds at once: random onsets and lengths, within 6 dB of each other, some room.
+    """Returns a clip of several sounds with random onsets and lengths, within 6 dB of each other, half with reverb.
 
     Args:
-        labels: any of LABELS but Silence; none at all gives a sound that has no label.
+        labels: any of LABELS except Silence; an empty list gives a sound that has no label.
         seconds: length of the clip, ≥ MIN_SECONDS.
         peak_db: peak of the clip, dBFS, ≤ 0.
-        rng: decides everything else.
+        rng: draws everything else.
 
     Returns:
         Shape (samples,) at RATE, float32, within [-1, 1].
 
     Raises:
-        ValueError: an unknown label, Silence, too short, or too loud.
+        ValueError: a label is unknown or Silence, or `seconds` or `peak_db` is out of range.
     """
     n = _samples(seconds)
     if peak_db > 0.0:
         raise ValueError(f"peak of {peak_db} dBFS; expected at most 0")
-    if unknown := [label for label in labels if label not in _BY_NAME or label == SILENCE]:
+    if unknown := [label for label in labels if label not in _GENERATORS or label == SILENCE]:
         raise ValueError(f"cannot mix {', '.join(map(repr, unknown))}; expected any of LABELS but {SILENCE!r}")
-    generators = [_BY_NAME[label] for label in labels]
-    # Now and then something else is heard too, which must not move the tags.
+    generators = [_GENERATORS[label] for label in labels]
+    # Some clips also contain an unlabelled sound, which must not change the tags.
     if not labels or rng.random() < 0.1:
         generators.append(_unlabelled)
     clip = np.zeros(n)
@@ -532,10 +524,10 @@ def mix(labels: Sequence[str], *, seconds: float, peak_db: float, rng: np.random
 
 
 def mixture(rng: np.random.Generator, *, seconds: float) -> tuple[Waveform, NDArray[np.float32]]:
-    """A random clip and its labels: mostly one to three sounds, sometimes none, sometimes silence.
+    """Returns a random clip and its labels: mostly one to three sounds, sometimes none, sometimes silence.
 
     Args:
-        rng: decides everything; the same state gives the same clip.
+        rng: draws everything; the same state gives the same clip.
         seconds: length of the clip, ≥ MIN_SECONDS.
 
     Returns:
@@ -543,7 +535,7 @@ def mixture(rng: np.random.Generator, *, seconds: float) -> tuple[Waveform, NDAr
         labels (len(LABELS),), float32, 0 or 1.
 
     Raises:
-        ValueError: too short.
+        ValueError: `seconds` is out of range.
     """
     count = int(rng.choice(5, p=[0.06, 0.07, 0.42, 0.32, 0.13]))  # 0: silence; then 0, 1, 2, 3 sounds
     if count == 0:
@@ -558,7 +550,7 @@ def mixture(rng: np.random.Generator, *, seconds: float) -> tuple[Waveform, NDAr
 
 
 def dataset(count: int, *, seconds: float, seed: int) -> tuple[Waveform, NDArray[np.float32]]:
-    """Random clips of one length. Clip i depends on `seed` and i alone.
+    """Returns random clips of one length. Clip i depends only on `seed` and i.
 
     Args:
         count: number of clips, ≥ 1.
@@ -569,7 +561,7 @@ def dataset(count: int, *, seconds: float, seed: int) -> tuple[Waveform, NDArray
         Waveforms (count, samples) and labels (count, len(LABELS)), float32.
 
     Raises:
-        ValueError: no clips, or too short.
+        ValueError: `count` or `seconds` is out of range.
     """
     if count < 1:
         raise ValueError(f"{count} clips; expected at least 1")

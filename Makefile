@@ -1,4 +1,4 @@
-# Every target does its own set-up in .venv: Python 3.11 or later, make and a package index are enough.
+# Every target sets up .venv first. It needs Python 3.11 or later, make and a package index.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/panns-litert demo
 
-# One worker a core: tests/suite.py. For one test: .venv/bin/python -m pytest -k NAME
+# One worker per core; see tests/suite.py. A single test: .venv/bin/python -m pytest -k NAME
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
@@ -22,14 +22,14 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python tests/bench/bench.py
 
-# Makes the derived files of assets/ again, from the demo checkpoint on.
+# Makes the derived files of assets/ again: the clips, and everything that depends on the demo checkpoint.
 assets: $(READY)
 	$(BIN)/python -m panns_litert_convert.demo.clips --out assets/clips
 	$(BIN)/python -m panns_litert_convert.assets --out assets
 
-# Makes a demo checkpoint, from synthesis to evaluation: first many steps on short clips, then some on whole windows.
-# About 25 minutes on one core. One that shall ship needs DEMO_OUT=assets, its sha256 in zoo.py, `make assets` and the
-# suite. The numbers are variables so that a test can run it small.
+# Makes a demo checkpoint, from synthesis to evaluation: many steps on short clips, then some on whole windows. Takes
+# about 25 minutes on one core. To ship the checkpoint: set DEMO_OUT=assets, write its sha256 to zoo.py, run
+# `make assets` and the suite. The numbers are variables so that a test can run a small version.
 DEMO := build/demo
 DEMO_OUT := build/demo/ship
 DEMO_CLIPS := 8000
@@ -39,7 +39,7 @@ DEMO_LONG_STEPS := 600
 DEMO_EVALUATED := 400
 DEMO_WINDOWS := 500
 
-# Folder in $(DEMO), options of the data set, seconds of a packed clip, options of the training.
+# Arguments: folder in $(DEMO), options of the data set, seconds of a packed clip, options of the training.
 define demo_stage
 	$(BIN)/python -m panns_litert_convert.demo.audioset --out $(DEMO)/$(1) --evaluate $(DEMO_EVALUATED) $(2)
 	for table in balanced_train eval; do \
@@ -58,15 +58,16 @@ demo-model: $(READY)
 	$(BIN)/python -m panns_litert_convert.demo.model --checkpoint $(DEMO)/long/run/checkpoint.safetensors \
 		--out $(DEMO_OUT) --clips $(DEMO_WINDOWS)
 
-# Every model at full size, measured: about 20 minutes. Interrupted, it goes on where it was.
+# Measures every model at full size: about 20 minutes. An interrupted run is resumed.
 zoo: $(READY)
 	$(BIN)/python -m panns_litert_convert.sweep --out assets/zoo.json --document docs/zoo.md --brief README.md
 
-# Every model at every precision. Slow: layers that must stay finer are found one by one. It goes on where it was.
+# Measures every model at every precision. Slow, since layers that need a finer precision are found one by one. An
+# interrupted run is resumed.
 ladder: $(READY)
 	$(BIN)/python -m panns_litert_convert.ladder --out assets/ladder.json --document docs/ladder.md --brief README.md
 
-# The marker is written last, so that an interrupted installation is done again.
+# The marker is written last, so that an interrupted installation is repeated.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "make: $(PYTHON) is too old; expected Python 3.11 or later: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }

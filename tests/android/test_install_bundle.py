@@ -88,7 +88,7 @@ def test_what_is_missing_is_named(phone: Path, bundle: Path, tmp_path: Path) -> 
         return result.stderr
 
     assert "expected install_bundle.sh BUNDLE" in refused()
-    assert "is no folder" in refused(tmp_path / "none")
+    assert "is not a folder" in refused(tmp_path / "none")
     assert "no manifest.json" in refused(tmp_path)
     assert "name 'a b'" in refused(bundle, "a b")
     assert "name '..'" in refused(bundle, "..")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from panns_litert.bundle import MANIFEST, Manifest, file_sha256, model_card
 from panns_litert.cli import main
 from panns_litert.windows import Window
-from panns_litert_convert.networks.efficientat import MobileNetV3
+from panns_litert_convert.networks import MobileNetV3
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

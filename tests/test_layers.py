@@ -6,6 +6,7 @@ import ast
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from support import ROOT
 
 ROOTS = ("runtime/panns_litert", "convert/panns_litert_convert")
 RUNTIME = ROOT / "runtime" / "panns_litert"
-ROOMS = sorted(path.parent.name for path in RUNTIME.glob("*/__init__.py"))
+INITS = [path for root in ROOTS for path in (ROOT / root).glob("*/__init__.py")]
+"""The packages' `__init__.py`, without those of the two root packages."""
+FACES = {path.parent for path in INITS if "__all__" in path.read_text(encoding="utf-8")}
+"""Packages that hand out their public names."""
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -64,18 +68,17 @@ def test_a_forbidden_import_is_found(file: str, line: str, contract: str, tmp_pa
 
 def reaches_inside(path: Path, text: str) -> Iterator[str]:
     """Finds imports from a module of another package instead of its `__init__`, and imports of private names."""
+    homes = {root.rpartition("/")[2]: ROOT / root for root in ROOTS}
     for node in ast.walk(ast.parse(text)):
-        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("panns_litert"):
+        if not isinstance(node, ast.ImportFrom) or node.module is None:
             continue
-        parts = node.module.split(".")  # type: ignore[union-attr]
-        if parts[0] not in ("panns_litert", "panns_litert_convert"):
+        root, *parts = node.module.split(".")
+        if root not in homes:
             continue
-        home = next(root for root in ROOTS if root.endswith(f"/{parts[0]}"))
-        inside = len(parts) > 2 and home == ROOTS[0] and parts[1] in ROOMS and path.parent != RUNTIME / parts[1]
-        module = (ROOT / home).joinpath(*parts[1:])
+        module = homes[root].joinpath(*parts)
         package = module if module.is_dir() else module.parent
-        private = path.parent != package and any(alias.name.startswith("_") for alias in node.names)
-        if inside or private:
+        private = any(alias.name.startswith("_") for alias in node.names)
+        if path.parent != package and (private or (package in FACES and package != module)):
             yield f"{path.name}:{node.lineno}: from {node.module} import {', '.join(a.name for a in node.names)}"
 
 
@@ -91,6 +94,7 @@ def test_packages_are_used_through_their_init() -> None:
         "from panns_litert.audio.files import load_audio",
         "from panns_litert.audio import _x",
         "from panns_litert_convert.stages import _constants",
+        "from panns_litert_convert.networks.ast import Ast",
     ],
 )
 def test_an_import_from_inside_a_package_is_found(line: str) -> None:
@@ -102,10 +106,19 @@ def test_a_package_may_use_its_own_modules() -> None:
     assert list(reaches_inside(RUNTIME / "audio" / "raw.py", line)) == []
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_package_documents_its_contents_and_imports(room: str) -> None:
-    tree = ast.parse((RUNTIME / room / "__init__.py").read_text(encoding="utf-8"))
-    text = ast.get_docstring(tree)
+@pytest.mark.parametrize("path", INITS, ids=lambda path: path.parent.name)
+def test_every_package_documents_its_contents_and_imports(path: Path) -> None:
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert text is not None
     assert "import" in text
-    assert len(tree.body) > 1
+
+
+def test_the_map_shows_every_layer() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    shown = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (runtime,) = (contract for contract in contracts if contract.get("containers") == ["panns_litert"])
+    names = [name for layer in runtime["layers"] for name in layer.split(" | ")]
+    assert len(names) > 15
+    assert [name for name in names if f"`{name}/`" not in shown and f"`{name}.py`" not in shown] == []

@@ -27,7 +27,7 @@ from panns_litert.atomic import replacing
 from panns_litert.bundle import CACHE_VARIABLE, cache_dir, file_sha256
 from panns_litert.errors import CheckpointError, DownloadError
 from panns_litert.frontend import FrontEndSpec, hann, mel_basis
-from panns_litert_convert.networks.ast import Ast, require_config
+from panns_litert_convert.networks import Ast, require_config
 from panns_litert_convert.zoo import MODELS, Checkpoint, Model, asset
 
 _LOGGER = logging.getLogger(__name__)

@@ -50,7 +50,7 @@ from panns_litert.proof import require
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of, weights_file
 from panns_litert_convert.export import export_fp32
 from panns_litert_convert.frontend import WaveformNetwork
-from panns_litert_convert.networks.tagger import AudioTagger
+from panns_litert_convert.networks import AudioTagger
 from panns_litert_convert.quantize import calibration_clips, write_precision
 from panns_litert_convert.stages import (
     Reference,

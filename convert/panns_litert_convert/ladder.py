@@ -32,7 +32,7 @@ from panns_litert_convert.checkpoints import fetch, is_official, load_weights, m
 from panns_litert_convert.demo import sounds
 from panns_litert_convert.demo.audioset import HELD_OUT_SEED
 from panns_litert_convert.export import export_fp32
-from panns_litert_convert.networks.tagger import AudioTagger
+from panns_litert_convert.networks import AudioTagger
 from panns_litert_convert.quantize import write_precision
 from panns_litert_convert.stages import Reference
 from panns_litert_convert.sweep import in_order, read, recipe_checkpoint, row_of_process, work_folder, worst, write

@@ -23,7 +23,7 @@ from panns_litert.frontend import FrontEndSpec, LogMel, mel_basis
 from panns_litert.proof import GATES, TAG_GATES, Gate, GpuReport, compare, compare_tags, few_as_one, gpu_check
 from panns_litert_convert.export import export_fp32
 from panns_litert_convert.frontend import GraphLogMel, to_decibels
-from panns_litert_convert.networks.tagger import AudioTagger
+from panns_litert_convert.networks import AudioTagger
 from panns_litert_convert.references import (
     BEYOND_FLOAT32,
     BEYOND_TORCHLIBROSA,

@@ -40,7 +40,7 @@ from panns_litert.proof import demo_inputs, gpu_check
 from panns_litert_convert.convert import convert
 from panns_litert_convert.export import cast_fp16, export_fp32
 from panns_litert_convert.frontend import ALWAYS_FLOAT32
-from panns_litert_convert.networks.efficientat import MobileNetV3
+from panns_litert_convert.networks import MobileNetV3
 from panns_litert_convert.zoo import MODELS, Model, find, model_row, models_table, size_of
 from panns_litert_golden.recipe import waveform, weights
 

@@ -19,19 +19,30 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from panns_litert.errors import ModelError
 from panns_litert.frontend import AST_16K, EFFICIENTAT_32K, PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec
-from panns_litert_convert.networks.ast import Ast
-from panns_litert_convert.networks.cnn14 import Cnn6, Cnn10, Cnn14
-from panns_litert_convert.networks.decision_level import (
+from panns_litert_convert.networks import (
+    Ast,
+    AudioTagger,
+    Cnn6,
+    Cnn10,
+    Cnn14,
     Cnn14DecisionLevelAtt,
     Cnn14DecisionLevelAvg,
     Cnn14DecisionLevelMax,
+    DaiNet19,
+    LeeNet11,
+    LeeNet24,
+    MobileNetV1,
+    MobileNetV2,
+    MobileNetV3,
+    Res1dNet31,
+    Res1dNet51,
+    ResNet22,
+    ResNet38,
+    ResNet54,
+    WavegramCnn14,
+    WavegramLogmel128Cnn14,
+    WavegramLogmelCnn14,
 )
-from panns_litert_convert.networks.efficientat import MobileNetV3
-from panns_litert_convert.networks.mobilenet import MobileNetV1, MobileNetV2
-from panns_litert_convert.networks.resnet import ResNet22, ResNet38, ResNet54
-from panns_litert_convert.networks.tagger import AudioTagger
-from panns_litert_convert.networks.wave1d import DaiNet19, LeeNet11, LeeNet24, Res1dNet31, Res1dNet51
-from panns_litert_convert.networks.wavegram import WavegramCnn14, WavegramLogmel128Cnn14, WavegramLogmelCnn14
 
 CLIP_SECONDS = (1.0, 60.0)
 """Shortest and longest clip of a bundle, s."""

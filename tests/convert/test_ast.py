@@ -31,8 +31,7 @@ from panns_litert.proof import GpuReport, gpu_check
 from panns_litert_convert.checkpoints import load_weights
 from panns_litert_convert.convert import convert
 from panns_litert_convert.export import cast_fp16, export_fp32
-from panns_litert_convert.networks import ast
-from panns_litert_convert.networks.ast import Ast
+from panns_litert_convert.networks import Ast, ast
 from panns_litert_convert.references import AstLogMel, front_end_sounds
 from panns_litert_convert.sweep import recipe_state
 from panns_litert_convert.zoo import find

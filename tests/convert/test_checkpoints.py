@@ -30,7 +30,7 @@ from panns_litert.errors import CheckpointError, DownloadError, PannsLitertError
 from panns_litert.frontend import PANNS_32K, mel_basis
 from panns_litert_convert import checkpoints
 from panns_litert_convert.checkpoints import check_hash, checkpoint_path, fetch, is_official, load_weights
-from panns_litert_convert.networks.cnn14 import Cnn14
+from panns_litert_convert.networks import Cnn14
 from panns_litert_convert.zoo import MODELS, Checkpoint, Model, find
 
 BODY = bytes(range(256)) * 400  # 100 KB: many chunks

@@ -24,7 +24,7 @@ from panns_litert_convert.checkpoints import load_weights, model_of
 from panns_litert_convert.demo import clips, sounds
 from panns_litert_convert.demo.audioset import HELD_OUT_SEED, write
 from panns_litert_convert.demo.model import CHECKPOINT_NAME, LABELS_NAME, LEAST_AP, LEAST_MAP, evaluate, main, tag
-from panns_litert_convert.networks.cnn14 import Cnn14
+from panns_litert_convert.networks import Cnn14
 from panns_litert_convert.training.features import one_thread
 from panns_litert_convert.zoo import find
 

@@ -21,8 +21,8 @@ from panns_litert.frontend import EFFICIENTAT_32K, PANNS_32K, FrontEndSpec, LogM
 from panns_litert.frontend import logmel as frontend
 from panns_litert.proof import GATES, gpu_check
 from panns_litert_convert.export import cast_fp16, export_fp32
-from panns_litert_convert.networks import efficientat
-from panns_litert_convert.networks.efficientat import InvertedResidual, MobileNetV3, PointwiseLinear, channels
+from panns_litert_convert.networks import MobileNetV3, efficientat
+from panns_litert_convert.networks.efficientat import InvertedResidual, PointwiseLinear, channels
 from panns_litert_convert.references import (
     EfficientatLogMel,
     float64_logmel,

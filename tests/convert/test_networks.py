@@ -11,8 +11,7 @@ from support import operators_of
 from torch import Tensor, nn
 
 from panns_litert.bundle import Bundle
-from panns_litert_convert.networks.blocks import ConvBlock
-from panns_litert_convert.networks.cnn14 import Cnn14
+from panns_litert_convert.networks import Cnn14, ConvBlock
 from panns_litert_convert.stages import network_stage
 from panns_litert_convert.zoo import find
 

@@ -20,18 +20,23 @@ from torch import Tensor, nn
 from panns_litert.engine import CpuEngine
 from panns_litert.proof import gpu_check
 from panns_litert_convert.export import export_fp32
-from panns_litert_convert.networks import decision_level
-from panns_litert_convert.networks.blocks import LogmelCnn
-from panns_litert_convert.networks.cnn14 import Cnn6, Cnn10, Cnn14
-from panns_litert_convert.networks.decision_level import (
-    STRIDE,
+from panns_litert_convert.networks import (
+    Cnn6,
+    Cnn10,
+    Cnn14,
     Cnn14DecisionLevelAtt,
     Cnn14DecisionLevelAvg,
     Cnn14DecisionLevelMax,
-    framewise,
+    LogmelCnn,
+    MobileNetV1,
+    MobileNetV2,
+    ResNet22,
+    ResNet38,
+    ResNet54,
+    decision_level,
 )
-from panns_litert_convert.networks.mobilenet import Layers, MobileNetV1, MobileNetV2, depthwise
-from panns_litert_convert.networks.resnet import ResNet22, ResNet38, ResNet54
+from panns_litert_convert.networks.decision_level import STRIDE, framewise
+from panns_litert_convert.networks.mobilenet import Layers, depthwise
 from panns_litert_convert.zoo import golden, golden_shapes
 from panns_litert_golden.recipe import weights
 

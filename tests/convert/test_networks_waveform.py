@@ -22,16 +22,20 @@ from panns_litert.frontend import PANNS_32K
 from panns_litert.proof import GATES, Gate, compare, gpu_check
 from panns_litert_convert.export import export_fp32
 from panns_litert_convert.frontend import ALWAYS_FLOAT32, GraphLogMel
-from panns_litert_convert.networks import wave1d, wavegram
-from panns_litert_convert.networks.tagger import WaveformTagger
-from panns_litert_convert.networks.wave1d import DaiNet19, LeeNet11, LeeNet24, Res1dNet31, Res1dNet51
-from panns_litert_convert.networks.wavegram import (
-    MEL128_32K,
-    DecibelLogMel,
+from panns_litert_convert.networks import (
+    DaiNet19,
+    LeeNet11,
+    LeeNet24,
+    Res1dNet31,
+    Res1dNet51,
+    WaveformTagger,
     WavegramCnn14,
     WavegramLogmel128Cnn14,
     WavegramLogmelCnn14,
+    wave1d,
+    wavegram,
 )
+from panns_litert_convert.networks.wavegram import MEL128_32K, DecibelLogMel
 from panns_litert_convert.references import float64_logmel
 from panns_litert_convert.stages import _constants
 from panns_litert_convert.zoo import golden, golden_shapes

@@ -32,7 +32,7 @@ from panns_litert_convert.assets import CLASS_LIST
 from panns_litert_convert.checkpoints import load_weights, model_of
 from panns_litert_convert.demo import audioset
 from panns_litert_convert.demo.sounds import LABELS
-from panns_litert_convert.networks.cnn14 import Cnn14
+from panns_litert_convert.networks import Cnn14
 from panns_litert_convert.training import scratch
 from panns_litert_convert.training.augment import mix_pairs, unhidden
 from panns_litert_convert.training.features import ClipInput, one_thread

@@ -90,14 +90,15 @@ def test_commands_that_download_are_valid_up_to_the_download(script: str) -> Non
 
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    targets = set(re.findall(r"`?make ([a-z]+)", readme))
+    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
+    targets = set(re.findall(r"[`$] ?make ([a-z-]+)", text))
     assert {"demo", "test", "bench", "assets"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.M), target
 
 
 def test_linked_files_exist() -> None:
-    for path, text in DOCUMENTS.items():
+    others = {path: path.read_text(encoding="utf-8") for path in (ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")}
+    for path, text in (DOCUMENTS | others).items():
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
             assert (path.parent / target).exists(), (path.name, target)

@@ -28,7 +28,7 @@ from panns_litert_convert.checkpoints import load_weights, model_of
 from panns_litert_convert.convert import convert
 from panns_litert_convert.demo.audioset import HELD_OUT_SEED
 from panns_litert_convert.demo.sounds import LABELS, RATE, Waveform, mixture
-from panns_litert_convert.networks.tagger import AudioTagger
+from panns_litert_convert.networks import AudioTagger
 from panns_litert_convert.training.features import one_thread
 from panns_litert_convert.zoo import DEMO_CHANNELS, find
 

@@ -17,7 +17,7 @@ from panns_litert.audio import load_audio
 from panns_litert.bundle import cache_dir
 from panns_litert.evaluate import LabelledClip, Scorer
 from panns_litert.frontend import FrontEndSpec, LogMel
-from panns_litert_convert.networks.tagger import AudioTagger
+from panns_litert_convert.networks import AudioTagger
 
 
 @contextlib.contextmanager

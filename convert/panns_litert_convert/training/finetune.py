@@ -40,8 +40,7 @@ from panns_litert.evaluate import (
 from panns_litert.tagger import Tagger
 from panns_litert_convert.checkpoints import fetch, load_weights, model_of, save_own, weights_file, with_classes
 from panns_litert_convert.convert import convert, require_length
-from panns_litert_convert.networks.blocks import LogmelCnn
-from panns_litert_convert.networks.tagger import AudioTagger
+from panns_litert_convert.networks import AudioTagger, LogmelCnn
 from panns_litert_convert.training.features import ClipInput, FeatureCache, of_network
 from panns_litert_convert.training.loop import Part, Settings, clip_logits, train
 from panns_litert_convert.zoo import Model, find

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from panns_litert.errors import TrainingError
 from panns_litert.evaluate import Watch
-from panns_litert_convert.networks.tagger import AudioTagger
+from panns_litert_convert.networks import AudioTagger
 from panns_litert_convert.training.augment import epoch_order, mixup, spec_augment
 from panns_litert_convert.training.features import one_thread
 from panns_litert_convert.training.state import keep, reproducible, restore

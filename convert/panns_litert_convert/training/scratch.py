@@ -33,9 +33,7 @@ from panns_litert.errors import DatasetError, TrainingError
 from panns_litert.evaluate import Figures, Watch, figures, no_watch
 from panns_litert_convert.checkpoints import load_weights, save_own, weights_file, with_classes
 from panns_litert_convert.convert import require_length
-from panns_litert_convert.networks.blocks import LogmelCnn
-from panns_litert_convert.networks.tagger import AudioTagger
-from panns_litert_convert.networks.wave1d import PooledTagger
+from panns_litert_convert.networks import AudioTagger, LogmelCnn, PooledTagger
 from panns_litert_convert.training.augment import mix_pairs, unhidden
 from panns_litert_convert.training.features import ClipInput
 from panns_litert_convert.training.loop import clip_logits, require_in_range

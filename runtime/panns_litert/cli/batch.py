@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from panns_litert.batch import batch
 from panns_litert.cli.events import add_event_options, settings_of
 from panns_litert.cli.options import add_model_options, add_sense_options, bundle_for, sense_arguments
 from panns_litert.cli.output import AddCommand, counting, print_json
@@ -32,6 +31,8 @@ def add_commands(command: AddCommand) -> None:
 
 def run_batch(args: argparse.Namespace) -> int:
     """Runs `batch`. A recording that cannot be used becomes a row with its error."""
+    from panns_litert.batch import batch  # only here: it imports multiprocessing
+
     with counting(args, "recordings") as progress:
         found = batch(
             args.manifest,

@@ -1,7 +1,7 @@
-"""`make bench`: everything that README claims about speed, side by side in one run.
+"""`make bench`: measures everything that the README claims about speed.
 
-Every table is one comparison: its candidates take turns, so that a busy machine slows all of them
-alike. Medians and ratios are what counts; absolute times are this machine's.
+Every table is one comparison. Its candidates take turns, so that a busy machine slows all of them equally. Compare the
+medians and ratios; the absolute times depend on the machine.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from panns_litert.audio import load_audio
 from panns_litert.bundle import GRAPHS, Bundle
@@ -43,10 +44,10 @@ PAUSE_SECONDS = 0.2
 
 
 def main() -> int:
-    """Runs the benchmarks that were asked for, all of them by default."""
+    """Runs the requested benchmarks, by default all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", choices=sorted(BENCHMARKS), action="append")
-    parser.add_argument("--rounds", type=int, default=10, help="turns of every candidate (default 10)")
+    parser.add_argument("--rounds", type=int, default=10, help="turns of every candidate (default %(default)s)")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 120)
@@ -65,10 +66,10 @@ def main() -> int:
 
 
 def take_turns(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each candidate, measured in turns of a few runs each.
+    """Returns the median milliseconds of each candidate, measured in turns of a few runs each.
 
-    A pause before every turn lets the idle threads of the one before go to sleep: those of OpenMP and
-    OpenBLAS spin for a while, on cores that the next one needs. The first run of a turn is not counted.
+    A pause before every turn lets the idle threads of the previous candidate go to sleep: those of OpenMP and OpenBLAS
+    spin for a while, on cores that the next candidate needs. The first run of a turn is not counted.
     """
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
@@ -82,18 +83,30 @@ def take_turns(candidates: dict[str, Callable[[], object]], rounds: int) -> dict
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def noise_and_clip() -> dict[str, NDArray[np.float32]]:
+    """Returns SECONDS of white noise and of a repeated demo clip, (samples,), by name."""
+    clip, samples = demo_clips()[0], PANNS_32K.samples(SECONDS)
+    noise = (0.1 * np.random.default_rng(0).standard_normal(samples)).astype(np.float32)
+    recording = load_audio(clip, sample_rate=32000).waveform
+    return {"white noise": noise, f"clip {clip.name}, repeated": np.resize(recording, samples)}
+
+
+def count(threads: int) -> str:
+    """Returns the number of threads as text."""
+    return f"{threads} thread{'s' if threads > 1 else ''}"
+
+
+def recipe_network(checkpoint: Path) -> nn.Module:
+    """Returns full-size Cnn14 with the weights of `recipe_checkpoint`, in eval mode."""
+    network = find("cnn14").build().eval()
+    network.load_state_dict(torch.load(checkpoint, weights_only=True), strict=False)
+    return network
+
+
 def front_end(rounds: int) -> list[dict[str, Any]]:
     """10 s of 32 kHz audio to a log-mel of 1001 × 64, for three kinds of sound."""
     rows = []
-    clip = demo_clips()[0]
-    recording = load_audio(clip, sample_rate=32000).waveform
-    samples = PANNS_32K.samples(SECONDS)
-    noise = (0.1 * np.random.default_rng(0).standard_normal(samples)).astype(np.float32)
-    sounds = {
-        "white noise": noise,
-        f"clip {clip.name}, repeated": np.resize(recording, samples),
-        "chirp, tone, silence": waveform(32000, SECONDS),
-    }
+    sounds = noise_and_clip() | {"chirp, tone, silence": waveform(32000, SECONDS)}
     ours, reference, cores = LogMel(PANNS_32K), TorchlibrosaLogMel(PANNS_32K), available_cores()
 
     def torchlibrosa(samples: NDArray[np.float32], threads: int) -> object:
@@ -136,7 +149,7 @@ _BASIS = mel_basis(PANNS_32K).T.astype(np.float64)
 
 
 def librosa_logmel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same by librosa."""
+    """The log-mel (frames, mels) of librosa."""
     spec = PANNS_32K
     mel = librosa.feature.melspectrogram(
         y=samples,
@@ -153,17 +166,11 @@ def librosa_logmel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def kotlin(_: int) -> list[dict[str, Any]]:
     """10 s of 32 kHz audio to a log-mel by the Kotlin library, against a textbook version in the same JVM."""
-    clip = demo_clips()[0]
-    samples = PANNS_32K.samples(SECONDS)
-    sounds = {
-        "white noise": 0.1 * np.random.default_rng(0).standard_normal(samples),
-        f"clip {clip.name}, repeated": np.resize(load_audio(clip, sample_rate=32000).waveform, samples),
-    }
+    sounds = noise_and_clip()
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in ("basis", *sounds)]
         for path, values in zip(paths, (mel_basis(PANNS_32K), *sounds.values()), strict=True):
             values.astype("<f4").tofile(path)
-        # A process of its own, as for anybody who wants one class of the library run.
         runner = Path(__file__).resolve().parents[1] / "android" / "kotlin.py"
         command = [sys.executable, str(runner), "io.github.pannslitert.frontend.BenchKt", *map(str, paths)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -177,15 +184,14 @@ def kotlin(_: int) -> list[dict[str, Any]]:
 
 
 def body(rounds: int) -> list[dict[str, Any]]:
-    """The CNN body of full-size Cnn14 on one 10 s clip; recipe weights, made and converted here."""
+    """The CNN body of full-size Cnn14 on one 10 s clip, with the weights of the golden recipe."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = recipe_checkpoint(Path(folder))
         paths = {}
         for precision in ("fp32", "fp16"):
             run_convert(checkpoint, Path(folder) / precision, precision)
             paths[precision] = Bundle(Path(folder) / precision).file("model")
-        network = find("cnn14").build().eval()
-        network.load_state_dict(torch.load(checkpoint, weights_only=True), strict=False)
+        network = recipe_network(checkpoint)
         logmel = LogMel(PANNS_32K)(waveform(32000, SECONDS))[None, None]
         values = torch.from_numpy(logmel)
 
@@ -197,18 +203,18 @@ def body(rounds: int) -> list[dict[str, Any]]:
         cores = available_cores()
         candidates: dict[str, Callable[[], object]] = {}
         for threads in dict.fromkeys((cores, 1)):
-            label = f"{threads} thread{'s' if threads > 1 else ''}"
+            label = count(threads)
             for precision, path in paths.items():
                 engine = CpuEngine(path, threads=threads)
                 candidates[f"LiteRT {precision}, {label}"] = lambda e=engine: e.run(logmel)
             candidates[f"PyTorch, {label}"] = lambda n=threads: torch_run(n)
         times = take_turns(candidates, max(3, rounds // 3))
-    fastest = times[f"LiteRT fp16, {cores} thread{'s' if cores > 1 else ''}"]
+    fastest = times[f"LiteRT fp16, {count(cores)}"]
     return [{"what": name, "ms": ms, "ratio": ms / fastest} for name, ms in times.items()]
 
 
 def graphs(rounds: int) -> list[dict[str, Any]]:
-    """Samples to tags of full-size Cnn14 on the CPU: the waveform graph against host log-mel and logmel graph."""
+    """Samples to tags with full-size Cnn14 on the CPU: the waveform graph against host log-mel and logmel graph."""
     samples = (0.1 * np.random.default_rng(0).standard_normal(320_000)).astype(np.float32)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -228,13 +234,12 @@ def graphs(rounds: int) -> list[dict[str, Any]]:
                 max(5, rounds),
             )
             host = times["host log-mel + logmel graph"]
-            label = f"{threads} thread{'s' if threads > 1 else ''}"
-            rows += [{"what": f"{name}, {label}", "ms": ms, "ratio": ms / host} for name, ms in times.items()]
+            rows += [{"what": f"{name}, {count(threads)}", "ms": ms, "ratio": ms / host} for name, ms in times.items()]
     return rows
 
 
 def conversion(_: int) -> list[dict[str, Any]]:
-    """Full-size Cnn14 from checkpoint to proven bundle: the whole command, its time and peak memory."""
+    """Time and peak memory of the command that converts full-size Cnn14 to a proven bundle."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = recipe_checkpoint(Path(folder))
         seconds, memory = run_convert(checkpoint, Path(folder) / "bundle", "fp16")
@@ -243,7 +248,7 @@ def conversion(_: int) -> list[dict[str, Any]]:
 
 
 def first_result(rounds: int) -> list[dict[str, Any]]:
-    """From process start to the first tags, on the demo bundle."""
+    """Time from process start to the first tags, with the demo bundle."""
     clip = demo_clips()[0]
     command = [sys.executable, "-m", "panns_litert.cli", "tag", str(clip), "--bundle", str(demo_bundle())]
     imports = [sys.executable, "-c", "import panns_litert"]
@@ -263,7 +268,7 @@ _TAG_LONG = """
 import re, sys, time
 from pathlib import Path
 from panns_litert import Tagger, tag_long, windows
-def peak():  # of this program; ru_maxrss would begin with that of the process that started it
+def peak():  # of this process; ru_maxrss would start at the peak of its parent process
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 tagger = Tagger(sys.argv[1])
 next(windows(tagger, sys.argv[2]))
@@ -275,7 +280,7 @@ print(found.seconds, time.perf_counter() - start, before, peak())
 
 
 def long_recording(_: int) -> list[dict[str, Any]]:
-    """Hours of 48 kHz stereo through the demo model and full-size Cnn14: memory with the model, and time."""
+    """Time and memory for hours of 48 kHz stereo, with the demo model and full-size Cnn14."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         run_convert(recipe_checkpoint(Path(folder)), Path(folder) / "cnn14", "fp16")
@@ -301,7 +306,7 @@ def long_recording(_: int) -> list[dict[str, Any]]:
 
 
 def throughput(_: int) -> list[dict[str, Any]]:
-    """Hours of audio a minute on all cores, and the first tag: `batch` against a loop of PyTorch and torchlibrosa."""
+    """Hours of audio per minute on all cores: `batch` against a loop of PyTorch and torchlibrosa; and time to a tag."""
     real = Path(__file__).resolve().parents[3] / "shared" / "weights" / "mn04_as_mAP_432.pt"
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -313,8 +318,7 @@ def throughput(_: int) -> list[dict[str, Any]]:
         for i, file in enumerate(files):
             soundfile.write(file, 0.1 * np.random.default_rng(i).standard_normal(30 * 32000), 32000)
         hours = 30 * len(files) / 3600
-        network, logmel = find("cnn14").build().eval(), TorchlibrosaLogMel(PANNS_32K)
-        network.load_state_dict(torch.load(checkpoint, weights_only=True), strict=False)
+        network, logmel = recipe_network(checkpoint), TorchlibrosaLogMel(PANNS_32K)
         torch.set_num_threads(available_cores())
 
         def torch_hears(file: Path) -> None:
@@ -325,7 +329,7 @@ def throughput(_: int) -> list[dict[str, Any]]:
 
         torch_hears(files[0])
         times: dict[str, list[float]] = {"PyTorch Cnn14 + torchlibrosa, a loop": [], "cnn14": [], "mn04": []}
-        # The same files, the faster the oftener, so that the start of the workers, which counts, is no more than that.
+        # A fast candidate repeats the files, so that the start of its workers is a small part of the measured time.
         for turn in range(2):
             for name, often in zip(times, (1, 3, 60), strict=True):
                 time.sleep(PAUSE_SECONDS)
@@ -352,13 +356,13 @@ def throughput(_: int) -> list[dict[str, Any]]:
 
 
 def panns_litert(*arguments: object) -> None:
-    """Runs a command in a process of its own."""
+    """Runs a command of panns-litert in a new process."""
     command = [sys.executable, "-m", "panns_litert.cli", *map(str, arguments)]
     subprocess.run(command, check=True, capture_output=True)
 
 
 def recipe_checkpoint(folder: Path, shapes: str = "Cnn14") -> Path:
-    """A full-size network with the golden recipe's weights, as a checkpoint file."""
+    """Writes a checkpoint of a full-size network with the weights of the golden recipe. Returns its path."""
     path = folder / f"{shapes}_recipe.pth"
     torch.save({key: torch.from_numpy(w) for key, w in weights(golden_shapes(shapes)).items()}, path)
     return path
@@ -367,7 +371,7 @@ def recipe_checkpoint(folder: Path, shapes: str = "Cnn14") -> Path:
 def run_convert(
     checkpoint: Path, out: Path, precision: str, graph: str = "logmel", *, model: str = "cnn14"
 ) -> tuple[float, float]:
-    """Runs the command in a process of its own; seconds and peak gigabytes."""
+    """Runs `convert` in a new process. Returns its seconds and its peak memory, GB."""
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "panns_litert.cli", "convert", model, "--json", "--precision", precision,
@@ -382,7 +386,7 @@ def run_convert(
 
 
 def show(console: Console, name: str, rows: list[dict[str, Any]]) -> None:
-    """One benchmark as a table."""
+    """Prints the results of one benchmark as a table."""
     console.print(f"\n{name}: {(BENCHMARKS[name].__doc__ or '').splitlines()[0]}", markup=False, highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in rows[0]:

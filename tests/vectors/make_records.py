@@ -1,7 +1,7 @@
-"""Writes records.json, device records by example: `python tests/vectors/make_records.py`.
+"""Writes records.json, examples of device records: `python tests/vectors/make_records.py`.
 
-Every reader must read the good ones, every writer must give them back, and every reader must refuse the first good one
-with any of the bad changes.
+A reader must accept the good records, and a writer must write them back unchanged. A reader must refuse "both engines"
+with any one of the bad changes.
 """
 
 from __future__ import annotations
@@ -81,24 +81,24 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "runs.0.agreement.corr": [-1.1, 1.1],
     "runs.0.agreement.tags": [-0.1, 1.1],
 }
-"""Path of a field of "both engines" to values of the right type (mostly) that it must not have."""
+"""Values that a field of "both engines" must not have, by the path of the field; most have the right type."""
 
 MS = ("median", "p10", "p90", "min")
 NULL = ("adapter", "driver", "xnnpack", "threads", "resident", "agreement", "tags")
-"""Fields that may be null; for those that may not be, null is one more bad value."""
+"""Fields that may be null. For all others, null is another bad value."""
 
 
 def bad() -> list[Json]:
-    """Changes of "both engines" of which each makes a bad record: "path", and the new "value" or none to remove it."""
+    """Returns changes of "both engines" that make bad records: "path", and the new "value" or none to remove it."""
     good = GOOD["both engines"]
     found: list[Json] = [
         {"path": "runs", "value": {}},
-        {"path": "runs", "value": [CPU, CPU | {"runs": 7}]},  # two runs of one thing
+        {"path": "runs", "value": [CPU, CPU | {"runs": 7}]},  # two runs of the same setting
         {"path": "device", "value": "Phone 8"},
     ]
     for path in paths(good):
         name = path.rsplit(".", 1)[-1]
-        if name != "litert":  # versions has no names of its own
+        if name != "litert":  # `versions` has no fixed names
             found.append({"path": path})
         values: list[Any] = [["text"], *OUT_OF_RANGE.get(path, [])]
         values += [] if name in NULL else [None]
@@ -109,7 +109,7 @@ def bad() -> list[Json]:
 
 
 def paths(value: Any, path: str = "") -> list[str]:
-    """Every named field, as "runs.0.ms.median"."""
+    """Returns the paths of all named fields, such as "runs.0.ms.median"."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     found = []
     for key, child in items:
@@ -119,14 +119,14 @@ def paths(value: Any, path: str = "") -> list[str]:
 
 
 def at(value: Any, path: str) -> Any:
-    """What is there."""
+    """Returns the value at a path."""
     for key in path.split("."):
         value = value[int(key) if isinstance(value, list) else key]
     return value
 
 
 def changed(record: Json, change: Json) -> Json:
-    """A copy with one change."""
+    """Returns a copy of a record with one change."""
     copied = copy.deepcopy(record)
     parent, _, key = change["path"].rpartition(".")
     inner = at(copied, parent) if parent else copied
@@ -138,7 +138,7 @@ def changed(record: Json, change: Json) -> Json:
 
 
 def text() -> str:
-    """The file."""
+    """Returns the text of records.json."""
     changes = ",\n".join(json.dumps(change) for change in bad())
     return f'{{"good": {json.dumps(GOOD, indent=1, ensure_ascii=False)},\n"bad": [\n{changes}\n]}}\n'
 

@@ -38,7 +38,7 @@ class Tag:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Result:
+class TaggingResult:
     """The fields that `Tagging` and `LongTagging` share."""
 
     source: str
@@ -70,7 +70,7 @@ class _Result:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Tagging(_Result):
+class Tagging(TaggingResult):
     """The result of tagging one clip.
 
     Attributes:

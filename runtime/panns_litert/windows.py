@@ -22,7 +22,7 @@ from panns_litert.errors import AudioError, WindowError
 from panns_litert.events import Event, EventDetector, EventSettings, WindowSteps
 from panns_litert.frontend import StreamingLogMel
 from panns_litert.sense import Sense
-from panns_litert.tagger import Tagger, _Result, top_tags
+from panns_litert.tagger import Tagger, TaggingResult, top_tags
 
 AGGREGATES = ("mean", "max")
 
@@ -59,7 +59,7 @@ class Window:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LongTagging(_Result):
+class LongTagging(TaggingResult):
     """The result of tagging a whole recording.
 
     Attributes:

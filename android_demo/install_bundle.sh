@@ -38,7 +38,8 @@ in_app() { on_phone "run-as $app sh -c '$1'"; }
 
 in_app true || fail "$app is not on $ANDROID_SERIAL as a debug build; run it from Android Studio first"
 
-staging=/data/local/tmp/panns-litert-$name
+shared=/data/local/tmp
+staging=$shared/panns-litert-$name
 on_phone "rm -rf $staging"
 trap 'on_phone "rm -rf $staging" || true' EXIT
 adb push "$bundle" "$staging"

@@ -49,7 +49,7 @@ Recording = tuple[NDArray[np.float32], list[Sound]]  # samples (n,) at RATE, and
 
 
 def recordings(audio: Path) -> Iterator[tuple[int, Recording]]:
-    """Every clip once, in random order, by fold."""
+    """Yields fold and recording; each clip is in one recording, in random order."""
     rows = list(csv.DictReader((audio / "esc10.csv").read_text(encoding="utf-8").splitlines()))
     rng = np.random.default_rng(SEED)
     for fold in range(1, 5):
@@ -59,7 +59,7 @@ def recordings(audio: Path) -> Iterator[tuple[int, Recording]]:
 
 
 def joined(audio: Path, clips: NDArray[np.str_], rng: np.random.Generator) -> Recording:
-    """The clips one after another, a gap before, between and after, noise throughout."""
+    """Joins clips, with a gap before, between and after them, and noise throughout."""
     pieces, truth, at, block = [], [], 0, RATE // 50
     for file, label in clips:
         wave, gap = load_audio(audio / file, sample_rate=RATE).waveform, round(RATE * rng.uniform(*GAP_SECONDS))
@@ -76,7 +76,7 @@ def joined(audio: Path, clips: NDArray[np.str_], rng: np.random.Generator) -> Re
 
 
 def steps_of(tagger: Tagger, samples: NDArray[np.float32]) -> Iterator[Step]:
-    """As `EventStream` makes them; scores of the groups, then of all classes."""
+    """Yields steps as `EventStream` makes them, with the scores of the groups, then of all classes."""
     sense, steps = Sense(tagger.labels, groups=GROUPS), WindowSteps(window=tagger.bundle.manifest.clip_seconds, hop=HOP)
     for window in windows(tagger, samples, sample_rate=RATE, hop=HOP):
         yield from steps.push(np.concatenate((sense(window.probs), window.probs)))
@@ -84,7 +84,7 @@ def steps_of(tagger: Tagger, samples: NDArray[np.float32]) -> Iterator[Step]:
 
 
 def counts(steps: list[Step], truth: list[Sound], detector: EventDetector, other: set[str]) -> list[float]:
-    """Events right, found, true; seconds right, found, true; events of all classes, of other classes; minutes."""
+    """Counts events right, found, true; seconds right, found, true; events of all and of other classes; minutes."""
     events = [event for step in steps for event in detector.push(*step)] + list(detector.finish())
     total, end = np.zeros(6), steps[-1].end
     for label in GROUPS:
@@ -95,7 +95,7 @@ def counts(steps: list[Step], truth: list[Sound], detector: EventDetector, other
 
 
 def matches(found: Sequence[tuple[float, float]], true: Sequence[tuple[float, float]]) -> int:
-    """How many pairs overlap, each span in one at most; spans of a class are in order, and apart."""
+    """Counts overlapping pairs, each span in at most one. The spans of a class are sorted and disjoint."""
     right = i = k = 0
     while i < len(found) and k < len(true):
         overlap = min(found[i][1], true[k][1]) > max(found[i][0], true[k][0])
@@ -105,20 +105,20 @@ def matches(found: Sequence[tuple[float, float]], true: Sequence[tuple[float, fl
 
 
 def active(spans: Sequence[tuple[float, float]], end: float) -> NDArray[np.bool_]:
-    """(seconds,) whether a span reaches into each."""
+    """Returns for every second whether a span overlaps it: (seconds,), bool."""
     seconds = np.arange(end)
     return np.asarray(np.any([(seconds > a - 1) & (seconds < b) for a, b in spans] or [seconds < 0], axis=0))
 
 
 def other_classes(labels: Sequence[str]) -> set[str]:
-    """Those that are neither in a group, nor above or below one that is, nor the noise."""
+    """Returns the classes that are neither in a group, nor above or below such a class, nor noise."""
     ontology, grouped = Ontology.load(labels), {name for members in GROUPS.values() for name in members}
     within = {label: set(np.array(labels)[ontology.select(allow=[label + "/"])]) for label in labels}
     return {x for x in labels if not within[x] & grouped}.difference(BETWEEN, *(within[name] for name in grouped))
 
 
 def figures(totals: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Columns by name, (windows, pairs, halves), from counts (windows, pairs, halves, 9)."""
+    """Returns columns (windows, pairs, halves) by name, from counts (windows, pairs, halves, 9)."""
     right, found, true, seconds, found_seconds, true_seconds, every, other, minutes = np.moveaxis(totals, -1, 0)
     scores = {"F1": 2 * right / (found + true), "seg F1": 2 * seconds / (found_seconds + true_seconds)}
     scores["strict F1"] = 2 * right / (found + true + other)

@@ -1,7 +1,7 @@
 """Writes events.json, which defines the events of a series of scores: `python tests/vectors/make_events.py`.
 
-The events come from the whole series at once, in decimal arithmetic, by the plainest code: find the runs of each
-class, merge neighbours, drop what is short. An implementation that takes step after step must find the same.
+The events are computed from the whole series at once, in decimal arithmetic, by simple code: find the runs of each
+class, merge neighbours, drop short ones. An implementation that takes one step at a time must find the same events.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ ON = "0.2"
 
 @dataclass(frozen=True)
 class Case:
-    """Steps of (start, end, scores) and thresholds; all numbers are short decimals, as text.
+    """Steps of (start, end, scores), and thresholds of every class. All numbers are short decimals, as text.
 
-    Without `on` or `off` the case says what the defaults are: ON, and half of `on`.
+    A case without `on` or `off` tests their defaults: ON, and half of `on`.
     """
 
     name: str
@@ -34,12 +34,12 @@ class Case:
 
 
 def classes(case: Case) -> int:
-    """How many classes a case has."""
+    """Returns the number of classes of a case."""
     return len(case.steps[0][2]) if case.on is None else len(case.on)
 
 
 def events(case: Case) -> list[dict[str, Any]]:
-    """The events of a case, sorted by (start, index)."""
+    """Returns the events of a case, sorted by (start, index)."""
     found = []
     for index in range(classes(case)):
         on = Decimal(ON if case.on is None else case.on[index])
@@ -69,18 +69,18 @@ def events(case: Case) -> list[dict[str, Any]]:
 
 
 def side_by_side(*scores: str, length: str = "1", start: str = "0") -> list[tuple[str, str, list[str]]]:
-    """Steps of equal length, one after another, each with the scores of all classes as "0.5 0.1"."""
+    """Returns adjacent steps of equal length, each with the scores of all classes, given as "0.5 0.1"."""
     times = [Decimal(start) + k * Decimal(length) for k in range(len(scores) + 1)]
     return [(str(times[k]), str(times[k + 1]), row.split()) for k, row in enumerate(scores)]
 
 
 def one(name: str, *scores: str, on: str = "0.5", off: str = "0.3", **settings: str) -> Case:
-    """A case of one class and steps of 1 s."""
+    """Returns a case of one class and steps of 1 s."""
     return Case(name, side_by_side(*scores), [on], [off], **settings)
 
 
 def random_case(seed: int, *, classes: int, count: int, gaps: bool, **settings: str) -> Case:
-    """Scores and thresholds in steps of 0.05, step lengths of 0.01 … 0.5 s, and breaks between steps if wanted."""
+    """Returns a case of random multiples of 0.05 as scores and thresholds, steps of 0.01 … 0.5 s, and optional gaps."""
     rng = random.Random(seed)
 
     def twentieth(value: int) -> str:
@@ -189,7 +189,7 @@ CASES = (
 
 
 def vectors() -> str:
-    """The text of events.json."""
+    """Returns the text of events.json."""
     cases = [
         {
             "name": case.name,
@@ -206,7 +206,7 @@ def vectors() -> str:
         }
         for case in CASES
     ]
-    lines = ",\n".join("  " + json.dumps(case) for case in cases)  # a case a line: differences stay readable
+    lines = ",\n".join("  " + json.dumps(case) for case in cases)  # one case per line, for readable diffs
     return '{"cases": [\n' + lines + "\n]}\n"
 
 

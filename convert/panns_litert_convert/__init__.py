@@ -1,4 +1,4 @@
 """Converter: turns PyTorch audio taggers into LiteRT bundles with proven parity, and trains and fine-tunes networks.
 
-It imports the runtime, which never imports it. The layers of its own modules are in pyproject.toml.
+It may import the runtime. The runtime never imports it. The layers of its own modules are in pyproject.toml.
 """

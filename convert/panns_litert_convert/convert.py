@@ -64,7 +64,7 @@ from panns_litert_convert.zoo import CLIP_SECONDS, Model, find
 Report = Callable[[str], None]
 """Called with a few words at the start of each step."""
 
-# The model card describes the manifest that lists it, so it is written last.
+# The manifest lists the model card, and the card is made from the manifest: this record stands in until it is written.
 _NO_CARD_YET = FileRecord(role="model_card", sha256="", bytes=0)
 
 _TOOLS = ("ai-edge-litert", "ai-edge-quantizer", "litert-torch", "panns-litert", "torch")

@@ -58,8 +58,8 @@ def front_end_stage(spec: FrontEndSpec, *, basis: NDArray[np.float32] | None = N
     """Compares the host's log-mel with float64 and with the original's, and the mel basis with an independent one.
 
     The originals (torchlibrosa, EfficientAT's) compute in float32. Far below a frame's peak, and on sounds with
-    most of their energy below the lowest band, their own rounding exceeds the bound (0.04 dB from float64 on the
-    golden waveform). Therefore they are compared near the peak only, without these sounds. Float64 is compared
+    most of their energy below the lowest band, their own rounding exceeds the bound (up to 0.06 dB from float64 in
+    the golden log-mels). Therefore they are compared near the peak only, without these sounds. Float64 is compared
     everywhere, on all sounds. Figures are in dB, whatever the network's unit.
 
     Args:

@@ -1,4 +1,7 @@
-"""Pretrained audio taggers on LiteRT: `from panns_litert import Tagger`."""
+"""Runtime: pretrained audio taggers on LiteRT, without torch: `from panns_litert import Tagger`.
+
+It never imports the converter, `panns_litert_convert`. The layers of its own modules are in pyproject.toml.
+"""
 
 from panns_litert.audio import Audio, load_audio
 from panns_litert.bundle import Bundle

@@ -47,7 +47,7 @@ MOST_TRIES = 3
 
 _FORMAT_VERSION = 1
 _MOST_OF_SHARD = 64  # recordings; a worker that dies loses at most these
-_SHARDS = 64  # of a small manifest, so that every worker has some
+_SHARDS = 64  # number of shards of a small manifest, so that every worker gets some
 
 Rows = list[dict[str, Any]]
 

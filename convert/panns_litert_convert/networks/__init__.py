@@ -1,6 +1,6 @@
 """Networks: the architectures of the zoo in PyTorch, written for export, with the published checkpoints' key names.
 
-They import the runtime and, of the converter, only frontend.
+It may import the runtime and, of the converter, `frontend` and `ontology`. It uses only `frontend`.
 """
 
 from panns_litert_convert.networks.ast import Ast, require_config

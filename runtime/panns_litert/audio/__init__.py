@@ -1,6 +1,6 @@
 """Audio input: files, arrays, raw samples and the microphone, as mono float32 at the model's sample rate.
 
-Of this package it imports only `errors`.
+It may import only the layers below it: `strict`, `atomic` and `errors`.
 """
 
 from panns_litert.audio.files import AUDIO_SUFFIXES, AudioBlocks, audio_files, load_audio

@@ -108,14 +108,14 @@ class AudioBlocks:
 AUDIO_SUFFIXES = frozenset(
     {f".{name.lower()}" for name in soundfile.available_formats()} | {".aif", ".oga", ".opus", ".snd"}
 ) - {".raw"}
-"""What the name of a file in a folder must end with to count as audio. A raw file does not say what it holds."""
+"""Suffixes of the files in a folder that count as audio. `.raw` is left out: such a file does not state its format."""
 
 
 def audio_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """The audio files of a folder and of those in it, by their suffix, in the order of their names.
+    """Returns the audio files of a folder and its subfolders, chosen by their suffix and sorted by path.
 
     Raises:
-        AudioError: there is none.
+        AudioError: the folder has no audio file.
     """
     found = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
     if not found:

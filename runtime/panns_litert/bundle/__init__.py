@@ -1,7 +1,7 @@
 """Bundle: the folder that `convert` writes and every runtime reads, its manifest with the record of its proof, and the
 cache for bundles.
 
-Of this package it imports only `frontend`, `strict` and `errors`.
+It may import `frontend`, `events`, `demo` and the layers below them. It uses only `frontend`, `strict` and `errors`.
 """
 
 from panns_litert.bundle.bundle import MEL_BASIS, MODEL_CARD, Bundle, BundleWriter, file_sha256

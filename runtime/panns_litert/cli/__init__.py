@@ -1,7 +1,7 @@
 """Command line: commands that call the public functions of the runtime, and functions that several commands use.
 
-This package may import every other package of the runtime. It imports nothing of the converter; it finds the
-converter's commands by entry points.
+It may import every other package of the runtime, but not the converter: it finds the converter's commands by entry
+points.
 """
 
 from panns_litert.cli.evaluate import print_figures

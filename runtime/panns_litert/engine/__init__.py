@@ -1,6 +1,6 @@
 """Engine: runs a .tflite file on the CPU or on the GPU delegate, and reads the file's graph and the delegate's log.
 
-Of this package it imports only `errors`.
+It may import only the layers below it: `strict`, `atomic` and `errors`.
 """
 
 from panns_litert.engine.delegate import (

@@ -1,4 +1,4 @@
-"""GPU delegate (LiteRT's ML Drift over WebGPU): options that allow nothing else, and what its log says.
+"""GPU delegate (LiteRT's ML Drift over WebGPU): options that allow no other accelerator, and a reader of its log.
 
 The delegate reports only to the process's stderr. Three facts are available nowhere else: the operations that it
 refuses and why, the adapter that it runs on, and WebGPU's validation errors. After such an error, a run returns zeros

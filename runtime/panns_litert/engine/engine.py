@@ -16,8 +16,8 @@ from panns_litert.engine.graph import read_graph
 from panns_litert.engine.native_log import native_log
 from panns_litert.errors import BundleError, GpuDriverError, GpuError
 
-# A software driver has finished when every poll, for this share of the time since the run began, found that the process
-# used less CPU time than _IDLE_SECONDS.
+# A poll finds the process idle if it used less CPU time than _IDLE_SECONDS since the previous poll. A software driver
+# has finished if all polls found the process idle for this share of the time since the run began.
 _IDLE_SECONDS, _POLL_SECONDS, _IDLE_SHARE = 0.001, 0.02, 0.05
 
 Outputs = dict[str, NDArray[np.float32]]

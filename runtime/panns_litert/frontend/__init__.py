@@ -1,6 +1,6 @@
 """Front end: the log-mel of a waveform or of a stream, as a `FrontEndSpec` defines it.
 
-Of this package it imports only `errors` and `strict`.
+It may import `audio`, `engine`, `sense` and the layers below them. It uses only `strict` and `errors`.
 """
 
 from panns_litert.frontend.logmel import LogMel, hann, require_waveform

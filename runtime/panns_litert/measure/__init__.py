@@ -1,6 +1,6 @@
 """Measure: time and memory of bundles on a device, stored as records and shown as tables and pictures.
 
-This package imports `pictures`, `proof` and the layers below them.
+It may import `search`, `pictures`, `batch`, `evaluate` and the layers below them.
 """
 
 from panns_litert.engine import ENGINES

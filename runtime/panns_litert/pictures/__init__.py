@@ -1,6 +1,6 @@
 """Pictures: a recording's log-mel, scores and events over time, as an image or as an HTML page with a player.
 
-This package imports `windows` and the layers below it.
+It may import `windows` and the layers below it.
 """
 
 from panns_litert.pictures.page import EMBEDDED_BYTES, PAGE_BYTES, write_page

@@ -1,6 +1,6 @@
 """Proof: parity of a model with its reference, and the check that the GPU delegate runs the whole graph correctly.
 
-It imports bundle, demo, frontend, engine and the layers below them.
+It may import `bundle` and the layers below it.
 """
 
 from panns_litert.proof.audit import FLUSH_SHARE, FP16_MAX, FP16_SMALLEST_NORMAL, TensorRange, audit_fp16

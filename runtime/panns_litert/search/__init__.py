@@ -1,6 +1,6 @@
 """Search: find recordings that sound alike (embeddings, index, prototypes), or a recording within another (match).
 
-This package imports `windows` and the layers below it.
+It may import `windows` and the layers below it.
 """
 
 from panns_litert.search.embeddings import FORMATS, Embeddings, embed, model_sha256, require_same_model, similar, unit

@@ -79,7 +79,7 @@ def match(
     Args:
         query, reference: files that libsndfile reads, or float samples (samples,) or (samples, channels).
         sample_rate: sample rate of arrays, Hz; not used for files.
-        threshold: least correlation of a patch, 0.3 … 1. Unrelated sounds reach 0.2 to 0.5.
+        threshold: least correlation of a patch, 0.3 … 1. Unrelated sounds reach 0.2 to 0.5, and a few reach more.
         min_seconds: least length of a match in the query, ≥ 1. A patch has this length, but at most 3 s. Patches
             overlap by three quarters. A common part that is shorter than 1.25 patches may therefore contain no whole
             patch of a longer query, and is then not found.

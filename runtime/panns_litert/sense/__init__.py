@@ -1,6 +1,6 @@
 """Sense: processes a model's scores: class names, AudioSet's ontology, groups, silence, temperature.
 
-Of this package it imports only `errors`.
+It may import only the layers below it: `strict`, `atomic` and `errors`.
 """
 
 from panns_litert.sense.labels import nearest, unknown_label

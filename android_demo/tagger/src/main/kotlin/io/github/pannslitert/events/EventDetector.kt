@@ -126,7 +126,7 @@ class EventDetector(
         /** Default of `on`. */
         const val DEFAULT_ON = 0.2f
 
-        /** `off` for the default of `on`. */
+        /** Default of `off`: half of the default of `on`. */
         const val DEFAULT_OFF = DEFAULT_ON / 2
 
         /** Seconds. Absorbs the rounding errors of times that are sums of decimal fractions. */

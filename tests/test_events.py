@@ -218,6 +218,7 @@ def test_a_bad_step_is_one_clear_error_and_changes_nothing(step: Any, message: s
         ({"max_gap": float("inf")}, "max_gap = inf"),
         ({"max_gap": "1"}, "max_gap = '1'"),
         ({"on": True}, "on = True"),
+        ({"classes": {"Dog": {"off": None}}}, "Dog: off = None"),
         ({"classes": {"Dog": {"off": 0.5}}}, "Dog: on = 0.2, off = 0.5"),
         ({"classes": {"Dog": {"onn": 0.5}}}, "Dog: unknown 'onn'"),
         ({"classes": {"Dog": 0.5}}, "expected thresholds by class name"),
@@ -246,13 +247,14 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
     [
         ("", "not JSON"),
         ("[" * 100_000, "not JSON"),
+        ('{"off": null}', "off = None"),
         ("[0.3]", "expected a JSON object"),
         ('{"onset": 0.3}', "unknown 'onset'; expected any of on, off, min_duration, max_gap, classes"),
         ('{"classes": {"Dog": {}, "Dog": {}}}', "'Dog' twice"),
         (f'{{"max_gap": 1{"0" * 400}}}', "max_gap = 10+; expected a number"),
         (f'{{"max_gap": 1{"0" * 5000}}}', "not JSON"),
     ],
-    ids=["empty", "deep", "list", "unknown", "repeated", "huge", "endless"],
+    ids=["empty", "deep", "null", "list", "unknown", "repeated", "huge", "endless"],
 )
 def test_a_bad_settings_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "thresholds.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,9 @@ ROOTS = ("runtime/panns_litert", "convert/panns_litert_convert")
 RUNTIME = ROOT / "runtime" / "panns_litert"
 INITS = [path for root in ROOTS for path in (ROOT / root).glob("*/__init__.py")]
 """The packages' `__init__.py`, without those of the two root packages."""
-FACES = {path.parent for path in INITS if "__all__" in path.read_text(encoding="utf-8")}
-"""Packages that hand out their public names."""
+FACES = {path.parent: set(re.findall(r'^    "(\w+)",$', path.read_text(encoding="utf-8"), re.M)) for path in INITS}
+FACES = {package: names for package, names in FACES.items() if names}
+"""The public names that each package hands out, of the packages that do."""
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -70,16 +72,22 @@ def reaches_inside(path: Path, text: str) -> Iterator[str]:
     """Finds imports from a module of another package instead of its `__init__`, and imports of private names."""
     homes = {root.rpartition("/")[2]: ROOT / root for root in ROOTS}
     for node in ast.walk(ast.parse(text)):
-        if not isinstance(node, ast.ImportFrom) or node.module is None:
+        if isinstance(node, ast.Import):
+            imported = [(alias.name, "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            imported = [(node.module, alias.name) for alias in node.names]
+        else:
             continue
-        root, *parts = node.module.split(".")
-        if root not in homes:
-            continue
-        module = homes[root].joinpath(*parts)
-        package = module if module.is_dir() else module.parent
-        private = any(alias.name.startswith("_") for alias in node.names)
-        if path.parent != package and (private or (package in FACES and package != module)):
-            yield f"{path.name}:{node.lineno}: from {node.module} import {', '.join(a.name for a in node.names)}"
+        for module_name, name in imported:
+            root, *parts = module_name.split(".")
+            if root not in homes:
+                continue
+            module = homes[root].joinpath(*parts)
+            if (module / f"{name}.py").exists() and name not in FACES.get(module, ()):  # the name is that of a module
+                module /= name
+            package = module if module.is_dir() else module.parent
+            if path.parent != package and (name.startswith("_") or (package in FACES and package != module)):
+                yield f"{path.name}:{node.lineno}: {module_name} {name}"
 
 
 def test_packages_are_used_through_their_init() -> None:
@@ -93,6 +101,8 @@ def test_packages_are_used_through_their_init() -> None:
     [
         "from panns_litert.audio.files import load_audio",
         "from panns_litert.audio import _x",
+        "from panns_litert.audio import files",
+        "import panns_litert.audio.raw",
         "from panns_litert_convert.stages import _constants",
         "from panns_litert_convert.networks.ast import Ast",
     ],

@@ -125,16 +125,17 @@ class MissingDependencyError(PannsLitertError, ImportError):
 
 
 @contextlib.contextmanager
-def importing(package: str, *, extra: str, purpose: str) -> Iterator[None]:
+def importing(package: str, *, extra: str, purpose: str, also: str = "") -> Iterator[None]:
     """Wraps the import of an optional package: if it fails, the error names the extra to install.
 
     Args:
         package: the package, as the message names it.
         extra: the extra of this distribution that installs it, such as "plot"; several are separated by commas.
         purpose: subject and verb in front of `package` in the message, such as "pictures need".
+        also: what else to install, which no extra brings.
 
     Raises:
-        MissingDependencyError: the package, or a library that it loads, is not installed.
+        MissingDependencyError: the package, or a library that it loads, cannot be imported.
 
     >>> with importing("matplotlib", extra="plot", purpose="pictures need"):
     ...     from matplotlib.figure import Figure
@@ -142,6 +143,7 @@ def importing(package: str, *, extra: str, purpose: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, OSError) as error:  # OSError: a shared library such as PortAudio is missing
+        more = f" and {also}" if also else ""
         raise MissingDependencyError(
-            f"{purpose} {package}, which is not installed ({error}); pip install 'panns-litert[{extra}]'"
+            f"{purpose} {package}, which cannot be imported ({error}); pip install 'panns-litert[{extra}]'{more}"
         ) from error

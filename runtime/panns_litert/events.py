@@ -73,6 +73,8 @@ class EventSettings:
         for name, thresholds in self.classes.items():
             if unknown := [key for key in thresholds if key not in _THRESHOLDS]:
                 raise EventError(f"{name}: unknown {unknown[0]!r}; expected any of {', '.join(_THRESHOLDS)}")
+            if none := [key for key, value in thresholds.items() if value is None]:
+                raise EventError(f"{name}: {none[0]} = None; expected a number ≥ 0")
             _require_thresholds(self.of(name), f"{name}: ")
 
     def of(self, label: str | None) -> dict[str, float]:
@@ -98,6 +100,8 @@ class EventSettings:
             raise EventError(f"{data!r}; expected a JSON object")
         if unknown := [key for key in data if key not in (*_THRESHOLDS, "classes")]:
             raise EventError(f"unknown {unknown[0]!r}; expected any of {', '.join(_THRESHOLDS)}, classes")
+        if "off" in data and data["off"] is None:
+            raise EventError("off = None; expected a number ≥ 0, or no off for half of on")
         return cls(**data)
 
     @classmethod
@@ -243,7 +247,9 @@ class EventDetector:
         if not (math.isfinite(start) and math.isfinite(end) and start < end):
             raise EventError(f"step {start} … {end} s; expected finite times, start < end")
         if start < self._previous_end - _TOLERANCE:
-            raise EventError(f"step at {start} s, the last one ends at {self._previous_end} s; expected steps in order")
+            raise EventError(
+                f"step {start} … {end} s, the last one ends at {self._previous_end} s; expected steps in order"
+            )
         return values
 
 

@@ -280,6 +280,14 @@ def test_wrong_mel_basis_fails(demo: Bundle, copy_of: Callable[[Bundle], Path]) 
         verify(folder)
 
 
+def test_truncated_model_fails(demo: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
+    folder = copy_of(demo)
+    model = folder / demo.file("model").name
+    model.write_bytes(model.read_bytes()[:-1000])
+    with pytest.raises(BundleError, match="bytes; the manifest says"):
+        verify(folder)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

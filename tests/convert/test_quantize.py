@@ -511,3 +511,7 @@ def test_verify_goes_by_the_recorded_layers(rungs: dict[str, Bundle], copy_of: C
     make_consistent(folder, "mel_basis.bin")
     failed = [check.output for check in verify(folder) if not check.passed]
     assert failed == ["constants"]
+
+
+def test_every_precision_has_gates() -> None:
+    assert set(parity.GATES) >= set(QUANTIZED) == set(parity.TAG_GATES)

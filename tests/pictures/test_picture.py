@@ -277,7 +277,7 @@ def test_matplotlib_missing_is_said() -> None:
     result = run_python(code, check=False)
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
-    assert line.startswith("panns-litert: pictures need matplotlib, which is not installed (")
+    assert line.startswith("panns-litert: pictures need matplotlib, which cannot be imported (")
     assert line.endswith("); pip install 'panns-litert[plot]'")
 
 

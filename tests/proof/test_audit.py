@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support import edited_graph
+from support import edited_graph, run_python
 from torch import Tensor, nn
 
 from panns_litert.audio import load_audio
@@ -357,6 +357,17 @@ def test_the_demo_bundle_overflows_nowhere() -> None:
     assert sum(r.op.endswith("CONV_2D") for r in ranges) == 12
     assert min(r.headroom for r in ranges) > 100
     assert all(len(r.shape) and r.tensor for r in ranges)
+
+
+def test_the_audit_imports_nothing_heavy_and_prints_nothing() -> None:
+    code = (
+        "import sys; from panns_litert import demo_bundle; from panns_litert.proof import audit_fp16;"
+        "import numpy as np; (path,) = demo_bundle().glob('*.tflite');"
+        "audit_fp16(path, [{'logmel': np.zeros((1, 1, 1001, 64), np.float32)}]);"
+        "print([n for n in ('torch', 'librosa', 'litert_torch', 'panns_litert_convert') if n in sys.modules])"
+    )
+    done = run_python(code)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
 # --- bad input ----------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def microphone(rate: int, *, device: str | int | None = None) -> Iterator[Iterat
         MissingDependencyError: sounddevice or its library PortAudio is not installed.
         AudioError: there is no such microphone, it is in use, or the reader fell more than a minute behind.
     """
-    with importing("sounddevice and PortAudio", extra="mic", purpose="the microphone needs"):
+    with importing("sounddevice", extra="mic", purpose="the microphone needs", also="the library PortAudio"):
         import sounddevice
     waiting: queue.Queue[NDArray[np.float32] | str] = queue.Queue()
     most = MOST_SECONDS * rate

@@ -5,11 +5,11 @@ The converter (panns_litert_convert) is such a package. The runtime never import
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
 
+from panns_litert.cli.output import AddCommand, note
 from panns_litert.errors import MissingDependencyError, importing
 
 COMMANDS = "panns_litert.commands"
@@ -18,15 +18,16 @@ CONVERTER = "panns_litert.converter"
 """Entry-point group of the converter's functions: `convert_bundle`, `checkpoint_scores`."""
 
 
-def command_groups() -> list[Any]:
-    """Returns the modules with commands, ordered by name. If one cannot be imported, it is left out with a note."""
-    modules = []
-    for point in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
+def add_extensions(command: AddCommand) -> None:
+    """Adds the commands of other packages, ordered by name. A package that fails is left out, with a note on stderr."""
+    points = sorted(entry_points(group=COMMANDS), key=lambda point: point.name)
+    if not points:  # the metadata of the installed package is older than this file
+        note("the converter's commands are not registered; install panns-litert again")
+    for point in points:
         try:
-            modules.append(point.load())
-        except ImportError as error:
-            print(f"note: no commands of {point.value}: {error}", file=sys.stderr)
-    return modules
+            point.load().add_commands(command)
+        except Exception as error:  # anything: it is another package's code, and must not take the other commands away
+            note(f"no commands of {point.value}: {type(error).__name__}: {error}")
 
 
 def converter(name: str, *, extra: str = "convert") -> Callable[..., Any]:
@@ -44,5 +45,5 @@ def converter(name: str, *, extra: str = "convert") -> Callable[..., Any]:
             function: Callable[..., Any] = point.load()
         return function
     raise MissingDependencyError(
-        f"this needs the converter, which is not installed; pip install 'panns-litert[{extra}]'"
+        f"this needs the converter, which is not registered; install it (again): pip install 'panns-litert[{extra}]'"
     )

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from panns_litert.cli import batch, bench, evaluate, events, gpu, match, picture, tag
-from panns_litert.cli.extensions import command_groups
+from panns_litert.cli.extensions import add_extensions
 from panns_litert.cli.output import one_line
 from panns_litert.errors import GpuDriverError, GpuError, PannsLitertError, ParityError
 
@@ -38,8 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    for group in (*GROUPS, *command_groups()):
+    for group in GROUPS:
         group.add_commands(command)
+    add_extensions(command)
     return parser
 
 

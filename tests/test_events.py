@@ -148,7 +148,7 @@ def found_of(case: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_the_reference_by_hand() -> None:
-    """What the vectors rest on, worked out without it: merging before dropping, and the break that closes."""
+    """What the vectors rely on, worked out by hand: merging comes before dropping; missing steps close an event."""
     by_name = {case.name: reference(case) for case in CASES}
     assert by_name["min_duration counts after merging"] == [{"index": 0, "start": 0.0, "end": 3.0, "score": 0.9}]
     assert by_name["touches on and off exactly"] == [{"index": 0, "start": 0.0, "end": 2.0, "score": 0.5}]

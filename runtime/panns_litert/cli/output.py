@@ -84,7 +84,8 @@ def counting(args: argparse.Namespace, what: str, *, keep: bool = False) -> Iter
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=not keep) as progress:
+    # rich would send stdout through the console, which is stderr: results must stay on stdout.
+    with Progress(console=Console(stderr=True), transient=not keep, redirect_stdout=False) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

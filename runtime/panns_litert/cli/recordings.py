@@ -62,7 +62,8 @@ def bar(args: argparse.Namespace, source: str, seconds: float | None) -> Iterato
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    # rich would send stdout through the console, which is stderr: results must stay on stdout.
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
         task = progress.add_task(Path(source).name, total=seconds)
         yield lambda at: progress.update(task, completed=at)
 

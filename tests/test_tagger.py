@@ -7,6 +7,7 @@ import json
 import warnings
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support import edit_manifest, rehash, run_python
 
-from panns_litert import Bundle, Tag, Tagger, Tagging, TruncationWarning, demo_clips
+from panns_litert import Bundle, Tag, Tagger, Tagging, TruncationWarning, demo_clips, windows
 from panns_litert.engine import CpuEngine
 from panns_litert.errors import AudioError, BundleError, PannsLitertError
 
@@ -171,6 +172,33 @@ def test_threads_do_not_change_the_result(demo: Bundle) -> None:
     one, two, all_cores = (Tagger(demo, threads=n).tag(signal, sample_rate=RATE) for n in (1, 2, None))
     same(one, two, 1e-6)
     same(one, all_cores, 1e-6)
+
+
+# --- several threads ----------------------------------------------------------------------------------
+
+
+def test_threads_get_their_own_sound(tagger: Tagger) -> None:
+    """1,000 calls from 4 threads on one tagger, each with another sound."""
+    sounds = [sound(1.0, seed=seed) for seed in range(4)]
+    want = [tagger.tag(x, sample_rate=RATE) for x in sounds]
+    assert len({result.probs.tobytes() for result in want}) == 4
+
+    def calls(k: int) -> int:
+        return sum(np.array_equal(tagger.tag(sounds[k], sample_rate=RATE).probs, want[k].probs) for _ in range(250))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(calls, range(4))) == [250] * 4
+
+
+def test_streams_in_threads_share_a_tagger(tagger: Tagger) -> None:
+    sounds = [sound(30.0, seed=seed) for seed in range(3)]
+
+    def scores(x: NDArray[np.float32]) -> list[bytes]:
+        return [window.probs.tobytes() for window in windows(tagger, x, sample_rate=RATE, hop=1.0)]
+
+    want = [scores(x) for x in sounds]
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(scores, sounds)) == want
 
 
 # --- top, threshold, results --------------------------------------------------------------------------

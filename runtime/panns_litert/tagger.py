@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import warnings
 from collections.abc import Sequence
@@ -136,8 +137,9 @@ def top_tags(
 class Tagger:
     """Tags audio with a bundle.
 
-    A tagger reuses its buffers, so it must not be used by several threads at once. It holds the model in memory until
-    it is closed or deleted: `with Tagger() as tagger: …`.
+    Several threads may use one tagger: it has one model and one set of buffers, so their calls run one after another.
+    For parallel work, give each thread a tagger of its own. A tagger holds the model in memory until it is closed or
+    deleted: `with Tagger() as tagger: …`.
 
     Args:
         bundle: folder of a bundle, or a `Bundle`; the demo bundle if not given.
@@ -173,6 +175,7 @@ class Tagger:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(demo_bundle() if bundle is None else bundle)
         manifest = self.bundle.manifest
         self._threads, self._auto, self._closed = threads, engine == "auto", False
+        self._lock = threading.RLock()  # guards the buffers and the engine; `tag` holds it while it calls `run`
         self.fallback: str | None = None
         if self._auto:
             from panns_litert.proof import why_not_gpu  # imported late: only the check needs it
@@ -197,9 +200,10 @@ class Tagger:
 
     def close(self) -> None:
         """Frees the model. Using the tagger after that is an error."""
-        if not self._closed:
-            self._engine.close()
-        self._closed = True
+        with self._lock:
+            if not self._closed:
+                self._engine.close()
+            self._closed = True
 
     def __enter__(self) -> Tagger:
         return self
@@ -242,7 +246,9 @@ class Tagger:
         """
         require_choice(top, threshold)
         clip, source = self._read(audio, sample_rate)
-        outputs, front_end_ms, model_ms = self._run(clip.waveform)
+        with self._lock:
+            outputs, front_end_ms, model_ms = self._run(clip.waveform)
+            engine, fallback = self.engine, self.fallback
         probs = outputs["probs"][0]
         used = min(clip.seconds, self.bundle.manifest.clip_seconds)
         result = Tagging(
@@ -255,8 +261,8 @@ class Tagger:
             used_seconds=used,
             front_end_ms=front_end_ms,
             model_ms=model_ms,
-            engine=self.engine,
-            fallback=self.fallback,
+            engine=engine,
+            fallback=fallback,
             model=self.bundle.manifest.model,
         )
         if result.truncated:
@@ -304,15 +310,16 @@ class Tagger:
             AudioError: a value is NaN or too large for float16, which means samples far beyond [-1, 1].
             BundleError: the tagger was closed.
         """
-        if self._closed:
-            raise BundleError(f"{self.bundle.path}: this tagger was closed; expected a new one")
-        if not (np.abs(values) <= FLOAT16_MAX).all():
-            raise AudioError("samples are far too large for the model; expected samples in [-1, 1]")
-        try:
-            return self._engine.run(values)
-        except GpuError as error:
-            if not self._auto:
-                raise
-            self.fallback = str(error)
-            self._engine = CpuEngine(self.bundle.file("model"), threads=self._threads)
-            return self._engine.run(values)
+        with self._lock:
+            if self._closed:
+                raise BundleError(f"{self.bundle.path}: this tagger was closed; expected a new one")
+            if not (np.abs(values) <= FLOAT16_MAX).all():
+                raise AudioError("samples are far too large for the model; expected samples in [-1, 1]")
+            try:
+                return self._engine.run(values)
+            except GpuError as error:
+                if not self._auto:
+                    raise
+                self.fallback = str(error)
+                self._engine = CpuEngine(self.bundle.file("model"), threads=self._threads)
+                return self._engine.run(values)

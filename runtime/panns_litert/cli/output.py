@@ -16,6 +16,7 @@ from panns_litert.evaluate import Skipped, Watch
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
 
 AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 """Adds a command, given its name, the function that runs it and a line of help. Returns the parser for its options."""
@@ -69,6 +70,14 @@ def progress_wanted(args: argparse.Namespace) -> bool:
     return not args.json and sys.stderr.isatty()
 
 
+def progress_bar(*columns: ProgressColumn, transient: bool = True) -> Progress:
+    """Returns a progress bar on stderr. rich's default would also send stdout there; results must stay on stdout."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    return Progress(*columns, console=Console(stderr=True), transient=transient, redirect_stdout=False)
+
+
 @contextlib.contextmanager
 def counting(args: argparse.Namespace, what: str, *, keep: bool = False) -> Iterator[Callable[[int, int], object]]:
     """Yields a function that takes how many are done and how many there are. On a terminal, it shows a progress bar.
@@ -81,11 +90,7 @@ def counting(args: argparse.Namespace, what: str, *, keep: bool = False) -> Iter
     if not progress_wanted(args):
         yield lambda done, total: None
         return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    # rich would send stdout through the console, which is stderr: results must stay on stdout.
-    with Progress(console=Console(stderr=True), transient=not keep, redirect_stdout=False) as progress:
+    with progress_bar(transient=not keep) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

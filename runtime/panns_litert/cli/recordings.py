@@ -12,7 +12,7 @@ from typing import Any
 
 from panns_litert.audio import AudioBlocks, raw_blocks
 from panns_litert.cli.options import STDIN, sources
-from panns_litert.cli.output import failure, progress_wanted
+from panns_litert.cli.output import failure, progress_bar, progress_wanted
 from panns_litert.errors import AudioError
 from panns_litert.sense import Sense
 from panns_litert.tagger import Tagger, top_tags
@@ -58,12 +58,10 @@ def bar(args: argparse.Namespace, source: str, seconds: float | None) -> Iterato
     if not progress_wanted(args) or seconds is None or seconds < 60:
         yield lambda _: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    # rich would send stdout through the console, which is stderr: results must stay on stdout.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
+    with progress_bar(*columns) as progress:
         task = progress.add_task(Path(source).name, total=seconds)
         yield lambda at: progress.update(task, completed=at)
 

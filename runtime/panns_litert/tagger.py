@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.audio import Audio, from_array, load_audio
+from panns_litert.audio import Audio, FileLike, Scale, from_array, is_file_like, load_audio, name_of
 from panns_litert.bundle import Bundle
 from panns_litert.demo import demo_bundle
 from panns_litert.engine import FLOAT16_MAX, CpuEngine, Engine, GpuEngine, Outputs
@@ -47,6 +47,9 @@ class TaggingResult:
     engine: str
     fallback: str | None
     seconds: float
+    seconds_heard: float
+    padding_seconds: float
+    warnings: tuple[str, ...]
     tags: tuple[Tag, ...]
     probs: NDArray[np.float32]
     embedding: NDArray[np.float32]
@@ -60,6 +63,9 @@ class TaggingResult:
             "engine": self.engine,
             "fallback": self.fallback,
             "seconds": self.seconds,
+            "seconds_heard": round(self.seconds_heard, 6),
+            "padding_seconds": round(self.padding_seconds, 6),
+            "warnings": list(self.warnings),
             **extra,
             "front_end_ms": round(self.front_end_ms, 3),
             "model_ms": round(self.model_ms, 3),
@@ -80,7 +86,10 @@ class Tagging(TaggingResult):
         probs: (classes,) float32, clip-wise probabilities of all classes.
         embedding: (dim,) float32.
         framewise: (frames, classes) float32, frame-wise probabilities; None if the network has none.
-        seconds: length of the recording.
+        seconds: length of the recording; that of its header if it is greater than what was found.
+        seconds_heard: length of the sound that was tagged.
+        padding_seconds: length of the padding behind a recording that is shorter than the model's clip; else 0.
+        warnings: what was wrong with the recording or is missing, one phrase each.
         used_seconds: length of the part that was tagged; less than `seconds` if the recording was cut.
         front_end_ms, model_ms: run times of the front end and of the model, in milliseconds.
         engine: the engine that ran the model, "cpu" or "gpu".
@@ -223,9 +232,11 @@ class Tagger:
 
     def tag(
         self,
-        audio: str | os.PathLike[str] | NDArray[np.floating],
+        audio: FileLike | NDArray[np.generic],
         *,
         sample_rate: int | None = None,
+        channel: int | None = None,
+        scale: Scale | None = None,
         top: int | None = 10,
         threshold: float = 0.0,
     ) -> Tagging:
@@ -235,9 +246,10 @@ class Tagger:
         is cut to the clip length, with a `TruncationWarning`.
 
         Args:
-            audio: a file that libsndfile reads, or float samples of shape (samples,) or
-                (samples, channels), nominally within [-1, 1].
+            audio: a recording: its path, its content or a binary file object; or float samples of shape (samples,) or
+                (samples, channels), within [-1, 1].
             sample_rate: sample rate of an array, Hz; ignored for a file.
+            channel, scale: as for `load_audio`.
             top: the largest number of tags, ≥ 1; None for all.
             threshold: the lowest probability of a tag, 0 … 1.
 
@@ -245,7 +257,7 @@ class Tagger:
             AudioError: the audio cannot be used.
         """
         require_choice(top, threshold)
-        clip, source = self._read(audio, sample_rate)
+        clip, source = self._read(audio, sample_rate, {"channel": channel, "scale": scale})
         with self._lock:
             outputs, front_end_ms, model_ms = self._run(clip.waveform)
             engine, fallback = self.engine, self.fallback
@@ -258,6 +270,9 @@ class Tagger:
             embedding=outputs["embedding"][0],
             framewise=outputs["framewise"][0] if "framewise" in outputs else None,
             seconds=clip.seconds,
+            seconds_heard=clip.seconds_heard,
+            padding_seconds=max(0.0, self.bundle.manifest.clip_seconds - len(clip.waveform) / clip.sample_rate),
+            warnings=clip.warnings,
             used_seconds=used,
             front_end_ms=front_end_ms,
             model_ms=model_ms,
@@ -273,14 +288,16 @@ class Tagger:
             )
         return result
 
-    def _read(self, audio: str | os.PathLike[str] | NDArray[np.floating], sample_rate: int | None) -> tuple[Audio, str]:
+    def _read(
+        self, audio: FileLike | NDArray[np.generic], sample_rate: int | None, options: dict[str, Any]
+    ) -> tuple[Audio, str]:
         manifest = self.bundle.manifest
         rate, seconds = manifest.front_end.sample_rate, manifest.clip_seconds
-        if isinstance(audio, (str, os.PathLike)):
-            return load_audio(audio, sample_rate=rate, max_seconds=seconds), os.fspath(audio)
+        if is_file_like(audio):
+            return load_audio(audio, sample_rate=rate, max_seconds=seconds, **options), name_of(audio)  # type: ignore
         if sample_rate is None:
             raise AudioError("samples without a sample rate; expected tag(samples, sample_rate=…)")
-        return from_array(audio, sample_rate, sample_rate=rate, max_seconds=seconds), "array"
+        return from_array(audio, sample_rate, sample_rate=rate, max_seconds=seconds, **options), "array"  # type: ignore
 
     def _run(self, waveform: NDArray[np.float32]) -> tuple[Outputs, float, float]:
         start = time.perf_counter()

@@ -8,7 +8,6 @@ iterator.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.audio import AudioBlocks, MonoResampler, from_array, level_dbfs
+from panns_litert.audio import AudioBlocks, MonoResampler, Recording, level_dbfs
 from panns_litert.errors import AudioError, WindowError
 from panns_litert.events import Event, EventDetector, EventSettings, WindowSteps
 from panns_litert.frontend import StreamingLogMel
@@ -29,7 +28,6 @@ AGGREGATES = ("mean", "max")
 HOP_SECONDS = 1.0
 """Default of the hop of a stream and, at most half a window, of events without frame-wise scores."""
 
-_CHUNK_SAMPLES = 1 << 16  # an array is pushed in chunks, so that the first results come early
 _TOLERANCE = 1e-6  # seconds; sums of hops differ by rounding
 
 
@@ -65,7 +63,10 @@ class LongTagging(TaggingResult):
     Attributes:
         source: path of the file, or "samples".
         model: name of the model.
-        seconds: length of the recording.
+        seconds: length of the recording; that of its header if it is greater than what was found.
+        seconds_heard: length of the usable sound that was found.
+        padding_seconds: length of the padding, if the recording is shorter than a window; else 0.
+        warnings: what was wrong with the recording or is missing, one phrase each.
         windows: number of windows.
         tags: highest score first, limited by `top` and `threshold`.
         probs: (classes,) float32, aggregated over the windows.
@@ -161,10 +162,13 @@ class StreamTagger:
         finally:
             self._restart()
 
-    def of(self, chunks: Iterable[NDArray[np.floating]]) -> Iterator[Window]:
-        """Yields the windows of all chunks one by one, then ends the stream and yields the remaining windows."""
+    def of(self, chunks: Iterable[NDArray[np.floating]] | AudioBlocks) -> Iterator[Window]:
+        """Yields the windows of all chunks one by one, then ends the stream and yields the remaining windows.
+
+        The blocks of an `AudioBlocks` have the model's sample rate, whatever that of the stream.
+        """
         for chunk in chunks:
-            yield from self._push(self._mono.push(chunk))
+            yield from self._push(chunk if isinstance(chunks, AudioBlocks) else self._mono.push(chunk))
         yield from self._finish()
 
     def _push(self, mono: NDArray[np.float32]) -> Iterator[Window]:
@@ -295,13 +299,9 @@ class EventStream:
         return events
 
 
-Recording = str | os.PathLike[str] | NDArray[np.floating] | Iterator[NDArray[np.floating]]
-"""A file, an array, or an iterator of chunks of samples."""
-
-
 def windows(
     tagger: Tagger,
-    audio: Recording,
+    audio: Recording | AudioBlocks,
     *,
     sample_rate: int | None = None,
     hop: float | None = None,
@@ -310,8 +310,9 @@ def windows(
 
     Args:
         tagger: the model.
-        audio: a file that libsndfile reads, or float samples (samples,) or (samples, channels) within [-1, 1], in
-            one array or in an iterator of chunks.
+        audio: a recording: its path, its content or a binary file object; or float samples (samples,) or
+            (samples, channels) within [-1, 1], in one array or in an iterator of chunks; or an `AudioBlocks`, which
+            takes more options and tells what was not heard.
         sample_rate: sample rate of the samples, Hz; ignored for a file.
         hop: seconds from one window to the next; a window's length, without overlap, if not given.
 
@@ -326,7 +327,7 @@ def windows(
 
 def tag_long(
     tagger: Tagger,
-    audio: Recording,
+    audio: Recording | AudioBlocks,
     *,
     sample_rate: int | None = None,
     hop: float | None = None,
@@ -348,10 +349,10 @@ def tag_long(
         WindowError: the hop is out of range, or the aggregate is unknown.
     """
     found = Aggregate(tagger, aggregate=aggregate, sense=sense)
-    for window in windows(tagger, audio, sample_rate=sample_rate, hop=hop):
+    blocks = audio_chunks(audio, sample_rate, tagger.bundle.manifest.front_end.sample_rate)
+    for window in windows(tagger, blocks, hop=hop):
         found.push(window)
-    source = os.fspath(audio) if isinstance(audio, (str, os.PathLike)) else "samples"
-    return found.result(source, top=top, threshold=threshold)
+    return found.result(blocks.name, heard=blocks, top=top, threshold=threshold)
 
 
 class Aggregate:
@@ -385,11 +386,14 @@ class Aggregate:
         self._front_end_ms += window.front_end_ms
         self._model_ms += window.model_ms
 
-    def result(self, source: str, *, top: int | None = 10, threshold: float = 0.0) -> LongTagging:
+    def result(
+        self, source: str, *, heard: AudioBlocks | None = None, top: int | None = 10, threshold: float = 0.0
+    ) -> LongTagging:
         """Returns the result of the windows so far.
 
         Args:
             source: name of the recording.
+            heard: the recording that the windows are of, after its last block. It tells what was not heard.
             top, threshold: as for `Tagger.tag`.
 
         Raises:
@@ -403,7 +407,10 @@ class Aggregate:
             model=self._tagger.bundle.manifest.model,
             engine=self._tagger.engine,
             fallback=self._tagger.fallback,
-            seconds=self._seconds,
+            seconds=max(self._seconds, (heard.seconds if heard else None) or 0.0),
+            seconds_heard=heard.seconds_heard if heard else self._seconds,
+            padding_seconds=max(0.0, self._tagger.bundle.manifest.clip_seconds - self._seconds),
+            warnings=heard.warnings if heard else (),
             windows=self._count,
             tags=top_tags(self._sense.labels, probs, top=top, threshold=threshold),
             probs=probs,
@@ -415,7 +422,7 @@ class Aggregate:
 
 def find_events(
     tagger: Tagger,
-    audio: Recording,
+    audio: Recording | AudioBlocks,
     *,
     sample_rate: int | None = None,
     hop: float | None = None,
@@ -454,32 +461,16 @@ def _events_of(events: EventStream, found: Iterator[Window]) -> Iterator[Event]:
     yield from events.finish()
 
 
-def audio_chunks(audio: Recording, sample_rate: int | None, wanted: int) -> Iterator[NDArray[np.float32]]:
-    """Yields a recording's mono samples in chunks (n,), float32, resampled to the wanted rate.
+def audio_chunks(audio: Recording | AudioBlocks, sample_rate: int | None, wanted: int) -> AudioBlocks:
+    """Opens a recording as blocks of mono samples, resampled to the wanted rate.
 
     Args:
         audio, sample_rate: as for `windows`.
         wanted: sample rate of the result, Hz.
 
     Raises:
-        AudioError: the audio cannot be used. The chunks before the error are yielded first.
+        AudioError: the audio cannot be used; for samples and damaged files, when the blocks are read.
     """
-    if isinstance(audio, (str, os.PathLike)):
-        return _file(audio, wanted)
-    if sample_rate is None:
-        raise AudioError("samples without a sample rate; expected sample_rate=…")
-    if isinstance(audio, Iterator):
-        return _resampled(audio, MonoResampler(sample_rate, sample_rate=wanted))
-    waveform = from_array(audio, sample_rate, sample_rate=wanted).waveform
-    return (waveform[start : start + _CHUNK_SAMPLES] for start in range(0, len(waveform), _CHUNK_SAMPLES))
-
-
-def _file(path: str | os.PathLike[str], wanted: int) -> Iterator[NDArray[np.float32]]:
-    with AudioBlocks(path, sample_rate=wanted) as blocks:
-        yield from blocks
-
-
-def _resampled(chunks: Iterator[NDArray[np.floating]], mono: MonoResampler) -> Iterator[NDArray[np.float32]]:
-    for chunk in chunks:
-        yield mono.push(chunk)
-    yield mono.finish()
+    if isinstance(audio, AudioBlocks):
+        return audio
+    return AudioBlocks(audio, sample_rate=wanted, rate=sample_rate)

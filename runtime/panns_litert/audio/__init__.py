@@ -3,23 +3,34 @@
 It may import only the layers below it: `strict`, `atomic` and `errors`.
 """
 
-from panns_litert.audio.files import AUDIO_SUFFIXES, AudioBlocks, audio_files, load_audio
+from panns_litert.audio.containers import is_container
+from panns_litert.audio.files import AUDIO_SUFFIXES, AudioBlocks, Recording, audio_files, load_audio
 from panns_litert.audio.microphone import microphone
 from panns_litert.audio.raw import RAW_FORMATS, raw_blocks
-from panns_litert.audio.samples import Audio, MonoResampler, from_array
+from panns_litert.audio.samples import SCALES, Audio, MonoResampler, Scale, from_array
 from panns_litert.audio.silence import is_silent, level_dbfs
+from panns_litert.audio.sources import FileLike, Prefixed, is_file_like, name_of, read_head
 
 __all__ = [
     "AUDIO_SUFFIXES",
     "RAW_FORMATS",
+    "SCALES",
     "Audio",
     "AudioBlocks",
+    "FileLike",
     "MonoResampler",
+    "Prefixed",
+    "Recording",
+    "Scale",
     "audio_files",
     "from_array",
+    "is_container",
+    "is_file_like",
     "is_silent",
     "level_dbfs",
     "load_audio",
     "microphone",
+    "name_of",
     "raw_blocks",
+    "read_head",
 ]

@@ -1,74 +1,112 @@
-"""Reads audio files as mono float32 at the model's sample rate, at once or in blocks."""
+"""Reads recordings as mono float32 at the model's sample rate, at once or in blocks."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from panns_litert.audio.decoder import BLOCK_SAMPLES, Decoder
 from panns_litert.audio.raw import STREAMED_SAMPLES
-from panns_litert.audio.samples import MARGIN_SECONDS, Audio, MonoResampler, from_array, require_wanted
-from panns_litert.errors import AudioError, PannsLitertError
+from panns_litert.audio.samples import (
+    LOUDEST,
+    Audio,
+    MonoResampler,
+    Scale,
+    as_samples,
+    require_usable,
+    require_wanted,
+)
+from panns_litert.audio.sources import FileLike, is_file_like, name_of, opened
+from panns_litert.errors import AudioError
 
-# Samples per read, all channels together: 4 MB.
-_BLOCK_SAMPLES = 1 << 20
-# The length that a streamed FLAC reports: libsndfile's SF_COUNT_MAX.
-_UNKNOWN_FRAMES = 2**63 - 1
+Recording = FileLike | NDArray[np.generic] | Iterator[NDArray[np.generic]]
+"""A recording: a path, the content of a file, a binary file object, an array of samples, or an iterator of chunks."""
+
+_CHUNK_SAMPLES = 1 << 16  # an array is converted in chunks, so that the first results come early
 
 
-def load_audio(path: str | os.PathLike[str], *, sample_rate: int, max_seconds: float | None = None) -> Audio:
-    """Reads a file of any format, sample rate, channel count and subtype that libsndfile supports.
+def load_audio(
+    audio: FileLike,
+    *,
+    sample_rate: int,
+    max_seconds: float | None = None,
+    channel: int | None = None,
+    scale: Scale | None = None,
+) -> Audio:
+    """Reads a file of any format, sample rate, channel count and subtype that can be decoded.
 
     Channels are averaged. soxr resamples with quality HQ.
 
     Args:
-        path: the file.
+        audio: path, content or binary file object.
         sample_rate: wanted sample rate, Hz, 1 … 2147483647.
         max_seconds: seconds to read from the start, at most, > 0; None for all.
+        channel: number of the channel to take, from 1; the mean of all if not given.
+        scale: "int16", "int24" or "int32" for a file of floats that hold integers of that size.
 
     Raises:
-        AudioError: the file is missing, unreadable or empty, or a sample is NaN or Inf.
+        AudioError: the file is missing, unreadable or empty, or a sample is NaN, Inf or far beyond full scale.
     """
     require_wanted(sample_rate, max_seconds)
-    with _opened(path) as file:
-        rate, total = file.samplerate, file.frames
-        wanted = _UNKNOWN_FRAMES if max_seconds is None else math.ceil((max_seconds + MARGIN_SECONDS) * rate)
-        data = np.concatenate([np.empty((0, file.channels), np.float32), *file.blocks_of(wanted)])
-        if total == _UNKNOWN_FRAMES:
-            total = len(data) + sum(map(len, file.blocks_of(_UNKNOWN_FRAMES)))
+    blocks = AudioBlocks(audio, sample_rate=sample_rate, channel=channel, scale=scale, most=BLOCK_SAMPLES)
+    with blocks:
+        found: list[NDArray[np.float32]] = []
+        left = float("inf") if max_seconds is None else round(max_seconds * sample_rate)
+        for block in blocks:
+            found.append(block[: int(min(left, len(block)))])
+            left -= len(block)
+            if left <= 0 and blocks.seconds is not None:
+                break
+        waveform = np.concatenate([np.empty(0, np.float32), *found])
+    if not len(waveform):
+        raise AudioError(f"{blocks.name}: no samples; expected at least one")
     try:
-        audio = from_array(data, rate, sample_rate=sample_rate, max_seconds=max_seconds)
+        require_usable(waveform)
     except AudioError as error:
-        raise AudioError(f"{path}: {error}") from error
-    # The header may state a greater length than the file holds: after a read to the end, count what was read.
-    read_all = len(data) < wanted
+        raise AudioError(f"{blocks.name}: {error}") from error
+    assert blocks.seconds is not None
     return Audio(
-        waveform=audio.waveform,
+        waveform=waveform,
         sample_rate=sample_rate,
-        seconds=len(data) / rate if read_all else max(total, len(data)) / rate,
+        seconds=blocks.seconds,
+        seconds_heard=min(len(waveform) / sample_rate, blocks.seconds_heard),
+        warnings=blocks.warnings,
     )
 
 
 class AudioBlocks:
-    """Reads a file in blocks, as mono float32 at the wanted rate. Memory use does not grow with the file's length.
+    """A recording in blocks, as mono float32 at the wanted rate. Memory does not grow with the length of a file.
 
-    It is a context manager and an iterator of blocks (n,). The blocks joined together are the waveform of `load_audio`.
+    It is a context manager and an iterator of blocks (n,), n ≥ 1. The blocks joined together are the waveform of
+    `load_audio`. Samples that cannot be used (NaN, Inf, single ones far beyond full scale) are NaN.
 
     Args:
-        path: the file.
+        audio: path, content or binary file object; or samples (n,) or (n, channels), in an array or in an iterator of
+            chunks.
         sample_rate: wanted sample rate, Hz.
+        rate: sample rate of samples, Hz; not for a file, which states its own.
+        channel: number of the channel to take, from 1; the mean of all if not given.
+        scale: "int16", "int24" or "int32" if the samples are integers of that size, also as floats.
+        most: largest number of samples to decode at once, all channels together.
+        name: what to call the recording in results and messages; by default the path, the name of the file object,
+            "bytes" or "samples".
 
     Attributes:
-        seconds: length of the recording according to its header, or None if the header gives none.
+        name: what the recording is called.
+        seconds: length of the recording according to its header, or None if that gives none; after the last block, the
+            real length, or that of the header if it is greater.
+        seconds_heard: length of the usable sound in the blocks so far.
+        warnings: what was wrong or is missing, one phrase each; complete after the last block.
 
     Raises:
-        AudioError: as for `load_audio`; for a sample that is NaN or Inf, when its block is read.
+        AudioError: the recording cannot be used; for samples with a wrong scale, when their block is read.
 
     >>> from panns_litert import demo_clips
     >>> with AudioBlocks(demo_clips()[0], sample_rate=32000) as blocks:
@@ -76,13 +114,47 @@ class AudioBlocks:
     True
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, sample_rate: int) -> None:
+    def __init__(
+        self,
+        audio: Recording,
+        *,
+        sample_rate: int,
+        rate: int | None = None,
+        channel: int | None = None,
+        scale: Scale | None = None,
+        most: int = STREAMED_SAMPLES,
+        name: str | None = None,
+    ) -> None:
         require_wanted(sample_rate, None)
-        self._path, self._stack = Path(path), contextlib.ExitStack()
-        self._file = self._stack.enter_context(_opened(path))
-        self._mono = MonoResampler(self._file.samplerate, sample_rate=sample_rate)
-        total = self._file.frames
-        self.seconds = None if total == _UNKNOWN_FRAMES else total / self._file.samplerate
+        self.name, self._rate = name_of(audio) if name is None else name, sample_rate
+        self._channel, self._scale = channel, scale
+        self._stack = contextlib.ExitStack()
+        self._decoder: Decoder | None = None
+        self._noticed: tuple[str, ...] = ()
+        self._returned, self._unusable, self._faults = 0, 0, list[float]()
+        self.seconds: float | None = None
+        self._chunks: Iterator[NDArray[np.generic]]
+        if is_file_like(audio):
+            with self._named():
+                file, path = self._stack.enter_context(opened(audio))  # type: ignore[arg-type]
+                self._decoder = Decoder(file, path)
+            self._stack.callback(self._decoder.close)
+            self.seconds = self._decoder.seconds
+            self._mono = self._resampler(self._decoder.rate)
+            self._chunks = self._decoder.blocks(most=most)
+            return
+        if rate is None:
+            raise AudioError("samples without a sample rate; expected sample_rate=…")
+        self._mono = self._resampler(rate)
+        if isinstance(audio, Iterator):
+            self._chunks = cast("Iterator[NDArray[np.generic]]", audio)
+        else:
+            array = as_samples(audio, scale)
+            self.seconds = len(array) / rate
+            self._chunks = (array[i : i + _CHUNK_SAMPLES] for i in range(0, len(array), _CHUNK_SAMPLES))
+
+    def _resampler(self, rate: int) -> MonoResampler:
+        return MonoResampler(rate, sample_rate=self._rate, channel=self._channel, scale=self._scale)
 
     def __enter__(self) -> AudioBlocks:
         return self
@@ -91,18 +163,55 @@ class AudioBlocks:
         self._stack.close()
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        with _readable(self._path):
-            for block in self._file.blocks_of(_UNKNOWN_FRAMES, most=STREAMED_SAMPLES):
-                yield from self._checked(self._mono.push, block)
-        yield from self._checked(self._mono.finish)
+        with self._stack:
+            decoder, taken = self._decoder, 0.0
+            while True:
+                with self._named():
+                    chunk = next(self._chunks, None)
+                    if chunk is None:
+                        break
+                    if decoder is not None and decoder.rate != self._mono.rate:  # the next stream of the file
+                        yield from self._counted(self._mono.finish())
+                        self._mono = self._resampler(decoder.rate)
+                    samples = self._mono.push(chunk)
+                taken += len(chunk) / self._mono.rate
+                yield from self._counted(samples)
+            self._noticed = self._mono.warnings
+            yield from self._counted(self._mono.finish())
+            self.seconds = taken if decoder is None else decoder.seconds
 
-    def _checked(self, step: Callable[..., NDArray[np.float32]], *block: object) -> Iterator[NDArray[np.float32]]:
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Puts the name of the recording in front of errors."""
         try:
-            samples = step(*block)
+            yield
         except AudioError as error:
-            raise AudioError(f"{self._path}: {error}") from error
-        if len(samples):
-            yield samples
+            raise AudioError(f"{self.name}: {error}") from error
+        except OSError as error:
+            raise AudioError(f"{self.name}: {error.strerror or error}; expected a readable file") from error
+
+    def _counted(self, samples: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        if not len(samples):
+            return
+        if np.isnan(samples.sum()):
+            wrong = np.isnan(samples)
+            self._unusable += int(np.count_nonzero(wrong))
+            self._faults.append((self._returned + int(wrong.argmax())) / self._rate)
+        self._returned += len(samples)
+        yield samples
+
+    @property
+    def seconds_heard(self) -> float:
+        decoded = self._returned / self._rate if self._decoder is None else self._decoder.decoded
+        return max(0.0, decoded - self._unusable / self._rate)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        found = [] if self._decoder is None else list(self._decoder.warnings)
+        if self._faults:
+            more = f" and at {len(self._faults) - 1} more places" if len(self._faults) > 1 else ""
+            found.append(f"samples that are NaN, Inf or beyond ±{LOUDEST:g} at {self._faults[0]:.3f} s{more}")
+        return (*found, *(self._noticed or self._mono.warnings))
 
 
 AUDIO_SUFFIXES = frozenset(
@@ -121,49 +230,3 @@ def audio_files(folder: str | os.PathLike[str]) -> list[Path]:
     if not found:
         raise AudioError(f"{folder}: no audio file in this folder; expected some (.wav, .flac, .ogg, .mp3, …)")
     return found
-
-
-@contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[_Stream]:
-    """Opens an audio file, or raises an `AudioError` that says why it cannot."""
-    path = Path(path)
-    try:
-        is_file, size = path.is_file(), path.stat().st_size if path.exists() else 0
-    except OSError as error:  # a name too long, a folder that must not be read
-        raise AudioError(f"{path}: {error.strerror}; expected an audio file") from error
-    if not is_file:
-        raise AudioError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; expected an audio file")
-    if size == 0:
-        raise AudioError(f"{path}: the file is empty; expected audio")
-    with _readable(path), _Stream(path) as file:
-        yield file
-
-
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    # TypeError: for a .raw file, which has no header, soundfile requires the format as arguments.
-    except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, OSError) as error:
-        if isinstance(error, PannsLitertError):
-            raise
-        formats = ", ".join(sorted(set(soundfile.available_formats()) - {"RAW"}))
-        raise AudioError(f"{path}: not readable as audio ({error}); expected one of {formats}") from error
-
-
-class _Stream(soundfile.SoundFile):  # type: ignore[misc]
-    """A file that is read from start to end without seeking.
-
-    soundfile seeks after every read, and to find out how much is left to read. libsndfile cannot seek in GSM 6.10,
-    G.721, NMS ADPCM and DWVW, nor to the end of a FLAC of unknown length.
-    """
-
-    def seekable(self) -> bool:
-        return False
-
-    def blocks_of(self, frames: int, *, most: int = _BLOCK_SAMPLES) -> Iterator[NDArray[np.float32]]:
-        """Yields at most `frames` frames in blocks (n, channels), each of at most `most` samples over all channels."""
-        most = max(1, most // self.channels)
-        while frames > 0 and len(block := self.read(min(frames, most), dtype="float32", always_2d=True)):
-            yield block
-            frames -= len(block)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
 from panns_litert.errors import AudioError
+
+Scale = Literal["int16", "int24", "int32"]
+SCALES: dict[str, float] = {"int16": 2.0**15, "int24": 2.0**23, "int32": 2.0**31}
+"""Scales of samples that are not within [-1, 1]: name to full-scale value."""
+
+LOUDEST = 2.5
+"""Peak of samples that are still taken to be within full scale, 1, and too loud."""
 
 # The resampler gets this much more than `max_seconds`, because its filter looks ahead: the start of a long recording
 # is the same whether or not the rest was read.
@@ -17,6 +27,12 @@ MARGIN_SECONDS = 0.1
 _MAX_RATE = 2**31 - 1
 # An array with more channels than this, and with more channels than samples, is taken to be transposed.
 _PLAUSIBLE_CHANNELS = 64
+# More samples than this share beyond full scale are a wrong scale; fewer are single faults.
+_WRONG_SCALE = 0.01
+# Unusable samples closer than this, in seconds, become one span.
+_SPAN_SECONDS = 0.01
+# dB below the loudest channel: there, the channels cancel each other.
+_CANCELLED_DB = 20.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,54 +43,52 @@ class Audio:
         waveform: (samples,) float32, mono.
         sample_rate: sample rate of the waveform, Hz.
         seconds: length of the whole recording. It is greater than the waveform's if only a part was read.
+        seconds_heard: length of the sound that could be decoded. It is less than `seconds` if the file is cut or
+            damaged; a part that was not asked for counts as heard.
+        warnings: what was wrong or is missing, one phrase each.
     """
 
     waveform: NDArray[np.float32]
     sample_rate: int
     seconds: float
+    seconds_heard: float
+    warnings: tuple[str, ...] = ()
 
 
 def from_array(
-    samples: NDArray[np.floating], rate: int, *, sample_rate: int, max_seconds: float | None = None
+    samples: NDArray[np.generic],
+    rate: int,
+    *,
+    sample_rate: int,
+    max_seconds: float | None = None,
+    channel: int | None = None,
+    scale: Scale | None = None,
 ) -> Audio:
     """Converts an array to mono float32 at the wanted rate.
 
     Args:
-        samples: float, (samples,) or (samples, channels), nominally within [-1, 1].
+        samples: (samples,) or (samples, channels), float within [-1, 1], or numbers of another `scale`.
         rate: sample rate of `samples`, Hz, 1 … 2147483647.
         sample_rate: wanted sample rate, Hz, in the same range.
         max_seconds: seconds to keep from the start, at most, > 0; None for all.
+        channel: number of the channel to take, from 1; the mean of all if not given.
+        scale: "int16", "int24" or "int32" if the samples are integers of that size, also as floats.
 
     Raises:
-        AudioError: wrong dtype, rank, orientation or rate, no samples, or a sample that is NaN or Inf.
+        AudioError: wrong dtype, rank, orientation, rate, channel or scale, no samples, or a sample that is NaN, Inf or
+            far beyond full scale.
     """
     require_wanted(sample_rate, max_seconds)
-    try:
-        samples = np.asarray(samples)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise AudioError(f"samples are not an array ({error}); expected (samples,) or (samples, channels)") from error
-    if not np.issubdtype(samples.dtype, np.floating):
-        raise AudioError(
-            f"samples of dtype {samples.dtype}; expected float samples in [-1, 1]; divide 16-bit samples by 32768 first"
-        )
-    if samples.ndim not in (1, 2):
-        raise AudioError(f"samples of shape {samples.shape}; expected (samples,) or (samples, channels)")
     require_rate(rate)
+    mixer = Mixer(channel=channel, scale=scale)
+    samples = as_samples(samples, scale)
     if samples.size == 0:
         raise AudioError("no samples; expected at least one")
-    if samples.ndim == 2 and samples.shape[1] > max(len(samples), _PLAUSIBLE_CHANNELS):
-        raise AudioError(f"samples of shape {samples.shape}; expected (samples, channels); transpose them")
     seconds = len(samples) / int(rate)
     if max_seconds is not None:
         samples = samples[: int(np.ceil((max_seconds + MARGIN_SECONDS) * rate))]
-    finite = np.isfinite(samples)
-    if not finite.all():
-        where = int(np.flatnonzero(~finite.reshape(len(samples), -1).all(axis=1))[0])
-        raise AudioError(f"sample {where} is NaN or Inf; expected finite samples")
-    with np.errstate(over="ignore", invalid="ignore"):  # reported below
-        wide = np.promote_types(samples.dtype, np.float32)
-        mono = samples if samples.ndim == 1 else samples.mean(axis=1, dtype=wide)
-        mono = mono.astype(np.float32, copy=False)
+    mono = mixer(samples)
+    require_usable(mono)
     if rate != sample_rate:
         try:
             mono = soxr.resample(mono, int(rate), int(sample_rate), quality="HQ")
@@ -82,57 +96,218 @@ def from_array(
             raise AudioError(f"cannot resample from {rate} Hz to {sample_rate} Hz: {error}") from error
     if max_seconds is not None:
         mono = mono[: round(max_seconds * sample_rate)]
+    return Audio(
+        waveform=np.ascontiguousarray(mono, np.float32),
+        sample_rate=sample_rate,
+        seconds=seconds,
+        seconds_heard=seconds,
+        warnings=mixer.warnings,
+    )
+
+
+def require_usable(mono: NDArray[np.float32]) -> None:
+    """Raises AudioError if a sample is NaN, which stands for one that cannot be used."""
     if not np.isfinite(mono).all():
-        raise AudioError("samples beyond the range of float32; expected samples in [-1, 1]")
-    return Audio(waveform=np.ascontiguousarray(mono, np.float32), sample_rate=sample_rate, seconds=seconds)
+        where = int(np.flatnonzero(~np.isfinite(mono))[0])
+        raise AudioError(f"sample {where} is NaN, Inf or beyond ±{LOUDEST:g}; expected samples in [-1, 1]")
+
+
+def as_samples(samples: object, scale: str | None = None) -> NDArray[np.generic]:
+    """Returns samples as an array (samples,) or (samples, channels), of floats, or of integers if a scale is given.
+
+    Raises:
+        AudioError: wrong dtype, rank or orientation.
+    """
+    try:
+        array = np.asarray(samples)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise AudioError(f"samples are not an array ({error}); expected (samples,) or (samples, channels)") from error
+    if array.dtype.kind != "f" and not (scale is not None and array.dtype.kind == "i"):
+        names = {"int16": "int16", "int32": "int32"}
+        raise AudioError(
+            f"samples of dtype {array.dtype}; expected float samples in [-1, 1], or integers and their scale: "
+            f"scale={names.get(str(array.dtype), 'int16')!r}"
+        )
+    if array.ndim not in (1, 2):
+        raise AudioError(f"samples of shape {array.shape}; expected (samples,) or (samples, channels)")
+    if array.ndim == 2 and array.shape[1] > max(len(array), _PLAUSIBLE_CHANNELS):
+        raise AudioError(f"samples of shape {array.shape}; expected (samples, channels); transpose them")
+    return array
+
+
+class Mixer:
+    """Converts samples to mono float32 of full scale 1. Samples that cannot be used become NaN.
+
+    Those are NaN, Inf, and single samples beyond ±2.5. Many samples beyond it are a wrong scale, which is an error.
+
+    Args:
+        channel: number of the channel to take, from 1; the mean of all if not given.
+        scale: "int16", "int24" or "int32" if the samples are integers of that size, also as floats.
+
+    Raises:
+        AudioError: the channel or the scale is out of range.
+    """
+
+    def __init__(self, *, channel: int | None = None, scale: str | None = None) -> None:
+        if channel is not None and (not isinstance(channel, (int, np.integer)) or isinstance(channel, bool)):
+            raise AudioError(f"channel = {channel!r}; expected a whole number, 1 for the first, or None for the mean")
+        if channel is not None and not channel >= 1:
+            raise AudioError(f"channel = {channel!r}; expected 1 for the first channel, or None for the mean of all")
+        if scale is not None and scale not in SCALES:
+            raise AudioError(f"scale = {scale!r}; expected one of {', '.join(SCALES)}, or None for samples in [-1, 1]")
+        self._channel, self._scale = channel, scale
+        self._peak, self._powers, self._mixed = 0.0, np.zeros(0), 0.0
+
+    def __call__(self, samples: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Takes samples of `as_samples` and returns mono (samples,).
+
+        Raises:
+            AudioError: there is no such channel, or the samples have a wrong scale. Nothing changes then.
+        """
+        count = 1 if samples.ndim == 1 else samples.shape[1]
+        if self._channel is not None and self._channel > count:
+            raise AudioError(f"channel = {self._channel}; expected 1 … {count}, which the sound has")
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite becomes NaN below
+            if self._channel is not None and samples.ndim == 2:
+                samples = samples[:, self._channel - 1]
+            if self._scale is not None:
+                samples = samples.astype(np.float64) / SCALES[self._scale]
+            wide = np.promote_types(samples.dtype, np.float32)
+            mono = samples if samples.ndim == 1 else samples.mean(axis=1, dtype=wide)
+            peak = float(np.abs(samples).max(initial=0.0))
+            if not peak <= LOUDEST:
+                mono = self._faulty(samples, mono)
+            elif peak > self._peak:
+                self._peak = peak
+            mixed: NDArray[np.float32] = np.asarray(mono, np.float32)
+            if samples.ndim == 2 and count > 1 and peak <= LOUDEST:
+                self._compare(np.asarray(samples, np.float32), mixed)
+        return mixed
+
+    def _faulty(self, samples: NDArray[np.generic], mono: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Returns the samples with NaN in place of those that cannot be used."""
+        finite = np.isfinite(samples)
+        loud = finite & (np.abs(samples) > LOUDEST)
+        share = np.count_nonzero(loud) / samples.size
+        peak = float(np.abs(samples, where=finite, out=np.zeros_like(samples)).max())
+        if share > _WRONG_SCALE and peak <= 2.0 * SCALES["int32"]:
+            scale = next((name for name, full in SCALES.items() if peak <= full), "int32")
+            raise AudioError(
+                f"samples reach {peak:.6g}; expected samples in [-1, 1]; if they are integers of a recording, give "
+                f"their scale: scale={scale!r}"
+            )
+        wrong = ~finite | loud
+        return np.where(wrong if wrong.ndim == 1 else wrong.any(axis=1), np.nan, mono)
+
+    def _compare(self, samples: NDArray[np.float32], mono: NDArray[np.float32]) -> None:
+        """Adds up the power of each channel and of their mean."""
+        if len(self._powers) != samples.shape[1]:
+            self._powers, self._mixed = np.zeros(samples.shape[1]), 0.0
+        self._powers += np.einsum("ij,ij->j", samples, samples, optimize=True)
+        self._mixed += float(np.dot(mono, mono))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was noticed in all samples so far: too loud, or channels that cancel each other."""
+        found = []
+        if self._peak > 1.0 + 1e-3:
+            found.append(f"samples reach {self._peak:.2f} of full scale; expected at most 1")
+        loudest = self._powers.max(initial=0.0)
+        if loudest > 0.0 and self._mixed < loudest * 10 ** (-_CANCELLED_DB / 10):
+            below = f"{10 * math.log10(loudest / self._mixed):.0f} dB" if self._mixed > 0.0 else "far"
+            best = int(self._powers.argmax()) + 1
+            found.append(
+                f"the channels cancel each other: their mean is {below} below channel {best}; choose a single channel"
+            )
+        return tuple(found)
 
 
 class MonoResampler:
     """Converts a stream of samples to mono float32 at the wanted rate. The result does not depend on the chunk size.
 
+    Samples that cannot be used (NaN, Inf, single ones far beyond full scale) are NaN in the result, and so are the
+    resampled samples of that time. The samples around them are as if they were 0.
+
     Args:
         rate: sample rate of the stream, Hz.
         sample_rate: wanted sample rate, Hz.
+        channel, scale: as for `from_array`.
 
     Raises:
-        AudioError: a rate is out of range.
+        AudioError: an argument is out of range.
     """
 
-    def __init__(self, rate: int, *, sample_rate: int) -> None:
+    def __init__(self, rate: int, *, sample_rate: int, channel: int | None = None, scale: str | None = None) -> None:
         for value in (rate, sample_rate):
             require_rate(value)
         self.rate, self.sample_rate = int(rate), int(sample_rate)
+        self._channel, self._scale = channel, scale
         self._restart()
 
     def _restart(self) -> None:
-        self._count = 0
+        self._mixer = Mixer(channel=self._channel, scale=self._scale)
+        self._count, self._returned = 0, 0  # samples taken, and samples returned
+        self._unusable: list[tuple[float, float]] = []  # spans in seconds that were not returned yet
         self._soxr = None
         if self.rate != self.sample_rate:
             self._soxr = soxr.ResampleStream(self.rate, self.sample_rate, 1, dtype="float32", quality="HQ")
 
-    def push(self, samples: NDArray[np.floating]) -> NDArray[np.float32]:
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was noticed in the stream so far."""
+        return self._mixer.warnings
+
+    def push(self, samples: NDArray[np.generic]) -> NDArray[np.float32]:
         """Takes the next samples, (n,) or (n, channels), and returns the converted samples (m,) that are ready, m ≥ 0.
 
         Raises:
-            AudioError: wrong dtype or rank, NaN or Inf. The stream stays as it was before the call.
+            AudioError: wrong dtype, rank, channel or scale. The stream stays as it was before the call.
         """
-        samples = np.asarray(samples)
-        if samples.ndim in (1, 2) and len(samples) == 0:
-            return np.empty(0, np.float32)
         try:
-            mono = from_array(samples, self.rate, sample_rate=self.rate).waveform
+            samples = as_samples(samples, self._scale)
+            if not len(samples):
+                return np.empty(0, np.float32)
+            mono = self._mixer(samples)
         except AudioError as error:
             raise AudioError(f"after {self._count / self.rate:.3f} s: {error}") from error
-        self._count += len(mono)
-        return mono if self._soxr is None else self._soxr.resample_chunk(mono)
+        begin, self._count = self._count, self._count + len(mono)
+        if self._soxr is None:
+            return mono
+        wrong = np.isnan(mono)
+        if wrong.any():
+            self._unusable += [
+                ((begin + a) / self.rate, (begin + b) / self.rate) for a, b in spans(wrong, _SPAN_SECONDS * self.rate)
+            ]
+            mono = np.where(wrong, np.float32(0), mono)
+        return self._marked(self._soxr.resample_chunk(mono))
 
     def finish(self) -> NDArray[np.float32]:
         """Ends the stream: returns the samples that are left, and resets for a new stream."""
         last = np.empty(0, np.float32)
         if self._soxr is not None and self._count:
-            last = self._soxr.resample_chunk(last, last=True)
+            last = self._marked(self._soxr.resample_chunk(last, last=True))
         self._restart()
         return last
+
+    def _marked(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns resampled samples with NaN where the stream's could not be used."""
+        begin, end = self._returned, self._returned + len(samples)
+        self._returned = end
+        for start, stop in self._unusable:
+            first, last = math.floor(start * self.sample_rate), math.ceil(stop * self.sample_rate)
+            samples[max(0, first - begin) : max(0, last - begin)] = np.nan
+        self._unusable = [span for span in self._unusable if span[1] * self.sample_rate > end]
+        return samples
+
+
+def spans(wrong: NDArray[np.bool_], gap: float) -> Iterator[tuple[int, int]]:
+    """Yields start and stop of the runs of true values; runs closer than `gap` become one."""
+    edges = np.flatnonzero(np.diff(wrong, prepend=False, append=False))
+    starts, stops = edges[::2], edges[1::2]
+    apart = np.flatnonzero(starts[1:] - stops[:-1] > gap)
+    yield from zip(
+        starts[np.concatenate(([0], apart + 1))].tolist(), stops[np.concatenate((apart, [-1]))].tolist(), strict=True
+    )
 
 
 def require_rate(rate: object) -> None:

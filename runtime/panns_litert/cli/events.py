@@ -21,7 +21,15 @@ from panns_litert.cli.options import (
     sense_of,
 )
 from panns_litert.cli.output import AddCommand, note, print_json, print_table
-from panns_litert.cli.recordings import clock, each_source, print_window, window_row, windows_of
+from panns_litert.cli.recordings import (
+    clock,
+    each_source,
+    heard_row,
+    open_recording,
+    print_window,
+    window_row,
+    windows_of,
+)
 from panns_litert.errors import AudioError, EventError, ResultsError
 from panns_litert.events import Event, EventSettings, audacity_labels, events_csv
 from panns_litert.windows import HOP_SECONDS, EventStream, StreamTagger, event_hop
@@ -84,13 +92,14 @@ def run_events(args: argparse.Namespace) -> int:
         found: list[Event] = []
         # This stream tags nothing. It only gives the window and the hop, which are those of `windows_of`.
         events = EventStream(StreamTagger(tagger, hop=hop), settings=settings, sense=sense)
-        for window in windows_of(args, tagger, source, hop):
-            found += events.push(window)
+        with open_recording(args, source, tagger.bundle.manifest.front_end.sample_rate) as blocks:
+            for window in windows_of(args, tagger, blocks, hop):
+                found += events.push(window)
         found += events.finish()
         found.sort(key=lambda event: (event.start, event.index))
         if not args.json:
             _write_events(args, source, found)
-        return {"source": source, "events": [_event_row(event) for event in found]}
+        return {"source": source, **heard_row(blocks), "events": [_event_row(event) for event in found]}
 
     failed = each_source(args, one, results.append)
     if args.json:

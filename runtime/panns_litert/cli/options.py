@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from panns_litert.audio import RAW_FORMATS, audio_files
+from panns_litert.audio import RAW_FORMATS, SCALES, audio_files
 from panns_litert.bundle import DEFAULT_PRECISION, DEFAULT_SECONDS, GRAPHS, Bundle, bundle_dir
 from panns_litert.cli.extensions import converter
 from panns_litert.cli.output import note
@@ -68,13 +68,20 @@ def bundle_for(args: argparse.Namespace) -> Bundle | Path | None:
 
 def add_audio_options(sub: argparse.ArgumentParser) -> None:
     """Adds the recordings, and the format of raw samples on standard input, which have no header."""
-    sub.add_argument("audio", nargs="+", help="files that libsndfile reads (WAV, FLAC, OGG, MP3, …), folders, or -")
+    sub.add_argument("audio", nargs="+", help="files (WAV, FLAC, OGG, MP3, …), folders, or - for standard input")
     add_raw_options(sub)
+    add_channel_options(sub)
+
+
+def add_channel_options(sub: argparse.ArgumentParser) -> None:
+    """Adds --channel and --scale."""
+    sub.add_argument("--channel", type=int, metavar="N", help="hear only this channel, from 1 (default: their mean)")
+    sub.add_argument("--scale", choices=SCALES, help="of float samples that are not within -1 to 1")
 
 
 def add_raw_options(sub: argparse.ArgumentParser) -> None:
     """Adds --rate, --channels and --format."""
-    sub.add_argument("--rate", type=int, help="sample rate of raw samples on standard input (-), Hz")
+    sub.add_argument("--rate", type=int, help="sample rate of raw samples, without a header, on standard input (-), Hz")
     sub.add_argument("--channels", type=int, default=1, help="channels of raw samples (default %(default)s)")
     sub.add_argument("--format", choices=RAW_FORMATS, default="s16le", help="of raw samples (default %(default)s)")
 
@@ -83,11 +90,11 @@ def sources(args: argparse.Namespace) -> Iterator[str]:
     """Yields the recordings: files as given, the files of folders, or - for standard input.
 
     Raises:
-        AudioError: - is given without --rate or together with other recordings.
+        AudioError: - is given together with other recordings.
     """
     if STDIN in args.audio:
-        if len(args.audio) > 1 or args.rate is None:
-            raise AudioError("raw samples on standard input: expected - alone, and --rate HZ")
+        if len(args.audio) > 1:
+            raise AudioError("standard input (-) together with other recordings; expected it alone")
         yield STDIN
         return
     for name in args.audio:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
+import stat
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from panns_litert.audio import AudioBlocks, raw_blocks
+from panns_litert.audio import AudioBlocks, Prefixed, Recording, is_container, raw_blocks, read_head
 from panns_litert.cli.options import STDIN, sources
 from panns_litert.cli.output import failure, progress_bar, progress_wanted
 from panns_litert.errors import AudioError
@@ -38,16 +40,52 @@ def each_source(
     return failed
 
 
-def windows_of(args: argparse.Namespace, tagger: Tagger, source: str, hop: float) -> Iterator[Window]:
-    """Yields the windows of a recording or of standard input. On a terminal, shows a bar for a long recording."""
-    rate = tagger.bundle.manifest.front_end.sample_rate
-    if source == STDIN:
-        stream = StreamTagger(tagger, hop=hop, sample_rate=args.rate)
-        yield from stream.of(raw_blocks(sys.stdin.buffer, channels=args.channels, form=args.format))
-        return
-    stream = StreamTagger(tagger, hop=hop)
-    with AudioBlocks(source, sample_rate=rate) as blocks, bar(args, source, blocks.seconds) as show:
-        for window in stream.of(blocks):
+@contextlib.contextmanager
+def open_recording(args: argparse.Namespace, source: str, sample_rate: int) -> Iterator[AudioBlocks]:
+    """Opens a recording, at the wanted sample rate: a file, a pipe, or - for standard input.
+
+    A pipe holds an audio file, or raw samples if --rate is given. At the end, prints the recording's warnings.
+    """
+    options: dict[str, Any] = {"sample_rate": sample_rate, "channel": args.channel, "scale": args.scale}
+    with contextlib.ExitStack() as stack:
+        audio: Recording = source
+        rate = None
+        if source == STDIN or _is_pipe(source):
+            pipe = sys.stdin.buffer if source == STDIN else stack.enter_context(open(source, "rb"))
+            head = read_head(pipe)
+            audio = stream = Prefixed(head, pipe)
+            if head and not is_container(head, mpeg=args.rate is None):
+                if args.rate is None:
+                    raise AudioError(f"{source}: begins like no audio file; for raw samples, give --rate HZ")
+                audio = raw_blocks(stream, channels=args.channels, form=args.format)
+                rate = args.rate
+        with AudioBlocks(audio, name=source, rate=rate, **options) as blocks:
+            yield blocks
+    print_warnings(source, blocks.warnings)
+
+
+def _is_pipe(source: str) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return stat.S_ISFIFO(os.stat(source).st_mode)
+    return False
+
+
+def heard_row(blocks: AudioBlocks) -> dict[str, Any]:
+    """Returns how much of a recording was heard, after its last block, as JSON types."""
+    heard = {"seconds": blocks.seconds or 0.0, "seconds_heard": round(blocks.seconds_heard, 6)}
+    return {**heard, "warnings": list(blocks.warnings)}
+
+
+def print_warnings(source: str, warnings: Iterable[str]) -> None:
+    """Prints what was wrong with a recording on stderr."""
+    for warning in warnings:
+        print(f"warning: {source}: {warning}", file=sys.stderr)
+
+
+def windows_of(args: argparse.Namespace, tagger: Tagger, blocks: AudioBlocks, hop: float) -> Iterator[Window]:
+    """Yields the windows of a recording. On a terminal, shows a bar for a long one."""
+    with bar(args, blocks.name, blocks.seconds) as show:
+        for window in StreamTagger(tagger, hop=hop).of(blocks):
             show(window.end)
             yield window
 

@@ -17,7 +17,7 @@ from panns_litert.cli.options import (
     sense_of,
 )
 from panns_litert.cli.output import AddCommand, print_json
-from panns_litert.cli.recordings import each_source, print_window, window_row, windows_of
+from panns_litert.cli.recordings import each_source, open_recording, print_window, window_row, windows_of
 from panns_litert.errors import PictureError
 from panns_litert.pictures import timeline, write_page
 from panns_litert.sense import Ontology
@@ -59,13 +59,14 @@ def run_tag(args: argparse.Namespace) -> int:
         hop = tagger.bundle.manifest.clip_seconds if args.hop is None else args.hop
         aggregate = Aggregate(tagger, aggregate=args.aggregate, sense=sense)
         rows = []
-        for window in windows_of(args, tagger, source, hop):
-            aggregate.push(window)
-            if args.windows:
-                rows.append(window_row(window, sense, args))
-                if not args.json and args.out is None:
-                    print_window(rows[-1])
-        found = aggregate.result(source, top=args.top, threshold=args.threshold)
+        with open_recording(args, source, tagger.bundle.manifest.front_end.sample_rate) as blocks:
+            for window in windows_of(args, tagger, blocks, hop):
+                aggregate.push(window)
+                if args.windows:
+                    rows.append(window_row(window, sense, args))
+                    if not args.json and args.out is None:
+                        print_window(rows[-1])
+        found = aggregate.result(source, heard=blocks, top=args.top, threshold=args.threshold)
         if not args.json and args.out is None:
             print_tagging(found)
         return found.to_dict(embedding=args.embedding) | ({"heard": rows} if args.windows else {})

@@ -97,7 +97,7 @@ def match(
     _require("min_seconds", min_seconds)
     _require("speed_change", speed_change)
     waveform = np.concatenate([np.empty(0, np.float32), *audio_chunks(query, sample_rate, _RATE)])
-    heard = _features(audio_chunks(reference, sample_rate, _RATE))
+    heard = _features(iter(audio_chunks(reference, sample_rate, _RATE)))
     steps = math.ceil(speed_change / _SPEED_STEP - 1e-9)
     fastest = 1 + steps * _SPEED_STEP
     for name, seconds in (("query", len(waveform) / _RATE), ("reference", len(heard) / _FPS * fastest)):

@@ -1,0 +1,482 @@
+"""Finds the sound of a file whose header is wrong, that is damaged, or that holds several streams one after another.
+
+libsndfile trusts the sizes in a header, stops at the first damaged spot, and reads the first of several streams. The
+functions here look at the structure of the file only, and say which bytes libsndfile should be given instead.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import BinaryIO
+
+_COPY = 1 << 16  # bytes
+# A program that cannot seek back writes a size of at least this, whatever follows.
+_UNKNOWN = 0x7FFF0000
+
+
+class Spliced(io.RawIOBase):
+    """A read-only file made of ranges of another file and of bytes, for soundfile's virtual IO.
+
+    Args:
+        file: seekable file.
+        pieces: (start, stop) positions in the file, or bytes.
+    """
+
+    def __init__(self, file: BinaryIO, pieces: list[tuple[int, int] | bytes]) -> None:
+        self._file = file
+        self._pieces = [piece for piece in pieces if isinstance(piece, bytes) or piece[1] > piece[0]]
+        sizes = (len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in self._pieces)
+        self._starts = list(accumulate(sizes, initial=0))
+        self._at = 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = (0, self._at, self._starts[-1])[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Fills the buffer as far as the file goes: libsndfile takes fewer bytes for the end of the file."""
+        filled = 0
+        while filled < len(buffer) and self._at < self._starts[-1]:
+            index = bisect_right(self._starts, self._at) - 1
+            piece, begin = self._pieces[index], self._at - self._starts[index]
+            count = min(len(buffer) - filled, self._starts[index + 1] - self._at)
+            if isinstance(piece, bytes):
+                data = piece[begin : begin + count]
+            else:
+                self._file.seek(piece[0] + begin)
+                data = self._file.read(count)
+            if not data:
+                break
+            buffer[filled : filled + len(data)] = data
+            filled += len(data)
+            self._at += len(data)
+        return filled
+
+
+@dataclass
+class Part:
+    """A stream that libsndfile can open.
+
+    Attributes:
+        pieces: what to give to libsndfile, as for `Spliced`; None for the file as it is.
+        declared: share of the part's decoded length that the header declares; None if it declares none.
+        lost: places where sound is missing: seconds from the part's start, and seconds that are missing.
+        stated: whether the part states its length, which then includes what is missing.
+    """
+
+    pieces: list[tuple[int, int] | bytes] | None = None
+    declared: float | None = 1.0
+    stated: bool = False
+    lost: list[tuple[float, float]] = field(default_factory=list)
+
+
+def _declared(stated: int, here: int) -> float | None:
+    return None if stated >= _UNKNOWN and here < stated // 2 else stated / here
+
+
+HEAD_BYTES = 16
+"""Bytes that `is_container` needs."""
+
+_MAGIC = (
+    *(b"RIFF", b"RIFX", b"RF64", b"BW64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"riff\x2e\x91", b"ID3"),
+    *(b"NIST", b"Creative Voice", b"\x1aE\xdf\xa3", b"#!AMR", b"wvpk", b"MAC ", b"0&\xb2u"),
+)
+
+
+def is_container(head: bytes, *, mpeg: bool = True) -> bool:
+    """Returns whether a stream that begins with these bytes is a file of a known format, and not raw samples.
+
+    Args:
+        head: the first `HEAD_BYTES` bytes.
+        mpeg: whether to recognise MPEG audio that begins with a frame: two bytes of raw samples look the same.
+    """
+    return head.startswith(_MAGIC) or head[4:8] == b"ftyp" or (mpeg and _mpeg_header(head[:4]) is not None)
+
+
+def parts_of(file: BinaryIO) -> list[Part]:
+    """Returns the streams of a file in their order; one `Part` without pieces if libsndfile can read it as it is."""
+    file.seek(0)
+    start = _after_id3(file)
+    magic = _at(file, start, 12)
+    if magic[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and magic[8:] == b"WAVE":
+        return [_riff(file, magic)]
+    if magic[:4] == b"FORM" and magic[8:11] == b"AIF":
+        return [_chunked(file, 12, ">4sI", b"SSND")]
+    if magic[:4] == b"caff":
+        return [_chunked(file, 8, ">4sQ", b"data")]
+    if magic[:4] == b".snd":
+        return [_au(file)]
+    if magic[:4] == b"fLaC":
+        return _flac_streams(file, start)
+    if magic[:4] == b"OggS":
+        return _ogg_links(file)
+    if _mpeg_header(magic[:4]) is not None or start:
+        return mpeg_parts(file, start)
+    return [Part()]
+
+
+def _at(file: BinaryIO, position: int, count: int) -> bytes:
+    file.seek(position)
+    return file.read(count)
+
+
+def size_of(file: BinaryIO) -> int:
+    """Returns the size of a seekable file, in bytes."""
+    return file.seek(0, io.SEEK_END)
+
+
+def _after_id3(file: BinaryIO) -> int:
+    """Returns the position after the ID3v2 tags at the start of a file."""
+    position = 0
+    while (head := _at(file, position, 10))[:3] == b"ID3" and len(head) == 10:
+        size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+        position += 10 + size + (10 if head[5] & 0x10 else 0)
+    return position
+
+
+# ---- WAV, RF64, AIFF, CAF, AU: a chunk with the samples, and its size
+
+
+def _chunks(file: BinaryIO, start: int, form: str) -> Iterator[tuple[bytes, int, int]]:
+    """Yields name, position of the content and stated size of each chunk."""
+    size, head = size_of(file), struct.calcsize(form)
+    position, even = start, form.endswith("I")
+    while position + head <= size:
+        name, stated = struct.unpack(form, _at(file, position, head))
+        if not re.fullmatch(rb"[ -~]{4}", name):
+            return
+        yield name, position + head, stated
+        position += head + stated + (stated & 1 if even else 0)
+
+
+def _follows(file: BinaryIO, end: int, form: str) -> bool:
+    """Returns whether what follows the samples is what may follow them: nothing, padding, a tag, or whole chunks."""
+    size = size_of(file)
+    rest = _at(file, end, 64)
+    if end >= size - 1 or rest[:3] in (b"TAG", b"ID3") or rest[:8] == b"APETAGEX":
+        return True
+    last = end
+    for _, position, stated in _chunks(file, end, form):
+        last = position + stated
+    return end < last and size - 9 <= last <= size + 1
+
+
+def _chunked(file: BinaryIO, start: int, form: str, wanted: bytes) -> Part:
+    """Returns the stream of a file of chunks, with the size of the chunk `wanted` corrected if it is wrong."""
+    size, field_size = size_of(file), struct.calcsize(form) - 4
+    for name, position, stated in _chunks(file, start, form):
+        if name != wanted:
+            continue
+        here = size - position
+        if here <= 0:
+            break
+        if stated <= here and _follows(file, position + stated + (stated & 1 if form.endswith("I") else 0), form):
+            break
+        if form.endswith("I") and here >= 2**32:
+            break
+        begin = position - field_size
+        patch = struct.pack(form, wanted, here)[4:]
+        return Part([(0, begin), patch, (position, size)], _declared(stated, here))
+    return Part()
+
+
+def _riff(file: BinaryIO, magic: bytes) -> Part:
+    """Returns the stream of a WAV file: with its size corrected, or as RF64 if it has more than 4 GB."""
+    form, size, large = ("<4sI", ">4sI")[magic[:4] == b"RIFX"], size_of(file), None
+    before: list[tuple[int, int] | bytes] = []
+    for name, position, stated in _chunks(file, 12, form):
+        if name == b"ds64":
+            large = struct.unpack("<Q", _at(file, position + 8, 8).ljust(8, b"\0"))[0]
+            continue
+        if name != b"data":
+            before.append((position - 8, position + stated + (stated & 1)))
+            continue
+        stated = large if large is not None and stated == 0xFFFFFFFF else stated
+        here, end = size - position, position + stated + (stated & 1)
+        if here <= 0 or (stated and stated <= here and _follows(file, end, form)):
+            return Part()
+        declared = _declared(stated, here)
+        if magic[:4] == b"RIFX":
+            here = min(here, 2**32 - 1)
+        if size < 2**32 - 8 or magic[:4] == b"RIFX":
+            head, sizes = b"RIFF" if magic[:4] != b"RIFX" else b"RIFX", (form[0] + "I", min(size - 8, 2**32 - 1))
+            data = b"data" + struct.pack(form[0] + "I", here)
+            return Part([head + struct.pack(*sizes) + b"WAVE", *before, data, (position, position + here)], declared)
+        ds64 = b"ds64" + struct.pack("<IQQQI", 28, size - 8, here, 0, 0)
+        data = b"data" + b"\xff" * 4
+        return Part([b"RF64" + b"\xff" * 4 + b"WAVE" + ds64, *before, data, (position, size)], declared)
+    return Part()
+
+
+def _au(file: BinaryIO) -> Part:
+    offset, stated = struct.unpack(">II", _at(file, 4, 8).ljust(8, b"\0"))
+    here = size_of(file) - offset
+    if stated == here or here <= 0 or 0 <= here - stated <= 1:
+        return Part()
+    pieces: list[tuple[int, int] | bytes] = [(0, 8), b"\xff" * 4, (12, offset + here)]
+    return Part(pieces, _declared(stated, here))
+
+
+# ---- FLAC: frames that carry their position
+
+
+_FLAC_START = b"fLaC\x00\x00\x00\x22"
+_FLAC_BLOCKS = {
+    1: 192,
+    **{code: 576 << (code - 2) for code in range(2, 6)},
+    **{c: 256 << (c - 8) for c in range(8, 16)},
+}
+_FAR = 1 << 24  # samples; a frame further behind the stated end of the stream is none
+
+
+def _flac_streams(file: BinaryIO, start: int) -> list[Part]:
+    found, size, position = [start], size_of(file), start + 8
+    while position < size:
+        data = _at(file, position, 1 << 22)
+        at = data.find(_FLAC_START)
+        if at >= 0:
+            found.append(position + at)
+            position += at + 8
+        else:
+            position += max(1, len(data) - 7)
+    if len(found) == 1:
+        return [Part()]
+    return [Part([(begin, end)]) for begin, end in zip(found, (*found[1:], size), strict=True)]
+
+
+def flac_frames(file: BinaryIO, start: int, least: int) -> Iterator[tuple[int, int]]:
+    """Yields position and number of the first sample of the frames of a FLAC stream.
+
+    Args:
+        file: the stream.
+        start: position to search from.
+        least: the least number of a frame's first sample.
+    """
+    header = _after_id3(file)
+    fixed, total = int.from_bytes(_at(file, header + 8, 2), "big"), flac_total(file, header)
+    size, position = size_of(file), max(start, header + 42)
+    while position < size:
+        data = _at(file, position, 1 << 20)
+        for match in re.finditer(rb"\xff[\xf8\xf9]", data):
+            number = _flac_number(data[match.start() : match.start() + 16], fixed)
+            if number is not None and number >= least and not 0 < total + _FAR < number:
+                yield position + match.start(), number
+        position += max(1, len(data) - 15)
+
+
+def flac_from(file: BinaryIO, position: int) -> Spliced:
+    """Returns a FLAC stream that starts with the frame at a position."""
+    info = _at(file, _after_id3(file) + 8, 34)
+    # STREAMINFO as the only block, without the total length and the checksum, which do not fit the rest.
+    info = b"fLaC\x80\x00\x00\x22" + info[:13] + bytes([info[13] & 0xF0]) + bytes(20)
+    return Spliced(file, [info, (position, size_of(file))])
+
+
+def flac_total(file: BinaryIO, start: int = 0) -> int:
+    """Returns the number of samples that STREAMINFO states; 0 if it states none."""
+    packed = int.from_bytes(_at(file, start + 18, 8), "big")
+    return packed & ((1 << 36) - 1)
+
+
+def _flac_number(head: bytes, fixed: int) -> int | None:
+    """Returns the number of the first sample of a frame; None if these bytes are not the header of a frame."""
+    if len(head) < 6 or head[3] & 1 or head[2] >> 4 == 0 or head[2] & 15 == 15 or head[3] >> 4 > 10:
+        return None
+    first, count = head[4], 0
+    while first & 0x80 and count < 7:
+        first, count = (first << 1) & 0xFF, count + 1
+    if count == 1 or count > 7:
+        return None
+    length = max(count, 1)
+    number = head[4] & (0x7F if count == 0 else (0x7F >> count) if count < 7 else 0)
+    for byte in head[5 : 4 + length]:
+        if byte & 0xC0 != 0x80:
+            return None
+        number = number << 6 | byte & 0x3F
+    end = 4 + length + {6: 1, 7: 2}.get(head[2] >> 4, 0) + {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
+    if len(head) <= end or _crc8(head[:end]) != head[end]:
+        return None
+    if head[1] & 1:
+        return number
+    return number * (fixed or _FLAC_BLOCKS.get(head[2] >> 4, 4096))
+
+
+def _crc8(data: bytes) -> int:
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1) ^ 0x07 if crc & 0x80 else crc << 1
+        crc &= 0xFF
+    return crc
+
+
+# ---- Ogg: links of a chain
+
+
+def _ogg_links(file: BinaryIO) -> list[Part]:
+    starts, size, position, body = [], size_of(file), 0, True
+    while position < size:
+        head = _at(file, position, 27)
+        if len(head) < 27:
+            break
+        if head[:5] != b"OggS\x00":
+            position = _find(file, b"OggS\x00", position + 1)
+            continue
+        if head[5] & 2 and body:  # a beginning of a stream after pages that are none starts a new link
+            starts.append(position)
+        body = not head[5] & 2
+        position += 27 + head[26] + sum(_at(file, position + 27, head[26]))
+    if len(starts) < 2:
+        return [Part()]
+    return [Part([(begin, end)]) for begin, end in zip(starts, (*starts[1:], size), strict=True)]
+
+
+def _find(file: BinaryIO, wanted: bytes, position: int) -> int:
+    """Returns the next position of some bytes, or the size of the file."""
+    size = size_of(file)
+    while position < size:
+        data = _at(file, position, _COPY)
+        if (at := data.find(wanted)) >= 0:
+            return position + at
+        position += max(1, len(data) - len(wanted) + 1)
+    return size
+
+
+# ---- MPEG audio: frames
+
+
+_MPEG_KBITS = {
+    (1, 1): tuple(range(32, 449, 32)),
+    (1, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (1, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (2, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+
+
+@dataclass(frozen=True)
+class _Mpeg:
+    """A frame's header: what must be the same in all frames of a stream, and the frame's length."""
+
+    stream: tuple[int, int, int]  # version, layer, sample rate
+    size: int  # bytes
+    samples: int
+    mono: bool
+
+
+def _mpeg_header(head: bytes) -> _Mpeg | None:
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return None
+    version, layer = {0: 3, 2: 2, 3: 1}.get(head[1] >> 3 & 3), {1: 3, 2: 2, 3: 1}.get(head[1] >> 1 & 3)
+    kbits, rate = head[2] >> 4, head[2] >> 2 & 3
+    if version is None or layer is None or kbits in (0, 15) or rate == 3:
+        return None
+    hz = (44100, 48000, 32000)[rate] >> (version - 1)
+    bits = 1000 * _MPEG_KBITS[min(version, 2), layer][kbits - 1]
+    padding = head[2] >> 1 & 1
+    samples = 384 if layer == 1 else 576 if layer == 3 and version > 1 else 1152
+    size = (12 * bits // hz + padding) * 4 if layer == 1 else samples // 8 * bits // hz + padding
+    return _Mpeg((version, layer, hz), size, samples, head[3] >> 6 == 3)
+
+
+def mpeg_parts(file: BinaryIO, start: int = 0) -> list[Part]:
+    """Returns the MPEG audio streams of a file. What lies between frames, such as tags and damage, is left out."""
+    size, window, offset = size_of(file), b"", 0
+
+    def bytes_at(position: int, count: int) -> bytes:
+        nonlocal window, offset
+        if not offset <= position <= position + count <= offset + len(window):
+            window, offset = _at(file, position, _COPY), position
+        return window[position - offset : position - offset + count]
+
+    def frame_at(position: int, like: tuple[int, int, int] | None) -> _Mpeg | None:
+        frame = _mpeg_header(bytes_at(position, 4))
+        if frame is None or (like is not None and frame.stream != like) or position + frame.size > size:
+            return None
+        return frame
+
+    def synced(position: int) -> int:
+        """Returns the next position where two frames of one stream follow each other, or the size of the file."""
+        while position < size:
+            data = bytes_at(position, 1)
+            at = window.find(b"\xff", position - offset)
+            if not data or at < 0:
+                position = offset + len(window)
+                continue
+            position = offset + at
+            if (frame := frame_at(position, None)) is not None:
+                after = position + frame.size
+                if after >= size - 4 or frame_at(after, frame.stream) is not None or bytes_at(after, 3) in _TAGS:
+                    return position
+            position += 1
+        return size
+
+    parts: list[Part] = []
+    like, heard, total, position, gap = None, 0.0, 0, start, 0
+    while position < size:
+        frame = frame_at(position, like)
+        if frame is None:
+            where = synced(position)
+            if where >= size:
+                break
+            if parts and bytes_at(position, 3) not in _TAGS:
+                gap += where - position
+            if where == position:
+                like = None
+            position = where
+            continue
+        tagged = _xing(bytes_at(position, min(frame.size, 200)), frame)
+        if like != frame.stream or tagged is not None or not parts:
+            parts.append(Part([], stated=bool(tagged)))
+            like, heard, total, gap = frame.stream, 0.0, 0, 0
+        part = parts[-1]
+        assert part.pieces is not None
+        if gap:
+            part.lost.append((heard, gap / (total / heard) if heard else 0.0))
+            gap = 0
+        last = part.pieces[-1] if part.pieces else None
+        if isinstance(last, tuple) and last[1] == position:
+            part.pieces[-1] = (last[0], position + frame.size)
+        else:
+            part.pieces.append((position, position + frame.size))
+        if tagged is None:
+            heard += frame.samples / frame.stream[2]
+            total += frame.size
+        position += frame.size
+    if len(parts) == 1 and (pieces := parts[0].pieces) is not None and len(pieces) == 1:
+        end = pieces[0][1]
+        if isinstance(end, int) and pieces[0][0] == start and (end >= size - 4 or _at(file, end, 3) in _TAGS):
+            return [Part()]
+    return parts or [Part()]
+
+
+_TAGS = (b"TAG", b"ID3", b"APE", b"LYR")
+
+
+def _xing(data: bytes, frame: _Mpeg) -> int | None:
+    """Returns the number of frames that an information frame states, 0 if it states none; None for other frames."""
+    version, layer, _ = frame.stream
+    at = 4 + ((17 if frame.mono else 32) if version == 1 else (9 if frame.mono else 17))
+    if layer == 3 and data[at : at + 4] in (b"Xing", b"Info"):
+        return int.from_bytes(data[at + 8 : at + 12], "big") if data[at + 7 : at + 8] and data[at + 7] & 1 else 0
+    if layer == 3 and data[36:40] == b"VBRI":
+        return int.from_bytes(data[50:54], "big")
+    return None

@@ -1,0 +1,221 @@
+"""Decodes a recording from start to end with libsndfile: all of it that can be decoded, and what was missing.
+
+The structure of the file is looked at first (`containers`). Where a FLAC stream is damaged, decoding goes on behind the
+damaged frames, and silence stands for them, so that later times stay right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
+from typing import BinaryIO, cast
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from panns_litert.audio.containers import Part, Spliced, flac_frames, flac_from, mpeg_parts, parts_of, size_of
+from panns_litert.errors import AudioError
+
+BLOCK_SAMPLES = 1 << 20
+"""Samples per read, all channels together: 4 MB."""
+
+LEAST_RATE, MOST_RATE = 1000, 768000
+"""Sample rates of recordings, Hz. A header that states another one is taken to be wrong."""
+
+TOLERANCE = 0.05
+"""Seconds that may be missing without a warning: codecs pad by up to this much."""
+
+# The length that a streamed FLAC reports: libsndfile's SF_COUNT_MAX.
+_UNKNOWN_FRAMES = 2**63 - 1
+_FLAC_END = 1 << 18  # bytes at the end of a FLAC file that are searched for frames behind its stated length
+_MOST_WARNINGS = 20
+# TypeError: for a .raw file, which has no header, soundfile requires the format as arguments.
+_FAILED = (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, OSError)
+
+
+class Decoder:
+    """A recording that is decoded once, from start to end.
+
+    Args:
+        file: seekable binary file.
+        path: path of this file, if it has one; libsndfile reads it by itself then, which is faster.
+
+    Attributes:
+        rate, channels: of the blocks now; they change where a file holds several streams.
+        seconds: length that the file declares, or None if it declares none; after the last block, the length of the
+            recording, at least of what was decoded.
+        warnings: what was wrong or is missing, one phrase each; complete after the last block.
+
+    Raises:
+        AudioError: libsndfile does not read the file, or its header states an absurd rate.
+    """
+
+    def __init__(self, file: BinaryIO, path: str | os.PathLike[str] | None = None) -> None:
+        self._file = file
+        self._path = None if path is None else os.fspath(path) if os.name == "nt" else os.fsencode(path)
+        self._parts = parts_of(file)
+        self.warnings: list[str] = []
+        self._decoded = Counter[int]()  # sample rate to number of samples
+        self._silence = 0.0  # seconds of silence in place of what is missing
+        try:
+            self._sound = self._open(self._parts[0])
+        except _FAILED as error:
+            parts = mpeg_parts(file)  # MPEG audio behind something else
+            if parts[0].pieces is None:
+                raise _unreadable(error) from error
+            try:
+                self._parts, self._sound = parts, self._open(parts[0])
+            except _FAILED:
+                raise _unreadable(error) from error
+        self.rate, self.channels = self._sound.samplerate, self._sound.channels
+        self.declared = self.seconds = self._declared()
+
+    @property
+    def decoded(self) -> float:
+        """Seconds of sound that were decoded so far."""
+        return sum(count / rate for rate, count in self._decoded.items())
+
+    @property
+    def _time(self) -> float:
+        return self.decoded + self._silence
+
+    def close(self) -> None:
+        """Closes what this instance opened; not the file."""
+        self._sound.close()
+
+    def blocks(self, *, most: int = BLOCK_SAMPLES) -> Iterator[NDArray[np.float32]]:
+        """Yields blocks (n, channels), n ≥ 1, of at most `most` samples over all channels."""
+        for number, part in enumerate(self._parts):
+            if number:
+                self._sound.close()
+                try:
+                    self._sound = self._open(part)
+                except _FAILED as error:
+                    self._warn(f"stream {number + 1} of {len(self._parts)} cannot be decoded ({error})")
+                    continue
+            self.rate, self.channels = self._sound.samplerate, self._sound.channels
+            begin = self._time
+            if self._sound.format == "FLAC":
+                yield from self._flac(part, most)
+            else:
+                yield from self._stream(self._sound, self._sound.blocks_of(most))
+            for at, seconds in part.lost:
+                if seconds >= TOLERANCE / 2:
+                    self._warn(f"damaged at {begin + at:.2f} s: about {seconds:.2f} s are missing")
+        self._conclude()
+
+    def _open(self, part: Part) -> Sound:
+        if part.pieces is not None:
+            return Sound(Spliced(self._file, part.pieces))
+        if self._path is not None:
+            return Sound(self._path)
+        self._file.seek(0)
+        return Sound(self._file)
+
+    def _declared(self) -> float | None:
+        total = 0.0
+        for part in self._parts:
+            with contextlib.ExitStack() as stack, contextlib.suppress(*_FAILED):
+                first = part is self._parts[0]
+                sound = self._sound if first else stack.enter_context(self._open(part))
+                if part.declared is None or sound.frames == _UNKNOWN_FRAMES:
+                    return None
+                total += sound.frames / sound.samplerate * part.declared
+                total += 0.0 if part.stated else sum(lost for _, lost in part.lost)
+        return total
+
+    def _stream(self, sound: Sound, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        try:
+            for block in blocks:
+                self._decoded[sound.samplerate] += len(block)
+                yield block
+        except _FAILED as error:
+            if sound.format != "FLAC":  # there, `_flac` finds out whether anything is missing
+                self._warn(f"damaged at {self._time:.2f} s: not decoded from there ({error})")
+
+    def _flac(self, part: Part, most: int) -> Iterator[NDArray[np.float32]]:
+        file = self._file if part.pieces is None else cast(BinaryIO, Spliced(self._file, part.pieces))
+        rate, channels, total, heard, place = self.rate, self.channels, self._sound.frames, 0, 0
+        found: Iterator[NDArray[np.float32]] | None = self._sound.blocks_of(most)
+        while found is not None:
+            for block in self._stream(self._sound, found):
+                heard += len(block)
+                yield block
+            if heard == total:
+                place = max(place, size_of(file) - _FLAC_END)
+            found = None
+            for position, number in flac_frames(file, place, heard):
+                place = position
+                with contextlib.suppress(*_FAILED):
+                    sound = Sound(flac_from(file, position))
+                    blocks = sound.blocks_of(most)
+                    if (sound.samplerate, sound.channels) != (rate, channels) or (first := next(blocks, None)) is None:
+                        continue
+                    if number > heard:
+                        self._warn(f"damaged at {self._time:.2f} s: {(number - heard) / rate:.2f} s are missing")
+                    for start in range(heard, number, BLOCK_SAMPLES):
+                        yield np.zeros((min(BLOCK_SAMPLES, number - start), channels), np.float32)
+                    self._silence += (number - heard) / rate
+                    heard, self._sound, found = number, sound, chain([first], blocks)
+                    break
+
+    def _conclude(self) -> None:
+        heard, declared = self.decoded, self.declared
+        self.seconds = max(self._time, declared or 0.0)
+        if declared is not None and declared - heard > TOLERANCE:
+            self._warn(f"{heard:.2f} s of {declared:.2f} s could be decoded: the file is cut or damaged")
+        elif declared is not None and heard - declared > TOLERANCE:
+            self._warn(f"the header states {declared:.2f} s; {heard:.2f} s were found and decoded")
+
+    def _warn(self, text: str) -> None:
+        if len(self.warnings) < _MOST_WARNINGS:
+            self.warnings.append(text)
+
+
+def _unreadable(error: Exception) -> AudioError:
+    if isinstance(error, AudioError):
+        return error
+    formats = ", ".join(sorted(set(soundfile.available_formats()) - {"RAW"}))
+    return AudioError(f"not readable as audio ({getattr(error, 'error_string', error)}); expected one of {formats}")
+
+
+class Sound(soundfile.SoundFile):  # type: ignore[misc]
+    """A stream that is read from start to end without seeking.
+
+    soundfile seeks after every read, and to find out how much is left to read. libsndfile cannot seek in GSM 6.10,
+    G.721, NMS ADPCM and DWVW, nor to the end of a FLAC of unknown length.
+
+    Raises:
+        AudioError: the header states an absurd rate.
+    """
+
+    def __init__(self, source: object) -> None:
+        super().__init__(source)
+        if not LEAST_RATE <= self.samplerate <= MOST_RATE:
+            rate = self.samplerate
+            self.close()
+            raise AudioError(f"the header states a rate of {rate} Hz; expected {LEAST_RATE} … {MOST_RATE}")
+
+    def seekable(self) -> bool:
+        return False
+
+    def blocks_of(self, most: int) -> Iterator[NDArray[np.float32]]:
+        """Yields blocks (n, channels) of at most `most` samples over all channels. What was decoded before an error is
+        yielded before the error is raised."""
+        frames = max(1, most // self.channels)
+        while True:
+            block = np.full((frames, self.channels), np.nan, np.float32)
+            try:
+                block = self.read(frames, out=block)
+            except _FAILED:
+                heard = len(block) - np.isnan(block[::-1, 0]).argmin() if not np.isnan(block[0, 0]) else 0
+                if heard:
+                    yield block[:heard]
+                raise
+            if not len(block):
+                return
+            yield block

@@ -174,8 +174,7 @@ def test_sense_options(capsys: pytest.CaptureFixture[str], recording: Path, tmp_
     [
         (["tag", "x.wav", "--hop", "0"], "hop = 0.0; expected seconds"),
         (["tag", "x.wav", "--hop", "11"], "at most a window of 10"),
-        (["tag", "-"], "expected - alone, and --rate HZ"),
-        (["tag", "-", "x.wav", "--rate", "8000"], "expected - alone, and --rate HZ"),
+        (["tag", "-", "x.wav", "--rate", "8000"], "standard input (-) together with other recordings"),
         (["tag", "x.wav", "--deny", "Sirne"], "did you mean 'Siren'"),
         (["tag", "x.wav", "--groups", "nowhere.json"], "nowhere.json"),
         (["tag", "x.wav", "--silence", "nan"], "expected a level in dB"),

@@ -217,7 +217,7 @@ class Mixer:
             below = f"{10 * math.log10(loudest / self._mixed):.0f} dB" if self._mixed > 0.0 else "far"
             best = int(self._powers.argmax()) + 1
             found.append(
-                f"the channels cancel each other: their mean is {below} below channel {best}; choose a single channel"
+                f"channels cancel each other: their mean is {below} below channel {best}; give --channel {best}"
             )
         return tuple(found)
 

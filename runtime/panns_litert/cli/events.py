@@ -90,10 +90,10 @@ def run_events(args: argparse.Namespace) -> int:
 
     def one(source: str) -> dict[str, Any]:
         found: list[Event] = []
-        # This stream tags nothing. It only gives the window and the hop, which are those of `windows_of`.
-        events = EventStream(StreamTagger(tagger, hop=hop), settings=settings, sense=sense)
+        stream = StreamTagger(tagger, hop=hop)
+        events = EventStream(stream, settings=settings, sense=sense)
         with open_recording(args, source, tagger.bundle.manifest.front_end.sample_rate) as blocks:
-            for window in windows_of(args, tagger, blocks, hop):
+            for window in windows_of(args, stream, blocks):
                 found += events.push(window)
         found += events.finish()
         found.sort(key=lambda event: (event.start, event.index))

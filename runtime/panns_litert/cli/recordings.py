@@ -17,7 +17,7 @@ from panns_litert.cli.options import STDIN, sources
 from panns_litert.cli.output import failure, progress_bar, progress_wanted
 from panns_litert.errors import AudioError
 from panns_litert.sense import Sense
-from panns_litert.tagger import Tagger, top_tags
+from panns_litert.tagger import top_tags
 from panns_litert.windows import StreamTagger, Window
 
 
@@ -82,10 +82,10 @@ def print_warnings(source: str, warnings: Iterable[str]) -> None:
         print(f"warning: {source}: {warning}", file=sys.stderr)
 
 
-def windows_of(args: argparse.Namespace, tagger: Tagger, blocks: AudioBlocks, hop: float) -> Iterator[Window]:
+def windows_of(args: argparse.Namespace, stream: StreamTagger, blocks: AudioBlocks) -> Iterator[Window]:
     """Yields the windows of a recording. On a terminal, shows a bar for a long one."""
     with bar(args, blocks.name, blocks.seconds) as show:
-        for window in StreamTagger(tagger, hop=hop).of(blocks):
+        for window in stream.of(blocks):
             show(window.end)
             yield window
 

@@ -22,7 +22,7 @@ from panns_litert.errors import PictureError
 from panns_litert.pictures import timeline, write_page
 from panns_litert.sense import Ontology
 from panns_litert.tagger import require_choice
-from panns_litert.windows import AGGREGATES, Aggregate, LongTagging
+from panns_litert.windows import AGGREGATES, Aggregate, LongTagging, StreamTagger
 
 
 def add_commands(command: AddCommand) -> None:
@@ -58,9 +58,9 @@ def run_tag(args: argparse.Namespace) -> int:
     def one(source: str) -> dict[str, Any]:
         hop = tagger.bundle.manifest.clip_seconds if args.hop is None else args.hop
         aggregate = Aggregate(tagger, aggregate=args.aggregate, sense=sense)
-        rows = []
+        stream, rows = StreamTagger(tagger, hop=hop), []
         with open_recording(args, source, tagger.bundle.manifest.front_end.sample_rate) as blocks:
-            for window in windows_of(args, tagger, blocks, hop):
+            for window in windows_of(args, stream, blocks):
                 aggregate.push(window)
                 if args.windows:
                     rows.append(window_row(window, sense, args))

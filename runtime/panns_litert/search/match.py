@@ -8,7 +8,6 @@ are much longer than the accuracy that is needed, and its embeddings are trained
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -17,7 +16,8 @@ import scipy.fft
 import soxr
 from numpy.typing import NDArray
 
-from panns_litert.errors import MatchError
+from panns_litert.audio import Recording
+from panns_litert.errors import AudioError, MatchError
 from panns_litert.frontend import PANNS_16K, FrontEndSpec, StreamingLogMel
 from panns_litert.windows import audio_chunks
 
@@ -63,8 +63,8 @@ class Match:
 
 
 def match(
-    query: str | os.PathLike[str] | NDArray[np.floating],
-    reference: str | os.PathLike[str] | NDArray[np.floating],
+    query: Recording,
+    reference: Recording,
     *,
     sample_rate: int | None = None,
     threshold: float = 0.6,
@@ -96,8 +96,8 @@ def match(
     _require("threshold", threshold)
     _require("min_seconds", min_seconds)
     _require("speed_change", speed_change)
-    waveform = np.concatenate([np.empty(0, np.float32), *audio_chunks(query, sample_rate, _RATE)])
-    heard = _features(iter(audio_chunks(reference, sample_rate, _RATE)))
+    waveform = np.concatenate([np.empty(0, np.float32), *_usable(query, sample_rate)])
+    heard = _features(_usable(reference, sample_rate))
     steps = math.ceil(speed_change / _SPEED_STEP - 1e-9)
     fastest = 1 + steps * _SPEED_STEP
     for name, seconds in (("query", len(waveform) / _RATE), ("reference", len(heard) / _FPS * fastest)):
@@ -113,6 +113,21 @@ def match(
         if not any(_same(run, other) for other in found):
             found.append(run)
     return tuple(sorted(found, key=lambda m: (m.reference_start, m.query_start)))
+
+
+def _usable(audio: Recording, sample_rate: int | None) -> Iterator[NDArray[np.float32]]:
+    """Yields the blocks of a recording, with 0 in place of samples that cannot be used.
+
+    Raises:
+        AudioError: no sample can be used.
+    """
+    usable = False
+    blocks = audio_chunks(audio, sample_rate, _RATE)
+    for block in blocks:
+        usable = usable or not np.isnan(block).all()
+        yield np.nan_to_num(block, nan=0.0)
+    if not usable:
+        raise AudioError(f"{blocks.name}: every sample is NaN, Inf or far too large; expected samples in [-1, 1]")
 
 
 class _Runs:

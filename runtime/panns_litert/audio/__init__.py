@@ -4,9 +4,10 @@ It may import only the layers below it: `strict`, `atomic` and `errors`.
 """
 
 from panns_litert.audio.containers import is_container
-from panns_litert.audio.files import AUDIO_SUFFIXES, AudioBlocks, Recording, audio_files, load_audio
+from panns_litert.audio.files import AudioBlocks, Recording, load_audio
+from panns_litert.audio.folders import AUDIO_SUFFIXES, Folder, UnreadWarning, audio_files, no_audio, scan_folder
 from panns_litert.audio.microphone import microphone
-from panns_litert.audio.raw import RAW_FORMATS, raw_blocks
+from panns_litert.audio.raw import RAW_FORMATS, raw_blocks, wav_header
 from panns_litert.audio.samples import SCALES, Audio, MonoResampler, Scale, from_array
 from panns_litert.audio.silence import is_silent, level_dbfs
 from panns_litert.audio.sources import FileLike, Prefixed, is_file_like, name_of, read_head
@@ -18,10 +19,12 @@ __all__ = [
     "Audio",
     "AudioBlocks",
     "FileLike",
+    "Folder",
     "MonoResampler",
     "Prefixed",
     "Recording",
     "Scale",
+    "UnreadWarning",
     "audio_files",
     "from_array",
     "is_container",
@@ -31,6 +34,9 @@ __all__ = [
     "load_audio",
     "microphone",
     "name_of",
+    "no_audio",
     "raw_blocks",
     "read_head",
+    "scan_folder",
+    "wav_header",
 ]

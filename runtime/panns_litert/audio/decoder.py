@@ -11,24 +11,27 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
 from panns_litert.audio.containers import (
+    HEAD_BYTES,
     Part,
     Spliced,
     flac_frames,
     flac_from,
+    is_container,
     mpeg_after,
     mpeg_parts,
     parts_of,
     size_of,
 )
+from panns_litert.audio.media import Media, has_media, is_media
 from panns_litert.audio.samples import LOUDEST
-from panns_litert.errors import AudioError
+from panns_litert.errors import AudioError, MissingDependencyError
 
 BLOCK_SAMPLES = 1 << 20
 """Samples per read, all channels together: 4 MB."""
@@ -73,12 +76,14 @@ class Decoder:
         self._decoded = Counter[int]()  # sample rate to number of samples
         self._silence = 0.0  # seconds of silence in place of what is missing
         try:
-            self._sound = self._open(self._parts[0])
+            self._sound: Sound | Media = self._open(self._parts[0])
         except _FAILED as error:
             try:
                 self._parts, self._sound = self._otherwise(error)
-            except _FAILED:
-                raise _unreadable(error) from error
+            except MissingDependencyError as missing:
+                raise AudioError(str(missing)) from missing
+            except _FAILED as other:
+                raise _unreadable(other if isinstance(other, AudioError) else error) from error
         self.rate, self.channels = self._sound.samplerate, self._sound.channels
         self.declared = self.seconds = self._declared()
 
@@ -126,10 +131,14 @@ class Decoder:
         self._file.seek(0)
         return Sound(self._file)
 
-    def _otherwise(self, error: Exception) -> tuple[list[Part], Sound]:
+    def _otherwise(self, error: Exception) -> tuple[list[Part], Sound | Media]:
         """Returns the streams of a file that libsndfile does not open, if there are any, and the first one, opened."""
         if (first := next(flac_frames(self._file, 0, 0), None)) is not None:  # FLAC with a damaged header
             return [Part(declared=None)], Sound(flac_from(self._file, first[0]))
+        self._file.seek(0)
+        head = self._file.read(HEAD_BYTES)
+        if is_media(head) or (is_container(head) and has_media()):
+            return [Part()], _checked(Media(self._file, unknown=_UNKNOWN_FRAMES))
         parts = mpeg_parts(self._file)  # MPEG audio behind something else
         if parts[0].pieces is None:
             raise error
@@ -147,16 +156,21 @@ class Decoder:
                 total += 0.0 if part.stated else sum(lost for _, lost in part.lost)
         return total
 
-    def _stream(self, sound: Sound, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    def _stream(self, sound: Sound | Media, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         try:
             for block in blocks:
-                self._decoded[sound.samplerate] += len(block)
+                if isinstance(sound, Media) and sound.silent:
+                    self._silence += len(block) / sound.samplerate
+                else:
+                    self._decoded[sound.samplerate] += len(block)
                 if sound.format in ("MP3", "OGG") and np.abs(block).max() > LOUDEST:  # of damaged data
                     np.clip(block, -LOUDEST, LOUDEST, out=block)
                 yield block
         except _FAILED as error:
             if sound.format not in ("FLAC", "MP3"):  # there, decoding goes on behind the damaged place
                 self._warn(f"damaged at {self._time:.2f} s: not decoded from there ({error})")
+        if isinstance(sound, Media) and sound.damaged:
+            self._warn(f"{sound.damaged} damaged packets were left out ({sound.why})")
 
     def _flac(self, part: Part, most: int) -> Iterator[NDArray[np.float32]]:
         file = self._file if part.pieces is None else cast(BinaryIO, Spliced(self._file, part.pieces))
@@ -221,6 +235,17 @@ def _unreadable(error: Exception) -> AudioError:
     return AudioError(f"not readable as audio ({getattr(error, 'error_string', error)}); expected one of {formats}")
 
 
+_S = TypeVar("_S", "Sound", Media)
+
+
+def _checked(sound: _S) -> _S:
+    if not LEAST_RATE <= sound.samplerate <= MOST_RATE:
+        rate = sound.samplerate
+        sound.close()
+        raise AudioError(f"the header states a rate of {rate} Hz; expected {LEAST_RATE} … {MOST_RATE}")
+    return sound
+
+
 class Sound(soundfile.SoundFile):  # type: ignore[misc]
     """A stream that is read from start to end without seeking.
 
@@ -233,10 +258,7 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]
 
     def __init__(self, source: object) -> None:
         super().__init__(source)
-        if not LEAST_RATE <= self.samplerate <= MOST_RATE:
-            rate = self.samplerate
-            self.close()
-            raise AudioError(f"the header states a rate of {rate} Hz; expected {LEAST_RATE} … {MOST_RATE}")
+        _checked(self)
 
     def seekable(self) -> bool:
         return False

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from panns_litert.audio.decoder import BLOCK_SAMPLES, Decoder
@@ -210,21 +207,3 @@ class AudioBlocks:
             more = f" and at {len(self._faults) - 1} more places" if len(self._faults) > 1 else ""
             found.append(f"samples that are NaN, Inf or beyond ±{LOUDEST:g} at {self._faults[0]:.3f} s{more}")
         return (*found, *(self._noticed or self._mono.warnings))
-
-
-AUDIO_SUFFIXES = frozenset(
-    {f".{name.lower()}" for name in soundfile.available_formats()} | {".aif", ".oga", ".opus", ".snd"}
-) - {".raw"}
-"""Suffixes of the files in a folder that count as audio. `.raw` is left out: such a file does not state its format."""
-
-
-def audio_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """Returns the audio files of a folder and its subfolders, chosen by their suffix and sorted by path.
-
-    Raises:
-        AudioError: the folder has no audio file.
-    """
-    found = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
-    if not found:
-        raise AudioError(f"{folder}: no audio file in this folder; expected some (.wav, .flac, .ogg, .mp3, …)")
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import struct
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, cast
 
@@ -80,3 +81,51 @@ def raw_blocks(
         rest = data[whole:]
         if whole:
             yield decode(data[:whole]).reshape(-1, channels)
+
+
+def wav_header(stream: BinaryIO | io.RawIOBase) -> tuple[int, int, str]:
+    """Reads the header of a WAV stream up to its samples, which `raw_blocks` then reads as they arrive.
+
+    Returns:
+        Sample rate (Hz), number of channels, and the format of the samples, one of `RAW_FORMATS`.
+
+    Raises:
+        AudioError: the stream is no WAV file, or of samples in another format.
+    """
+    rate, channels, form = 0, 0, None
+    read = functools.partial(_exactly, stream)
+    if (riff := read(12))[:4] not in (b"RIFF", b"RF64") or riff[8:] != b"WAVE":
+        raise AudioError("a pipe that begins like no WAV file; expected WAV or raw samples")
+    while (name := read(4)) != b"data":
+        size = int.from_bytes(read(4), "little")
+        content = read(min(size + (size & 1), _MOST_OF_CHUNK))
+        if name == b"fmt " and len(content) >= 16:
+            tag, channels, rate, _, _, bits = struct.unpack("<HHIIHH", content[:16])
+            tag = int.from_bytes(content[24:26], "little") if tag == 0xFFFE else tag
+            form = _WAV_FORMATS.get((tag, bits))
+    read(4)  # the size of the samples, which a program that writes into a pipe does not know
+    if form is None or not rate:
+        raise AudioError(f"a WAV stream without PCM or float samples; expected one of {', '.join(RAW_FORMATS)}")
+    return rate, channels, form
+
+
+_WAV_FORMATS = {
+    (1, 8): "u8",
+    (1, 16): "s16le",
+    (1, 24): "s24le",
+    (1, 32): "s32le",
+    (3, 32): "f32le",
+    (3, 64): "f64le",
+    (6, 8): "alaw",
+    (7, 8): "mulaw",
+}
+_MOST_OF_CHUNK = 1 << 20  # bytes of a chunk in front of the samples
+
+
+def _exactly(stream: BinaryIO | io.RawIOBase, count: int) -> bytes:
+    data = b""
+    while len(data) < count and (more := stream.read(count - len(data))):
+        data += more
+    if len(data) < count:
+        raise AudioError("the stream ends in the header of a WAV file; expected samples behind it")
+    return data

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from panns_litert.audio import RAW_FORMATS, SCALES, audio_files
+from panns_litert.audio import RAW_FORMATS, SCALES, no_audio, scan_folder
 from panns_litert.bundle import DEFAULT_PRECISION, DEFAULT_SECONDS, GRAPHS, Bundle, bundle_dir
 from panns_litert.cli.extensions import converter
 from panns_litert.cli.output import note
@@ -97,11 +97,18 @@ def sources(args: argparse.Namespace) -> Iterator[str]:
             raise AudioError("standard input (-) together with other recordings; expected it alone")
         yield STDIN
         return
+    notes = []
     for name in args.audio:
-        if Path(name).is_dir():
-            yield from map(str, audio_files(name))
-        else:
+        if not Path(name).is_dir():
             yield name
+            continue
+        found = scan_folder(name)
+        if not found.audio:
+            raise no_audio(name, found)
+        yield from map(str, found.audio)
+        notes += [f"{name}: {found.note}"] if found.note else []
+    for text in notes:  # last, where they are seen
+        note(text)
 
 
 def add_sense_options(sub: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.audio.decoder import BLOCK_SAMPLES, Decoder
+from panns_litert.audio.decoder import Decoder
 from panns_litert.audio.raw import STREAMED_SAMPLES
 from panns_litert.audio.samples import (
     LOUDEST,
@@ -52,7 +52,7 @@ def load_audio(
         AudioError: the file is missing, unreadable or empty, or a sample is NaN, Inf or far beyond full scale.
     """
     require_wanted(sample_rate, max_seconds)
-    blocks = AudioBlocks(audio, sample_rate=sample_rate, channel=channel, scale=scale, most=BLOCK_SAMPLES)
+    blocks = AudioBlocks(audio, sample_rate=sample_rate, channel=channel, scale=scale)
     with blocks:
         found: list[NDArray[np.float32]] = []
         left = float("inf") if max_seconds is None else round(max_seconds * sample_rate)

@@ -57,7 +57,7 @@ def load_audio(
         found: list[NDArray[np.float32]] = []
         left = float("inf") if max_seconds is None else round(max_seconds * sample_rate)
         for block in blocks:
-            found.append(block[: int(min(left, len(block)))])
+            found.append(block[: max(0, int(min(left, len(block))))])
             left -= len(block)
             if left <= 0 and blocks.seconds is not None:
                 break

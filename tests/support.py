@@ -109,20 +109,22 @@ def real_network() -> MobileNetV3:
 
 
 def fake_windows(scores: NDArray[np.float64], *, hop: int, length: int) -> list[Window]:
-    """Cuts frame-wise scores, (frames, classes) at 100 frames a second, into windows of `length` every `hop` frames."""
+    """Cuts frame-wise scores, (frames, classes) at 100 frames a second, into windows of `length` every `hop` frames.
+
+    The last window is shifted back so that it ends with the scores.
+    """
+    starts = [*range(0, max(1, len(scores) - length + 1), hop)]
+    if starts[-1] + length < len(scores):
+        starts.append(len(scores) - length)
     found = []
-    start = 0
-    while True:
+    for index, start in enumerate(starts):
         part = np.zeros((length + 1, scores.shape[1]), np.float32)
         here = scores[start : start + length]
         part[: len(here)] = here
-        end = min(start + length, len(scores))
         found.append(
             Window(
-                index=len(found), start=start / 100, end=end / 100, probs=part.max(axis=0), embedding=np.zeros(4),
-                framewise=part, level_dbfs=0.0, front_end_ms=0.0, model_ms=0.0,
+                index=index, start=start / 100, end=(start + len(here)) / 100, probs=part.max(axis=0),
+                embedding=np.zeros(4), framewise=part, level_dbfs=0.0, front_end_ms=0.0, model_ms=0.0,
             )
         )  # fmt: skip
-        if end == len(scores):
-            return found
-        start += hop
+    return found

@@ -290,7 +290,7 @@ def test_steps_of_windows_cover_the_recording_around_their_centres(window: float
     length = hops * hop
     windows = WindowSteps(window=window, hop=hop)
     count = windows.count(length)
-    assert (count - 1) * hop + window >= length - 1e-5
+    assert length - ((count - 1) * hop + window) <= 0.05 * window + 1e-5  # the rest is left out
     assert count == 1 or (count - 2) * hop + window < length
     steps: list[Step] = []
     for k in range(count):
@@ -308,8 +308,8 @@ def test_steps_of_windows_cover_the_recording_around_their_centres(window: float
 
 def test_how_many_windows_a_recording_takes() -> None:
     windows = WindowSteps(window=10.0, hop=5.0)
-    counts = [windows.count(seconds) for seconds in (0.1, 10.0, 10.1, 15.0, 15.1, 60.0)]
-    assert counts == [1, 1, 2, 2, 3, 11]
+    counts = [windows.count(seconds) for seconds in (0.1, 10.0, 10.49, 10.5, 15.0, 15.49, 15.5, 60.0)]
+    assert counts == [1, 1, 1, 2, 2, 2, 3, 11]
     assert WindowSteps(window=0.1, hop=0.1).count(0.1 + 0.2) == 3  # 0.30000000000000004 s
     for seconds in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(EventError, match="expected a length > 0"):

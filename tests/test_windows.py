@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,27 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support import fake_windows, pieces, run_python
+from vectors.make_windows import VECTORS, vectors
 
 from panns_litert import Tagger
 from panns_litert.demo import demo_clips
 from panns_litert.engine import Outputs
-from panns_litert.errors import AudioError, WindowError
-from panns_litert.events import EventDetector, EventSettings
+from panns_litert.errors import AudioError, GpuError, WindowError
+from panns_litert.events import EventDetector, EventSettings, WindowSteps
 from panns_litert.frontend import PANNS_32K, LogMel
-from panns_litert.windows import Aggregate, EventStream, StreamTagger, find_events, tag_long, windows
+from panns_litert.windows import Aggregate, EventStream, StreamTagger, Window, find_events, tag_long, windows
 
-
-def test_nan_in_the_middle_of_a_stream(tagger: Tagger, demo_sound: NDArray[np.float32]) -> None:
-    stream, clean = StreamTagger(tagger, hop=5.0), StreamTagger(tagger, hop=5.0)
-    bad = demo_sound[:4000].copy()
-    bad[1000] = np.nan
-    heard, want = stream.push(demo_sound[:400000]), clean.push(demo_sound[:400000])
-    with pytest.raises(AudioError, match=r"after 12\.500 s: sample 1000 is NaN or Inf"):
-        stream.push(bad)
-    heard += stream.push(demo_sound[400000:]) + stream.finish()
-    want += clean.push(demo_sound[400000:]) + clean.finish()
-    assert len(heard) == len(want) > 2
-    assert all(np.array_equal(a.probs, b.probs) for a, b in zip(heard, want, strict=True))
+CASES = json.loads(VECTORS.read_text(encoding="utf-8"))["cases"]
 
 
 # ---- windows
@@ -58,6 +53,30 @@ class Recorder(Tagger):
         return super().run(values)
 
 
+class Failing(Tagger):
+    """A tagger whose engine fails in some of its runs."""
+
+    runs, fails = 0, frozenset[int]()
+
+    def run(self, values: NDArray[np.float32]) -> Outputs:
+        self.runs += 1
+        if self.runs - 1 in self.fails:
+            raise GpuError("the driver is gone")
+        return super().run(values)
+
+
+class Silent(Tagger):
+    """A tagger that does not run the model."""
+
+    def run(self, values: NDArray[np.float32]) -> Outputs:
+        return {o.name: np.zeros(o.shape, np.float32) for o in self.bundle.manifest.outputs}
+
+
+@pytest.fixture(scope="module")
+def silent() -> Tagger:
+    return Silent(threads=1)
+
+
 def test_windows_are_the_recording_s_own_frames(demo_sound: NDArray[np.float32]) -> None:
     """A window is a part of the whole recording's log-mel. Away from its edges it is also that of its own samples."""
     recorder = Recorder(threads=1)
@@ -73,15 +92,24 @@ def test_windows_are_the_recording_s_own_frames(demo_sound: NDArray[np.float32])
         assert np.abs(inside - LogMel(PANNS_32K)(clip)[2:-2]).max() <= 1e-5
 
 
-@pytest.mark.parametrize("hop", [10.0, 5.0, 3.0, 1.0])
-@pytest.mark.parametrize("seconds", [0.5, 10.0, 10.001, 10.02, 13.0, 19.99, 20.005])
-def test_windows_cover_the_recording(tagger: Tagger, hop: float, seconds: float) -> None:
-    samples = round(seconds * 32000)
-    heard = list(windows(tagger, np.zeros(samples, np.float32), sample_rate=32000, hop=hop))
-    assert [w.start for w in heard] == [pytest.approx(k * hop) for k in range(len(heard))]
-    assert heard[-1].end == pytest.approx(samples / 32000)
-    assert all(w.end == pytest.approx(w.start + 10.0) for w in heard[:-1])
-    assert len(heard) == 1 or heard[-2].end < samples / 32000  # no window after the one that reaches the end
+def test_the_vectors_are_up_to_date() -> None:
+    assert VECTORS.read_text(encoding="utf-8") == vectors()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['samples']} samples, hop {case['hop']}")
+def test_windows_of_recordings_of_many_lengths(silent: Tagger, case: dict[str, Any]) -> None:
+    stream = StreamTagger(silent, hop=case["hop"] / 32000)
+    heard = list(stream.of([np.zeros(case["samples"], np.float32)]))
+    found = [{"start": w.start, "end": w.end, "padding": w.padding_seconds} for w in heard]
+    assert [{name: round(value * 32000) for name, value in window.items()} for window in found] == case["windows"]
+    assert [w.index for w in heard] == list(range(len(heard)))
+    assert stream.seconds == case["samples"] / 32000
+    # Steps of events cover each moment up to the end of the last window once.
+    steps = WindowSteps(window=10.0, hop=stream.hop)
+    assert steps.count(stream.seconds) == len(heard)
+    covered = [step for w in heard for step in steps.push([0.0])] + list(steps.finish(heard[-1].end))
+    assert (covered[0].start, covered[-1].end, len(covered)) == (0.0, heard[-1].end, len(heard))
+    assert all(a.end == b.start < b.end for a, b in itertools.pairwise(covered))
 
 
 @settings(max_examples=8)
@@ -111,7 +139,7 @@ def test_another_rate_and_channels(tagger: Tagger, tmp_path: Path, demo_sound: N
         assert np.abs(a.probs - b.probs).max() <= 1e-5
 
 
-@pytest.mark.parametrize("hop", [0.0, -1.0, 10.5, float("nan"), "1"])
+@pytest.mark.parametrize("hop", [0.0, -1.0, 10.5, float("nan"), "1", True])
 def test_hops_out_of_range(tagger: Tagger, hop: float) -> None:
     with pytest.raises(WindowError, match="expected seconds, more than 0 and at most a window of 10"):
         StreamTagger(tagger, hop=hop)
@@ -125,12 +153,169 @@ def test_no_samples(tagger: Tagger) -> None:
         tag_long(tagger, np.zeros(10, np.float32))
 
 
+# ---- samples that cannot be used, and errors of the model
+
+
+def noise(seconds: float, *, seed: int = 0) -> NDArray[np.float32]:
+    return (0.1 * np.random.default_rng(seed).standard_normal(round(32000 * seconds))).astype(np.float32)
+
+
+def same(a: Window, b: Window) -> bool:
+    return (a.index, a.start, a.end) == (b.index, b.start, b.end) and bool(np.abs(a.probs - b.probs).max() <= 1e-5)
+
+
+@pytest.mark.parametrize(("bad", "count"), [(np.nan, 1), (np.nan, 40000), (-np.inf, 40000), (1e30, 40000), (-3.0, 1)])
+def test_bad_samples_cost_the_windows_that_hold_them(tagger: Tagger, bad: float, count: int) -> None:
+    """The windows are marked, the model is not run for them, and all others are as without the bad samples."""
+    sound = noise(30)
+    broken = sound.copy()
+    broken[640_000 : 640_000 + count] = bad  # from 20 s on
+    sound[640_000 : 640_000 + count] = 0.0
+    runs = Failing(threads=1)
+    stream = StreamTagger(runs, hop=5.0)
+    heard = [w for part in np.split(broken, 40) for w in stream.push(part)] + stream.finish()
+    want = list(windows(tagger, sound, sample_rate=32000, hop=5.0))
+    last = 20.0 + (count - 1) / 32000
+    for a, b in zip(heard, want, strict=True):
+        if a.start <= last and a.end > 20.0:
+            assert (a.index, a.start, a.end, a.level_dbfs) == (b.index, b.start, b.end, -np.inf)
+            assert a.unusable == "NaN, Inf or samples far beyond full scale at 20.000 s"
+            assert not a.probs.any()
+            assert not a.embedding.any()
+        else:
+            assert a.unusable is None
+            assert same(a, b)
+    assert [w.start for w in heard if w.unusable] == [15.0, 20.0]
+    assert runs.runs == len(heard) - 2
+
+
+def test_bad_windows_are_left_out_of_the_result(tagger: Tagger) -> None:
+    sound = noise(30)
+    sound[500_000] = np.nan  # in the second of three windows
+    first, _, third = windows(tagger, iter([sound]), sample_rate=32000)
+    for aggregate in ("mean", "max"):
+        found = tag_long(tagger, iter([sound]), sample_rate=32000, aggregate=aggregate)
+        pair = np.stack([first.probs, third.probs])
+        assert np.abs(found.probs - (pair.mean(axis=0) if aggregate == "mean" else pair.max(axis=0))).max() <= 1e-6
+        assert np.abs(found.embedding - (first.embedding + third.embedding) / 2).max() <= 1e-5
+        assert (found.windows, found.windows_skipped, found.seconds) == (2, 1, 30.0)
+        assert found.to_dict()["windows_skipped"] == 1
+    with pytest.raises(AudioError, match=r"samples: NaN, Inf or .* at 0\.000 s; expected at least one window"):
+        tag_long(tagger, iter([np.full(8 * 32000, np.nan, np.float32)] * 3), sample_rate=32000)
+
+
+def test_events_end_where_samples_cannot_be_used(tagger: Tagger) -> None:
+    """With thresholds of 0, a class has one event where there are scores, and none where there are no scores."""
+    sound = noise(40)
+    sound[640_000] = np.nan
+    always = EventSettings(on=0.0, off=0.0)
+    found = list(find_events(tagger, iter([sound]), sample_rate=32000, hop=1.0, settings=always))
+    # Windows that begin from 11 s to 20 s hold the sample. A window stands for the hop around its centre.
+    assert {(e.start, e.end) for e in found} == {(0.0, 15.5), (25.5, 40.0)}
+
+
+@pytest.mark.parametrize("hop", [250, 1000])
+def test_frame_wise_events_end_where_samples_cannot_be_used(tagger: Tagger, hop: int) -> None:
+    scores = np.full((3500, len(tagger.labels)), 0.9)
+    stream = EventStream(StreamTagger(tagger, hop=hop / 100))
+    heard = fake_windows(scores, hop=hop, length=1000)
+    marked = [replace(w, unusable="NaN", probs=0 * w.probs) if w.start <= 17.0 < w.end else w for w in heard]
+    found = [event for window in marked for event in stream.push(window)] + list(stream.finish())
+    first, second = sorted({(event.start, event.end) for event in found})
+    left = [w for w in marked if w.unusable is None]
+    assert first[0] == 0.0
+    assert second == (min(w.start for w in left if w.start > 17.0), 35.0)
+    assert first[1] <= max(w.end for w in left if w.end <= 17.0)
+
+
+@pytest.mark.parametrize("chunk", [1600, 32000, 320_000, 10**6])
+def test_a_stream_goes_on_after_an_error_of_the_model(tagger: Tagger, chunk: int) -> None:
+    """An error costs the window, and the ones that the same chunk completes. All others come once, in time."""
+    sound, failing = noise(24), Failing(threads=1)
+    failing.fails = frozenset({3, 5})
+    stream, heard, errors = StreamTagger(failing, hop=1.0), [], 0
+    want = list(windows(tagger, sound, sample_rate=32000, hop=1.0))
+    held = []
+    for start in range(0, len(sound), chunk):
+        try:
+            heard += stream.push(sound[start : start + chunk])
+        except GpuError:
+            errors += 1
+        held.append(len(stream._wave))
+    for _ in range(3):
+        try:
+            heard += stream.finish()
+            break
+        except GpuError:
+            errors += 1
+    indices = [window.index for window in heard]
+    assert errors in (1, 2)
+    assert indices == sorted(set(indices))
+    assert {0, 1, 2} <= set(indices)
+    assert chunk > 32000 or indices == [i for i in range(15) if i not in (3, 5)]
+    assert all(same(window, want[window.index]) for window in heard)
+    assert max(held) <= 13 * 32000
+    failing.fails = frozenset()
+    again = [*stream.push(sound), *stream.finish()]
+    assert all(same(a, b) for a, b in zip(again, want, strict=True))
+
+
+def test_an_engine_that_always_fails_does_not_fill_the_memory() -> None:
+    failing = Failing(threads=1)
+    failing.fails = frozenset(range(1000))
+    stream = StreamTagger(failing, hop=1.0)
+    size = stream._wave._data.nbytes + stream._frames._data.nbytes
+    for _ in range(30):
+        with contextlib.suppress(GpuError):
+            stream.push(np.zeros(32000 * 7, np.float32))
+    assert stream.seconds == 210.0
+    assert stream._wave._data.nbytes + stream._frames._data.nbytes == size
+    assert stream._done == []
+
+
+def test_events_are_in_time_after_an_error_of_the_model() -> None:
+    failing = Failing(threads=1)
+    failing.fails = frozenset({2})
+    stream, found, sound = StreamTagger(failing, hop=1.0), [], noise(16)
+    events = EventStream(stream, settings=EventSettings(on=0.0, off=0.0))
+    for start in range(0, len(sound), 16000):
+        with contextlib.suppress(GpuError):
+            found += [event for window in stream.push(sound[start : start + 16000]) for event in events.push(window)]
+    found += [event for window in stream.finish() for event in events.push(window)] + list(events.finish())
+    assert {(event.start, event.end) for event in found} == {(0.0, 6.5), (7.5, 16.0)}
+
+
+def test_a_stream_that_is_given_up_does_not_reach_into_the_next(tagger: Tagger) -> None:
+    stream, sound = StreamTagger(tagger, hop=5.0, sample_rate=44100), noise(20)
+    next(stream.of([sound]))
+    want = list(StreamTagger(tagger, hop=5.0, sample_rate=44100).of([sound]))
+    assert all(same(a, b) for a, b in zip(stream.of([sound]), want, strict=True))
+
+
+@pytest.mark.parametrize("sample_rate", [None, 16000])
+def test_several_threads_may_push(tagger: Tagger, sample_rate: int | None) -> None:
+    """Every window comes once, in its place, whichever thread gets it. The chunks are equal, so their order is, too."""
+    stream, chunk = StreamTagger(tagger, hop=1.0, sample_rate=sample_rate), noise(0.25)
+    want = list(StreamTagger(tagger, hop=1.0, sample_rate=sample_rate).of([chunk] * 160))
+    heard: list[Window] = []
+    threads = [threading.Thread(target=lambda: [heard.extend(stream.push(chunk)) for _ in range(40)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    heard = sorted([*heard, *stream.finish()], key=lambda window: window.index)
+    assert len(heard) > 20
+    assert all(same(a, b) for a, b in zip(heard, want, strict=True))
+
+
 # ---- aggregates
 
 
 def test_mean_and_max(tagger: Tagger, demo_sound: NDArray[np.float32]) -> None:
     heard = list(windows(tagger, demo_sound, sample_rate=32000))
-    weights = np.array([w.end - w.start for w in heard])
+    weights = np.diff([0.0, *(w.end for w in heard)])  # the last window is shifted back and overlaps the one before it
+    assert [w.start for w in heard] == [0.0, 10.0, 11.5]
+    assert weights.tolist() == pytest.approx([10.0, 10.0, 1.5])
     probs = np.stack([w.probs for w in heard]).astype(np.float64)
     mean = tag_long(tagger, demo_sound, sample_rate=32000)
     assert np.abs(mean.probs - weights @ probs / weights.sum()).max() <= 1e-6

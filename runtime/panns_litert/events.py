@@ -26,6 +26,10 @@ from panns_litert.sense import unknown_label
 
 _TOLERANCE = 1e-6  # seconds; sums of hops differ by rounding, and no step or gap is that short
 
+TAIL_PERCENT = 5
+"""A rest after the last window that is shorter than this share of a window is left out, percent. No sound that begins
+in so short a rest was found by a window that ends with it: tests/bench/last_window.py, docs/recordings.md."""
+
 _THRESHOLDS = ("on", "off", "min_duration", "max_gap")
 
 
@@ -272,8 +276,9 @@ class WindowSteps:
     """Turns the scores of overlapping windows into steps that do not overlap, one window at a time.
 
     Window k covers the time from k · hop to k · hop + window. Its step is the hop around its centre. The first step
-    begins at 0 and the last ends with the recording, so that the steps cover all of it. Only `finish` knows which step
-    is the last one, so `push` returns the step of the previous window.
+    begins at 0. The last ends with the recording, also if its window was shifted back to end there. So the steps cover
+    all of the recording. Only `finish` knows which step is the last one, so `push` returns the step of the previous
+    window.
 
     Args:
         window: length of a window, seconds.
@@ -298,7 +303,8 @@ class WindowSteps:
         self._last: NDArray[np.float64] | None = None
 
     def count(self, seconds: float) -> int:
-        """Returns the number of windows of a recording. The last one is the first that reaches its end.
+        """Returns the number of windows of a recording: those that fit into it, and one for the rest if that is at least
+        `TAIL_PERCENT` of a window. A recording shorter than a window has one.
 
         Args:
             seconds: length of the recording, > 0.
@@ -308,19 +314,24 @@ class WindowSteps:
         """
         if not (math.isfinite(seconds) and seconds > 0.0):
             raise EventError(f"a recording of {seconds} s; expected a length > 0")
-        return 1 + max(0, math.ceil((seconds - self.window - _TOLERANCE) / self.hop))
+        after_first = max(0.0, seconds - self.window)
+        full = math.floor((after_first + _TOLERANCE) / self.hop)
+        return 1 + full + (after_first - full * self.hop >= self.window * TAIL_PERCENT / 100 - _TOLERANCE)
 
-    def push(self, scores: ArrayLike) -> tuple[Step, ...]:
-        """Takes the next window's scores (classes,) and returns the step of the previous window, if there is one."""
+    def push(self, scores: ArrayLike | None) -> tuple[Step, ...]:
+        """Takes the next window's scores (classes,) and returns the step of the previous window, if it had scores.
+
+        None stands for a window without scores. It has no step.
+        """
         steps: tuple[Step, ...] = ()
         if self._last is not None:
             steps = (Step(self._last, self._start(self._count - 1), self._start(self._count)),)
-        self._last = _as_scores(scores).copy()
+        self._last = None if scores is None else _as_scores(scores).copy()
         self._count += 1
         return steps
 
     def finish(self, seconds: float) -> tuple[Step, ...]:
-        """Returns the last step, if there was a window, and resets this instance.
+        """Returns the last step, if the last window had scores, and resets this instance.
 
         Args:
             seconds: length of the recording.

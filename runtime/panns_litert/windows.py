@@ -8,8 +8,9 @@ iterator.
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from panns_litert.audio import AudioBlocks, MonoResampler, Recording, level_dbfs
 from panns_litert.errors import AudioError, WindowError
-from panns_litert.events import Event, EventDetector, EventSettings, WindowSteps
+from panns_litert.events import TAIL_PERCENT, Event, EventDetector, EventSettings, Step, WindowSteps
 from panns_litert.frontend import StreamingLogMel
 from panns_litert.sense import Sense
 from panns_litert.tagger import Tagger, TaggingResult, top_tags
@@ -28,6 +29,7 @@ AGGREGATES = ("mean", "max")
 HOP_SECONDS = 1.0
 """Default of the hop of a stream and, at most half a window, of events without frame-wise scores."""
 
+_CHUNK_SAMPLES = 1 << 16  # longer chunks are pushed in parts, so that the first results come early
 _TOLERANCE = 1e-6  # seconds; sums of hops differ by rounding
 
 
@@ -37,12 +39,15 @@ class Window:
 
     Attributes:
         index: 0, 1, …
-        start, end: seconds. The last window ends with the recording; the rest of the model's input is zeros.
-        probs: (classes,) float32, clip-wise probabilities.
-        embedding: (dim,) float32.
+        start, end: seconds. In a recording shorter than a window, the window ends with the recording.
+        probs: (classes,) float32, clip-wise probabilities; zeros if the window is unusable.
+        embedding: (dim,) float32; zeros if the window is unusable.
         framewise: (frames, classes) float32, frame-wise probabilities; None if the network has none.
-        level_dbfs: mean power of the samples in dB relative to a full-scale square wave; -inf for digital silence.
+        level_dbfs: level of the samples, as `audio.level_dbfs`; -inf for silence and if the window is unusable.
         front_end_ms, model_ms: run times in milliseconds. The front end's time is that of this window's new samples.
+        padding_seconds: how much of the model's input is padding; more than 0 only if the recording is shorter than it.
+        unusable: why the model was not run, for example "NaN, Inf or samples far beyond full scale at 20.000 s"; None
+            if it was.
     """
 
     index: int
@@ -54,6 +59,8 @@ class Window:
     level_dbfs: float
     front_end_ms: float
     model_ms: float
+    padding_seconds: float = 0.0
+    unusable: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,7 +74,8 @@ class LongTagging(TaggingResult):
         seconds_heard: length of the usable sound that was found.
         padding_seconds: length of the padding, if the recording is shorter than a window; else 0.
         warnings: what was wrong with the recording or is missing, one phrase each.
-        windows: number of windows.
+        windows: number of windows that were tagged.
+        windows_skipped: number of windows that were not, because of samples that cannot be used.
         tags: highest score first, limited by `top` and `threshold`.
         probs: (classes,) float32, aggregated over the windows.
         embedding: (dim,) float32, mean over the windows.
@@ -77,19 +85,25 @@ class LongTagging(TaggingResult):
     """
 
     windows: int
+    windows_skipped: int
 
     def to_dict(self, *, embedding: bool = False) -> dict[str, Any]:
         """Returns the result as JSON types, with the embedding only if `embedding` is true."""
-        return self._to_dict({"windows": self.windows}, embedding=embedding)
+        counts: dict[str, float] = {"windows": self.windows, "windows_skipped": self.windows_skipped}
+        return self._to_dict(counts, embedding=embedding)
 
 
 class StreamTagger:
     """Tags a stream in overlapping windows. Each window is tagged as soon as its last sample has arrived.
 
+    Window k begins at k hops. At the end of the stream, the rest after the last window is in one more window, which is
+    shifted back so that it is full. It begins with a frame and ends less than a frame before the end of the stream. A
+    rest shorter than 5 % of a window is left out. A stream that is shorter than a window is padded, as by `Tagger.tag`.
+
     `push` runs the model in the calling thread and drops no samples. If you push faster than the model runs, the call
     blocks. The delay from a window's last sample to its result is at most one hop, plus the model's run time, plus half
-    a frame for a log-mel (at most 16 ms). An instance handles one stream at a time. Do not use it from several threads
-    at once, and do not use its tagger for other audio at the same time.
+    a frame for a log-mel (at most 16 ms). An instance handles one stream at a time. Calls from several threads run one
+    after another, in any order; several streams may share a tagger.
 
     Args:
         tagger: the model; its bundle defines the length of a window.
@@ -113,127 +127,267 @@ class StreamTagger:
         manifest = tagger.bundle.manifest
         spec = self._spec = manifest.front_end
         self.window = manifest.clip_samples / spec.sample_rate
-        if not isinstance(hop, (int, float, np.number)) or not 0.0 < hop <= self.window + _TOLERANCE:
+        number = isinstance(hop, (int, float, np.number)) and not isinstance(hop, bool)
+        if not number or not 0.0 < hop <= self.window + _TOLERANCE:
             raise WindowError(f"hop = {hop!r}; expected seconds, more than 0 and at most a window of {self.window:g}")
         frame = spec.hop_length
-        self._hop = min(max(1, round(hop * spec.sample_rate / frame)) * frame, manifest.clip_samples)
+        most = max(1, manifest.clip_samples // frame)
+        self._hop = min(max(1, round(hop * spec.sample_rate / frame)), most) * frame
         self.hop, self.frame = self._hop / spec.sample_rate, frame / spec.sample_rate
         self.labels = tagger.labels
         self._tagger, self._samples = tagger, manifest.clip_samples
-        self._mono = MonoResampler(sample_rate or spec.sample_rate, sample_rate=spec.sample_rate)
+        self._least_tail = max(frame, -(-self._samples * TAIL_PERCENT // 100))
+        rate = spec.sample_rate if sample_rate is None else sample_rate
+        self._mono = MonoResampler(rate, sample_rate=spec.sample_rate)
         self._frames_of_window = spec.filled_frames(self._samples)
         self._input = np.zeros(manifest.inputs[0].shape, np.float32)
+        # The end of a stream needs the last window's samples again: it may be in a window that is shifted back.
+        self._part = min(self._hop, _CHUNK_SAMPLES)
+        self._wave = _Recent(self._samples + self._hop + self._part + spec.n_fft)
+        self._frames = _Recent(self._wave.rows // frame + 2, spec.n_mels)
+        self._lock = threading.Lock()
+        self._done: list[Window] = []  # windows that an error in a later one kept from being returned
         self._restart()
 
     def _restart(self) -> None:
         self._index = 0  # of the next window
         self._heard = 0  # number of samples of the stream so far
-        self._wave = np.empty(0, np.float32)  # from the next window's first sample on
-        self._frames = np.empty((0, self._spec.n_mels), np.float32)  # from the next window's first frame on
+        self._base = 0  # of the samples in _wave and the frames in _frames: the first one's place in the stream
+        self._wave.clear()  # NaN where a sample cannot be used
+        self._frames.clear()
         self._front_end_ms = 0.0
+        self._ended = False  # there are no more samples
+        self._flushed = False  # there are no more frames
+        self._over = False  # there are no more windows
         bundle = self._tagger.bundle
         has_logmel = bundle.manifest.graph == "logmel"
         self._logmel = StreamingLogMel(self._spec, basis=bundle.mel_basis) if has_logmel else None
+
+    @property
+    def seconds(self) -> float:
+        """Length of the stream so far; after its end, of the whole stream, until the next one begins."""
+        return self._heard / self._spec.sample_rate
 
     def push(self, samples: NDArray[np.floating]) -> list[Window]:
         """Takes the next samples and returns the windows that they complete.
 
         Args:
-            samples: (n,) or (n, channels), floats within [-1, 1].
+            samples: (n,) or (n, channels), floats within [-1, 1]. A window with NaN, Inf or samples far beyond full
+                scale is returned as unusable.
 
         Raises:
-            AudioError: NaN, Inf, or a wrong dtype or rank. These samples are ignored, and the stream can go on.
+            AudioError: wrong dtype or rank. These samples are ignored, and the stream can go on.
+            GpuError, BundleError: the model failed. The stream has taken all samples and can go on without the windows
+                that the model did not tag. The windows before them are returned by the next call.
         """
-        return list(self._push(self._mono.push(samples)))
+        return self._take_all(samples, self._mono.push)
+
+    def _take_all(
+        self, samples: NDArray[np.floating], mono: Callable[[NDArray[np.floating]], NDArray[np.float32]]
+    ) -> list[Window]:
+        with self._lock:
+            if self._ended:
+                self._restart()
+            return self._collected(self._push(mono(samples)))
 
     def finish(self) -> list[Window]:
-        """Ends the stream, returns its remaining windows, and resets this instance for the next stream.
+        """Ends the stream and returns its remaining windows. The next call of `push` begins another stream.
 
-        The last window ends with the stream. It is padded like a short recording.
+        Raises:
+            GpuError, BundleError: the model failed. Another call of `finish` returns the other windows.
         """
-        return list(self._finish())
-
-    def _finish(self) -> Iterator[Window]:
-        yield from self._push(self._mono.finish())
-        try:
-            while self._heard and (self._index == 0 or self._heard > self._end_of(self._index - 1)):
-                self._complete(last=self._heard <= self._end_of(self._index))
-                yield self._next(min(self._heard, self._end_of(self._index)))
-        finally:
-            self._restart()
+        with self._lock:
+            if self._over:
+                self._restart()
+            self._ended = True
+            found = self._collected(self._finish())
+            self._over = True
+            return found
 
     def of(self, chunks: Iterable[NDArray[np.floating]] | AudioBlocks) -> Iterator[Window]:
         """Yields the windows of all chunks one by one, then ends the stream and yields the remaining windows.
 
-        The blocks of an `AudioBlocks` have the model's sample rate, whatever that of the stream.
+        The blocks of an `AudioBlocks` have the model's sample rate, whatever that of the stream. If the iterator is not
+        run to its end, the next stream begins anew.
         """
-        for chunk in chunks:
-            yield from self._push(chunk if isinstance(chunks, AudioBlocks) else self._mono.push(chunk))
-        yield from self._finish()
+        mono = np.asarray if isinstance(chunks, AudioBlocks) else self._mono.push
+        try:
+            for chunk in chunks:
+                samples = np.asarray(chunk)
+                # In parts, so that the first windows of a large chunk do not wait for its end.
+                for start in range(0, len(samples) if samples.ndim else 1, _CHUNK_SAMPLES):
+                    yield from self._take_all(
+                        samples[start : start + _CHUNK_SAMPLES] if samples.ndim else samples, mono
+                    )
+            yield from self.finish()
+        finally:
+            with self._lock:
+                if not self._over:
+                    self._mono.finish()
+                    self._done.clear()
+                    self._restart()
+
+    def _collected(self, found: Iterator[Window]) -> list[Window]:
+        for window in found:
+            self._done.append(window)
+        done, self._done = self._done, []
+        return done
 
     def _push(self, mono: NDArray[np.float32]) -> Iterator[Window]:
-        # One hop at a time, so that the first window of a large chunk does not wait for the end of the chunk.
-        for start in range(0, len(mono), self._hop):
-            part = mono[start : start + self._hop]
-            self._heard += len(part)
-            self._take(part)
-            while len(self._wave) >= self._samples and self._has_frames():
-                yield self._next(self._end_of(self._index))
+        for start in range(0, len(mono), self._part):
+            self._take(mono[start : start + self._part])
+            try:
+                yield from self._complete()
+            except BaseException:
+                for rest in range(start + self._part, len(mono), self._part):  # the times of later windows depend on it
+                    self._take(mono[rest : rest + self._part])
+                    while self._is_complete():
+                        self._advance(self._index * self._hop)
+                raise
+
+    def _finish(self) -> Iterator[Window]:
+        yield from self._push(self._mono.finish())
+        heard = self._heard
+        if heard and not self._flushed:
+            self._flushed = True
+            if heard < self._samples:
+                self._pad()
+                yield self._tag(0, heard)
+                return
+            if self._logmel is not None:
+                self._frames.push(self._logmel.finish())
+        yield from self._complete()
+        covered = self._end_of(self._index - 1) if self._index else heard
+        if heard - covered >= self._least_tail:
+            start = (heard - self._samples) // self._spec.hop_length * self._spec.hop_length
+            yield self._tag(start, start + self._samples)
 
     def _take(self, part: NDArray[np.float32]) -> None:
-        self._wave = np.concatenate((self._wave, part))
+        self._wave.push(part)
+        self._heard += len(part)
         if self._logmel is not None:
             begin = time.perf_counter()
-            self._frames = np.concatenate((self._frames, self._logmel.push(part)))
+            usable = np.isfinite(part)
+            self._frames.push(self._logmel.push(part if usable.all() else np.where(usable, part, np.float32(0.0))))
             self._front_end_ms += 1e3 * (time.perf_counter() - begin)
 
-    def _has_frames(self) -> bool:
-        return self._logmel is None or len(self._frames) >= self._frames_of_window
+    def _pad(self) -> None:
+        """Pads a stream that is shorter than a window, as `Tagger.tag` does."""
+        heard, whole = self._heard, self._samples
+        if self._logmel is not None and self._spec.padded_frames is not None:
+            whole = max(heard, self._spec.least_samples)  # the front end pads the frames, but needs at least one
+        for start in range(heard, whole, self._part):
+            self._take(np.zeros(min(self._part, whole - start), np.float32))
+        if self._logmel is not None:
+            self._frames.push(self._logmel.finish())
+        self._heard = heard
 
     def _end_of(self, index: int) -> int:
         return index * self._hop + self._samples
 
-    def _complete(self, *, last: bool) -> None:
-        """Pads the next window after the end of the stream."""
-        lacking = max(0, self._samples - len(self._wave))
-        if self._spec.padded_frames is None or self._logmel is None:
-            self._take(np.zeros(lacking, np.float32))
-        elif self._index == 0:  # the front end pads the frames, but needs at least one
-            self._take(np.zeros(max(0, self._spec.least_samples - self._heard), np.float32))
-        if self._logmel is None or self._has_frames() or self._spec.padded_frames is not None:
-            return
-        if last:
-            self._frames = np.concatenate((self._frames, self._logmel.finish()))
-        else:  # the stream ends in the next window: complete this window's last frame with zeros
-            self._take(np.zeros(self._spec.n_fft, np.float32))
+    def _is_complete(self) -> bool:
+        """Whether the next window's samples and frames have come."""
+        last_frame = self._index * self._hop // self._spec.hop_length + self._frames_of_window
+        first = self._base // self._spec.hop_length
+        return self._heard >= self._end_of(self._index) and (
+            self._logmel is None or first + len(self._frames) >= last_frame
+        )
 
-    def _next(self, end: int) -> Window:
-        start = self._index * self._hop
-        rate = self._spec.sample_rate
-        if self._logmel is None:
-            self._input[0] = self._wave[: self._samples]
+    def _complete(self) -> Iterator[Window]:
+        while self._is_complete():
+            yield self._tag(self._index * self._hop, self._end_of(self._index))
+
+    def _advance(self, start: int) -> None:
+        """Drops the samples and frames before a window, which begins at sample `start`."""
+        self._wave.drop(start - self._base)
+        self._frames.drop((start - self._base) // self._spec.hop_length)
+        self._base = start
+        self._index += 1
+        self._front_end_ms = 0.0
+
+    def _tag(self, start: int, end: int) -> Window:
+        """Tags samples start … end - 1. The stream advances first, so that it can go on after an error of the model."""
+        index, front_end_ms = self._index, self._front_end_ms
+        self._advance(start)
+        rate, wave = self._spec.sample_rate, self._wave.held[: self._samples]
+        own = wave[: end - start]
+        unusable = self._unusable(start, own)
+        if unusable is None:
+            self._fill(wave)
+            begin = time.perf_counter()
+            outputs = self._tagger.run(self._input)
+            level, model_ms = level_dbfs(own), 1e3 * (time.perf_counter() - begin)
         else:
-            filled = self._frames[: self._frames_of_window]
-            self._input[0, 0, : len(filled)] = filled
-            self._logmel.fill(self._input[0, 0, len(filled) :])
-        begin = time.perf_counter()
-        outputs = self._tagger.run(self._input)
-        window = Window(
-            index=self._index,
+            outputs = {o.name: np.zeros(o.shape, np.float32) for o in self._tagger.bundle.manifest.outputs}
+            level, model_ms = -math.inf, 0.0
+        return Window(
+            index=index,
             start=start / rate,
             end=end / rate,
             probs=outputs["probs"][0],
             embedding=outputs["embedding"][0],
             framewise=outputs["framewise"][0] if "framewise" in outputs else None,
-            level_dbfs=level_dbfs(self._wave[: end - start]),
-            front_end_ms=self._front_end_ms,
-            model_ms=1e3 * (time.perf_counter() - begin),
+            level_dbfs=level,
+            front_end_ms=front_end_ms,
+            model_ms=model_ms,
+            padding_seconds=(self._samples - len(own)) / rate,
+            unusable=unusable,
         )
-        self._index += 1
-        self._front_end_ms = 0.0
-        self._wave = self._wave[self._hop :]
-        self._frames = self._frames[self._hop // self._spec.hop_length :]
-        return window
+
+    def _fill(self, wave: NDArray[np.float32]) -> None:
+        """Writes the model's input: the window's samples or frames."""
+        if self._logmel is None:
+            self._input[0] = wave
+        else:
+            filled = self._frames.held[: self._frames_of_window]
+            self._input[0, 0, : len(filled)] = filled
+            self._logmel.fill(self._input[0, 0, len(filled) :])
+
+    def _unusable(self, start: int, wave: NDArray[np.float32]) -> str | None:
+        """Says why a window that begins at sample `start` cannot be tagged."""
+        usable = np.isfinite(wave)
+        if usable.all():
+            return None
+        at = (start + int(usable.argmin())) / self._spec.sample_rate
+        return f"NaN, Inf or samples far beyond full scale at {at:.3f} s"
+
+
+class _Recent:
+    """The newest rows of a stream, in an array that does not grow.
+
+    Args:
+        rows: the largest number of rows that are held at a time.
+        width: lengths of the other axes.
+    """
+
+    def __init__(self, rows: int, *width: int) -> None:
+        self.rows = rows
+        self._data = np.empty((2 * rows, *width), np.float32)
+        self.clear()
+
+    def clear(self) -> None:
+        self._begin = self._end = 0
+
+    def __len__(self) -> int:
+        return self._end - self._begin
+
+    @property
+    def held(self) -> NDArray[np.float32]:
+        """The rows, as a view that is valid until the next call of `push`."""
+        return self._data[self._begin : self._end]
+
+    def push(self, new: NDArray[np.float32]) -> None:
+        """Appends rows."""
+        if self._end + len(new) > len(self._data):
+            held = len(self)
+            self._data[:held] = self.held
+            self._begin, self._end = 0, held
+        self._data[self._end : self._end + len(new)] = new
+        self._end += len(new)
+
+    def drop(self, count: int) -> None:
+        """Drops the oldest rows."""
+        self._begin += count
 
 
 class EventStream:
@@ -241,7 +395,8 @@ class EventStream:
 
     With frame-wise scores, the events have the resolution of a frame. Each window contributes its middle part, of the
     length of a hop, so that no time counts twice. The first window also contributes its beginning, and the last window
-    its end. Without frame-wise scores, the scores of a window stand for the hop around its centre (`WindowSteps`).
+    all that is left. Without frame-wise scores, the scores of a window stand for the hop around its centre
+    (`WindowSteps`). An unusable window has no scores: events end there.
 
     Args:
         stream: the source of the windows.
@@ -260,18 +415,24 @@ class EventStream:
         self._steps = WindowSteps(window=stream.window, hop=stream.hop)
         self._frame, self._frames_of_hop = stream.frame, round(stream.hop / stream.frame)
         self._margin = (round(stream.window / stream.frame) - self._frames_of_hop) // 2
+        self._restart()
+
+    def _restart(self) -> None:
         self._last: Window | None = None
-        self._taken = 0  # number of frames of the last window that were passed to the detector
+        self._count = 0  # index of the next window
+        self._next = 0  # first frame of the stream that the detector has not seen
 
     def push(self, window: Window) -> tuple[Event, ...]:
         """Takes the next window and returns the events that are now final."""
+        events: list[Event] = []
         if window.framewise is None:
-            steps = self._steps.push(self._sense(window.probs, level_dbfs=window.level_dbfs))
-            events = [event for step in steps for event in self._detector.push(*step)]
+            for _ in range(self._count, window.index):  # windows that an error kept from being tagged
+                events += self._detected(self._steps.push(None))
+            scores = None if window.unusable else self._sense(window.probs, level_dbfs=window.level_dbfs)
+            events += self._detected(self._steps.push(scores))
         else:
-            self._taken = self._margin if window.index else 0
-            events = self._frames(window, self._margin + self._frames_of_hop)
-        self._last = window
+            events += self._frames(window, self._margin + self._frames_of_hop)
+        self._last, self._count = window, window.index + 1
         return tuple(events)
 
     def finish(self) -> tuple[Event, ...]:
@@ -279,23 +440,31 @@ class EventStream:
         events: list[Event] = []
         if (last := self._last) is not None:
             if last.framewise is None:
-                events += [event for step in self._steps.finish(last.end) for event in self._detector.push(*step)]
+                events += self._detected(self._steps.finish(last.end))
             else:
                 events += self._frames(last, math.ceil((last.end - last.start) / self._frame - _TOLERANCE))
-        self._last = None
+        self._restart()
         return (*events, *self._detector.finish())
 
+    def _detected(self, steps: Iterable[Step]) -> list[Event]:
+        return [event for step in steps for event in self._detector.push(*step)]
+
     def _frames(self, window: Window, stop: int) -> list[Event]:
+        """Passes the frames of a window before frame `stop` to the detector, except those that it has seen."""
         assert window.framewise is not None
-        scores = self._sense(window.framewise, level_dbfs=window.level_dbfs)
+        first = round(window.start / self._frame)
+        if window.unusable:
+            return []
+        stop = min(stop, len(window.framewise))
+        begin = max(0, self._next - first)
+        self._next = max(self._next, first + stop)
+        scores = self._sense(window.framewise[begin:stop], level_dbfs=window.level_dbfs)
         events: list[Event] = []
-        for i in range(self._taken, min(stop, len(scores))):
+        for at, values in enumerate(scores, first + begin):
             # Times are multiples of a frame, so that one step's end equals the next step's start exactly.
-            at = round(window.start / self._frame) + i
-            begin, end = at * self._frame, min((at + 1) * self._frame, window.end)
-            if end > begin:
-                events += self._detector.push(scores[i], begin, end)
-        self._taken = max(self._taken, stop)
+            start, end = at * self._frame, min((at + 1) * self._frame, window.end)
+            if end > start:
+                events += self._detector.push(values, start, end)
         return events
 
 
@@ -320,9 +489,9 @@ def windows(
         AudioError: the audio cannot be used. The windows before the error are yielded first.
         WindowError: the hop is out of range.
     """
-    hop = tagger.bundle.manifest.clip_seconds if hop is None else hop
-    stream = StreamTagger(tagger, hop=hop)
-    return stream.of(audio_chunks(audio, sample_rate, tagger.bundle.manifest.front_end.sample_rate))
+    manifest = tagger.bundle.manifest
+    stream = StreamTagger(tagger, hop=manifest.clip_seconds if hop is None else hop)
+    return stream.of(audio_chunks(audio, sample_rate, manifest.front_end.sample_rate))
 
 
 def tag_long(
@@ -340,7 +509,7 @@ def tag_long(
 
     Args:
         tagger, audio, sample_rate, hop: as for `windows`.
-        aggregate: "mean" over the windows, weighted by their length, or "max".
+        aggregate: "mean" over the windows, weighted by the time that each adds to the windows before it, or "max".
         top, threshold: as for `Tagger.tag`.
         sense: transforms the scores of each window first.
 
@@ -356,11 +525,11 @@ def tag_long(
 
 
 class Aggregate:
-    """Aggregates the windows of one recording.
+    """Aggregates the windows of one recording. Unusable windows are only counted.
 
     Args:
         tagger: the model.
-        aggregate: "mean" over the windows, weighted by their length, or "max".
+        aggregate: "mean" over the windows, weighted by the time that each adds to the windows before it, or "max".
         sense: transforms the scores of each window first.
 
     Raises:
@@ -373,17 +542,24 @@ class Aggregate:
         self._tagger, self._aggregate = tagger, aggregate
         self._sense = Sense(tagger.labels) if sense is None else sense
         self._count, self._weight, self._seconds = 0, 0.0, 0.0
+        self._covered = 0.0  # end of the last window that was tagged
+        self._skipped, self._unusable, self._padding = 0, "", 0.0
         self._front_end_ms, self._model_ms = 0.0, 0.0
         self._probs = np.zeros(len(self._sense.labels))
         self._embedding = np.zeros(tagger.bundle.manifest.outputs[1].shape[1])
 
     def push(self, window: Window) -> None:
         """Takes the next window."""
-        scores, weight = self._sense(window.probs, level_dbfs=window.level_dbfs), window.end - window.start
+        self._seconds, self._padding = window.end, window.padding_seconds
+        self._front_end_ms += window.front_end_ms
+        if window.unusable is not None:
+            self._skipped, self._unusable = self._skipped + 1, self._unusable or window.unusable
+            return
+        scores = self._sense(window.probs, level_dbfs=window.level_dbfs)
+        weight = window.end - max(window.start, self._covered)
         self._probs = self._probs + weight * scores if self._aggregate == "mean" else np.maximum(self._probs, scores)
         self._embedding += weight * window.embedding
-        self._count, self._weight, self._seconds = self._count + 1, self._weight + weight, window.end
-        self._front_end_ms += window.front_end_ms
+        self._count, self._weight, self._covered = self._count + 1, self._weight + weight, window.end
         self._model_ms += window.model_ms
 
     def result(
@@ -397,8 +573,10 @@ class Aggregate:
             top, threshold: as for `Tagger.tag`.
 
         Raises:
-            AudioError: there was no window, or `top` or `threshold` is out of range.
+            AudioError: there was no window, or none that could be used; or `top` or `threshold` is out of range.
         """
+        if self._skipped and not self._count:
+            raise AudioError(f"{source}: {self._unusable}; expected at least one window of usable samples")
         if not self._count:
             raise AudioError(f"{source}: no samples; expected at least one")
         probs = (self._probs / self._weight if self._aggregate == "mean" else self._probs).astype(np.float32)
@@ -409,9 +587,10 @@ class Aggregate:
             fallback=self._tagger.fallback,
             seconds=max(self._seconds, (heard.seconds if heard else None) or 0.0),
             seconds_heard=heard.seconds_heard if heard else self._seconds,
-            padding_seconds=max(0.0, self._tagger.bundle.manifest.clip_seconds - self._seconds),
+            padding_seconds=self._padding,
             warnings=heard.warnings if heard else (),
             windows=self._count,
+            windows_skipped=self._skipped,
             tags=top_tags(self._sense.labels, probs, top=top, threshold=threshold),
             probs=probs,
             embedding=(self._embedding / self._weight).astype(np.float32),

@@ -29,13 +29,24 @@ def test_digital_silence_and_full_scale() -> None:
     assert level_dbfs(np.zeros(1, np.float32)) == -math.inf
     assert is_silent(np.zeros(100, np.float32), below_dbfs=-300)
     assert not is_silent(np.zeros(100, np.float32), below_dbfs=-math.inf)
-    assert level_dbfs(np.ones(100, np.float32)) == 0.0
+    assert level_dbfs(np.tile(np.array([1, -1], np.float32), 50)) == 0.0
+
+
+@pytest.mark.parametrize("constant", [1.0, -0.1, 1e-3, 2.5])
+def test_a_constant_is_silent_and_does_not_change_the_level(constant: float) -> None:
+    """Cheap microphones and sound cards add a constant to all samples."""
+    offset = np.full(320_001, constant, np.float32)
+    assert level_dbfs(offset) == -math.inf
+    noise = 1e-3 * np.random.default_rng(0).standard_normal(len(offset))
+    assert level_dbfs((noise + offset).astype(np.float32)) == pytest.approx(level_dbfs(noise), abs=1e-3)
+    assert is_silent((noise + offset).astype(np.float32), below_dbfs=-59)
 
 
 def test_one_click_in_a_long_quiet_recording() -> None:
     waveform = np.full(1_000_000, 1e-4, np.float32)
     waveform[0] = 1.0
-    power = math.fsum(float(sample) ** 2 for sample in waveform) / len(waveform)
+    mean = math.fsum(map(float, waveform)) / len(waveform)
+    power = math.fsum((float(sample) - mean) ** 2 for sample in waveform) / len(waveform)
     assert level_dbfs(waveform) == pytest.approx(10 * math.log10(power), abs=1e-9)
 
 

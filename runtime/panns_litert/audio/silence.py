@@ -9,15 +9,20 @@ from numpy.typing import NDArray
 
 from panns_litert.errors import AudioError
 
+# A constant leaves a share of up to 1e-15 of its power, and float32 samples beside it resolve no less than 1e-15.
+_ROUNDING = 1e-14
+
 
 def level_dbfs(waveform: NDArray[np.floating]) -> float:
-    """Returns the level in dB: 10·log10 of the mean square. A constant 1 is at 0 dB, a sine of amplitude 1 at −3.01 dB.
+    """Returns the level in dB: 10·log10 of the mean square, without the mean of the samples (DC).
+
+    A sine of amplitude 1 is at −3.01 dB. A constant is silent.
 
     Args:
         waveform: (samples,), float, full scale is 1.
 
     Returns:
-        The level; −inf for digital silence.
+        The level; −inf for a constant.
 
     Raises:
         AudioError: no samples, wrong dtype or rank, or a sample that is NaN or Inf.
@@ -30,7 +35,8 @@ def level_dbfs(waveform: NDArray[np.floating]) -> float:
     power = float(np.mean(np.square(waveform, dtype=np.float64)))
     if not math.isfinite(power):
         raise AudioError("a sample is NaN, Inf or far too large; expected samples in [-1, 1]")
-    return 10.0 * math.log10(power) if power > 0.0 else -math.inf
+    varying = power - float(np.mean(waveform, dtype=np.float64)) ** 2
+    return 10.0 * math.log10(varying) if varying > _ROUNDING * power else -math.inf
 
 
 def is_silent(waveform: NDArray[np.floating], *, below_dbfs: float = -60.0) -> bool:

@@ -303,8 +303,8 @@ class WindowSteps:
         self._last: NDArray[np.float64] | None = None
 
     def count(self, seconds: float) -> int:
-        """Returns the number of windows of a recording: those that fit into it, and one for the rest if that is at least
-        `TAIL_PERCENT` of a window. A recording shorter than a window has one.
+        """Returns the number of windows of a recording: those that fit into it, and one for the rest if that is at
+        least `TAIL_PERCENT` of a window. A recording shorter than a window has one.
 
         Args:
             seconds: length of the recording, > 0.

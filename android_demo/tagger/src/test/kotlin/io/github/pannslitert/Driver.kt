@@ -41,7 +41,7 @@ private fun write(case: JsonObject, values: FloatArray) = writeFloats(File(case[
 private fun streaming(case: JsonObject): FloatArray {
     val windows = mutableListOf<FloatArray>()
     val front = StreamingLogMel(spec(case), floats(case, "basis"), case["window"].asInt, case["hop"].asInt)
-    val listener = Windows.Listener { input, _ -> windows += input.copyOf() }
+    val listener = Windows.Listener { input, _, _ -> windows += input.copyOf() }
     forEachChunk(floats(case, "input"), case["chunks"].asJsonArray) { samples, from, count ->
         front.push(samples, from, count, listener)
     }

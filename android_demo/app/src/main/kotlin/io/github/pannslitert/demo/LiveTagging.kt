@@ -72,7 +72,9 @@ class LiveTagging(
             val scores = tagging.probs.withIndex()
                 .filter { it.value >= EventDetector.DEFAULT_OFF }
                 .associate { it.index to it.value }
-            timeline = timeline.plus(Timeline.Step(start, end, scores), detector.push(tagging.probs, start, end))
+            // A window that cannot be used has no step: running events end, and none begins.
+            val events = if (tagging.unusable == null) detector.push(tagging.probs, start, end) else listOf()
+            timeline = timeline.plus(Timeline.Step(start, end, scores), events)
             listener.onTagging(tagging, timeline)
         }
     }

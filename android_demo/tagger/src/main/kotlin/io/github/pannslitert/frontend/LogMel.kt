@@ -121,7 +121,11 @@ class LogMel(val spec: FrontEndSpec, basis: FloatArray) {
             for (j in from + skip until to) stretch[j] = part[j + offset] - a * part[j + offset - 1]
         }
         for (j in 0 until from) stretch[j] = stretch[2 * from - j]
-        for (j in to until size) stretch[j] = stretch[2 * (to - 1) - j]
+        for (j in to until size) {
+            val mirrored = 2 * (to - 1) - j
+            // A last frame that is centred on the end and computed alone needs the sample before it, too.
+            stretch[j] = if (mirrored >= 0) stretch[mirrored] else part[offset - 1] - if (a == 0.0) 0.0 else a * part[offset - 2]
+        }
         if (spec.removeDc) takeMeans(part, offset, lanes)
     }
 

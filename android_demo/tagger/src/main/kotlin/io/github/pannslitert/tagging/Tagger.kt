@@ -4,7 +4,9 @@ import io.github.pannslitert.AudioException
 import io.github.pannslitert.EngineException
 import io.github.pannslitert.bundle.Bundle
 import io.github.pannslitert.frontend.LogMel
+import io.github.pannslitert.frontend.SampleWindows
 import io.github.pannslitert.frontend.StreamingLogMel
+import java.util.Locale
 import kotlin.math.abs
 import kotlin.math.min
 import kotlin.math.round
@@ -22,12 +24,15 @@ data class Tag(val index: Int, val label: String, val score: Float)
  *     output
  * @property startSeconds start of the clip in its stream; 0 for a single clip
  * @property seconds duration of the audio that the model got, without padding
+ * @property paddingSeconds how much of the model's input is padding, because the recording is shorter than it
  * @property frontEndMs time of the front end, milliseconds. For a window: all of it since the previous window. For a
  *     single clip: 0 if the graph takes samples
  * @property modelMs time of the engine, milliseconds
  * @property backend what ran the model, see [Engine.backend]
  * @property fallback why it was not the requested accelerator; null if it was
  * @property model name of the model, from the manifest
+ * @property unusable why a window of a stream was not tagged, for example "NaN, Inf or samples far beyond full scale at
+ *     20.000 s"; null if it was. Without a result, there are no tags, and the probabilities are 0
  */
 class Tagging internal constructor(
     val tags: List<Tag>,
@@ -36,11 +41,13 @@ class Tagging internal constructor(
     val framewise: FloatArray?,
     val startSeconds: Double,
     val seconds: Double,
+    val paddingSeconds: Double,
     val frontEndMs: Double,
     val modelMs: Double,
     val backend: String,
     val fallback: String?,
     val model: String,
+    val unusable: String? = null,
 )
 
 /**
@@ -90,7 +97,7 @@ class Tagger(
             logMel.compute(clip, input, if (spec.paddedFrames == null) clip.size else maxOf(used, spec.leastSamples))
         }
         val frontEndMs = if (logMel == null) 0.0 else millisecondsSince(start)
-        return run(input, 0.0, used.toDouble() / spec.sampleRate, frontEndMs)
+        return run(input, 0.0, used, frontEndMs)
     }
 
     /**
@@ -107,18 +114,19 @@ class Tagger(
         }
         val hopFrames = hop.toInt()
         return TagStream(
-            run = ::run,
-            sampleRate = spec.sampleRate,
+            tagger = this,
             windows = if (takesLogMel) {
                 StreamingLogMel(spec, bundle.melBasis, clip.size, hopFrames)
             } else {
-                SampleWindows(clip.size, hopFrames * spec.hopLength)
+                SampleWindows(clip.size, hopFrames * spec.hopLength, spec.hopLength)
             },
-            windowSeconds = clip.size.toDouble() / spec.sampleRate,
+            sampleRate = spec.sampleRate,
+            frame = spec.hopLength,
         )
     }
 
-    private fun run(input: FloatArray, startSeconds: Double, seconds: Double, frontEndMs: Double): Tagging {
+    /** Tags an [input] of the model that holds [samples] samples of a recording. */
+    internal fun run(input: FloatArray, startSeconds: Double, samples: Int, frontEndMs: Double): Tagging {
         for (value in input) {
             if (!(abs(value) <= LARGEST_INPUT)) {
                 throw AudioException("samples that are NaN or far beyond ±1; expected samples in [-1, 1]")
@@ -131,20 +139,39 @@ class Tagger(
         if (!probs.all { it in 0f..1f }) {
             throw EngineException("${engine.backend}: probabilities outside 0 … 1; use another backend")
         }
-        return Tagging(
-            tags = tags(probs),
-            probs = probs,
-            embedding = output(outputs, "embedding"),
-            framewise = if (manifest.outputs.any { it.name == "framewise" }) output(outputs, "framewise") else null,
-            startSeconds = startSeconds,
-            seconds = seconds,
-            frontEndMs = frontEndMs,
-            modelMs = modelMs,
-            backend = engine.backend,
-            fallback = engine.fallback,
-            model = manifest.model,
-        )
+        return tagging(outputs, tags(probs), startSeconds, samples, frontEndMs, modelMs, unusable = null)
     }
+
+    /** The result of a window that cannot be tagged because of a sample at [at], seconds. */
+    internal fun unusable(at: Double, startSeconds: Double, samples: Int, frontEndMs: Double): Tagging {
+        val zeros = manifest.outputs.associate { it.name to FloatArray(it.shape.fold(1, Int::times)) }
+        val reason = "NaN, Inf or samples far beyond full scale at %.3f s".format(Locale.ROOT, at)
+        return tagging(zeros, listOf(), startSeconds, samples, frontEndMs, modelMs = 0.0, unusable = reason)
+    }
+
+    private fun tagging(
+        outputs: Map<String, FloatArray>,
+        tags: List<Tag>,
+        startSeconds: Double,
+        samples: Int,
+        frontEndMs: Double,
+        modelMs: Double,
+        unusable: String?,
+    ) = Tagging(
+        tags = tags,
+        probs = output(outputs, "probs"),
+        embedding = output(outputs, "embedding"),
+        framewise = if (manifest.outputs.any { it.name == "framewise" }) output(outputs, "framewise") else null,
+        startSeconds = startSeconds,
+        seconds = samples.toDouble() / spec.sampleRate,
+        paddingSeconds = (clip.size - samples).toDouble() / spec.sampleRate,
+        frontEndMs = frontEndMs,
+        modelMs = modelMs,
+        backend = engine.backend,
+        fallback = engine.fallback,
+        model = manifest.model,
+        unusable = unusable,
+    )
 
     private fun output(outputs: Map<String, FloatArray>, name: String): FloatArray {
         val expected = manifest.outputs.first { it.name == name }.shape.fold(1, Int::times)

@@ -40,6 +40,20 @@ class LogMelTest {
         assertEquals(whole.take(10 * 128), front.compute(sound(16000, 16000)).toList())
     }
 
+    /** The last frame of such a waveform is computed alone, and reflected before its start. */
+    @Test
+    fun `a frame more than the lanes`() {
+        for (spec in listOf(PANNS_32K, EFFICIENTAT_32K)) {
+            val samples = sound(LogMel.LANES * spec.hopLength + spec.lostSamples, spec.sampleRate)
+            val logMel = LogMel(spec, triangles(spec))
+            val found = logMel.compute(samples)
+            assertEquals((LogMel.LANES + 1) * spec.nMels, found.size)
+            val last = FloatArray(2 * spec.nMels)
+            logMel.frames(samples, 0, samples.size.toLong(), LogMel.LANES - 1L, 2, last, 0)
+            assertEquals(last.drop(spec.nMels), found.takeLast(spec.nMels))
+        }
+    }
+
     @Test
     fun `nothing is allocated after construction`() {
         for (spec in specs) {
@@ -47,7 +61,7 @@ class LogMelTest {
             val samples = sound(3 * spec.sampleRate, spec.sampleRate)
             val out = FloatArray(spec.frames(samples.size) * spec.nMels)
             val stream = StreamingLogMel(spec, triangles(spec), spec.sampleRate, 10)
-            val listener = Windows.Listener { _, _ -> }
+            val listener = Windows.Listener { _, _, _ -> }
             assertEquals(0L, bytesAllocated { front.compute(samples, out) })
             assertEquals(0L, bytesAllocated { stream.push(samples, listener = listener) })
             assertTrue(bytesAllocated { front.compute(samples) } >= 4L * out.size)

@@ -13,6 +13,10 @@ internal val PANNS_32K = FrontEndSpec(
     paddedFrames = null,
 )
 
+internal val PANNS_8K = PANNS_32K.copy(
+    sampleRate = 8000, nFft = 256, winLength = 256, hopLength = 80, fmax = 4000.0,
+)
+
 internal val EFFICIENTAT_32K = FrontEndSpec(
     sampleRate = 32000, nFft = 1024, winLength = 800, hopLength = 320, nMels = 128, fmin = 0.0, fmax = 15000.0,
     window = "hann_symmetric", center = true, padMode = "reflect", power = 2.0, melScale = "kaldi", melNorm = null,

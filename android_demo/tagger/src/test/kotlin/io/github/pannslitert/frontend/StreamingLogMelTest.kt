@@ -14,7 +14,7 @@ class StreamingLogMelTest {
         val front = StreamingLogMel(spec, triangles(spec), windowSamples, hop)
         val windows = mutableListOf<FloatArray>()
         val starts = mutableListOf<Long>()
-        val listener = Windows.Listener { input, start ->
+        val listener = Windows.Listener { input, start, _ ->
             windows += input.copyOf()
             starts += start
         }
@@ -34,16 +34,16 @@ class StreamingLogMelTest {
     @Test
     fun `any chunking gives the offline frames`() {
         for (spec in listOf(PANNS_32K, EFFICIENTAT_32K)) {
-            val samples = sound(4 * spec.sampleRate + 123, spec.sampleRate)
+            val samples = sound(4 * spec.sampleRate + 5123, spec.sampleRate)
             val whole = LogMel(spec, triangles(spec)).compute(samples)
             for ((seed, largest) in listOf(1, 100, 5000, 200_000).withIndex()) {
                 val stream = Stream(spec, spec.sampleRate, 30)
                 stream.pushInChunks(samples, seed.toLong(), largest)
                 stream.front.finish(stream.listener)
-                assertEquals((spec.frames(samples.size) - spec.frames(spec.sampleRate)) / 30 + 1, stream.windows.size)
+                // The last window is shifted back by 14 of the 30 frames of a hop.
+                assertEquals(((0..300 step 30) + 316).map { it.toLong() * spec.hopLength }, stream.starts)
                 for ((i, window) in stream.windows.withIndex()) {
-                    assertEquals(30L * i * spec.hopLength, stream.starts[i])
-                    val from = 30 * i * spec.nMels
+                    val from = stream.starts[i].toInt() / spec.hopLength * spec.nMels
                     assertArrayEquals(whole.copyOfRange(from, from + window.size), window, 0f)
                 }
             }
@@ -78,6 +78,39 @@ class StreamingLogMelTest {
             val clip = LogMel(spec, triangles(spec)).compute(samples.copyOfRange(start, start + 16000))
             assertEquals(100 * 128, window.size)
             assertArrayEquals(clip, window, 0f)
+        }
+    }
+
+    /** Also where a hop has more frames than a window, as of AST without overlap. */
+    @Test
+    fun `the last window is a part of the whole stream`() {
+        val spec = AST_16K.copy(paddedFrames = 128)
+        val samples = sound(50_000, 16000)
+        for (hop in listOf(1, 60, 100)) {
+            val stream = Stream(spec, 16000, hop)
+            stream.pushInChunks(samples, 4, 3000)
+            stream.front.finish(stream.listener)
+            val last = (34_000 / 160 * 160).toLong()
+            assertEquals((0L..last step 160L * hop).toList().let { if (it.last() < last) it + last else it }, stream.starts)
+            for ((i, window) in stream.windows.withIndex()) {
+                val clip = samples.copyOfRange(stream.starts[i].toInt(), stream.starts[i].toInt() + 16000)
+                assertArrayEquals(LogMel(spec, triangles(spec)).compute(clip), window, 0f)
+            }
+        }
+    }
+
+    @Test
+    fun `a stream shorter than a window is padded like a clip`() {
+        for (spec in listOf(PANNS_32K, EFFICIENTAT_32K, AST_16K.copy(paddedFrames = 200))) {
+            for (samples in listOf(1, 300, 600, spec.sampleRate, 2 * spec.sampleRate - 1)) {
+                val stream = Stream(spec, 2 * spec.sampleRate, 100)
+                val heard = sound(samples, spec.sampleRate)
+                stream.pushInChunks(heard, 5, 4000)
+                stream.front.finish(stream.listener)
+                val length = if (spec.paddedFrames == null) 2 * spec.sampleRate else maxOf(samples, spec.leastSamples)
+                val expected = LogMel(spec, triangles(spec)).compute(heard.copyOf(length))
+                assertArrayEquals(expected, stream.windows.single(), 0f)
+            }
         }
     }
 

@@ -131,6 +131,87 @@ class TaggerTest {
         }
     }
 
+    /** As in Python, which has the same cases in tests/test_windows.py. */
+    @Test
+    fun `bad samples cost the windows that hold them`() {
+        val samples = sound(32000 * 30, 32000)
+        for (bundle in listOf(bundle, waveformBundle)) {
+            for (bad in listOf(Float.NaN, Float.NEGATIVE_INFINITY, 1e30f, -3f)) {
+                for (count in listOf(1, 40_000)) {
+                    val broken = samples.copyOf().also { it.fill(bad, 640_000, 640_000 + count) }
+                    val clean = samples.copyOf().also { it.fill(0f, 640_000, 640_000 + count) }
+                    val results = stream(bundle, LevelEngine(), broken, chunk = 7777)
+                    val expected = stream(bundle, LevelEngine(), clean, chunk = 7777)
+                    assertEquals(expected.map { it.startSeconds }, results.map { it.startSeconds })
+                    for ((result, other) in results zip expected) {
+                        val marked = result.startSeconds in listOf(15.0, 20.0)
+                        val reason = "NaN, Inf or samples far beyond full scale at 20.000 s"
+                        assertEquals(if (marked) reason else null, result.unusable)
+                        assertArrayEquals(if (marked) FloatArray(22) else other.probs, result.probs, 0f)
+                        assertEquals(marked, result.tags.isEmpty())
+                    }
+                }
+            }
+        }
+    }
+
+    @Test
+    fun `a stream goes on after an exception of the engine`() {
+        val samples = sound(32000 * 16, 32000)
+        val expected = stream(bundle, LevelEngine(), samples, chunk = 1600)
+        val working = LevelEngine()
+        var runs = 0
+        val failing = object : Engine by working {
+            override fun run(input: FloatArray): Map<String, FloatArray> {
+                if (runs++ == 2) throw EngineException("no engine")
+                return working.run(input)
+            }
+        }
+        val stream = Tagger(bundle, failing).stream(hopSeconds = 5.0)
+        val pushed = { stream.push(samples, 0, 32000 * 10) + stream.push(samples, 32000 * 10, 32000 * 6) }
+        val first = pushed()
+        assertRefused<EngineException>("no engine") { stream.finish() } // the last window, shifted back to 6 s
+        assertEquals(expected.take(2).map { it.startSeconds }, first.map { it.startSeconds })
+        assertEquals(listOf(0.0, 5.0, 6.0), expected.map { it.startSeconds })
+        assertEquals(listOf<Tagging>(), stream.finish())
+    }
+
+    @Test
+    fun `results before an exception come with the next call`() {
+        val working = LevelEngine()
+        var runs = 0
+        val failing = object : Engine by working {
+            override fun run(input: FloatArray): Map<String, FloatArray> {
+                if (runs++ == 1) throw EngineException("no engine")
+                return working.run(input)
+            }
+        }
+        val samples = sound(32000 * 30, 32000)
+        val stream = Tagger(bundle, failing).stream(hopSeconds = 10.0)
+        assertRefused<EngineException>("no engine") { stream.push(samples) }
+        // The frames at the end of the last window were not complete before the end of the stream.
+        assertEquals(listOf(0.0, 20.0), stream.finish().map { it.startSeconds })
+        assertEquals(30.0, stream.seconds, 0.0)
+    }
+
+    @Test
+    fun `a short stream gives the result of the clip`() {
+        val samples = sound(32000 * 7, 32000)
+        for (bundle in listOf(bundle, waveformBundle)) {
+            val clip = Tagger(bundle, LevelEngine()).tag(samples)
+            val tagging = stream(bundle, LevelEngine(), samples, chunk = 5000).single()
+            assertArrayEquals(clip.probs, tagging.probs, 0f)
+            assertEquals(listOf(7.0, 3.0), listOf(tagging.seconds, tagging.paddingSeconds))
+            assertEquals(listOf(7.0, 3.0), listOf(clip.seconds, clip.paddingSeconds))
+        }
+    }
+
+    private fun stream(bundle: Bundle, engine: Engine, samples: FloatArray, chunk: Int): List<Tagging> {
+        val stream = Tagger(bundle, engine).stream(hopSeconds = 5.0)
+        return (samples.indices step chunk).flatMap { stream.push(samples, it, minOf(chunk, samples.size - it)) } +
+            stream.finish()
+    }
+
     @Test
     fun `an engine whose outputs do not match the manifest is refused`() {
         assertRefused<EngineException>("expected 22") {

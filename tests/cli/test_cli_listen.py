@@ -43,6 +43,21 @@ def test_the_whole_recording_is_tagged(capsys: pytest.CaptureFixture[str], recor
     assert "(21.5 s; 3 windows;" in out
 
 
+def test_windows_that_cannot_be_used_are_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sound = np.full(25 * 8000, 0.1)
+    sound[12 * 8000] = np.nan
+    soundfile.write(tmp_path / "nan.wav", sound, 8000, subtype="FLOAT")
+    reason = "NaN, Inf or samples far beyond full scale at 12.000 s"
+    out, _ = run_command(capsys, "tag", tmp_path / "nan.wav", "--windows")
+    assert f"0:10.00 –   0:20.00  {reason}" in out
+    out, _ = run_command(capsys, "tag", tmp_path / "nan.wav", "--windows", "--json")
+    (result,) = json.loads(out)["results"]
+    assert (result["windows"], result["windows_skipped"], result["seconds"]) == (2, 1, 25.0)
+    assert [(row["start"], row["unusable"], bool(row["tags"])) for row in result["heard"]] == [
+        (0.0, None, True), (10.0, reason, False), (15.0, None, True),
+    ]  # fmt: skip
+
+
 def test_a_folder_and_a_bad_file(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "bad.wav").write_bytes(b"no audio")

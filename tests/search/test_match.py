@@ -344,6 +344,14 @@ def test_files_of_any_rate(tmp_path: Path) -> None:
 # ---- bad input
 
 
+def test_a_bad_sample_does_not_hide_the_rest() -> None:
+    sound = noise(20 * 16000)
+    broken = sound.copy()
+    broken[5 * 16000] = np.nan
+    for query, reference in ((sound[10 * 16000 : 14 * 16000], broken), (broken[3 * 16000 : 14 * 16000], sound)):
+        assert match(query, reference, sample_rate=16000)
+
+
 def test_too_short_is_one_clear_error() -> None:
     long, short = noise(5 * RATE), noise(RATE)
     with pytest.raises(MatchError, match=r"the query is 1\.00 s long; expected at least min_seconds = 2"):
@@ -375,3 +383,5 @@ def test_unusable_audio(tmp_path: Path) -> None:
         match(noise(3 * RATE), noise(3 * RATE))
     with pytest.raises(AudioError, match="NaN"):
         match(np.full(3 * RATE, np.nan, np.float32), noise(3 * RATE), sample_rate=RATE)
+    with pytest.raises(AudioError, match="NaN"):
+        match(noise(3 * RATE), np.full(3 * RATE, np.nan, np.float32), sample_rate=RATE)

@@ -105,16 +105,17 @@ def bar(args: argparse.Namespace, source: str, seconds: float | None) -> Iterato
 
 
 def window_row(window: Window, sense: Sense, args: argparse.Namespace) -> dict[str, Any]:
-    """Returns a window's tags as JSON types, selected by --top and --threshold."""
+    """Returns a window's tags as JSON types, selected by --top and --threshold, or why there are none."""
     scores = sense(window.probs, level_dbfs=window.level_dbfs)
-    tags = top_tags(sense.labels, scores, top=args.top, threshold=args.threshold)
-    return {"start": window.start, "end": window.end, "tags": [asdict(tag) for tag in tags]}
+    tags = () if window.unusable else top_tags(sense.labels, scores, top=args.top, threshold=args.threshold)
+    times = {"start": window.start, "end": window.end}
+    return {**times, "unusable": window.unusable, "tags": [asdict(tag) for tag in tags]}
 
 
 def print_window(row: dict[str, Any]) -> None:
     """Prints a window's tags on one line."""
     tags = ", ".join(f"{tag['label']} {tag['score']:.2f}" for tag in row["tags"])
-    print(f"{clock(row['start'])} – {clock(row['end'])}  {tags or '–'}", flush=True)
+    print(f"{clock(row['start'])} – {clock(row['end'])}  {row['unusable'] or tags or '–'}", flush=True)
 
 
 def clock(seconds: float) -> str:

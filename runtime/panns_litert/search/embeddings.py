@@ -70,8 +70,11 @@ class Embeddings:
 
     @property
     def clip(self) -> NDArray[np.float32]:
-        """The clip embedding (dim,) float32: the mean over the windows, weighted by their lengths."""
-        return np.average(self.vectors, axis=0, weights=self.ends - self.starts).astype(np.float32)
+        """The clip embedding (dim,) float32: the mean over the windows, weighted by the time that each adds to those
+        before it."""
+        covered = np.concatenate(([0.0], self.ends[:-1]))
+        weights = np.maximum(self.ends - np.maximum(self.starts, covered), 0.0)
+        return np.average(self.vectors, axis=0, weights=weights).astype(np.float32)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes a file atomically and returns its path. The suffix selects the format.
@@ -156,7 +159,7 @@ def embed(
     sample_rate: int | None = None,
     hop: float | None = None,
 ) -> Embeddings:
-    """Returns the embeddings of a recording of any length.
+    """Returns the embeddings of a recording of any length. Windows with samples that cannot be used are left out.
 
     Args:
         tagger: the model.
@@ -175,8 +178,11 @@ def embed(
     """
     manifest = tagger.bundle.manifest
     stream = StreamTagger(tagger, hop=manifest.clip_seconds if hop is None else hop)
-    heard = list(stream.of(audio_chunks(audio, sample_rate, manifest.front_end.sample_rate)))
+    found = list(stream.of(audio_chunks(audio, sample_rate, manifest.front_end.sample_rate)))
+    heard = [window for window in found if window.unusable is None]
     source = os.fspath(audio) if isinstance(audio, (str, os.PathLike)) else "array"
+    if not heard and found:
+        raise AudioError(f"{source}: {found[0].unusable}; expected at least one window of usable samples")
     if not heard:
         raise AudioError(f"{source}: no samples; expected at least one")
     return Embeddings(

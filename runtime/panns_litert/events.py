@@ -27,8 +27,8 @@ from panns_litert.sense import unknown_label
 _TOLERANCE = 1e-6  # seconds; sums of hops differ by rounding, and no step or gap is that short
 
 TAIL_PERCENT = 5
-"""A rest after the last window that is shorter than this share of a window is left out, percent. No sound that begins
-in so short a rest was found by a window that ends with it: tests/bench/last_window.py, docs/recordings.md."""
+"""A rest after the last window that is shorter than this share of a window, in percent, is left out. A window that ends
+with so short a rest does not find a sound that begins there: tests/bench/last_window.py, docs/recordings.md."""
 
 _THRESHOLDS = ("on", "off", "min_duration", "max_gap")
 

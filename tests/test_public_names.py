@@ -45,7 +45,7 @@ NAMES = {
         no_watch plot_worst read_dataset require_classes score Scorer Skipped split TRAIN VALIDATION Watch write_csv
     """,
     "panns_litert.events": """
-        audacity_labels Event EventDetector events_csv EventSettings Step WindowSteps
+        audacity_labels Event EventDetector events_csv EventSettings Step TAIL_PERCENT WindowSteps
     """,
     "panns_litert.frontend": """
         AST_16K EFFICIENTAT_32K FrontEndSpec hann LogMel mel_basis PANNS_16K PANNS_32K PANNS_8K require_waveform

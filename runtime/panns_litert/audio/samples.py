@@ -27,8 +27,8 @@ MARGIN_SECONDS = 0.1
 _MAX_RATE = 2**31 - 1
 # An array with more channels than this, and with more channels than samples, is taken to be transposed.
 _PLAUSIBLE_CHANNELS = 64
-# More samples than this share beyond full scale are a wrong scale; fewer are single faults.
-_WRONG_SCALE = 0.01
+# More samples than this share, and than this number, beyond full scale are a wrong scale; fewer are single faults.
+_WRONG_SCALE, _FAULTS = 0.01, 16
 # Unusable samples closer than this, in seconds, become one span.
 _SPAN_SECONDS = 0.01
 # Every so many samples are enough to compare the power of channels.
@@ -190,9 +190,9 @@ class Mixer:
         """Returns the samples with NaN in place of those that cannot be used."""
         finite = np.isfinite(samples)
         loud = finite & (np.abs(samples) > LOUDEST)
-        share = np.count_nonzero(loud) / samples.size
+        count = np.count_nonzero(loud)
         peak = float(np.abs(samples, where=finite, out=np.zeros_like(samples)).max())
-        if share > _WRONG_SCALE and peak <= 2.0 * SCALES["int32"]:
+        if count > max(_FAULTS, _WRONG_SCALE * samples.size) and peak <= 2.0 * SCALES["int32"]:
             scale = next((name for name, full in SCALES.items() if peak <= full), "int32")
             raise AudioError(
                 f"samples reach {peak:.6g}; expected samples in [-1, 1]; if they are integers of a recording, give "

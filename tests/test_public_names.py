@@ -40,6 +40,9 @@ NAMES = {
         ModelError PannsLitertError ParityError PictureError PrototypeError RecordError ResultsError SpecError
         TrainingError WindowError WorkerError
     """,
+    "panns_litert.escape": """
+        csv_cell escaped escaped_json escaped_lines
+    """,
     "panns_litert.evaluate": """
         bundle_scorer ClassFigures COLUMNS d_prime Dataset draw_worst evaluate Figures figures HELD_OUT LabelledClip
         no_watch plot_worst read_dataset require_classes score Scorer Skipped split TRAIN VALIDATION Watch write_csv

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from panns_litert.bundle import Check
+from panns_litert.cli.streams import plain
+from panns_litert.escape import escaped, escaped_json
 from panns_litert.evaluate import Skipped, Watch
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ def print_table(rows: Sequence[dict[str, str]], *, optional: Sequence[str]) -> N
     from rich.table import Table
 
     # A pipe has no width, and a table must not be cut there.
-    console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
+    console = Console(file=plain(sys.stdout), width=None if sys.stdout.isatty() else 200, markup=False)
+    rows = [{column: escaped(text) for column, text in row.items()} for row in rows]
     columns = list(rows[0])
     width = {column: max(len(column), *(len(row[column]) for row in rows)) + 3 for column in columns}
     for column in reversed(optional):
@@ -45,8 +48,21 @@ def print_table(rows: Sequence[dict[str, str]], *, optional: Sequence[str]) -> N
 
 def print_json(data: dict[str, Any]) -> int:
     """Prints an object on stdout. Returns exit code 0."""
-    print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+    print(json_text(data, indent=2))
     return 0
+
+
+def print_json_line(data: dict[str, Any]) -> None:
+    """Prints an object on one line of stdout, at once."""
+    print(json_text(data), flush=True)
+
+
+def json_text(data: object, *, indent: int | None = None) -> str:
+    """Returns data as JSON text for any reader: finite numbers, and no character that UTF-8 or stdout cannot encode."""
+    text = escaped_json(json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False))
+    if (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8":
+        return text
+    return json.dumps(json.loads(text), indent=indent)
 
 
 def note(text: str) -> None:
@@ -56,13 +72,14 @@ def note(text: str) -> None:
 
 def one_line(error: BaseException) -> str:
     """Returns the message of an error on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    lines = (line.strip() for line in str(error).splitlines())
+    return escaped(" ".join(line for line in lines if line)) or type(error).__name__
 
 
 def failure(source: str, error: BaseException) -> dict[str, Any]:
     """Prints the error of a recording on stderr. Returns it as a result in JSON types."""
     print(f"panns-litert: {one_line(error)}", file=sys.stderr)
-    return {"source": source, "error": one_line(error)}
+    return {"source": escaped(source), "error": one_line(error)}
 
 
 def progress_wanted(args: argparse.Namespace) -> bool:
@@ -75,7 +92,8 @@ def progress_bar(*columns: ProgressColumn, transient: bool = True) -> Progress:
     from rich.console import Console
     from rich.progress import Progress
 
-    return Progress(*columns, console=Console(stderr=True), transient=transient, redirect_stdout=False)
+    console = Console(file=plain(sys.stderr))
+    return Progress(*columns, console=console, transient=transient, redirect_stdout=False)
 
 
 @contextlib.contextmanager
@@ -91,7 +109,7 @@ def counting(args: argparse.Namespace, what: str, *, keep: bool = False) -> Iter
         yield lambda done, total: None
         return
     with progress_bar(transient=not keep) as progress:
-        task = progress.add_task(what, total=None)
+        task = progress.add_task(escaped(what), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
@@ -113,12 +131,12 @@ def steps(args: argparse.Namespace) -> Iterator[Callable[[str], None]]:
     with _console() as console:
         start = time.perf_counter()
         if not console.is_terminal:
-            yield lambda step: console.print(f"[{time.perf_counter() - start:5.1f} s] {step}", markup=False)
+            yield lambda step: console.print(f"[{time.perf_counter() - start:5.1f} s] {escaped(step)}", markup=False)
             return
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         with Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console,
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn(), console=console,
             redirect_stdout=False, redirect_stderr=False,
         ) as progress:  # fmt: skip
             running: list[Any] = []
@@ -126,7 +144,7 @@ def steps(args: argparse.Namespace) -> Iterator[Callable[[str], None]]:
             def report(step: str) -> None:
                 if running:
                     progress.update(running[-1], total=1, completed=1)
-                running.append(progress.add_task(step, total=None))
+                running.append(progress.add_task(escaped(step), total=None))
 
             yield report
             if running:
@@ -172,11 +190,14 @@ def watching(args: argparse.Namespace) -> Iterator[Watch]:
                 if what not in tasks:
                     tasks[what] = True
                     of = f", {total}" if total else ""
-                    console.print(f"[{time.perf_counter() - start:5.1f} s] {what}{of}", markup=False, soft_wrap=True)
+                    console.print(
+                        f"[{time.perf_counter() - start:5.1f} s] {escaped(what)}{of}", markup=False, soft_wrap=True
+                    )
 
             yield line
             return
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        text = TextColumn("{task.description}", markup=False)
+        columns = (SpinnerColumn(), text, BarColumn(), MofNCompleteColumn())
         with Progress(
             *columns, TimeElapsedColumn(), console=console, redirect_stdout=False, redirect_stderr=False
         ) as progress:
@@ -185,7 +206,7 @@ def watching(args: argparse.Namespace) -> Iterator[Watch]:
                 if what not in tasks:
                     for task in tasks.values():
                         progress.stop_task(task)
-                    tasks[what] = progress.add_task(what, total=total or None)
+                    tasks[what] = progress.add_task(escaped(what), total=total or None)
                 progress.update(tasks[what], completed=done)
 
             yield bar

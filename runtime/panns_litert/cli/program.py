@@ -6,26 +6,32 @@ Exit codes: 0 ok, 1 a check failed, 2 wrong usage or bad input. An error is one 
 from __future__ import annotations
 
 import argparse
-import io
 import logging
-import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from panns_litert.cli import batch, bench, evaluate, events, gpu, match, picture, tag
 from panns_litert.cli.extensions import add_extensions
 from panns_litert.cli.output import one_line
+from panns_litert.cli.streams import end_stdout, escaping, repair_streams
 from panns_litert.errors import GpuDriverError, GpuError, PannsLitertError, ParityError
+from panns_litert.escape import escaped_lines
 
 GROUPS = (tag, events, picture, match, batch, evaluate, gpu, bench)
 """Modules with the commands of the runtime, in the order of --help. The commands of extensions follow."""
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(escaped_lines(message))  # it repeats arguments, such as names of files
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="panns-litert",
         description="Pretrained audio taggers as proven LiteRT bundles. Exit codes: 0 ok, 1 check failed, 2 bad input.",
     )
@@ -46,13 +52,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns the exit code."""
-    for stream in (sys.stdout, sys.stderr):  # some terminals cannot encode all characters
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    repair_streams()
     try:
         args = build_parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed the error
         return stop.code if isinstance(stop.code, int) else 2
+    with escaping():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr
     )
@@ -63,14 +72,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        end_stdout()
         return 0
     except (PannsLitertError, OSError) as error:  # OSError: for example disk full, no permission
         print(f"panns-litert: {one_line(error)}", file=sys.stderr)
+        end_stdout()
         failed = isinstance(error, (ParityError, GpuError)) and not isinstance(error, GpuDriverError)
         return 1 if failed else 2
     except KeyboardInterrupt:
         print("panns-litert: interrupted", file=sys.stderr)
+        end_stdout()
         return 130
 
 

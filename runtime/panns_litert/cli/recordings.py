@@ -16,6 +16,7 @@ from panns_litert.audio import AudioBlocks, Prefixed, Recording, is_container, r
 from panns_litert.cli.options import STDIN, sources
 from panns_litert.cli.output import failure, progress_bar, progress_wanted
 from panns_litert.errors import AudioError
+from panns_litert.escape import escaped
 from panns_litert.sense import Sense
 from panns_litert.tagger import top_tags
 from panns_litert.windows import StreamTagger, Window
@@ -98,9 +99,10 @@ def bar(args: argparse.Namespace, source: str, seconds: float | None) -> Iterato
         return
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    text = TextColumn("{task.description}", markup=False)  # a name may look like markup: [/b].wav
+    columns = (text, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with progress_bar(*columns) as progress:
-        task = progress.add_task(Path(source).name, total=seconds)
+        task = progress.add_task(escaped(Path(source).name), total=seconds)
         yield lambda at: progress.update(task, completed=at)
 
 

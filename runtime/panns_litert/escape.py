@@ -1,0 +1,70 @@
+"""Escapes text from elsewhere, such as names of files and classes, so that every terminal and file can show it."""
+
+from __future__ import annotations
+
+import os
+import re
+
+# Characters that change more than their own place in a text: control characters (C0 without the line break, DEL, C1),
+# separators of lines, and those that change the direction of what follows. And halves of characters (surrogates): as
+# U+DC80 … U+DCFF, Python has the bytes of a file's name that are no UTF-8.
+_UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_NAMED = {"\t": "\\t", "\r": "\\r"}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def escaped_lines(text: str) -> str:
+    r"""Returns a text without characters that a terminal would obey or that UTF-8 cannot hold. Line breaks stay.
+
+    >>> escaped_lines("caf\udce9 \x1b[31m\n")
+    'caf\\xe9 \\x1b[31m\n'
+    """
+    return _UNSAFE.sub(_escape, text)
+
+
+def escaped(text: str | os.PathLike[str]) -> str:
+    r"""Returns a name on one line: as `escaped_lines`, and a line break becomes `\n`.
+
+    Bytes of a file's name that are no UTF-8 become `\xe9` and the like. A backslash stays as it is.
+
+    >>> escaped("caf\udce9\n.wav")
+    'caf\\xe9\\n.wav'
+    """
+    return escaped_lines(os.fspath(text)).replace("\n", "\\n")
+
+
+def csv_cell(text: str) -> str:
+    """Returns a text for a cell of a CSV file: escaped, and behind an apostrophe if a spreadsheet would run it.
+
+    A spreadsheet takes a cell as a formula if it begins with =, +, -, @, a tab or a carriage return.
+
+    >>> csv_cell("=1+1"), csv_cell("Dog"), csv_cell("-")
+    ("'=1+1", 'Dog', '-')
+    """
+    return f"'{escaped(text)}" if len(text) > 1 and text.startswith(_FORMULA) else escaped(text)
+
+
+def escaped_json(text: str) -> str:
+    r"""Returns JSON text that is valid UTF-8 and safe to print, with the same content.
+
+    Only bytes of a name that are no UTF-8, which JSON cannot hold, become the text `\xe9` and the like.
+
+    Args:
+        text: what `json.dumps(…, ensure_ascii=False)` returns.
+    """
+    return _UNSAFE.sub(_escape_in_json, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    code = ord(character)
+    if character in _NAMED:
+        return _NAMED[character]
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"
+
+
+def _escape_in_json(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return _escape(match).replace("\\", "\\\\") if 0xD800 <= code <= 0xDFFF else f"\\u{code:04x}"

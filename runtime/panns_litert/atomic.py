@@ -1,4 +1,4 @@
-"""Writes files atomically: a reader sees the complete new file or the old one."""
+"""Writes files atomically, and by one process at a time: a reader sees the complete new file or the old one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import FileLock, Timeout
 
 from panns_litert.errors import PannsLitertError, ResultsError
 
@@ -34,3 +36,45 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
     except OSError as error:
         raise ResultsError(f"{path}: {error.strerror}; expected a file that can be written") from error
+
+
+@contextlib.contextmanager
+def writing(
+    path: str | os.PathLike[str], *, wait: float = 0.0, error: type[PannsLitertError] = ResultsError
+) -> Iterator[None]:
+    """Locks an output that the block reads and continues, or rewrites: no other process or thread has it meanwhile.
+
+    The lock is on an empty file `.NAME.lock` beside the output. The file stays, because whoever waits for it would
+    otherwise lock a file that is gone. The system frees the lock if the process dies. Do not nest two for one output.
+
+    Args:
+        path: the output, which need not exist; its folder must. For a folder of files, one file of it that every writer
+            names. A device or a pipe has no lock.
+        wait: seconds to wait for another writer, ≥ 0.
+        error: type of the error to raise.
+
+    Raises:
+        PannsLitertError: of type `error`: another process or thread writes the output, or it cannot be locked.
+
+    >>> with writing("index/index.json"):
+    ...     pass
+    """
+    lock = None
+    try:
+        path = Path(path).resolve()  # two names of one output have one lock
+        if path.is_file() or path.is_dir() or not path.exists():
+            path.parent.stat()  # filelock would make a missing folder
+            lock = FileLock(path.with_name(f".{path.name}.lock"))
+            lock.acquire(timeout=wait)
+    except Timeout as taken:
+        raise error(
+            f"{path}: another run is writing it; expected one at a time: wait until that ends, or choose another output"
+        ) from taken
+    except (OSError, ValueError, RuntimeError, NotImplementedError) as reason:  # a loop of links, no locks on this disk
+        why = getattr(reason, "strerror", None) or reason
+        raise error(f"{path}: cannot be locked ({why}); expected a folder that can be written") from reason
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()

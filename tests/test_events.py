@@ -228,7 +228,7 @@ def test_a_bad_step_is_one_clear_error_and_changes_nothing(step: Any, message: s
 def test_settings_out_of_range(values: dict[str, Any], message: str) -> None:
     with pytest.raises(EventError, match=message):
         EventSettings(**values)
-    with pytest.raises(EventError, match=message):
+    with pytest.raises(EventError, match=f"{message}|expected a finite number"):
         EventSettings.from_json(json.dumps(values))
 
 
@@ -246,13 +246,13 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "not JSON"),
-        ("[" * 100_000, "not JSON"),
+        ("[" * 100_000, "nested more than 32 deep"),
         ('{"off": null}', "off = None"),
         ("[0.3]", "expected a JSON object"),
         ('{"onset": 0.3}', "unknown 'onset'; expected any of on, off, min_duration, max_gap, classes"),
         ('{"classes": {"Dog": {}, "Dog": {}}}', "'Dog' twice"),
-        (f'{{"max_gap": 1{"0" * 400}}}', "max_gap = 10+; expected a number"),
-        (f'{{"max_gap": 1{"0" * 5000}}}', "not JSON"),
+        (f'{{"max_gap": 1{"0" * 400}}}', "has 401 digits"),
+        (f'{{"max_gap": 1{"0" * 5000}}}', "has 5001 digits"),
     ],
     ids=["empty", "deep", "null", "list", "unknown", "repeated", "huge", "endless"],
 )

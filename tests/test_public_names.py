@@ -76,7 +76,7 @@ NAMES = {
         audioset_nodes nearest Node ONTOLOGY Ontology Sense unknown_label
     """,
     "panns_litert.strict": """
-        read
+        MOST_BYTES parse_json printable read read_bytes read_json read_text shown
     """,
     "panns_litert.tagger": """
         ENGINES require_choice Tag Tagger Tagging top_tags TruncationWarning

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from panns_litert.errors import EventError, LabelError
 from panns_litert.sense import unknown_label
+from panns_litert.strict import MOST_BYTES, parse_json, printable, read_text, shown
 
 _TOLERANCE = 1e-6  # seconds; sums of hops differ by rounding, and no step or gap is that short
 
@@ -94,14 +93,9 @@ class EventSettings:
         Raises:
             EventError: the text is not JSON, a field is unknown or repeated, or a value is invalid.
         """
-        try:
-            data = json.loads(text, object_pairs_hook=_without_repetition)
-        except EventError:
-            raise
-        except (ValueError, RecursionError) as error:  # ValueError: JSONDecodeError, or thousands of digits
-            raise EventError(f"not JSON: {error}") from error
+        data = parse_json(text, "settings", error=EventError)
         if not isinstance(data, dict):
-            raise EventError(f"{data!r}; expected a JSON object")
+            raise EventError(f"{shown(data)}; expected a JSON object")
         if unknown := [key for key in data if key not in (*_THRESHOLDS, "classes")]:
             raise EventError(f"unknown {unknown[0]!r}; expected any of {', '.join(_THRESHOLDS)}, classes")
         if "off" in data and data["off"] is None:
@@ -115,20 +109,11 @@ class EventSettings:
         Raises:
             EventError: the file cannot be read or is invalid; the message names it.
         """
+        text = read_text(path, error=EventError, what="a JSON file of thresholds", most_bytes=MOST_BYTES)
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise EventError(f"{os.fspath(path)}: {error.strerror}; expected a JSON file of thresholds") from error
-        except (UnicodeDecodeError, EventError) as error:
-            raise EventError(f"{os.fspath(path)}: {error}") from error
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    data = dict(pairs)
-    if len(data) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise EventError(f"{next(n for n in names if names.count(n) > 1)!r} twice; expected each name once")
-    return data
+            return cls.from_json(text)
+        except EventError as error:
+            raise EventError(f"{printable(path)}: {error}") from error
 
 
 def _half(on: Any) -> Any:

@@ -43,7 +43,9 @@ from panns_litert.proof import run_child
 
 # --- the format ---
 
-TEXT = st.text(min_size=1, max_size=12).filter(lambda text: text.strip())
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12).filter(
+    lambda text: text.strip()
+)
 NAME = st.from_regex(r"[A-Za-z0-9][ -~]{0,15}", fullmatch=True)
 POSITIVE = st.floats(min_value=1e-3, max_value=1e9)
 COUNT = st.integers(1, 10**9)
@@ -155,7 +157,7 @@ def test_numbers_out_of_range() -> None:
     good = json.dumps(vectors.GOOD["both engines"])
     for value in ("NaN", "Infinity", "1e999", "9" * 400):
         assert '"first_ms": 31.5' in good
-        with pytest.raises(RecordError, match="first_ms"):
+        with pytest.raises(RecordError, match="finite number|at most 64 bits"):
             DeviceRecord.from_json(good.replace('"first_ms": 31.5', f'"first_ms": {value}', 1))
 
 
@@ -192,7 +194,7 @@ def test_another_device_of_that_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"phone-8\.json is of another device .*--device NAME"):
         add_runs(tmp_path, replace(DEVICE, cores=4), [example()])
     path.write_text("{")
-    with pytest.raises(RecordError, match=r"phone-8\.json: not JSON"):
+    with pytest.raises(RecordError, match=r"phone-8\.json: record: not JSON"):
         add_runs(tmp_path, DEVICE, [example()])
     path.write_bytes(before)
     add_runs(tmp_path, replace(DEVICE, name="phone -8-"), [])

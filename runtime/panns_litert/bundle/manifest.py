@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from panns_litert.bundle.check import QUANTIZED, STAGES, Check
 from panns_litert.errors import BundleError
 from panns_litert.frontend import FrontEndSpec
-from panns_litert.strict import read
+from panns_litert.strict import parse_json, read, shown
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
@@ -238,10 +238,7 @@ class Manifest:
         Raises:
             BundleError: the text is not JSON, or not of this format.
         """
-        try:
-            data = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise BundleError(f"not JSON: {error}") from error
+        data = parse_json(text, "manifest", error=BundleError)
         if not isinstance(data, dict) or "format_version" not in data:
             raise BundleError("no format_version; expected the manifest of a panns-litert bundle")
         _require_version(data["format_version"])  # first, because another version may have other fields
@@ -252,6 +249,6 @@ class Manifest:
 def _require_version(version: object) -> None:
     if version != FORMAT_VERSION:
         raise BundleError(
-            f"format_version {version!r}; this version reads {FORMAT_VERSION}; "
+            f"format_version {shown(version)}; this version reads {FORMAT_VERSION}; "
             "update panns-litert or convert the model again"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from panns_litert.cli.extensions import converter
 from panns_litert.cli.output import note
 from panns_litert.errors import AudioError, BundleError, LabelError
 from panns_litert.sense import Sense
+from panns_litert.strict import printable, read_json
 from panns_litert.tagger import ENGINES, Tagger
 
 STDIN = "-"
@@ -161,10 +161,7 @@ def sense_arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LabelError(f"{path}: {error}; expected a JSON file") from error
+    data = read_json(path, error=LabelError, what="a JSON file with class names")
     if not isinstance(data, dict) or not data:
-        raise LabelError(f"{path}: expected a JSON object with names")
+        raise LabelError(f"{printable(path)}: expected a JSON object with names")
     return data

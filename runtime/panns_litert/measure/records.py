@@ -24,7 +24,7 @@ from panns_litert.atomic import replacing
 from panns_litert.bundle import GRAPHS, Manifest
 from panns_litert.engine import ENGINES, available_cores
 from panns_litert.errors import RecordError
-from panns_litert.strict import read
+from panns_litert.strict import MOST_BYTES, parse_json, printable, read, read_text, shown
 
 FORMAT_VERSION = 1
 
@@ -227,15 +227,14 @@ class DeviceRecord:
         Raises:
             RecordError: the text is not JSON or not of this format.
         """
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:  # ValueError: JSONDecodeError, or a number of thousands of digits
-            raise RecordError(f"not JSON: {error}; expected a device record") from error
+        data = parse_json(text, "record", error=RecordError)
         if not isinstance(data, dict) or "format_version" not in data:
             raise RecordError("no format_version; expected a device record that `panns-litert bench` wrote")
         version = data.pop("format_version")  # before anything else: other fields may differ too
         if type(version) is not int or version != FORMAT_VERSION:
-            raise RecordError(f"format_version {version!r}; this version reads {FORMAT_VERSION}; update panns-litert")
+            raise RecordError(
+                f"format_version {shown(version)}; this version reads {FORMAT_VERSION}; update panns-litert"
+            )
         record: DeviceRecord = read(cls, data, "record", error=RecordError)
         return record
 
@@ -246,13 +245,11 @@ def read_record(path: str | os.PathLike[str]) -> DeviceRecord:
     Raises:
         RecordError: the file cannot be read or is not valid. The message names the file.
     """
+    text = read_text(path, error=RecordError, what="a device record", most_bytes=MOST_BYTES)
     try:
-        return DeviceRecord.from_json(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise RecordError(f"{os.fspath(path)}: {reason}; expected a device record") from error
+        return DeviceRecord.from_json(text)
     except RecordError as error:
-        raise RecordError(f"{os.fspath(path)}: {error}") from error
+        raise RecordError(f"{printable(path)}: {error}") from error
 
 
 def read_records(folder: str | os.PathLike[str]) -> list[DeviceRecord]:

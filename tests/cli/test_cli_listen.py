@@ -13,15 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from support import disk_full, run_command
+from support import run_command
 
 from panns_litert import Tagger
-from panns_litert.audio import files as audio_module
 from panns_litert.audio import microphone
 from panns_litert.audio.microphone import _chunks
-from panns_litert.cli.jsonlines import JsonLines
-from panns_litert.demo import demo_clips
-from panns_litert.errors import AudioError, ResultsError
+from panns_litert.errors import AudioError
 from panns_litert.events import EventSettings
 from panns_litert.windows import find_events, tag_long
 
@@ -94,48 +91,6 @@ def test_raw_samples_from_a_pipe(
     assert result["seconds"] == pytest.approx(want.seconds)
     assert [tag["label"] for tag in result["tags"]] == [tag.label for tag in want.tags]
     assert [tag["score"] for tag in result["tags"]] == pytest.approx([tag.score for tag in want.tags], abs=1e-4)
-
-
-def test_an_interrupted_run_is_resumed(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clips = [str(path) for path in demo_clips()]
-    out = tmp_path / "results.jsonl"
-    run_command(capsys, "tag", *clips[:2], "--out", out)
-    whole = out.read_bytes()
-    out.write_bytes(whole[:-20])  # killed in the middle of a line
-    opened: list[str] = []
-    original = audio_module.AudioBlocks.__init__
-
-    def counted(self: Any, path: Any, **options: Any) -> None:
-        opened.append(str(path))
-        original(self, path, **options)
-
-    monkeypatch.setattr(audio_module.AudioBlocks, "__init__", counted)
-    run_command(capsys, "tag", *clips, "--out", out)
-    assert opened == clips[1:]  # the first is not computed again
-    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    assert [line["source"] for line in lines[1:]] == clips
-    run_command(capsys, "tag", *clips, "--out", out)
-    assert opened == clips[1:]
-    _, err = run_command(capsys, "tag", *clips, "--out", out, "--top", 3, code=2)
-    assert "is of other settings" in err
-
-
-def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "results.jsonl"
-    with JsonLines(path, {"model": "demo"}) as lines:
-        lines.write({"source": "a"})
-        with monkeypatch.context() as patch, pytest.raises(ResultsError, match="results so far are whole"):
-            patch.setattr("os.fsync", disk_full)
-            lines.write({"source": "b"})
-        lines.write({"source": "c"})
-    assert [json.loads(line).get("source") for line in path.read_text().splitlines()] == [None, "a", "c"]
-    with JsonLines(path, {"model": "demo"}) as lines:
-        assert lines.done == {"a", "c"}
-    path.write_text("hello\n")
-    with pytest.raises(ResultsError, match="line 1: no JSON"):
-        JsonLines(path, {})
 
 
 def test_events(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: Path) -> None:

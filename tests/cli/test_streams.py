@@ -76,7 +76,7 @@ def test_what_libsndfile_prints_is_not_in_the_results(tmp_path: Path) -> None:
     path = tmp_path / "damaged.sds"
     soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(2000), 8000, format="SDS", subtype="PCM_16")
     data = bytearray(path.read_bytes())
-    data[21 + 127 + 4] ^= 0x55  # the second block's number
+    data[21 + 127 * 3 + 1] = 0x3C  # the start of a block must be F0 7E
     path.write_bytes(data)
     reading = f"import soundfile; soundfile.SoundFile({str(path)!r}).read()"
     printed = subprocess.run([sys.executable, "-c", reading], capture_output=True, check=False).stdout

@@ -2,91 +2,185 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+from panns_litert.atomic import replacing, writing
+from panns_litert.cli.options import STDIN
 from panns_litert.errors import ResultsError
+from panns_litert.escape import escaped, escaped_json
+from panns_litert.strict import parse_json, read_json
+
+_ELSEWHERE = "give another --out"
 
 
 class JsonLines:
-    """A file of results, one JSON object per line, each with a "source". A context manager.
+    """A file of results, one JSON object per recording and line. A context manager, which locks the file.
 
-    If the file exists, the results are appended. An incomplete last line of a killed run is removed. A source that
-    failed is not in `done`, so that it is tried again.
+    The settings of the run are beside it, in NAME.settings.json. A run with the same settings continues the file: a
+    recording is done if its last result is no error, and if the size and the modification time of its file are still
+    the same. A new result of a recording replaces the one before. Standard input is never done.
 
     Args:
         path: the file.
-        settings: settings of this run. They are the first line of the file, so that results of different settings are
-            not mixed.
+        settings: everything that changes a result, in JSON types.
 
     Attributes:
-        done: sources that have a result.
+        tagged, skipped, failed: number of recordings of this run, so far.
 
     Raises:
-        ResultsError: the file has other settings, is not such a file, or cannot be written.
+        ResultsError: another process writes the file; it has other settings, or lines that are no results; or it cannot
+            be written.
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: dict[str, Any]) -> None:
-        self._path = Path(path)
-        self.done: set[str] = set()
-        head = json.dumps({"settings": settings}, ensure_ascii=False)
-        try:
-            # Not mode "a", because an incomplete last line must be cut off.
-            self._file = self._path.open("r+b" if self._path.exists() else "w+b")
-            self._read(head)
-        except ResultsError:
-            raise
-        except OSError as error:
-            raise ResultsError(f"{self._path}: {error.strerror}; expected a file that can be written") from error
+        self._path = Path(path).resolve()  # behind a link, because the file is replaced
+        self.tagged = self.skipped = self.failed = 0
+        self._rows: dict[
+            str, tuple[int, dict[str, Any] | None]
+        ] = {}  # by path: where its line is, and its file's state
+        self._replaced: set[int] = set()  # where the lines are that later ones replace
+        if self._path.exists() and not self._path.is_file():
+            raise ResultsError(f"{self._path}: not a regular file; expected a file that can be written")
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(writing(self._path))
+            try:
+                self._require(settings)
+                self._file = stack.enter_context(self._path.open("r+b" if self._path.exists() else "w+b"))
+                self._read()
+            except OSError as error:
+                if isinstance(error, ResultsError):
+                    raise
+                raise ResultsError(f"{self._path}: {error.strerror}; expected a file that can be written") from error
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> JsonLines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with self._stack:
+            self._file.flush()
+            if self._replaced:
+                self._drop_replaced()
+
+    def __contains__(self, source: object) -> bool:
+        """Returns whether a recording is done, and counts it as skipped if it is."""
+        known = self._rows.get(_path_of(str(source)))
+        done = known is not None and known[1] is not None and known[1] == file_state(str(source))
+        self.skipped += done
+        return done
 
     def write(self, result: dict[str, Any]) -> None:
         """Adds a result. It is on disk when this method returns.
 
+        Args:
+            result: has "source", and either "error" or, from `file_state` before the recording was read, "file".
+
         Raises:
             ResultsError: the result cannot be written. The results before it are complete.
         """
-        self._line(json.dumps(result, ensure_ascii=False, allow_nan=False))
-        if "error" not in result:
-            self.done.add(result["source"])
-
-    def _line(self, text: str) -> None:
-        end = self._file.tell()
+        result = {"source": result["source"], "file": file_state(result["source"])} | result
+        start = self._file.tell()
         try:
-            self._file.write(text.encode() + b"\n")
+            self._file.write(escaped_json(json.dumps(result, ensure_ascii=False, allow_nan=False)).encode() + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            self._file.seek(end)
+            self._file.seek(start)
             self._file.truncate()
             raise ResultsError(
                 f"{self._path}: {error.strerror}; the results so far are whole; make room and run it again"
             ) from error
+        self._note(start, result)
+        if "error" in result:
+            self.failed += 1
+        else:
+            self.tagged += 1
 
-    def _read(self, head: str) -> None:
-        end = 0
-        for number, line in enumerate(self._file):
-            if not line.endswith(b"\n"):
-                break
+    def _note(self, start: int, row: dict[str, Any]) -> None:
+        """Takes down that the line at `start` has this result."""
+        if row["source"] == STDIN:
+            return
+        path = row["file"]["path"]
+        if path in self._rows:
+            self._replaced.add(self._rows[path][0])
+        self._rows[path] = start, None if "error" in row else row["file"]
+
+    def _require(self, settings: dict[str, Any]) -> None:
+        """Checks that the file's settings are these. Writes them for a new file."""
+        beside = self._path.with_name(f"{self._path.name}.settings.json")
+        text = escaped_json(json.dumps(settings, indent=1, ensure_ascii=False, allow_nan=False))
+        if not self._path.exists() or not self._path.stat().st_size:
+            with replacing(beside) as file:
+                file.write(text.encode() + b"\n")
+            return
+        if not beside.exists():
+            with self._path.open("rb") as lines:
+                old = lines.readline(4096).startswith(b'{"settings"')
+            what = "is of an earlier version, with its settings in the first line" if old else f"has no {beside.name}"
+            raise ResultsError(f"{self._path} {what}, so that it cannot be continued; {_ELSEWHERE}")
+        before = read_json(beside, error=ResultsError, what="the settings of results")
+        now = parse_json(text, "settings", error=ResultsError)
+        if not isinstance(before, dict):
+            raise ResultsError(f"{beside}: expected a JSON object; {_ELSEWHERE}")
+        if other := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
+            changes = "; ".join(f"{name} was {_short(before.get(name))}, now {_short(now.get(name))}" for name in other)
+            raise ResultsError(f"{self._path} is of other settings: {changes}; expected the same, or {_ELSEWHERE}")
+
+    def _read(self) -> None:
+        start = 0
+        for number, line in enumerate(self._file, 1):
             try:
-                data = json.loads(line)
-            except ValueError as error:
-                raise ResultsError(
-                    f"{self._path}, line {number + 1}: no JSON; expected results of this program"
-                ) from error
-            if number == 0 and data != json.loads(head):
-                raise ResultsError(f"{self._path} is of other settings; expected {head}; give another --out")
-            if number and "error" not in data:
-                self.done.add(str(data.get("source")))
-            end += len(line)
-        self._file.seek(end)
+                row = parse_json(line, f"{self._path}, line {number}", error=ResultsError)
+                if not _is_result(row):
+                    raise ResultsError(f"{self._path}, line {number}: not a result; expected source and file")
+            except ResultsError as error:
+                if not line.endswith(b"\n"):  # of a run that was killed
+                    break
+                raise ResultsError(f"{error}; remove the line, or {_ELSEWHERE}") from error
+            self._note(start, row)
+            start += len(line)
+            if not line.endswith(b"\n"):
+                self._file.write(b"\n")
+                start += 1
+        self._file.seek(start)
         self._file.truncate()
-        if end == 0:
-            self._line(head)
+
+    def _drop_replaced(self) -> None:
+        self._file.seek(0)
+        start = 0
+        with replacing(self._path) as file:
+            for line in self._file:
+                if start not in self._replaced:
+                    file.write(line)
+                start += len(line)
+
+
+def file_state(source: str) -> dict[str, Any] | None:
+    """Returns which file a recording is, and its size and modification time (None if there is none); None for stdin."""
+    if source == STDIN:
+        return None
+    try:
+        found = os.stat(source)
+    except (OSError, ValueError):  # ValueError: NUL in the name
+        return {"path": _path_of(source), "bytes": None, "modified_ns": None}
+    return {"path": _path_of(source), "bytes": found.st_size, "modified_ns": found.st_mtime_ns}
+
+
+def _path_of(source: str) -> str:
+    return escaped(os.path.abspath(source))
+
+
+def _is_result(row: Any) -> bool:
+    if not isinstance(row, dict) or not isinstance(row.get("source"), str):
+        return False
+    file = row.get("file")
+    return row["source"] == STDIN or (isinstance(file, dict) and isinstance(file.get("path"), str))
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:40]} … ({len(text)} characters)"

@@ -7,7 +7,7 @@ import contextlib
 import os
 import stat
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def each_source(
     args: argparse.Namespace,
     one: Callable[[str], dict[str, Any]],
     write: Callable[[dict[str, Any]], object],
-    done: Collection[str] = (),
+    done: Container[str] = (),
 ) -> bool:
     """Runs `one` on every recording that is not in `done` and writes its result. Returns whether any failed."""
     failed = False

@@ -35,7 +35,7 @@ def repair_streams() -> None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open until the process ends)
     if sys.stdout is None:
         sys.stdout = cast(TextIO, _ClosedOutput())
-    elif isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.fileno() == 1:
+    elif sys.__stdout__ is not None and sys.stdout is sys.__stdout__:
         sys.stdout.flush()
         sys.stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, buffering=1 if os.isatty(1) else -1)
         os.dup2(2, 1)

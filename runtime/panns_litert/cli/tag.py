@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from panns_litert.cli.jsonlines import JsonLines
+from panns_litert.cli.jsonlines import JsonLines, file_state
 from panns_litert.cli.options import (
     STDIN,
     add_audio_options,
     add_model_options,
     add_sense_options,
     open_tagger,
+    sense_arguments,
     sense_of,
 )
-from panns_litert.cli.output import AddCommand, print_json
+from panns_litert.cli.output import AddCommand, note, print_json
 from panns_litert.cli.recordings import each_source, open_recording, print_window, window_row, windows_of
 from panns_litert.errors import PictureError
 from panns_litert.pictures import timeline, write_page
 from panns_litert.sense import Ontology
-from panns_litert.tagger import require_choice
+from panns_litert.tagger import Tagger, require_choice
 from panns_litert.windows import AGGREGATES, Aggregate, LongTagging, StreamTagger
 
 
@@ -53,10 +55,11 @@ def run_tag(args: argparse.Namespace) -> int:
     if args.html is not None and (args.out is not None or STDIN in args.audio):
         raise PictureError("--html: expected recordings in files, which the page can play, and no --out")
     sense = sense_of(args, tagger.labels)
+    hop = tagger.bundle.manifest.clip_seconds if args.hop is None else args.hop
+    StreamTagger(tagger, hop=hop)  # raises now if the hop is out of range
     results: list[dict[str, Any]] = []
 
     def one(source: str) -> dict[str, Any]:
-        hop = tagger.bundle.manifest.clip_seconds if args.hop is None else args.hop
         aggregate = Aggregate(tagger, aggregate=args.aggregate, sense=sense)
         stream, rows = StreamTagger(tagger, hop=hop), []
         with open_recording(args, source, tagger.bundle.manifest.front_end.sample_rate) as blocks:
@@ -71,14 +74,9 @@ def run_tag(args: argparse.Namespace) -> int:
             print_tagging(found)
         return found.to_dict(embedding=args.embedding) | ({"heard": rows} if args.windows else {})
 
-    kept = ("hop", "aggregate", "windows", "embedding", "top", "threshold", "roll_up", "allow", "deny", "silence")
-    settings = {name: getattr(args, name) for name in (*kept, "temperature")}
-    settings |= {"model": tagger.bundle.manifest.model, "groups": str(args.groups) if args.groups else None}
-    if args.out is None:
-        failed = each_source(args, one, results.append)
-    else:
-        with JsonLines(args.out, settings) as lines:
-            failed = each_source(args, one, lines.write, lines.done)
+    if args.out is not None:
+        return _tag_into(args, _settings(args, tagger, hop), one)
+    failed = each_source(args, one, results.append)
     if args.html is not None:
         heard = (result["source"] for result in results if "error" not in result)
         options = {"hop": args.hop, "sense": sense}
@@ -88,6 +86,38 @@ def run_tag(args: argparse.Namespace) -> int:
     elif args.html is not None:
         print(args.html)
     return 2 if failed else 0
+
+
+_NO_SETTINGS = "command run verbose json audio out html bundle model threads silence".split()
+"""Options of `tag` that do not change a result, or that `_settings` has in another form."""
+
+
+def _tag_into(args: argparse.Namespace, settings: dict[str, Any], one: Callable[[str], dict[str, Any]]) -> int:
+    """Writes the results to the file of --out, and at the end how many there are."""
+
+    def kept(source: str) -> dict[str, Any]:
+        file = file_state(source)  # first, so that a change during the run is noticed by the next one
+        return one(source) | {"file": file}
+
+    with JsonLines(args.out, settings) as lines:
+        try:
+            failed = each_source(args, kept, lines.write, lines)
+        finally:  # also if the run is interrupted
+            counts = f"{lines.tagged} tagged, {lines.skipped} skipped (already there), {lines.failed} failed"
+            note(f"{args.out}: {counts}")
+    if args.json:
+        print_json({"out": str(args.out), "tagged": lines.tagged, "skipped": lines.skipped, "failed": lines.failed})
+    return 2 if failed else 0
+
+
+def _settings(args: argparse.Namespace, tagger: Tagger, hop: float) -> dict[str, Any]:
+    """Returns everything that changes a result: the model, its engine, the options, and the contents of their files."""
+    manifest = tagger.bundle.manifest
+    model = {"model": manifest.model, "precision": manifest.precision, "window": manifest.clip_seconds}
+    hashes = {f"{role}_sha256": manifest.files[manifest.file(role)].sha256 for role in ("model", "mel_basis", "labels")}
+    options = {name: value for name, value in vars(args).items() if name not in _NO_SETTINGS}
+    changed = {"engine": tagger.engine, "hop": hop} | sense_arguments(args)
+    return model | hashes | {"front_end": asdict(manifest.front_end)} | options | changed
 
 
 def run_labels(args: argparse.Namespace) -> int:

@@ -27,7 +27,8 @@ from panns_litert.escape import csv_cell, escaped, escaped_json, escaped_lines
 def test_escaped(text: str, want: str) -> None:
     assert escaped(text) == escaped(Path(text)) == want if "\x00" not in text else escaped(text) == want
     assert escaped(want) == want
-    assert escaped_lines(text) == (want.replace(r"\nd", "\nd") if "\n" in text else want)
+    lines = want.replace(r"\tb", "\tb").replace(r"\nd", "\nd") if "\n" in text else want
+    assert escaped_lines(text) == lines
     escaped(text).encode()
 
 

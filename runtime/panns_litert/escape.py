@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import re
 
-# Characters that change more than their own place in a text: control characters (C0 without the line break, DEL, C1),
-# separators of lines, and those that change the direction of what follows. And halves of characters (surrogates): as
-# U+DC80 … U+DCFF, Python has the bytes of a file's name that are no UTF-8.
-_UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_NAMED = {"\t": "\\t", "\r": "\\r"}
+# Characters that change more than their own place in a text: control characters (C0 without tab and line break, DEL,
+# C1), separators of lines, and those that change the direction of what follows. And halves of characters (surrogates):
+# as U+DC80 … U+DCFF, Python has the bytes of a file's name that are no UTF-8.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def escaped_lines(text: str) -> str:
-    r"""Returns a text without characters that a terminal would obey or that UTF-8 cannot hold. Line breaks stay.
+    r"""Returns a text without what a terminal would obey or UTF-8 cannot hold. Line breaks and tabs stay.
 
     >>> escaped_lines("caf\udce9 \x1b[31m\n")
     'caf\\xe9 \\x1b[31m\n'
@@ -23,14 +22,14 @@ def escaped_lines(text: str) -> str:
 
 
 def escaped(text: str | os.PathLike[str]) -> str:
-    r"""Returns a name on one line: as `escaped_lines`, and a line break becomes `\n`.
+    r"""Returns a name on one line: as `escaped_lines`, and a line break becomes `\n`, a tab `\t`.
 
     Bytes of a file's name that are no UTF-8 become `\xe9` and the like. A backslash stays as it is.
 
     >>> escaped("caf\udce9\n.wav")
     'caf\\xe9\\n.wav'
     """
-    return escaped_lines(os.fspath(text)).replace("\n", "\\n")
+    return escaped_lines(os.fspath(text)).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def csv_cell(text: str) -> str:
@@ -56,10 +55,9 @@ def escaped_json(text: str) -> str:
 
 
 def _escape(match: re.Match[str]) -> str:
-    character = match[0]
-    code = ord(character)
-    if character in _NAMED:
-        return _NAMED[character]
+    code = ord(match[0])
+    if match[0] == "\r":
+        return "\\r"
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"

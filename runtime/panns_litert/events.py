@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from panns_litert.errors import EventError, LabelError
+from panns_litert.escape import csv_cell, escaped
 from panns_litert.sense import unknown_label
 from panns_litert.strict import MOST_BYTES, parse_json, printable, read_text, shown
 
@@ -340,17 +341,28 @@ class WindowSteps:
         return k * self.hop + (self.window - self.hop) / 2 if k else 0.0
 
 
-def events_csv(events: Iterable[Event]) -> str:
-    """Returns the events as CSV: start, end, label, index, score. Times are in seconds with six decimals."""
+def events_csv(events: Iterable[Event], *, source: str | None = None, header: bool = True) -> str:
+    """Returns the events as CSV: start, end, label, index, score. Times are in seconds with six decimals.
+
+    Text that a spreadsheet would run as a formula gets an apostrophe in front (`panns_litert.escape.csv_cell`).
+
+    Args:
+        events: the events.
+        source: name of their recording, for a first column `source`; without that column if not given.
+        header: whether the first row has the names of the columns.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("start", "end", "label", "index", "score"))
+    first = () if source is None else (csv_cell(source),)
+    if header:
+        writer.writerow((*(() if source is None else ("source",)), "start", "end", "label", "index", "score"))
     for event in events:
-        writer.writerow((f"{event.start:.6f}", f"{event.end:.6f}", event.label, event.index, f"{event.score:.6f}"))
+        times, label = (f"{event.start:.6f}", f"{event.end:.6f}"), csv_cell(event.label)
+        writer.writerow((*first, *times, label, event.index, f"{event.score:.6f}"))
     return text.getvalue()
 
 
 def audacity_labels(events: Iterable[Event]) -> str:
     """Returns the events as an Audacity label track: a line of start, end (seconds) and label per event."""
     # A line break or tab in a label would be read as the next column or row.
-    return "".join(f"{event.start:.6f}\t{event.end:.6f}\t{' '.join(event.label.split())}\n" for event in events)
+    return "".join(f"{e.start:.6f}\t{e.end:.6f}\t{escaped(' '.join(e.label.split()))}\n" for e in events)

@@ -107,7 +107,7 @@ def test_events(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: P
     run_command(capsys, "events", recording, "--as", "audacity", "--out", track)
     assert all(len(line.split("\t")) == 3 for line in track.read_text(encoding="utf-8").splitlines())
     out, _ = run_command(capsys, "events", recording, "--as", "csv")
-    assert out.startswith("start,end,label,index,score\n")
+    assert out.startswith("source,start,end,label,index,score\n")
     out, _ = run_command(capsys, "events", recording)
     assert "Siren" in out
     out, _ = run_command(capsys, "events", recording, "--on", "1.0", "--off", "1.0")
@@ -154,7 +154,12 @@ def test_sense_options(capsys: pytest.CaptureFixture[str], recording: Path, tmp_
         (["tag", "-", "--rate", "8000", "--html", "x.html"], "expected recordings in files"),
         (["events", "x.wav", "--on", "0.3", "--off", "0.5"], "expected"),
         (["events", "x.wav", "--on", "1.5"], "expected"),
-        (["events", "x.wav", "y.wav", "--out", "z"], "--out with several recordings"),
+        (["events", "x.wav", "y.wav", "--as", "audacity"], "expected --out FOLDER"),
+        (["events", "x.wav", "--out", "/"], "not a regular file"),
+        (["events", "x.wav", "--out", "/dev/null"], "not a regular file"),
+        (["events", "x.wav", "--out", "/dev/stdout"], "not a regular file"),
+        (["events", "x.wav", "--out", "nowhere/x.csv"], "nowhere/x.csv: No such file or directory"),
+        (["events", "x.wav", "--hop", "11"], "at most a window of 10"),
         (["listen", "file.wav"], "expected no file, for the microphone"),
         (["listen", "-"], "with --rate HZ"),
         (["listen", "-", "--rate", "8000", "--seconds", "0"], "expected a number > 0"),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from panns_litert.audio import microphone, raw_blocks
+from panns_litert.cli.eventoutput import EVENT_FORMATS, EventOutput, event_line, event_row
 from panns_litert.cli.options import (
     STDIN,
     add_audio_options,
@@ -20,9 +20,8 @@ from panns_litert.cli.options import (
     open_tagger,
     sense_of,
 )
-from panns_litert.cli.output import AddCommand, note, print_json, print_table
+from panns_litert.cli.output import AddCommand, json_text, note
 from panns_litert.cli.recordings import (
-    clock,
     each_source,
     heard_row,
     open_recording,
@@ -30,11 +29,10 @@ from panns_litert.cli.recordings import (
     window_row,
     windows_of,
 )
-from panns_litert.errors import AudioError, EventError, ResultsError
-from panns_litert.events import Event, EventSettings, audacity_labels, events_csv
+from panns_litert.errors import AudioError
+from panns_litert.escape import escaped
+from panns_litert.events import Event, EventSettings
 from panns_litert.windows import HOP_SECONDS, EventStream, StreamTagger, event_hop
-
-EVENT_FORMATS = ("table", "csv", "audacity", "json")
 
 
 def add_commands(command: AddCommand) -> None:
@@ -43,8 +41,10 @@ def add_commands(command: AddCommand) -> None:
     add_audio_options(sub)
     add_model_options(sub)
     add_event_options(sub)
-    sub.add_argument("--as", dest="form", choices=EVENT_FORMATS, default="table", help="format (default %(default)s)")
-    sub.add_argument("--out", type=Path, help="write to this file instead of standard output; one recording only")
+    sub.add_argument("--as", dest="form", choices=EVENT_FORMATS, help="format (default: table, with --json json)")
+    sub.add_argument(
+        "--out", type=Path, help="write one file of all recordings, or with --as audacity a folder with a file for each"
+    )
     add_sense_options(sub)
 
     sub = command("listen", run_listen, "Tag sound from the microphone or a pipe while it is recorded.")
@@ -81,12 +81,16 @@ def add_event_options(
 
 def run_events(args: argparse.Namespace) -> int:
     """Runs `events`. A recording that cannot be used is reported; the others are still processed."""
-    if args.out is not None and len(args.audio) > 1:
-        raise EventError("--out with several recordings; expected one, or --json on standard output")
+    output = EventOutput(
+        args.audio,
+        form=args.form or ("json" if args.json else "table"),
+        out=args.out,
+        json=args.json,
+    )
     tagger = open_tagger(args)
     sense, settings = sense_of(args, tagger.labels), settings_of(args)
     hop = event_hop(tagger) if args.hop is None else args.hop
-    results: list[dict[str, Any]] = []
+    StreamTagger(tagger, hop=hop)  # raises now if the hop is out of range
 
     def one(source: str) -> dict[str, Any]:
         found: list[Event] = []
@@ -97,13 +101,16 @@ def run_events(args: argparse.Namespace) -> int:
                 found += events.push(window)
         found += events.finish()
         found.sort(key=lambda event: (event.start, event.index))
-        if not args.json:
-            _write_events(args, source, found)
-        return {"source": source, **heard_row(blocks), "events": [_event_row(event) for event in found]}
+        output.add(source, found)
+        return {"source": escaped(source), **heard_row(blocks), "events": [event_row(event) for event in found]}
 
-    failed = each_source(args, one, results.append)
-    if args.json:
-        print_json({"model": tagger.bundle.manifest.model, "hop": hop, "results": results})
+    document: dict[str, Any] = {"model": tagger.bundle.manifest.model, "hop": hop, "results": []}
+    try:
+        failed = each_source(args, one, document["results"].append)
+    except BaseException:  # for example Ctrl-C: what was computed is kept
+        output.finish(document | {"interrupted": True})
+        raise
+    output.finish(document)
     return 2 if failed else 0
 
 
@@ -112,39 +119,6 @@ def settings_of(args: argparse.Namespace) -> EventSettings:
     if args.settings is not None:
         return EventSettings.load(args.settings)
     return EventSettings(on=args.on, off=args.off, min_duration=args.min_duration, max_gap=args.max_gap)
-
-
-def _event_row(event: Event) -> dict[str, Any]:
-    row = {"start": event.start, "end": event.end, "label": event.label, "index": event.index, "score": event.score}
-    return {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
-
-
-def _write_events(args: argparse.Namespace, source: str, events: list[Event]) -> None:
-    with contextlib.ExitStack() as stack:
-        out: TextIO = sys.stdout
-        if args.out is not None:
-            try:
-                out = stack.enter_context(args.out.open("w", encoding="utf-8"))
-            except OSError as error:
-                raise ResultsError(f"{args.out}: {error.strerror}; expected a file that can be written") from error
-        if args.form == "csv":
-            out.write(events_csv(events))
-        elif args.form == "audacity":
-            out.write(audacity_labels(events))
-        elif args.form == "json":
-            out.write(json.dumps([_event_row(event) for event in events], indent=1, ensure_ascii=False) + "\n")
-        elif args.out is not None:
-            out.writelines(f"{_event_line(event)}\n" for event in events)
-        else:
-            print(source)
-            if events:
-                rows = [
-                    {"start": clock(e.start), "end": clock(e.end), "label": e.label, "score": f"{e.score:.3f}"}
-                    for e in events
-                ]
-                print_table(rows, optional=())
-            else:
-                print("  nothing above the thresholds\n")
 
 
 def run_listen(args: argparse.Namespace) -> int:
@@ -169,7 +143,7 @@ def run_listen(args: argparse.Namespace) -> int:
             if args.events:
                 _print_events(args, events.push(window))
             elif args.json:
-                print(json.dumps(window_row(window, sense, args), ensure_ascii=False), flush=True)
+                print(json_text(window_row(window, sense, args)), flush=True)
             else:
                 print_window(window_row(window, sense, args))
         if args.events:
@@ -190,9 +164,5 @@ def _until(chunks: Iterator[Any], rate: int, seconds: float | None) -> Iterator[
 
 def _print_events(args: argparse.Namespace, events: tuple[Event, ...]) -> None:
     for event in events:
-        line = json.dumps(_event_row(event), ensure_ascii=False) if args.json else _event_line(event)
+        line = json_text(event_row(event)) if args.json else event_line(event)
         print(line, flush=True)
-
-
-def _event_line(event: Event) -> str:
-    return f"{clock(event.start)} – {clock(event.end)}  {event.score:.2f}  {event.label}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from panns_litert.atomic import replacing, writing
 from panns_litert.cli.options import STDIN
+from panns_litert.cli.output import require_writable
 from panns_litert.errors import ResultsError
 from panns_litert.escape import escaped, escaped_json
 from panns_litert.strict import parse_json, read_json
@@ -37,14 +38,13 @@ class JsonLines:
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: dict[str, Any]) -> None:
+        require_writable(Path(path))
         self._path = Path(path).resolve()  # behind a link, because the file is replaced
         self.tagged = self.skipped = self.failed = 0
         self._rows: dict[
             str, tuple[int, dict[str, Any] | None]
         ] = {}  # by path: where its line is, and its file's state
         self._replaced: set[int] = set()  # where the lines are that later ones replace
-        if self._path.exists() and not self._path.is_file():
-            raise ResultsError(f"{self._path}: not a regular file; expected a file that can be written")
         with contextlib.ExitStack() as stack:
             stack.enter_context(writing(self._path))
             try:

@@ -7,12 +7,15 @@ import contextlib
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panns_litert.bundle import Check
 from panns_litert.cli.streams import plain
+from panns_litert.errors import ResultsError
 from panns_litert.escape import escaped, escaped_json
 from panns_litert.evaluate import Skipped, Watch
 
@@ -27,14 +30,16 @@ AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.
 def print_table(rows: Sequence[dict[str, str]], *, optional: Sequence[str]) -> None:
     """Prints rows as a table. On a narrow terminal, optional columns are left out, the last one first."""
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
 
-    # A pipe has no width, and a table must not be cut there.
-    console = Console(file=plain(sys.stdout), width=None if sys.stdout.isatty() else 200, markup=False)
     rows = [{column: escaped(text) for column, text in row.items()} for row in rows]
     columns = list(rows[0])
-    width = {column: max(len(column), *(len(row[column]) for row in rows)) + 3 for column in columns}
+    width = {column: max(len(column), *(cell_len(row[column]) for row in rows)) + 3 for column in columns}
+    # A pipe has no width, and a table must not be cut there.
+    wide = None if sys.stdout.isatty() else max(200, sum(width.values()))
+    console = Console(file=plain(sys.stdout), width=wide, markup=False, emoji=False)
     for column in reversed(optional):
         if sum(width[c] for c in columns if c != "gate") + 10 > console.width:
             columns.remove(column)
@@ -52,17 +57,29 @@ def print_json(data: dict[str, Any]) -> int:
     return 0
 
 
-def print_json_line(data: dict[str, Any]) -> None:
-    """Prints an object on one line of stdout, at once."""
-    print(json_text(data), flush=True)
-
-
 def json_text(data: object, *, indent: int | None = None) -> str:
     """Returns data as JSON text for any reader: finite numbers, and no character that UTF-8 or stdout cannot encode."""
     text = escaped_json(json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False))
     if (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8":
         return text
     return json.dumps(json.loads(text), indent=indent)
+
+
+def require_writable(path: Path) -> None:
+    """Checks before long work that its result can be written to a file.
+
+    Raises:
+        ResultsError: the path is a folder, a device or a pipe, or its folder is missing or cannot be written.
+    """
+    # These name descriptors of this process; descriptor 1 is not stdout (`repair_streams`).
+    own = str(path.absolute()).startswith(("/dev/std", "/dev/fd/", "/proc/"))
+    if own or (path.exists() and not path.is_file()):
+        raise ResultsError(f"{path}: not a regular file; expected a file that can be written")
+    try:
+        with tempfile.TemporaryFile(dir=path.absolute().parent):
+            pass
+    except OSError as error:
+        raise ResultsError(f"{path}: {error.strerror}; expected a file that can be written") from error
 
 
 def note(text: str) -> None:

@@ -13,6 +13,7 @@ from panns_litert.cli.options import STDIN, add_model_options, add_sense_options
 from panns_litert.cli.output import AddCommand, failure, print_json
 from panns_litert.cli.recordings import bar
 from panns_litert.errors import AudioError, PictureError
+from panns_litert.escape import escaped
 from panns_litert.pictures import Timeline, picture_format, plot, timeline, write_page
 from panns_litert.tagger import Tagger, require_choice
 
@@ -95,4 +96,4 @@ def _row(found: Timeline, top: int) -> dict[str, Any]:
     """Returns a summary of a timeline as JSON types."""
     tags = [{"label": found.labels[i], "index": i, "highest": float(found.scores[:, i].max())} for i in found.top(top)]
     counts = {"seconds": found.seconds, "events": len(found.events)}
-    return {"source": found.source, "model": found.model, **counts, "tags": tags}
+    return {"source": escaped(found.source), "model": found.model, **counts, "tags": tags}

@@ -21,6 +21,7 @@ from panns_litert.cli.options import (
 from panns_litert.cli.output import AddCommand, note, print_json
 from panns_litert.cli.recordings import each_source, open_recording, print_window, window_row, windows_of
 from panns_litert.errors import PictureError
+from panns_litert.escape import escaped
 from panns_litert.pictures import timeline, write_page
 from panns_litert.sense import Ontology
 from panns_litert.tagger import Tagger, require_choice
@@ -58,6 +59,7 @@ def run_tag(args: argparse.Namespace) -> int:
     hop = tagger.bundle.manifest.clip_seconds if args.hop is None else args.hop
     StreamTagger(tagger, hop=hop)  # raises now if the hop is out of range
     results: list[dict[str, Any]] = []
+    heard: list[str] = []
 
     def one(source: str) -> dict[str, Any]:
         aggregate = Aggregate(tagger, aggregate=args.aggregate, sense=sense)
@@ -72,13 +74,15 @@ def run_tag(args: argparse.Namespace) -> int:
         found = aggregate.result(source, heard=blocks, top=args.top, threshold=args.threshold)
         if not args.json and args.out is None:
             print_tagging(found)
-        return found.to_dict(embedding=args.embedding) | ({"heard": rows} if args.windows else {})
+        if args.html is not None:
+            heard.append(source)
+        row = found.to_dict(embedding=args.embedding) | {"source": escaped(source)}
+        return row | ({"heard": rows} if args.windows else {})
 
     if args.out is not None:
         return _tag_into(args, _settings(args, tagger, hop), one)
     failed = each_source(args, one, results.append)
     if args.html is not None:
-        heard = (result["source"] for result in results if "error" not in result)
         options = {"hop": args.hop, "sense": sense}
         write_page(args.html, (timeline(tagger, source, **options) for source in heard), top=args.top)
     if args.json:
@@ -88,7 +92,7 @@ def run_tag(args: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-_NO_SETTINGS = "command run verbose json audio out html bundle model threads silence".split()
+_NO_SETTINGS = ["command", "run", "verbose", "json", "audio", "out", "html", "bundle", "model", "threads", "silence"]
 """Options of `tag` that do not change a result, or that `_settings` has in another form."""
 
 

@@ -247,8 +247,28 @@ def test_a_hostile_name_is_text_in_a_picture(heard: Timeline, tmp_path: Path) ->
     plot(replace(heard, source=f"{HOSTILE}\x01\udcff"), tmp_path / "a.svg")
     root = ElementTree.parse(tmp_path / "a.svg").getroot()
     title = next(text for e in root.iter("{http://www.w3.org/2000/svg}text") if "demo" in (text := e.text or ""))
-    assert title.startswith("<script>document.title='run'<_script>&\"'$x^2$\N{REPLACEMENT CHARACTER}.flac")
+    assert title.startswith("<script>document.title='run'<_script>&\"'$x^2$\\u202e.flac")
     assert not list(root.iter("script"))
+
+
+def test_hostile_labels_and_warnings_are_text(heard: Timeline, tmp_path: Path) -> None:
+    label = "\x1b[31m<b>\x00\x9b\udce9"
+    labels = (label, *heard.labels[1:])
+    scores = np.ones_like(heard.scores)
+    event = replace(heard.events[0], label=label, index=0)
+    bad = replace(heard, labels=labels, scores=scores, events=(event,), model=label, warnings=(label, "cut at 3 s"))
+    plot(bad, tmp_path / "a.svg")
+    root = ElementTree.parse(tmp_path / "a.svg").getroot()
+    texts = [text.text or "" for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    shown = r"\x1b[31m<b>\x00\u009b\xe9"
+    assert texts.count(shown) == 2  # classes, events
+    assert f"Warning: {shown}" in texts
+    assert "Warning: cut at 3 s" in texts
+    write_page(tmp_path / "a.html", [bad])
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert not any(c in page for c in "\x1b\x00\x9b")
+    assert shown.replace("<b>", "&lt;b&gt;") in page
+    assert '<p class="warning">Warning: cut at 3 s</p>' in page
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a", "a.png.txt"])
@@ -443,7 +463,7 @@ def test_the_page_says_what_was_heard(browser: Chrome, page: Path, heard: Timeli
 
     opened(browser, page)
     names = [element.text for element in browser.find_elements(By.TAG_NAME, "h2")]
-    assert names == [heard.name, Path(HOSTILE).name.replace("\u202e", "\N{REPLACEMENT CHARACTER}"), "other format.aiff"]
+    assert names == [heard.name, Path(HOSTILE).name.replace("\u202e", "\\u202e"), "other format.aiff"]
     tables = browser.find_element(By.TAG_NAME, "article").find_elements(By.TAG_NAME, "table")
     assert [table.is_displayed() for table in tables] == [True, True]
     tags, events = (table.text for table in tables)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class JsonLines:
 
     The settings of the run are beside it, in NAME.settings.json. A run with the same settings continues the file: a
     recording is done if its last result is no error, and if the size and the modification time of its file are still
-    the same. A new result of a recording replaces the one before. Standard input is never done.
+    the same. A new result of a recording replaces the one before. Standard input and pipes are never done.
 
     Args:
         path: the file.
@@ -68,8 +69,9 @@ class JsonLines:
 
     def __contains__(self, source: object) -> bool:
         """Returns whether a recording is done, and counts it as skipped if it is."""
-        known = self._rows.get(_path_of(str(source)))
-        done = known is not None and known[1] is not None and known[1] == file_state(str(source))
+        state = file_state(str(source))
+        known = self._rows.get(state["path"]) if state else None
+        done = known is not None and known[1] is not None and known[1] == state
         self.skipped += done
         return done
 
@@ -102,7 +104,7 @@ class JsonLines:
 
     def _note(self, start: int, row: dict[str, Any]) -> None:
         """Takes down that the line at `start` has this result."""
-        if row["source"] == STDIN:
+        if row["file"] is None:
             return
         path = row["file"]["path"]
         if path in self._rows:
@@ -160,25 +162,25 @@ class JsonLines:
 
 
 def file_state(source: str) -> dict[str, Any] | None:
-    """Returns which file a recording is, and its size and modification time (None if there is none); None for stdin."""
+    """Returns which file a recording is, and its size and modification time. None for standard input and pipes.
+
+    Size and time are None if there is no such file.
+    """
     if source == STDIN:
         return None
-    try:
+    size = modified = None
+    with contextlib.suppress(OSError, ValueError):  # ValueError: NUL in the name
         found = os.stat(source)
-    except (OSError, ValueError):  # ValueError: NUL in the name
-        return {"path": _path_of(source), "bytes": None, "modified_ns": None}
-    return {"path": _path_of(source), "bytes": found.st_size, "modified_ns": found.st_mtime_ns}
-
-
-def _path_of(source: str) -> str:
-    return escaped(os.path.abspath(source))
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        size, modified = found.st_size, found.st_mtime_ns
+    return {"path": escaped(os.path.abspath(source)), "bytes": size, "modified_ns": modified}
 
 
 def _is_result(row: Any) -> bool:
-    if not isinstance(row, dict) or not isinstance(row.get("source"), str):
+    if not isinstance(row, dict) or not isinstance(row.get("source"), str) or "file" not in row:
         return False
-    file = row.get("file")
-    return row["source"] == STDIN or (isinstance(file, dict) and isinstance(file.get("path"), str))
+    return row["file"] is None or (isinstance(row["file"], dict) and isinstance(row["file"].get("path"), str))
 
 
 def _short(value: object) -> str:

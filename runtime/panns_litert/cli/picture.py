@@ -10,8 +10,8 @@ from typing import Any
 from panns_litert.audio import AudioBlocks
 from panns_litert.cli.events import add_event_options, settings_of
 from panns_litert.cli.options import STDIN, add_model_options, add_sense_options, open_tagger, sense_of, sources
-from panns_litert.cli.output import AddCommand, failure, print_json
-from panns_litert.cli.recordings import bar
+from panns_litert.cli.output import AddCommand, failure, note, print_json
+from panns_litert.cli.recordings import bar, print_warnings
 from panns_litert.errors import AudioError, PictureError
 from panns_litert.escape import escaped
 from panns_litert.pictures import Timeline, picture_format, plot, timeline, write_page
@@ -59,6 +59,7 @@ def run_page(args: argparse.Namespace) -> int:
     require_choice(args.top, 0.0)
     tagger = open_tagger(args)
     results: list[dict[str, Any]] = []
+    interrupted: list[KeyboardInterrupt] = []
 
     def heard() -> Iterator[Timeline]:
         for source in sources(args):
@@ -66,11 +67,17 @@ def run_page(args: argparse.Namespace) -> int:
                 found = _heard(args, tagger, source)
             except AudioError as error:
                 results.append(failure(source, error))
+            except KeyboardInterrupt as stop:  # the page shows what was heard
+                interrupted.append(stop)
+                return
             else:
                 results.append(_row(found, args.top))
                 yield found
 
     write_page(args.out, heard(), top=args.top)
+    if interrupted:
+        note(f"{args.out}: shows {sum('error' not in result for result in results)} recordings")
+        raise interrupted[0]
     if args.json:
         print_json({"page": str(args.out), "results": results})
     else:
@@ -82,7 +89,7 @@ def _heard(args: argparse.Namespace, tagger: Tagger, source: str) -> Timeline:
     with AudioBlocks(source, sample_rate=tagger.bundle.manifest.front_end.sample_rate) as blocks:
         seconds = blocks.seconds
     with bar(args, source, seconds) as show:
-        return timeline(
+        found = timeline(
             tagger,
             source,
             hop=args.hop,
@@ -90,10 +97,13 @@ def _heard(args: argparse.Namespace, tagger: Tagger, source: str) -> Timeline:
             sense=sense_of(args, tagger.labels),
             progress=show,
         )
+    print_warnings(source, found.warnings)
+    return found
 
 
 def _row(found: Timeline, top: int) -> dict[str, Any]:
     """Returns a summary of a timeline as JSON types."""
     tags = [{"label": found.labels[i], "index": i, "highest": float(found.scores[:, i].max())} for i in found.top(top)]
-    counts = {"seconds": found.seconds, "events": len(found.events)}
+    heard = {"seconds_heard": round(found.seconds_heard, 6), "warnings": list(found.warnings)}
+    counts = {"seconds": found.seconds, **heard, "events": len(found.events)}
     return {"source": escaped(found.source), "model": found.model, **counts, "tags": tags}

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import io
 import itertools
 import os
 from collections.abc import Iterable
-from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from panns_litert.atomic import replacing
 from panns_litert.audio import AudioBlocks
 from panns_litert.errors import AudioError, PictureError
+from panns_litert.escape import escaped
 from panns_litert.pictures.timeaxis import clock, ticks
 from panns_litert.pictures.timeline import Timeline
 
@@ -48,7 +49,8 @@ _SHADES = 20
 def write_page(path: str | os.PathLike[str], timelines: Iterable[Timeline], *, top: int = 8) -> None:
     """Writes a page that shows a player, a timeline, the tags and the events of every recording.
 
-    Small recordings are embedded, unchanged or as mono FLAC. The page links to large ones, relative to its folder.
+    Small recordings are embedded, unchanged or as mono FLAC. The page links to large ones, relative to its folder. It
+    shows the warnings of each recording.
 
     Args:
         path: an .html file; written atomically.
@@ -105,7 +107,7 @@ def _flac(source: str, most: int) -> bytes:
         soundfile.SoundFile(out, "w", rate, 1, "PCM_16", format="FLAC") as flac,
     ):
         for block in blocks:
-            flac.write(np.clip(block, -1.0, 1.0))
+            flac.write(np.clip(np.nan_to_num(block), -1.0, 1.0))
             if out.getbuffer().nbytes > most:
                 return b""
     return out.getvalue() if out.getbuffer().nbytes <= most else b""
@@ -120,18 +122,24 @@ def _link(source: str, folder: Path) -> str:
     return quote(os.fsencode(relative.replace(os.sep, "/")))  # also quotes colons, so that none is read as a scheme
 
 
+def _html(text: str) -> str:
+    """Returns a text as HTML, without characters that HTML does not allow."""
+    return html.escape(escaped(text))
+
+
 def _recording(timeline: Timeline, address: str, number: int, classes: list[int]) -> str:
     """Returns the HTML of one recording."""
-    name, seconds = escape(timeline.name), timeline.seconds
+    name, seconds = _html(timeline.name), timeline.seconds
     at = ticks(seconds, most=8)
     tenths = at[1:2] < [1]
     axis = "".join(f'<span style="left:{100 * t / seconds:.3f}%">{clock(t, tenths=tenths)}</span>' for t in at)
-    labels = "".join(f'<li title="{label}">{label}</li>' for label in (escape(timeline.labels[i]) for i in classes))
+    warnings = "".join(f'\n<p class="warning">Warning: {_html(warning)}</p>' for warning in timeline.warnings)
+    labels = "".join(f'<li title="{label}">{label}</li>' for label in (_html(timeline.labels[i]) for i in classes))
     return f"""
 <article aria-labelledby="name{number}">
 <h2 id="name{number}">{name}</h2>
-<p>{clock(seconds, tenths=True)} · {escape(timeline.model)}</p>
-<audio controls preload="metadata" aria-label="{name}" src="{escape(address)}"></audio>
+<p>{clock(seconds, tenths=True)} · {_html(timeline.model)}</p>{warnings}
+<audio controls preload="metadata" aria-label="{name}" src="{_html(address)}"></audio>
 <div class="chart">
 <ol class="labels" aria-hidden="true">{labels}</ol>
 <div class="timeline" role="slider" tabindex="0" aria-label="Position in {name}" aria-valuemin="0"
@@ -178,7 +186,7 @@ def _tags_table(timeline: Timeline, classes: list[int]) -> str:
     for index in classes:
         step = int(timeline.scores[:, index].argmax())
         scores = f"<td>{timeline.scores[step, index]:.3f}</td><td>{timeline.mean[index]:.3f}</td>"
-        label, start = escape(timeline.labels[index]), float(timeline.times[step])
+        label, start = _html(timeline.labels[index]), float(timeline.times[step])
         rows.append(f'<tr><th scope="row">{label}</th>{scores}{_time_cell(start)}</tr>')
     head = '<th scope="col">class</th><th scope="col">highest</th><th scope="col">mean</th><th scope="col">from</th>'
     return _table("Tags", "tags", head, rows)
@@ -188,7 +196,7 @@ def _events_table(timeline: Timeline) -> str:
     if not timeline.events:
         return "<p>No event above the thresholds.</p>"
     rows = [
-        f'<tr data-start="{event.start:.3f}" data-end="{event.end:.3f}"><th scope="row">{escape(event.label)}</th>'
+        f'<tr data-start="{event.start:.3f}" data-end="{event.end:.3f}"><th scope="row">{_html(event.label)}</th>'
         f"{_time_cell(event.start)}{_time_cell(event.end)}<td>{event.score:.3f}</td></tr>"
         for event in timeline.events
     ]
@@ -271,6 +279,7 @@ body { font: 1rem/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   margin: 0 auto; padding: 1rem; }
 h2 { margin-bottom: 0; overflow-wrap: anywhere; }
 h2 + p { margin-top: 0; }
+.warning { color: var(--event); overflow-wrap: anywhere; }
 article { border-top: 1px solid var(--faint); margin-top: 2rem; }
 audio { width: 100%; }
 .chart { display: grid; grid-template-columns: minmax(6rem, 16rem) 1fr; column-gap: .75rem; margin: 1rem 0;

@@ -16,6 +16,7 @@ import numpy as np
 
 from panns_litert.atomic import replacing
 from panns_litert.errors import PictureError, importing
+from panns_litert.escape import escaped
 from panns_litert.pictures.timeaxis import clock, ticks
 from panns_litert.pictures.timeline import Timeline
 
@@ -32,7 +33,8 @@ _RANGE_DB = 80.0  # from the loudest value; quieter values are white
 _HZ = (100, 200, 500, 1000, 2000, 5000, 10000, 20000)
 # Each colour map has one hue and goes from light to dark, so that values can be read without colour vision.
 _LOG_MEL, _SCORES, _EVENTS = "Greys", "Blues", "#b34700"
-_LONGEST_LABEL = 40
+_LONGEST_LABEL, _LONGEST_LINE = 40, 110
+_SHOWN_WARNINGS = 3
 
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that the picture is the same on every machine
@@ -129,7 +131,8 @@ def _draw(figure: Figure, timeline: Timeline, top: int) -> None:
     lanes = _event_lanes(timeline, top)
     heights = [5.0, 0.5 + 0.42 * len(classes), 0.5 + 0.42 * max(1, len(lanes))]
     grid = figure.add_gridspec(3, 2, width_ratios=[60, 1], height_ratios=heights)
-    figure.suptitle(f"{timeline.name}  ·  {clock(timeline.seconds)}  ·  {timeline.model}", fontsize=16)
+    about = f"{_short(timeline.name)}  ·  {clock(timeline.seconds)}  ·  {escaped(timeline.model)}"
+    figure.suptitle("\n".join((about, *_warning_lines(timeline.warnings))), fontsize=16)
     axes = [figure.add_subplot(grid[row, 0]) for row in range(3)]
     figure.colorbar(_draw_logmel(axes[0], timeline), cax=figure.add_subplot(grid[0, 1]), label="log-mel, dB")
     scores = _draw_scores(axes[1], timeline, classes)
@@ -215,7 +218,16 @@ def _draw_events(ax: Axes, timeline: Timeline, lanes: list[str]) -> None:
 
 
 def _name_rows(ax: Axes, labels: list[str]) -> None:
-    short = [label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…" for label in labels]
-    ax.set_yticks(range(len(labels)), short)
+    ax.set_yticks(range(len(labels)), [_short(escaped(label), most=_LONGEST_LABEL) for label in labels])
     ax.set_ylim(max(1, len(labels)) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
+
+
+def _short(text: str, *, most: int = _LONGEST_LINE) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _warning_lines(warnings: tuple[str, ...]) -> list[str]:
+    shown = [_short(f"Warning: {escaped(warning)}") for warning in warnings[:_SHOWN_WARNINGS]]
+    more = len(warnings) - len(shown)
+    return [*shown, f"and {more} more warnings"] if more else shown

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.audio import AudioBlocks
+from panns_litert.escape import escaped
 from panns_litert.events import Event, EventSettings, WindowSteps
 from panns_litert.frontend import FrontEndSpec, StreamingLogMel
 from panns_litert.sense import Sense
@@ -37,6 +38,8 @@ class Timeline:
         source: path of the file.
         model: name of the model.
         seconds: length of the recording.
+        seconds_heard: length of the usable sound in it.
+        warnings: what was wrong with the recording or is missing, one phrase each.
         labels: class names.
         times: (n + 1,) seconds; step i lasts from times[i] to times[i + 1]. The first step begins at 0, the last one
             ends with the recording; n ≤ 1000.
@@ -51,6 +54,8 @@ class Timeline:
     source: str
     model: str
     seconds: float
+    seconds_heard: float
+    warnings: tuple[str, ...]
     labels: tuple[str, ...]
     times: NDArray[np.float64]
     scores: NDArray[np.float32]
@@ -62,8 +67,8 @@ class Timeline:
 
     @property
     def name(self) -> str:
-        """The file's name; characters that cannot be printed are replaced."""
-        return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in Path(self.source).name)
+        """The file's name; characters that cannot be shown are escaped."""
+        return escaped(Path(self.source).name)
 
     def top(self, count: int) -> list[int]:
         """Returns the indices of the classes with the highest scores at any time, highest first, at most `count`.
@@ -116,17 +121,20 @@ def timeline(
 
     with AudioBlocks(path, sample_rate=manifest.front_end.sample_rate) as blocks:
         for block in blocks:
-            logmel.push(block)
+            logmel.push(np.nan_to_num(block))  # NaN are samples that cannot be used; there the picture shows silence
             take(stream.push(block))
     take(stream.finish())
     events.extend(hearing.finish())
-    found = mean.result(os.fspath(path))
-    times, highest = scores.finish(found.seconds)
-    logmel_times, decibels = logmel.finish(found.seconds)
+    found = mean.result(os.fspath(path), heard=blocks)
+    end = logmel.seconds  # `found.seconds` is what the header says if that is more
+    times, highest = scores.finish(end)
+    logmel_times, decibels = logmel.finish(end)
     return Timeline(
         source=found.source,
         model=found.model,
-        seconds=found.seconds,
+        seconds=end,
+        seconds_heard=found.seconds_heard,
+        warnings=found.warnings,
         labels=sense.labels,
         times=times,
         scores=highest,
@@ -229,6 +237,11 @@ class _LogMelColumns:
         self._spec, self._logmel = spec, StreamingLogMel(spec, basis=basis)
         self._columns = _Columns(spec.n_mels, _MOST_COLUMNS)
         self._samples, self._frames = 0, 0
+
+    @property
+    def seconds(self) -> float:
+        """Length of the samples so far."""
+        return self._samples / self._spec.sample_rate
 
     def push(self, samples: NDArray[np.float32]) -> None:
         """Adds the next samples (n,)."""

@@ -108,6 +108,15 @@ def test_usage_is_exit_2(arguments: list[str]) -> None:
     assert main(arguments) == 2
 
 
+def test_a_message_about_an_argument_is_short_and_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tag", "-", "--rate", "9" * 5000]) == 2
+    assert main(["tag", "a.wav", "--\x1b[31m"]) == 2
+    err = capsys.readouterr().err
+    assert max(map(len, err.splitlines())) < 800
+    assert r"\x1b[31m" in err
+    assert "\x1b" not in err
+
+
 def test_help_is_exit_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out

@@ -116,7 +116,8 @@ def test_events(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: P
 
 def test_thresholds_from_a_file(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: Path) -> None:
     path = tmp_path / "thresholds.json"
-    path.write_text(json.dumps({"on": 0.99, "off": 0.9, "classes": {"Siren": {"on": 0.4, "off": 0.2}}}))
+    thresholds = json.dumps({"on": 0.99, "off": 0.9, "classes": {"Siren": {"on": 0.4, "off": 0.2}}})
+    path.write_text(f"\ufeff{thresholds}")  # with a byte order mark, as some editors write
     out, _ = run_command(capsys, "events", recording, "--settings", path, "--json")
     assert "Siren" in {e["label"] for e in json.loads(out)["results"][0]["events"]}
     path.write_text(json.dumps({"on": 0.5, "off": 0.4, "classes": {"Sirene": {"on": 0.4}}}))
@@ -128,13 +129,13 @@ def test_sense_options(capsys: pytest.CaptureFixture[str], recording: Path, tmp_
     out, _ = run_command(capsys, "tag", recording, "--allow", "Siren", "--json", "--threshold", "0.001")
     assert {t["label"] for t in json.loads(out)["results"][0]["tags"]} == {"Siren"}
     groups = tmp_path / "groups.json"
-    groups.write_text(json.dumps({"alarms": ["Siren", "Foghorn"], "phones": ["Dial tone"]}))
+    groups.write_text(f"\ufeff{json.dumps({'alarms': ['Siren', 'Foghorn'], 'phones': ['Dial tone']})}")
     out, _ = run_command(capsys, "tag", recording, "--groups", groups, "--json")
     assert {t["label"] for t in json.loads(out)["results"][0]["tags"]} == {"alarms", "phones"}
     out, _ = run_command(capsys, "tag", recording, "--silence", "10", "--json")
     assert {t["score"] for t in json.loads(out)["results"][0]["tags"]} == {0.0}
     temperature = tmp_path / "temperature.json"
-    temperature.write_text(json.dumps({"Siren": 2.0}))
+    temperature.write_text(f"\ufeff{json.dumps({'Siren': 2.0})}")  # with a byte order mark, as some editors write
     run_command(capsys, "tag", recording, "--temperature", temperature)
     run_command(capsys, "tag", recording, "--temperature", 1.5, "--roll-up")
 
@@ -163,6 +164,20 @@ def test_sense_options(capsys: pytest.CaptureFixture[str], recording: Path, tmp_
         (["listen", "file.wav"], "expected no file, for the microphone"),
         (["listen", "-"], "with --rate HZ"),
         (["listen", "-", "--rate", "8000", "--seconds", "0"], "expected a number > 0"),
+        (["listen", "-", "--rate", "8000", "--seconds", "nan"], "expected a number > 0"),
+        (["listen", "-", "--rate", "8000", "--seconds", "inf"], "at most 1e+09"),
+        (["listen", "-", "--rate", "8000", "--seconds", "1e308"], "at most 1e+09"),
+        (["listen", "-", "--rate", "8000", "--threshold", "nan"], "threshold = nan"),
+        (["listen", "-", "--rate", "8000", "--top", "0"], "top = 0"),
+        (["listen", "-", "--rate", "8000", "--hop", "1e308"], "at most a window of 10"),
+        *(
+            (
+                [command, "-", "--rate", rate],
+                f"--rate {rate}; expected the sample rate of the raw samples, 1000 … 768000",
+            )
+            for command in ("tag", "events", "listen")
+            for rate in ("0", "1", "10", "-8000", "768001", "999999999999")
+        ),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from panns_litert.cli.options import (
     add_raw_options,
     add_sense_options,
     open_tagger,
+    require_rate,
     sense_of,
 )
 from panns_litert.cli.output import AddCommand, json_text, note
@@ -32,7 +33,11 @@ from panns_litert.cli.recordings import (
 from panns_litert.errors import AudioError
 from panns_litert.escape import escaped
 from panns_litert.events import Event, EventSettings
+from panns_litert.tagger import require_choice
 from panns_litert.windows import HOP_SECONDS, EventStream, StreamTagger, event_hop
+
+MOST_SECONDS = 1e9
+"""Largest --seconds of `listen`, 32 years."""
 
 
 def add_commands(command: AddCommand) -> None:
@@ -81,6 +86,7 @@ def add_event_options(
 
 def run_events(args: argparse.Namespace) -> int:
     """Runs `events`. A recording that cannot be used is reported; the others are still processed."""
+    require_rate(args)
     output = EventOutput(
         args.audio,
         form=args.form or ("json" if args.json else "table"),
@@ -125,8 +131,10 @@ def run_listen(args: argparse.Namespace) -> int:
     """Runs `listen`: prints one line per hop, or with --events one line per event."""
     if args.audio not in (None, STDIN) or (args.audio == STDIN and args.rate is None):
         raise AudioError("listen: expected no file, for the microphone, or - with --rate HZ for raw samples")
-    if args.seconds is not None and not args.seconds > 0:
-        raise AudioError(f"--seconds {args.seconds}; expected a number > 0")
+    require_rate(args)
+    require_choice(args.top, args.threshold)
+    if args.seconds is not None and not 0 < args.seconds <= MOST_SECONDS:
+        raise AudioError(f"--seconds {args.seconds:g}; expected a number > 0, at most {MOST_SECONDS:g}")
     tagger = open_tagger(args)
     sense, settings = sense_of(args, tagger.labels), settings_of(args)
     rate = args.rate if args.audio == STDIN else tagger.bundle.manifest.front_end.sample_rate

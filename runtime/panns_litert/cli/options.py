@@ -19,6 +19,8 @@ from panns_litert.tagger import ENGINES, Tagger
 
 STDIN = "-"
 DEFAULT_ENGINE = "cpu"
+RAW_HZ = (1000, 768000)
+"""Least and largest sample rate of raw samples, Hz."""
 
 
 def add_model_options(
@@ -84,6 +86,17 @@ def add_raw_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--rate", type=int, help="sample rate of raw samples, without a header, on standard input (-), Hz")
     sub.add_argument("--channels", type=int, default=1, help="channels of raw samples (default %(default)s)")
     sub.add_argument("--format", choices=RAW_FORMATS, default="s16le", help="of raw samples (default %(default)s)")
+
+
+def require_rate(args: argparse.Namespace) -> None:
+    """Checks --rate, whether or not it will be needed.
+
+    Raises:
+        AudioError: it is out of range. A rate that is far too low would make hours of a second of samples.
+    """
+    least, most = RAW_HZ
+    if args.rate is not None and not least <= args.rate <= most:
+        raise AudioError(f"--rate {args.rate}; expected the sample rate of the raw samples, {least} … {most} Hz")
 
 
 def sources(args: argparse.Namespace) -> Iterator[str]:

@@ -26,7 +26,8 @@ GROUPS = (tag, events, picture, match, batch, evaluate, gpu, bench)
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        super().error(escaped_lines(message))  # it repeats arguments, such as names of files
+        # It repeats arguments, which may be names of files, or thousands of characters long.
+        super().error(escaped_lines(message if len(message) <= 600 else f"{message[:300]} … {message[-300:]}"))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ from panns_litert.cli.options import (
     add_model_options,
     add_sense_options,
     open_tagger,
+    require_rate,
     sense_arguments,
     sense_of,
 )
@@ -51,8 +52,9 @@ def add_commands(command: AddCommand) -> None:
 
 def run_tag(args: argparse.Namespace) -> int:
     """Runs `tag`. A recording that cannot be used is reported; the others are still tagged."""
-    tagger = open_tagger(args)
+    require_rate(args)
     require_choice(args.top, args.threshold)
+    tagger = open_tagger(args)
     if args.html is not None and (args.out is not None or STDIN in args.audio):
         raise PictureError("--html: expected recordings in files, which the page can play, and no --out")
     sense = sense_of(args, tagger.labels)

@@ -72,7 +72,7 @@ class Sense:
         if scores.shape[-1:] != (len(self._classes),):
             raise LabelError(f"scores of shape {scores.shape}; expected (…, {len(self._classes)}), one per class")
         if self._temperature is not None:
-            with np.errstate(divide="ignore"):
+            with np.errstate(divide="ignore", over="ignore"):  # infinite logits are right for 0 and 1
                 logits = np.log(scores) - np.log1p(-scores)
                 scores = (1.0 / (1.0 + np.exp(-logits / self._temperature))).astype(scores.dtype)
         if level_dbfs is not None and self._silence_dbfs is not None and level_dbfs < self._silence_dbfs:

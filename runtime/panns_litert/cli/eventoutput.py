@@ -114,7 +114,7 @@ class EventOutput:
         if self._several:
             print_table(self._rows, optional=())
             return
-        print(self._rows[0]["source"])
+        print(escaped(self._rows[0]["source"]))
         if self._rows[0]["start"] == _NONE:
             print("  nothing above the thresholds\n")
         else:

@@ -67,7 +67,9 @@ def run_page(args: argparse.Namespace) -> int:
                 found = _heard(args, tagger, source)
             except AudioError as error:
                 results.append(failure(source, error))
-            except KeyboardInterrupt as stop:  # the page shows what was heard
+            except KeyboardInterrupt as stop:  # the page shows what was heard, if anything was
+                if all("error" in result for result in results):
+                    raise
                 interrupted.append(stop)
                 return
             else:

@@ -80,7 +80,7 @@ def heard_row(blocks: AudioBlocks) -> dict[str, Any]:
 def print_warnings(source: str, warnings: Iterable[str]) -> None:
     """Prints what was wrong with a recording on stderr."""
     for warning in warnings:
-        print(f"warning: {source}: {warning}", file=sys.stderr)
+        print(f"warning: {escaped(source)}: {escaped(warning)}", file=sys.stderr)
 
 
 def windows_of(args: argparse.Namespace, stream: StreamTagger, blocks: AudioBlocks) -> Iterator[Window]:
@@ -116,7 +116,7 @@ def window_row(window: Window, sense: Sense, args: argparse.Namespace) -> dict[s
 
 def print_window(row: dict[str, Any]) -> None:
     """Prints a window's tags on one line."""
-    tags = ", ".join(f"{tag['label']} {tag['score']:.2f}" for tag in row["tags"])
+    tags = ", ".join(f"{escaped(tag['label'])} {tag['score']:.2f}" for tag in row["tags"])
     print(f"{clock(row['start'])} – {clock(row['end'])}  {row['unusable'] or tags or '–'}", flush=True)
 
 

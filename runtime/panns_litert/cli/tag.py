@@ -83,7 +83,12 @@ def run_tag(args: argparse.Namespace) -> int:
 
     if args.out is not None:
         return _tag_into(args, _settings(args, tagger, hop), one)
-    failed = each_source(args, one, results.append)
+    try:
+        failed = each_source(args, one, results.append)
+    except BaseException:  # for example Ctrl-C: what was computed is kept
+        if args.json:
+            print_json({"results": results, "interrupted": True})
+        raise
     if args.html is not None:
         options = {"hop": args.hop, "sense": sense}
         write_page(args.html, (timeline(tagger, source, **options) for source in heard), top=args.top)
@@ -161,7 +166,7 @@ def print_tagging(tagging: LongTagging) -> None:
     """Prints the tags of one recording."""
     times = f"front end {tagging.front_end_ms:.1f} ms, model {tagging.model_ms:.1f} ms, {tagging.engine}"
     count = f"{tagging.windows} windows; " if tagging.windows > 1 else ""
-    print(f"{tagging.source}  ({tagging.seconds:.1f} s; {count}{times})")
+    print(f"{escaped(tagging.source)}  ({tagging.seconds:.1f} s; {count}{times})")
     for tag in tagging.tags:
-        print(f"  {tag.score:6.3f}  {tag.label}")
+        print(f"  {tag.score:6.3f}  {escaped(tag.label)}")
     print()

@@ -13,6 +13,7 @@ import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -85,7 +86,7 @@ def write_page(path: str | os.PathLike[str], timelines: Iterable[Timeline], *, t
 def _embedded(source: str, most: int) -> str | None:
     """Returns the recording as a data: URL, or None if it has more than `most` bytes."""
     try:
-        info = soundfile.info(source)
+        info = _info(source)
         kind = _PLAYABLE.get((info.format, info.subtype))
         if kind and os.path.getsize(source) <= most:
             data = Path(source).read_bytes()
@@ -96,9 +97,14 @@ def _embedded(source: str, most: int) -> str | None:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}" if data else None
 
 
+def _info(source: str) -> Any:
+    with open(source, "rb") as file:  # soundfile opens no name that is not UTF-8
+        return soundfile.info(file)
+
+
 def _flac(source: str, most: int) -> bytes:
     """Returns the recording as 16-bit mono FLAC; no bytes if that has more than `most`."""
-    rate = soundfile.info(source).samplerate
+    rate = _info(source).samplerate
     if rate > _FLAC_HZ:
         return b""
     out = io.BytesIO()

@@ -19,15 +19,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import disk_full
+from support import disk_full, make_consistent, rehash
 
 from panns_litert import EventSettings, Sense, Tagger, demo_bundle, demo_clips, find_events, tag_long
 from panns_litert import batch as batch_module
-from panns_litert.batch import MOST_TRIES, RECORD, batch
+from panns_litert.batch import LEDGER, MOST_TRIES, RECORD, batch
 from panns_litert.cli import main
 from panns_litert.errors import (
     AudioError,
     BundleError,
+    EventError,
     LabelError,
     ManifestError,
     ResultsError,
@@ -86,7 +87,7 @@ def test_results_are_those_one_by_one(manifest: Path, tmp_path: Path) -> None:
     assert done[-1] == (6, 6)
     assert [part.name for part in parts(out)] == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
     table = rows(out)
-    assert [(row["place"], row["take"]) for row in table] == [("Ulm, A", i) for i in range(6)]
+    assert [(row["place"], row["take"]) for row in table] == [("Ulm, A", str(i)) for i in range(6)]
     tagger = Tagger(threads=1)
     own = Sense(tagger.labels, **sense)  # type: ignore[arg-type]
     for row in table:
@@ -103,7 +104,7 @@ def test_results_are_those_one_by_one(manifest: Path, tmp_path: Path) -> None:
         assert np.array_equal(np.float32(row["embedding"]), want.embedding)
     assert any(row["events"] for row in table)
     assert found.hours == pytest.approx(sum(row["seconds"] or 0 for row in table) / 3600)
-    assert not list(out.glob(".*"))
+    assert not list(out.glob(".part-*"))
 
 
 @pytest.mark.usefixtures("in_process")
@@ -183,8 +184,8 @@ def test_a_killed_run_is_resumed(manifest: Path, tmp_path: Path) -> None:
     assert len(list(marks.iterdir())) == 6 - len(before)
     assert f"computed={6 - len(before)}" in printed
     assert {name: stamp for name, stamp in stamps(out).items() if name in before} == before
-    assert [row["take"] for row in rows(out)] == list(range(6))
-    assert not list(out.glob(".*"))
+    assert [row["take"] for row in rows(out)] == [str(i) for i in range(6)]
+    assert not list(out.glob(".part-*"))
 
 
 _DEADLY = """
@@ -192,29 +193,80 @@ import os, sys
 from panns_litert import batch as module
 listen = module._listen
 def deadly(job, paths):
-    if paths[0].endswith(sys.argv[3]):
+    if any(path.endswith(sys.argv[3]) for path in paths):
         os.kill(os.getpid(), 9)
     return listen(job, paths)
 module._listen = deadly
 if __name__ == "__main__":
     try:
-        module.batch(sys.argv[1], sys.argv[2], workers=1, per_shard=1)
+        print(module.batch(sys.argv[1], sys.argv[2], workers=1, per_shard=int(sys.argv[4])))
     except module.WorkerError as error:
         print(error)
 """
 
 
-@pytest.mark.parametrize(("which", "written"), [("bad.wav", 5), (".wav", 0)])
-def test_a_recording_that_always_kills_its_worker_is_one_error(
-    which: str, written: int, manifest: Path, tmp_path: Path
-) -> None:
-    """The other shards are written. If every shard kills its worker, the run ends without trying all of them."""
-    (tmp_path / "run.py").write_text(_DEADLY)
-    command = [sys.executable, str(tmp_path / "run.py"), str(manifest), str(tmp_path / "out"), which]
+def run_deadly(manifest: Path, out: Path, which: str, per_shard: int) -> str:
+    (manifest.parent / "run.py").write_text(_DEADLY)
+    command = [sys.executable, manifest.parent / "run.py", manifest, out, which, str(per_shard)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert f"its worker died {MOST_TRIES} times (exit code -9)" in done.stdout
-    assert len(parts(tmp_path / "out")) == written
+    return done.stdout
+
+
+@pytest.mark.parametrize("per_shard", [1, 6])
+def test_a_recording_that_always_kills_its_worker_is_one_row(per_shard: int, manifest: Path, tmp_path: Path) -> None:
+    """Also the first one, and in the middle of a shard: the others are heard."""
+    lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([lines[0], lines[3], *lines[1:3], *lines[4:]]) + "\n")
+    printed = run_deadly(manifest, tmp_path / "out", "bad.wav", per_shard)
+    assert "failed=2" in printed  # and the one that is missing
+    batch(manifest, tmp_path / "want", workers=1, per_shard=per_shard)
+    found, want = rows(tmp_path / "out"), rows(tmp_path / "want")
+    assert f"bad.wav: its worker died on it {MOST_TRIES} times (exit code -9)" in found[0]["error"]
+    assert found[1:] == want[1:]
+
+
+def test_a_run_whose_workers_hear_nothing_ends(manifest: Path, tmp_path: Path) -> None:
+    """Then the cause is not a recording. Without the guard of __main__, workers die before they have a model."""
+    printed = run_deadly(manifest, tmp_path / "out", "", 1)
+    assert "9 workers died (exit code -9) and no recording was heard" in printed
+    assert parts(tmp_path / "out") == []
+    code = f"from panns_litert.batch import batch\nbatch([{str(demo_clips()[0])!r}], {str(tmp_path / 'none')!r})"
+    (tmp_path / "run.py").write_text(code)
+    command = [sys.executable, str(tmp_path / "run.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert "3 workers died when they started (exit code 1); expected enough memory, and in a script" in done.stderr
+    assert parts(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error"), RuntimeError("one\ntwo")], ids=repr)
+@pytest.mark.usefixtures("in_process")
+def test_no_exception_of_a_recording_ends_the_job(
+    error: Exception, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = batch_module.windows
+
+    def fail(tagger: Tagger, path: str, **options: Any) -> Any:
+        yield from real(tagger, path, **options)
+        if path.endswith("all.wav"):  # after some windows were heard
+            raise error
+
+    monkeypatch.setattr(batch_module, "windows", fail)
+    assert batch(manifest, tmp_path / "out").failed == 4
+    failed = [row["error"] for row in rows(tmp_path / "out") if row["path"] == "all.wav"]
+    assert len(failed) == 2
+    assert all(f"all.wav: {type(error).__name__}" in text and "\n" not in text for text in failed)
+    assert rows(tmp_path / "out")[1]["tags"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_pipe_as_a_recording_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    batch([tmp_path / "pipe.wav", "a\0b.wav", tmp_path, demo_clips()[0]], tmp_path / "out")
+    errors = [row["error"] for row in rows(tmp_path / "out")]
+    assert "not a regular file" in errors[0]
+    assert all(errors[:3])
+    assert errors[3] is None
 
 
 @pytest.mark.usefixtures("in_process")
@@ -230,14 +282,14 @@ def test_a_full_disk_leaves_whole_shards(manifest: Path, tmp_path: Path, monkeyp
         patch.setattr(os, "replace", full)
         batch(manifest, out, per_shard=1)
     assert len(parts(out)) == len(rows(out)) == 3
-    assert not list(out.glob(".*"))
+    assert not list(out.glob(".part-*"))
     with monkeypatch.context() as patch, pytest.raises(ResultsError, match="make room"):
         patch.setattr(pq, "write_table", disk_full)
         batch(manifest, out, per_shard=1)
     before = stamps(out)
     assert batch(manifest, out, per_shard=1).computed == 3
     assert before.items() <= stamps(out).items()
-    assert [row["take"] for row in rows(out)] == list(range(6))
+    assert [row["take"] for row in rows(out)] == [str(i) for i in range(6)]
 
 
 @pytest.mark.parametrize(
@@ -247,8 +299,10 @@ def test_a_full_disk_leaves_whole_shards(manifest: Path, tmp_path: Path, monkeyp
         ({"top": 3}, "top 10, now 3"),
         ({"embeddings": False}, "embeddings true, now false"),
         ({"per_shard": 2}, "per_shard 1, now 2"),
-        ({"settings": EventSettings(on=0.9)}, "events"),
-        ({"sense": {"deny": ["Siren"]}}, "sense"),
+        ({"settings": EventSettings(on=0.9)}, "events.on 0.2, now 0.9"),
+        ({"sense": {"deny": ["Siren"]}}, r'sense.deny null, now \["Siren"\]'),
+        ({"sense": {"temperature": {"Siren": 2.0}}}, "sense.temperature.Siren null, now 2.0"),
+        ({"threshold": 0.5, "top": 3}, "top 10, now 3; threshold 0.0, now 0.5"),
     ],
 )
 @pytest.mark.usefixtures("in_process")
@@ -270,16 +324,163 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
     batch(demo_clips()[:1], out, bundle=demo_bundle())
     record = json.loads((out / RECORD).read_text())
     assert record["model"] == "demo"
-    (out / RECORD).write_text(json.dumps(record | {"model_sha256": "0"}))
-    with pytest.raises(ResultsError, match="model_sha256"):
-        batch(demo_clips()[:1], out)
-    for text in ("no JSON", "[]", "{}"):
+    for name in ("model_sha256", "bundle_sha256", "format_version"):
+        (out / RECORD).write_text(json.dumps(record | {name: "0"}))
+        with pytest.raises(ResultsError, match=f'another run: {name} "0", now '):
+            batch(demo_clips()[:1], out)
+    for text in ("no JSON", "[]", "{}", "[" * 10**5, '{"settings": {"top": ' + "1" * 5000 + "}}"):
         (out / RECORD).write_text(text)
         with pytest.raises(ResultsError, match="expected a folder of an earlier run"):
             batch(demo_clips()[:1], out)
     (out / RECORD).unlink()
     with pytest.raises(ResultsError, match="expected an empty folder"):
         batch(demo_clips()[:1], out)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_only_what_changes_an_answer_is_another_bundle(tmp_path: Path) -> None:
+    """The model card is documentation. Other thresholds in the mel basis or the front end are not."""
+    bundle = shutil.copytree(demo_bundle(), tmp_path / "bundle")
+    batch(demo_clips()[:1], tmp_path / "out", bundle=bundle)
+    card = bundle / "README.md"
+    card.write_text("---\nlicense: mit\n---\n" + card.read_text())
+    rehash(bundle, card.name)
+    assert batch(demo_clips()[:1], tmp_path / "out", bundle=bundle).computed == 0
+    (labels,) = bundle.glob("*.txt")
+    labels.write_text(labels.read_text().replace("Siren", "Sirens"))
+    make_consistent(bundle, labels.name)
+    with pytest.raises(ResultsError, match="another run: bundle_sha256"):
+        batch(demo_clips()[:1], tmp_path / "out", bundle=bundle)
+
+
+def flip(path: Path, at: float) -> None:
+    """Flips a bit at this share of a file's length."""
+    data = bytearray(path.read_bytes())
+    data[int(at * (len(data) - 1))] ^= 0x10
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "cut": lambda part: part.write_bytes(part.read_bytes()[:-1]),
+    "empty": lambda part: part.write_bytes(b""),
+    "longer": lambda part: part.write_bytes(part.read_bytes() + b"0"),
+    **{f"bit at {at}": lambda part, at=at: flip(part, at) for at in (0.0, 0.3, 0.5, 0.7, 1.0)},
+    "another's": lambda part: shutil.copyfile(part.with_name("part-00000.parquet"), part),
+    "not in the ledger": lambda part: (part.parent / LEDGER).write_bytes(
+        b"".join((part.parent / LEDGER).read_bytes().splitlines(keepends=True)[:1]) + b'{"part": "part-00001.par'
+    ),
+    "ledger's bit": lambda part: flip(part.parent / LEDGER, 0.75),
+    "ledger gone": lambda part: (part.parent / LEDGER).unlink(),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.usefixtures("in_process")
+def test_a_damaged_part_is_computed_again_and_said_so(
+    how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, clips = tmp_path / "out", demo_clips()[:2]
+    assert batch(clips, out, per_shard=1).redone == ()
+    want = rows(out)
+    DAMAGE[how](out / "part-00001.parquet")
+    found = batch(clips, out, per_shard=1)
+    again = 2 if how == "ledger gone" else 1
+    assert (found.computed, found.done, found.skipped, len(found.redone)) == (again, again, 2 - again, again)
+    assert found.redone[-1] == "part-00001.parquet: damaged, or not complete"
+    assert rows(out) == want
+    assert batch(clips, out, per_shard=1).computed == 0
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_changed_recording_is_heard_again(tmp_path: Path) -> None:
+    out, names = tmp_path / "out", [tmp_path / f"{i}.wav" for i in range(3)]
+    for name, clip in zip(names[:2], demo_clips(), strict=False):
+        shutil.copyfile(clip, name)
+    assert batch(names, out, per_shard=1).failed == 1
+    shutil.copyfile(demo_clips()[2], names[0])  # another sound
+    shutil.copyfile(demo_clips()[3], names[2])  # was missing
+    before = stamps(out)
+    found = batch(names, out, per_shard=1)
+    assert (found.failed, found.done, found.skipped) == (0, 2, 1)
+    assert found.redone == tuple(f"part-{i:05d}.parquet: a recording was changed" for i in (0, 2))
+    assert stamps(out)["part-00001.parquet"] == before["part-00001.parquet"]
+    batch(names, tmp_path / "want", per_shard=1)
+    assert rows(out) == rows(tmp_path / "want")
+
+
+def test_a_second_run_is_refused_and_harms_nothing(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process, marks = start(manifest, out)
+    wait_for(lambda: len(parts(out)) >= 1)
+    (out / ".part-part-00009.parquet").write_bytes(b"the other's")
+    with pytest.raises(ResultsError, match=r"another run is writing it"):
+        batch(manifest, out, workers=1, per_shard=1)
+    assert (out / ".part-part-00009.parquet").exists()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert len(list(marks.iterdir())) == 6
+    assert [row["take"] for row in rows(out)] == [str(i) for i in range(6)]
+
+
+CELLS = ["001", "NA", "", "null", "1e3", "2024-01-02", "true", "ä", "a\nb", 'say "x"', " 1", "0x10"]
+
+
+@pytest.mark.parametrize("form", ["utf-8", "utf-8-sig", "latin-1", "utf-16", "cp1252"])
+@pytest.mark.usefixtures("in_process")
+def test_columns_are_carried_through_as_they_are(form: str, tmp_path: Path) -> None:
+    clip = tmp_path / "ö.wav"
+    shutil.copyfile(demo_clips()[0], clip)
+    with (tmp_path / "m.csv").open("w", encoding=form, newline="") as file:
+        csv.writer(file).writerows([("id", "path"), *((cell, clip.name) for cell in CELLS)])
+    if form.startswith("utf-8"):
+        batch(tmp_path / "m.csv", tmp_path / "out", embeddings=False)
+    else:
+        with pytest.raises(ManifestError, match=r"is not in utf-8; .*--encoding latin-1"):
+            batch(tmp_path / "m.csv", tmp_path / "out")
+        batch(tmp_path / "m.csv", tmp_path / "out", encoding=form, embeddings=False)
+    found = rows(tmp_path / "out")
+    assert [row["id"] for row in found] == CELLS
+    assert {row["error"] for row in found} == {None}
+    assert {row["path"] for row in found} == {"ö.wav"}
+
+
+@pytest.mark.usefixtures("in_process")
+def test_columns_of_parquet_keep_their_types(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "path": pa.array([str(demo_clips()[0])] * 2).dictionary_encode(),
+            "id": pa.array(["001", None]),
+            "count": pa.array([2**40, None], pa.int64()),
+            "when": pa.array([1, 2], pa.timestamp("ns")),
+            "list": pa.array([[1], None], pa.list_(pa.int8())),
+            "raw": pa.array([b"\xff", None]),
+        }
+    )
+    folder = tmp_path / "year=2024"  # no column of the table
+    folder.mkdir()
+    pq.write_table(table, folder / "m.parquet")
+    batch(folder / "m.parquet", tmp_path / "out", per_shard=1)
+    assert batch(folder / "m.parquet", tmp_path / "out", per_shard=1).computed == 0
+    found = pa.concat_tables([pq.ParquetFile(part).read() for part in parts(tmp_path / "out")])
+    assert found.select(table.column_names).cast(table.schema).equals(table)
+    assert set(found.column_names) == set(table.column_names) | set(batch_module.RESULTS)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_names_that_are_no_utf8_are_heard_and_written_escaped(tmp_path: Path) -> None:
+    raw = os.fsencode(tmp_path) + b"/caf\xe9.wav"
+    shutil.copyfile(demo_clips()[0], raw)
+    (tmp_path / "m.csv").write_bytes(b"path,place\ncaf\xe9.wav,Ulm\n")
+    given: list[Any] = [tmp_path / "m.csv", [os.fsdecode(raw)], [raw]]
+    for i, one in enumerate(given):
+        assert batch(one, tmp_path / str(i)).failed == 0
+        assert rows(tmp_path / str(i))[0]["path"].endswith("caf\\xe9.wav")
+    gone = batch([os.fsdecode(raw) + "2"], tmp_path / "gone")  # its name is in the error, too
+    assert "caf\\xe9.wav2" in gone.failures[0][1]
+    for name in ("path,place\nnowhere\xe9.wav,Ulm\n", "path,place\ncaf\xe9.wav,\xdcml\n", "path,\xdc\na,b\n"):
+        (tmp_path / "m.csv").write_bytes(name.encode("latin-1"))
+        with pytest.raises(ManifestError, match="--encoding latin-1"):
+            batch(tmp_path / "m.csv", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -291,7 +492,10 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
         ("m.csv", "path,seconds\na.wav,1\n", "column 'seconds'"),
         ("m.csv", "path,a,a\na.wav,1,2\n", "column 'a'"),
         ("m.csv", "path,a\n,1\n", "row 1 has no path"),
-        ("m.csv", "path,a\na.wav\n", "expected a .csv or .parquet"),
+        ("m.csv", "path,a\n,1\na.wav,1\n ,1\n", r"row 1 has no path \(2 such rows\)"),
+        ("m.csv", "path,a\na.wav\n", "line 2: 1 cells; expected 2.* expected a .csv or .parquet"),
+        ("m.csv", 'path,a\na.wav,"open\n', "expected a .csv or .parquet"),
+        ("m.csv", "path;a\na.wav;1\n", "columns path;a; expected one column path"),
         ("m.parquet", "no Parquet", "expected a .csv or .parquet"),
         ("m.txt", "path\na.wav\n", "expected a manifest .csv or .parquet"),
         ("nowhere.csv", None, "expected a .csv or .parquet"),
@@ -313,7 +517,19 @@ def test_manifests_that_are_refused(name: str, content: str | None, message: str
         ({"top": 0}, AudioError),
         ({"workers": 0}, ManifestError),
         ({"per_shard": 1.5}, ManifestError),
+        ({"workers": "2"}, ManifestError),
         ({"threads": 0}, ManifestError),
+        ({"encoding": "utf-99"}, ManifestError),
+        ({"encoding": "rot13"}, ManifestError),
+        ({"encoding": None}, ManifestError),
+        ({"settings": {"on": 0.5}}, EventError),
+        ({"sense": {"denny": ["Siren"]}}, LabelError),
+        ({"sense": "Siren"}, LabelError),
+        ({"top": 10**5000}, ManifestError),
+        ({"top": "3"}, AudioError),
+        ({"hop": float("nan")}, WindowError),
+        ({"hop": "5"}, WindowError),
+        ({"hop": object()}, ManifestError),
         ({"engine": "tpu"}, BundleError),
         ({"sense": {"deny": ["Sirne"]}}, LabelError),
         ({"settings": EventSettings(classes={"Sirne": {"on": 0.9}})}, LabelError),
@@ -323,9 +539,20 @@ def test_manifests_that_are_refused(name: str, content: str | None, message: str
 def test_bad_options_are_refused_before_anything_is_written(
     options: dict[str, Any], error: type[Exception], tmp_path: Path
 ) -> None:
-    with pytest.raises(error):
-        batch(demo_clips(), tmp_path / "out", **options)
+    (tmp_path / "m.csv").write_text("path\na.wav\n")
+    with pytest.raises(error) as raised:
+        batch(tmp_path / "m.csv", tmp_path / "out", **options)
+    assert "\n" not in str(raised.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("given", [None, 5, [5], [None], b"m.csv", "a\0b.csv", "/", [], object()], ids=repr)
+def test_what_is_no_manifest(given: Any, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError):
+        batch(given, tmp_path / "out")
+    for out in (None, 5, "a\0b", "/dev/null/out"):
+        with pytest.raises(ResultsError):
+            batch(demo_clips()[:1], out)  # type: ignore[arg-type]
 
 
 def test_an_error_of_the_bundle_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,8 +578,12 @@ def test_the_command(manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (found["recordings"], found["failed"], found["computed"]) == (6, 2, 6)
     assert found["hours_per_minute"] > 0
     assert json.loads((out / RECORD).read_text())["settings"]["events"]["on"] == 0.6
+    assert (found["done"], found["skipped"]) == (6, 0)
     assert main(command[:-1]) == 2
-    assert "0 of 6 shards computed" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "0 recordings done, 6 of an earlier run kept\n0 of 6 shards computed" in printed.out
+    assert "bad.wav: not readable" in printed.err
+    assert "nowhere.wav: no such file" in printed.err
     assert main([*command, "--top", "3"]) == 2
     assert "top 10, now 3" in capsys.readouterr().err
     assert main(["batch", str(manifest), "--out", str(out), "--on", "2"]) == 2
@@ -381,18 +612,25 @@ def test_ray_gives_the_same_table(manifest: Path, tmp_path: Path, ray_folder: Pa
 def test_a_worker_that_dies_on_ray(
     manifest: Path, tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A shard whose worker died once is done again. If it always dies, that is one error; the others are written."""
+    """A recording whose worker died once is heard again. If it always dies, its row has that error."""
     once = str(tmp_path / "once")
 
     def deadly(job: str, paths: tuple[str, ...]) -> Any:
         from panns_litert.batch import _listen  # the worker's own, not the patched one
 
-        if paths[0].endswith("bad.wav") or not os.path.exists(once):
+        if any(path.endswith("bad.wav") for path in paths) or not os.path.exists(once):
             open(once, "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
         return _listen(job, paths)
 
     monkeypatch.setattr(batch_module, "_listen", deadly)
-    with pytest.raises(WorkerError, match=r"shard 2 .*its worker died 3 times"):
-        batch(manifest, tmp_path / "out", workers=2, per_shard=1, address="local")
-    assert [row["take"] for row in rows(tmp_path / "out")] == [0, 1, 3, 4, 5]
+    assert batch(manifest, tmp_path / "out", workers=2, per_shard=3, address="local").failed == 2
+    found = rows(tmp_path / "out")
+    assert [row["take"] for row in found] == [str(i) for i in range(6)]
+    assert f"bad.wav: its worker died on it {MOST_TRIES} times (WorkerCrashedError)" in found[2]["error"]
+    assert [row["path"] for row in found if row["error"]] == ["bad.wav", "nowhere.wav"]
+
+
+def test_a_cluster_that_is_not_there(tmp_path: Path, ray_folder: Path) -> None:
+    with pytest.raises(WorkerError, match=r"no Ray at 'nonsense://x': .*expected local, or the address"):
+        batch(demo_clips()[:1], tmp_path / "out", address="nonsense://x")

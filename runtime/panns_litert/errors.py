@@ -124,6 +124,19 @@ class MissingDependencyError(PannsLitertError, ImportError):
     """An optional part of the package is not installed."""
 
 
+def why_failed(source: str, error: Exception) -> str:
+    """Returns in one line why a recording failed, also for an exception that no code here raises on purpose.
+
+    >>> why_failed("a.wav", MemoryError())
+    'a.wav: MemoryError; expected a recording that this machine can hear'
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, PannsLitertError) and text:
+        return text
+    what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{source}: {what}; expected a recording that this machine can hear"
+
+
 @contextlib.contextmanager
 def importing(package: str, *, extra: str, purpose: str, also: str = "") -> Iterator[None]:
     """Wraps the import of an optional package: if it fails, the error names the extra to install.

@@ -32,6 +32,15 @@ def escaped(text: str | os.PathLike[str]) -> str:
     return escaped_lines(os.fspath(text)).replace("\n", "\\n").replace("\t", "\\t")
 
 
+def utf8(text: str) -> str:
+    r"""Returns a text that UTF-8 can hold: bytes of a file's name that are no UTF-8 become `\xe9` and the like.
+
+    >>> utf8("caf\udce9\n.wav")
+    'caf\\xe9\n.wav'
+    """
+    return re.sub("[\ud800-\udfff]", _escape, text)
+
+
 def csv_cell(text: str) -> str:
     """Returns a text for a cell of a CSV file: escaped, and behind an apostrophe if a spreadsheet would run it.
 

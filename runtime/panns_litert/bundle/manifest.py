@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -207,6 +208,14 @@ class Manifest:
     def model_sha256(self) -> str:
         """SHA-256 of the .tflite, hexadecimal."""
         return self.files[self.file("model")].sha256
+
+    @property
+    def answers_sha256(self) -> str:
+        """SHA-256 of all that changes an answer, hexadecimal: the files, without the model card, and their use."""
+        names = ("front_end", "graph", "log_mel", "clip_seconds", "inputs", "outputs")
+        about = {name: value for name, value in asdict(self).items() if name in names}
+        files = {record.role: record.sha256 for record in self.files.values() if record.role != "model_card"}
+        return hashlib.sha256(json.dumps(about | files, sort_keys=True).encode()).hexdigest()
 
     @property
     def clip_samples(self) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 
 from panns_litert.cli.events import add_event_options, settings_of
 from panns_litert.cli.options import add_model_options, add_sense_options, bundle_for, sense_arguments
-from panns_litert.cli.output import AddCommand, counting, print_json
+from panns_litert.cli.output import AddCommand, counting, note, print_json
 from panns_litert.windows import AGGREGATES
 
 
@@ -21,6 +22,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--workers", type=int, help="number of processes (default: so that all cores are used)")
     sub.add_argument("--ray", metavar="ADDRESS", help="Ray cluster, such as ray://HOST:10001, or local to start one")
     sub.add_argument("--per-shard", type=int, metavar="N", help="recordings per shard (default: by their number)")
+    sub.add_argument("--encoding", default="utf-8", help="of a .csv, such as latin-1 (default %(default)s)")
     sub.add_argument("--top", type=int, default=10, help="largest number of tags (default %(default)s)")
     sub.add_argument("--threshold", type=float, default=0.0, help="least probability of a tag (default %(default)g)")
     sub.add_argument("--aggregate", choices=AGGREGATES, default="mean", help="over the windows (default %(default)s)")
@@ -50,13 +52,21 @@ def run_batch(args: argparse.Namespace) -> int:
             sense=sense_arguments(args),
             embeddings=not args.no_embeddings,
             per_shard=args.per_shard,
+            encoding=args.encoding,
             progress=progress,
         )
+    for why in found.redone:
+        note(f"computed again: {why}")
+    for _, error in found.failures:
+        print(f"panns-litert: {error}", file=sys.stderr)
+    if found.failed > len(found.failures):
+        note(f"{found.failed} recordings failed in all; their rows in {found.out} have an error")
     if args.json:
         print_json(dataclasses.asdict(found))
     else:
         print(
             f"{found.out}: {found.recordings} recordings, {found.failed} failed, {found.hours:.2f} h of audio\n"
+            f"{found.done} recordings done, {found.skipped} of an earlier run kept\n"
             f"{found.computed} of {found.shards} shards computed in {found.seconds:.1f} s, "
             f"{found.hours_per_minute:.2f} h of audio a minute"
         )

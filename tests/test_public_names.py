@@ -20,7 +20,7 @@ NAMES = {
         MonoResampler raw_blocks RAW_FORMATS
     """,
     "panns_litert.batch": """
-        batch BatchSummary MOST_TRIES RECORD RESULTS Rows Shard
+        batch BatchSummary LEDGER MOST_TRIES RECORD RESULTS Rows Shard SHOWN_FAILURES
     """,
     "panns_litert.bundle": """
         Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE Check DEFAULT_PRECISION DEFAULT_SECONDS file_sha256
@@ -38,10 +38,10 @@ NAMES = {
         AudioError BenchError BundleError CheckpointError ConversionError DatasetError DownloadError EmbeddingError
         EventError GpuDriverError GpuError importing LabelError ManifestError MatchError MissingDependencyError
         ModelError PannsLitertError ParityError PictureError PrototypeError RecordError ResultsError SpecError
-        TrainingError WindowError WorkerError
+        TrainingError why_failed WindowError WorkerError
     """,
     "panns_litert.escape": """
-        csv_cell escaped escaped_json escaped_lines
+        csv_cell escaped escaped_json escaped_lines utf8
     """,
     "panns_litert.evaluate": """
         bundle_scorer ClassFigures COLUMNS d_prime Dataset draw_worst evaluate Figures figures HELD_OUT LabelledClip

@@ -98,7 +98,10 @@ def test_results_are_those_one_by_one(manifest: Path, tmp_path: Path) -> None:
             continue
         want = tag_long(tagger, path, hop=5.0, aggregate="max", top=3, sense=own)
         events = find_events(tagger, path, hop=5.0, settings=settings, sense=own)
-        assert (row["error"], row["seconds"], row["windows"]) == (None, want.seconds, want.windows)
+        assert row["error"] is None
+        for name in ("seconds", "seconds_heard", "padding_seconds", "windows"):
+            assert row[name] == getattr(want, name)
+        assert row["warnings"] == list(want.warnings)
         assert row["tags"] == [vars(tag) for tag in want.tags]
         assert row["events"] == sorted((vars(e) for e in events), key=lambda e: (e["start"], e["index"]))
         assert np.array_equal(np.float32(row["embedding"]), want.embedding)
@@ -246,9 +249,9 @@ def test_no_exception_of_a_recording_ends_the_job(
 ) -> None:
     real = batch_module.windows
 
-    def fail(tagger: Tagger, path: str, **options: Any) -> Any:
-        yield from real(tagger, path, **options)
-        if path.endswith("all.wav"):  # after some windows were heard
+    def fail(tagger: Tagger, blocks: Any, **options: Any) -> Any:
+        yield from real(tagger, blocks, **options)
+        if blocks.name.endswith("all.wav"):  # after some windows were heard
             raise error
 
     monkeypatch.setattr(batch_module, "windows", fail)
@@ -257,6 +260,22 @@ def test_no_exception_of_a_recording_ends_the_job(
     assert len(failed) == 2
     assert all(f"all.wav: {type(error).__name__}" in text and "\n" not in text for text in failed)
     assert rows(tmp_path / "out")[1]["tags"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_recordings_that_are_not_heard_whole_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = next(clip for clip in demo_clips() if clip.suffix == ".wav")
+    whole = clip.read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "m.csv").write_text(f"path\ncut.wav\n{clip}\n")
+    assert main(["batch", str(tmp_path / "m.csv"), "--out", str(tmp_path / "out"), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["warned"] == 1
+    assert "1 recordings with warnings" in printed.err
+    cut, good = rows(tmp_path / "out")
+    assert cut["warnings"]
+    assert cut["seconds_heard"] < cut["seconds"]
+    assert (good["warnings"], good["seconds_heard"]) == ([], good["seconds"])
 
 
 @pytest.mark.usefixtures("in_process")

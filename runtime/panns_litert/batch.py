@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from panns_litert.atomic import replacing, writing
+from panns_litert.audio import AudioBlocks
 from panns_litert.bundle import Bundle, file_sha256
 from panns_litert.demo import demo_bundle
 from panns_litert.engine import available_cores
@@ -60,7 +61,9 @@ RECORD = "_batch.json"
 LEDGER = "_parts.jsonl"
 """File with a line for every complete part: its size and SHA-256, and the sizes and times of its recordings, hashed."""
 
-RESULTS = ("seconds", "windows", "error", "tags", "events", "embedding")
+RESULTS = (
+    "seconds", "seconds_heard", "padding_seconds", "warnings", "windows", "error", "tags", "events", "embedding"
+)  # fmt: skip
 """Columns that are added to those of the manifest."""
 
 MOST_TRIES = 3
@@ -93,6 +96,7 @@ class BatchSummary:
         out: the folder of shards.
         recordings: number of rows in the whole folder.
         failed: number of rows with an error in the whole folder.
+        warned: number of rows with a warning in the whole folder: something was wrong or was not heard.
         hours: hours of audio in the whole folder.
         shards: number of shards in the whole folder.
         computed: number of shards that this run computed.
@@ -107,6 +111,7 @@ class BatchSummary:
     out: str
     recordings: int
     failed: int
+    warned: int
     hours: float
     shards: int
     computed: int
@@ -141,10 +146,11 @@ def batch(
     """Tags every recording of a manifest and writes tags, events and embeddings as Parquet.
 
     The output has a row for every row of the manifest, in the same order. It has the manifest's columns and `seconds`,
-    `windows`, `error` (null if there was none), `tags` (label, index, score; highest first), `events` (label, index,
-    start, end, score) and `embedding` (float32; null if not requested). A recording that cannot be used, or that kills
-    its worker, gets a row with its error. The columns of a CSV are text: `001` and `NA` stay as they are, and an empty
-    cell is an empty text. In a path, bytes that are no UTF-8 are written as `\\xe9` and the like.
+    `seconds_heard`, `padding_seconds`, `warnings` (see `LongTagging`), `windows`, `error` (null if there was none),
+    `tags` (label, index, score; highest first), `events` (label, index, start, end, score) and `embedding` (float32;
+    null if not requested). A recording that cannot be used, or that kills its worker, gets a row with its error. The
+    columns of a CSV are text: `001` and `NA` stay as they are, and an empty cell is an empty text. In a path, bytes
+    that are no UTF-8 are written as `\\xe9` and the like.
 
     A finished shard is computed again only if its file is damaged or the size or time of one of its recordings has
     changed. Only one run at a time may write to a folder; a second one is refused.
@@ -244,13 +250,14 @@ def batch(
                 done += len(rows)
                 audio += sum(row["seconds"] or 0.0 for row in rows)
                 report(skipped + done, len(table))
-        found = [_read_part(part, ("path", "seconds", "error"), pq) for part in parts]
+        found = [_read_part(part, ("path", "seconds", "warnings", "error"), pq) for part in parts]
     seconds = time.perf_counter() - begin
     failures = [(str(row["path"]), row["error"]) for rows in found for row in rows if row["error"] is not None]
     return BatchSummary(
         out=str(target),
         recordings=len(table),
         failed=len(failures),
+        warned=sum(bool(row["warnings"]) for rows in found for row in rows),
         hours=sum(row["seconds"] or 0.0 for rows in found for row in rows) / 3600,
         shards=len(parts),
         computed=len(todo),
@@ -314,14 +321,17 @@ class _Listener:
             _require_regular(path)
             aggregate, stream = self._new()
             events: list[Event] = []
-            for window in windows(self._tagger, path, hop=self._hop):
-                aggregate.push(window)
-                events += stream.push(window)
+            with AudioBlocks(path, sample_rate=self._tagger.bundle.manifest.front_end.sample_rate) as blocks:
+                for window in windows(self._tagger, blocks, hop=self._hop):
+                    aggregate.push(window)
+                    events += stream.push(window)
             events += stream.finish()
-            found = aggregate.result(path, top=self._settings["top"], threshold=self._settings["threshold"])
+            top, threshold = self._settings["top"], self._settings["threshold"]
+            found = aggregate.result(path, heard=blocks, top=top, threshold=threshold)
         except Exception as error:
             return _failed(path, error)
-        row |= {"seconds": found.seconds, "windows": found.windows, "tags": [vars(tag) for tag in found.tags]}
+        row |= {name: getattr(found, name) for name in ("seconds", "seconds_heard", "padding_seconds", "windows")}
+        row |= {"warnings": [utf8(text) for text in found.warnings], "tags": [vars(tag) for tag in found.tags]}
         row["events"] = [vars(event) for event in sorted(events, key=lambda event: (event.start, event.index))]
         if self._settings["embeddings"]:
             row["embedding"] = found.embedding
@@ -816,6 +826,9 @@ def _with_results(rows: pa.Table, results: Rows) -> pa.Table:
     class_ = [("label", pa.string()), ("index", pa.int32())]
     types = {
         "seconds": pa.float64(),
+        "seconds_heard": pa.float64(),
+        "padding_seconds": pa.float64(),
+        "warnings": pa.list_(pa.string()),
         "windows": pa.int32(),
         "error": pa.string(),
         "tags": pa.list_(pa.struct([*class_, ("score", pa.float64())])),

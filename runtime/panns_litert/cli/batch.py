@@ -10,7 +10,6 @@ from pathlib import Path
 from panns_litert.cli.events import add_event_options, settings_of
 from panns_litert.cli.options import add_model_options, add_sense_options, bundle_for, sense_arguments
 from panns_litert.cli.output import AddCommand, counting, note, print_json
-from panns_litert.escape import escaped
 from panns_litert.windows import AGGREGATES
 
 
@@ -59,9 +58,11 @@ def run_batch(args: argparse.Namespace) -> int:
     for why in found.redone:
         note(f"computed again: {why}")
     for _, error in found.failures:
-        print(f"panns-litert: {escaped(error)}", file=sys.stderr)
+        print(f"panns-litert: {error}", file=sys.stderr)
     if found.failed > len(found.failures):
         note(f"{found.failed} recordings failed in all; their rows in {found.out} have an error")
+    if found.warned:
+        note(f"{found.warned} recordings with warnings: the column warnings in {found.out} says what was not heard")
     if args.json:
         print_json(dataclasses.asdict(found))
     else:

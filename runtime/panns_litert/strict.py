@@ -45,7 +45,9 @@ def read_bytes(path: str | os.PathLike[str], *, error: type[PannsLitertError], w
     """
     try:
         # Without O_NONBLOCK, opening a FIFO waits for a writer.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        with open(
+            os.fspath(path), "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+        ) as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise error(f"{printable(path)}: not a regular file; expected {what}")
@@ -184,7 +186,8 @@ def shown(value: object) -> str:
 def printable(name: object) -> str:
     """Returns a path or a name for a message: as it is, or its `repr` if it holds characters that cannot be printed."""
     text = os.fspath(name) if isinstance(name, os.PathLike) else name
-    return text if isinstance(text, str) and text.isprintable() else repr(text)
+    text = text if isinstance(text, str) else repr(text)
+    return text if text.isprintable() else repr(text)
 
 
 def read(kind: Any, data: Any, where: str, *, error: type[PannsLitertError]) -> Any:

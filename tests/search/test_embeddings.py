@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from support import AUDIO, REAL_WEIGHTS, disk_full, needs_shared, run_command, r
 from panns_litert import Tagger
 from panns_litert.audio import load_audio
 from panns_litert.demo import demo_clips
-from panns_litert.errors import AudioError, EmbeddingError, MissingDependencyError, WindowError
+from panns_litert.errors import AudioError, EmbeddingError, MissingDependencyError, ResultsError, WindowError
 from panns_litert.search import Embeddings, Index, embed, index, similar, unit
 from panns_litert.windows import tag_long, windows
 from panns_litert_convert.convert import convert
@@ -110,6 +113,17 @@ def test_bad_audio_and_hop(tagger: Tagger, tmp_path: Path) -> None:
         {"hop": 0.0},
         {"window": "10"},
         {"source": 1},
+        {"hop": True},
+        {"window": float("nan")},
+        {"starts": [0.0, 5.0]},
+        {"starts": np.array([0, 5])},
+        {"starts": np.array(["0", "5"])},
+        {"ends": np.float64(3)},
+        {"ends": np.array([5.0, np.inf])},
+        {"vectors": [[0.0] * 3] * 2},
+        {"vectors": np.zeros((2, 3), np.complex64)},
+        {"warnings": ["a"]},
+        {"warnings": (1,)},
     ],
     ids=str,
 )
@@ -164,6 +178,57 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     np.savez(tmp_path / "c.npz", vectors=np.ones(3))
     with pytest.raises(EmbeddingError, match="expected a file that"):
         Embeddings.load(tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_every_flipped_bit_is_one_error_or_harmless(suffix: str, tmp_path: Path) -> None:
+    """A checksum finds most; the rest must still be embeddings. numpy, zipfile, zlib and pyarrow raise many types."""
+    path = of(np.ones((2, 3), np.float32), warnings=("cut",)).save(tmp_path / f"a.{suffix}")
+    whole = path.read_bytes()
+    for at in range(0, len(whole), max(1, len(whole) // 150)):
+        for data in (
+            whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :],
+            whole[:at],
+            whole[:at] + whole[at + 9 :],
+        ):
+            path.write_bytes(data)
+            try:
+                found = Embeddings.load(path)
+            except EmbeddingError as error:
+                assert path.name in str(error)
+                assert "\n" not in str(error)
+            else:
+                assert np.isfinite(found.vectors).all()
+
+
+def test_what_is_no_file_of_embeddings(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npz")
+    (tmp_path / "folder.npz").mkdir()
+    np.savez(tmp_path / "object.npz", vectors=np.array([object()]))
+    np.save(tmp_path / "array.npy", np.ones(3))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    for name in ("pipe.npz", "folder.npz", "object.npz", "array.npz", "a\0b.npz"):
+        with pytest.raises(EmbeddingError):
+            Embeddings.load(tmp_path / name)
+    for bad in (None, 5, b"a.npz"):
+        with pytest.raises(EmbeddingError):
+            Embeddings.load(bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_names_that_are_no_utf8_and_warnings_are_saved(suffix: str, tmp_path: Path) -> None:
+    found = of(np.ones((1, 3), np.float32), source="caf\udce9.wav", warnings=("cut at 1 s", "ä"))
+    read = Embeddings.load(found.save(tmp_path / f"a.{suffix}"))
+    assert (read.source, read.warnings) == ("caf\\xe9.wav", found.warnings)
+
+
+def test_an_embedding_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        path = of(np.ones((1, 3), np.float32)).save(tmp_path / "a.npz")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,11 +428,114 @@ def test_an_index_of_another_model_or_hop_is_refused(folder: Path, tagger: Tagge
         Index.build(folder / "index", tagger, [folder / "sounds"])
 
 
-@pytest.mark.parametrize("top", [0, -1, 1.5, True, None])
+@pytest.mark.parametrize("top", [0, -1, 1.5, True, None, "3", float("nan"), -(10**400)])
 def test_top_out_of_range(top: object, folder: Path, tagger: Tagger) -> None:
     built = Index.build(folder / "index", tagger, [folder / "sounds" / CLIPS[0].name])
     with pytest.raises(EmbeddingError, match="top = "):
         built.search(embed(tagger, CLIPS[0]), top=top)  # type: ignore[arg-type]
+
+
+BAD_HEADERS: list[dict[str, object]] = [
+    {"format_version": 1}, {"format_version": 10**500}, {"dim": 0}, {"dim": 2**31 - 1}, {"dim": 95}, {"dim": 96.0},
+    {"hop": 0}, {"hop": -1.0}, {"hop": 11.0}, {"window": float("nan")}, {"window": float("inf")}, {"window": "10"},
+    {"model": None}, {"extra": 1},
+]  # fmt: skip
+
+BAD_ENTRIES: list[dict[str, object]] = [
+    {"row": 1}, {"row": -1}, {"row": 0.0}, {"row": 10**30}, {"source": 1}, {"crc32": 0}, {"crc32": "0"},
+    {"bytes": None}, {"mtime_ns": True}, {"starts": []}, {"starts": [], "ends": []}, {"starts": 0}, {"starts": ["0"]},
+    {"starts": [0, 1], "ends": [2, 3]}, {"starts": [3], "ends": [2]}, {"starts": [-1.0]}, {"ends": [float("nan")]},
+    {"ends": [float("inf")]}, {"extra": 1}, {"starts": [[0]]},
+]  # fmt: skip
+
+
+def changed(lines: list[bytes], change: dict[str, object]) -> bytes:
+    """Returns the entries with a change of the first."""
+    return b"".join([(json.dumps(json.loads(lines[0]) | change) + "\n").encode(), *lines[1:]])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.5, 3e38])
+def test_vectors_that_are_not_of_length_one_are_refused(value: float, folder: Path, tagger: Tagger) -> None:
+    """Also if their checksum is made right. A search of NaN never ended."""
+    target = folder / "index"
+    Index.build(target, tagger, [folder / "sounds"])
+    vectors = np.fromfile(target / "vectors.f32", "<f4").reshape(-1, 96)
+    vectors[0] = value
+    vectors.tofile(target / "vectors.f32")
+    lines = (target / "entries.jsonl").read_bytes().splitlines(keepends=True)
+    (target / "entries.jsonl").write_bytes(changed(lines, {"crc32": zlib.crc32(vectors[0].tobytes())}))
+    with pytest.raises(EmbeddingError, match="are not of length 1"):
+        Index(target)
+
+
+def test_a_second_build_is_refused_and_loses_nothing(folder: Path, tagger: Tagger) -> None:
+    script = (
+        "import sys, time\nfrom panns_litert import Tagger\nfrom panns_litert.search import Index\n"
+        "print('begun', flush=True)\n"
+        "slow = lambda number, *_: (print(number, flush=True), time.sleep(0.3))\n"
+        "Index.build(sys.argv[1], Tagger(threads=1), sys.argv[2:], report=slow)\n"
+    )
+    target = folder / "index"
+    command = [sys.executable, "-c", script, str(target), str(folder / "sounds")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert [first.stdout.readline(), first.stdout.readline()] == ["begun\n", "1\n"]
+        with pytest.raises(EmbeddingError, match="another run is writing it"):
+            Index.build(target, tagger, [folder / "sounds"])
+        assert len(Index(target).sources) >= 1  # a search needs no lock
+        first.communicate(timeout=60)
+    assert first.returncode == 0
+    assert len(Index(target).sources) == len(CLIPS)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error"), RuntimeError("x")], ids=repr)
+def test_no_exception_of_a_recording_ends_a_build(
+    error: Exception, folder: Path, tagger: Tagger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listen(tagger: Tagger, path: str, **options: object) -> Embeddings:
+        if path.endswith(CLIPS[1].name):
+            raise error
+        return embed(tagger, path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(index, "embed", listen)
+    built = Index.build(folder / "index", tagger, [folder / "sounds", "a\0b.wav"])
+    (named, text), (nul, _) = built.failed.items()
+    assert named.endswith(CLIPS[1].name)
+    assert f"{named}: {type(error).__name__}" in text
+    assert nul == "a\0b.wav"
+    assert len(built.sources) == len(CLIPS) - 1
+
+
+def test_a_full_disk_ends_a_build_and_keeps_the_rest(
+    folder: Path, tagger: Tagger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(ResultsError, match="No space left"):
+        patch.setattr(index, "_write_at", disk_full)
+        Index.build(folder / "index", tagger, [folder / "sounds"])
+    assert len(Index.build(folder / "index", tagger, [folder / "sounds"]).sources) == len(CLIPS)
+
+
+def test_names_that_are_no_utf8_are_indexed_once(folder: Path, tagger: Tagger) -> None:
+    raw = os.fsencode(folder / "sounds") + b"/caf\xe9.wav"
+    shutil.copyfile(CLIPS[0], raw)
+    os.mkfifo(folder / "sounds" / "pipe.wav")
+    reported: list[str | None] = []
+    for _ in range(2):
+        built = Index.build(
+            folder / "index", tagger, [raw, folder / "sounds" / "pipe.wav"], report=lambda *row: reported.append(row[3])
+        )
+        assert built.sources == (f"{folder / 'sounds'}/caf\\xe9.wav",)
+    assert len((folder / "index" / "entries.jsonl").read_bytes().splitlines()) == 1
+    assert reported[0] is None
+    assert "not a regular file" in str(reported[1])
+
+
+def test_only_the_same_bundle_goes_on(folder: Path, tagger: Tagger) -> None:
+    Index.build(folder / "index", tagger, [folder / "sounds"])
+    header = json.loads((folder / "index" / "index.json").read_text())
+    (folder / "index" / "index.json").write_text(json.dumps(header | {"bundle_sha256": "1" * 64}))
+    with pytest.raises(EmbeddingError, match="front end, clip length, mel basis or classes were others"):
+        Index.build(folder / "index", tagger, [folder / "sounds"])
 
 
 def test_damage_is_noticed(folder: Path, tagger: Tagger) -> None:
@@ -391,7 +559,12 @@ def test_damage_is_noticed(folder: Path, tagger: Tagger) -> None:
         ("entries.jsonl", b"nonsense\n" + b"".join(lines)),
         ("index.json", b""),
         ("index.json", b"{}"),
-        ("index.json", header.replace(b'"format_version": 1', b'"format_version": 2')),
+        ("index.json", b"[" * 100000),
+        *(("index.json", json.dumps(json.loads(header) | change).encode()) for change in BAD_HEADERS),
+        *(("entries.jsonl", changed(lines, change)) for change in BAD_ENTRIES),
+        ("entries.jsonl", b"".join([*lines, lines[0]])),
+        ("entries.jsonl", b"".join(lines[::-1])),
+        ("index.json", header.replace(b'"format_version": 2', b'"format_version": 1')),
     ]:
         with pytest.raises(EmbeddingError, match="damaged"):
             Index(damaged(name, data))
@@ -431,6 +604,7 @@ def test_embed_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     out = folder / "out"
     printed, _ = run_command(capsys, "embed", *CLIPS[:2], folder / "none.wav", "--out", out, "--json", code=2)
     first, second, bad = json.loads(printed)["results"]
+    assert first["warnings"] == []
     assert "no such file" in bad["error"]
     assert (first["source"], first["windows"], first["dim"], len(first["clip"])) == (str(CLIPS[0]), 1, 96, 96)
     assert Embeddings.load(second["file"]).source == str(CLIPS[1])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from panns_litert.atomic import writing
 from panns_litert.bundle import Bundle
 from panns_litert.cli import main
 from panns_litert.demo import demo_bundle
@@ -57,6 +61,14 @@ def test_the_nearest_class_within_its_threshold() -> None:
         assert found is not None
         assert found[0].name == name
     assert known.nearest(np.eye(DIM)[5]) is None
+
+
+@given(st.integers(0, 10**6))
+def test_the_same_clips_under_two_names_can_be_read_again(seed: int) -> None:
+    """The cosine of a vector with itself may be a little more than 1 after rounding."""
+    clip = np.random.default_rng(seed).standard_normal((1, DIM))
+    known = none_yet().enroll("a", clip).enroll("b", clip)
+    assert known.classes[1].threshold <= 1.0
 
 
 def test_the_same_name_again_replaces_it() -> None:
@@ -118,7 +130,18 @@ def test_scores_need_a_class() -> None:
         lambda d: d.update(model_sha256=None),
         lambda d: d.update(classes=[1]),
         lambda d: d.update(classes=None),
+        lambda d: d.update(dim=10**400),
+        lambda d: d.update(classes={"a": 1}),
         lambda d: d["classes"][0].update(name=" "),
+        lambda d: d["classes"][0].update(name="a\nb"),
+        lambda d: d["classes"][0].update(name="a\x1b[31m"),
+        lambda d: d["classes"][0].update(name="\udce9"),
+        lambda d: d["classes"][0].update(count=True),
+        lambda d: d["classes"][0].update(threshold=float("nan")),
+        lambda d: d["classes"][0].update(mean=[10**400] + [0.0] * (DIM - 1)),
+        lambda d: d["classes"][0].update(mean=["1.0"] + [0.0] * (DIM - 1)),
+        lambda d: d["classes"][0].update(mean=[[1.0]] * DIM),
+        lambda d: d["classes"][0].update(mean=[float("inf")] * DIM),
         lambda d: d["classes"][0].update(count=0),
         lambda d: d["classes"][0].update(threshold=2.0),
         lambda d: d["classes"][0].pop("threshold"),
@@ -136,6 +159,23 @@ def test_a_damaged_file_is_refused(change: Callable[[dict[str, object]], object]
     path.write_text(json.dumps(data), encoding="utf-8")
     with pytest.raises(PrototypeError, match=r"p\.json: .*enroll the clips again"):
         Prototypes.read(path)
+
+
+def test_a_byte_order_mark_is_accepted_and_a_pipe_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    none_yet().enroll("ä", around(0, 3)).write(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert Prototypes.read(path).labels == ("ä",)
+    os.mkfifo(tmp_path / "pipe.json")
+    for bad in (tmp_path / "pipe.json", tmp_path, "/dev/zero", tmp_path / "a\0b", None, 5):
+        with pytest.raises(PrototypeError):
+            Prototypes.read(bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "a\tb", "a\x00", "\udce9", "a\u2028b", None, 5])
+def test_a_name_is_one_line_of_text(name: str) -> None:
+    with pytest.raises(PrototypeError, match="expected a name of one line"):
+        none_yet().enroll(name, around(0, 2))
 
 
 @settings(max_examples=50)
@@ -169,6 +209,30 @@ def test_enroll_finds_sounds_that_the_model_was_never_taught(
     prototypes = Prototypes.read(path)
     embedding = Tagger().tag(sounds / "tested" / "doorbell" / "000.wav").embedding
     assert prototypes.labels[int(prototypes.scores(embedding).argmax())] == "doorbell"
+
+
+def test_enrolling_at_once_loses_no_class(sounds: Path, tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    clip = str(sounds / "enrolled" / "kettle" / "000.wav")
+    command = [sys.executable, "-m", "panns_litert.cli", "enroll"]
+    running = [
+        subprocess.Popen([*command, f"c{i}", clip, "--prototypes", str(path)], stderr=subprocess.PIPE, text=True)
+        for i in range(6)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in running]
+    assert [process.returncode for process in running] == [0] * 6, errors
+    assert set(Prototypes.read(path).labels) == {f"c{i}" for i in range(6)}
+
+
+def test_a_writer_that_takes_too_long_is_named(
+    sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "p.json"
+    monkeypatch.setattr("panns_litert.cli.evaluate.WAIT_SECONDS", 0.1)
+    with writing(path):
+        assert main(["enroll", "k", str(sounds / "enrolled" / "kettle"), "--prototypes", str(path)]) == 2
+    assert "p.json: another run is writing it" in capsys.readouterr().err
+    assert not path.exists()
 
 
 def test_unusable_clips_are_skipped_and_reported(

@@ -9,10 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from panns_litert.audio import AudioBlocks
 from panns_litert.cli.options import add_model_options, open_tagger
-from panns_litert.cli.output import AddCommand, counting, failure, print_json, print_table
-from panns_litert.errors import AudioError, EmbeddingError
-from panns_litert.search import FORMATS, MATCH_LIMITS, Embeddings, Index, embed, match, similar
+from panns_litert.cli.output import AddCommand, counting, failure, note, print_json, print_table
+from panns_litert.cli.recordings import print_warnings
+from panns_litert.errors import AudioError, EmbeddingError, WindowError, why_failed
+from panns_litert.search import FORMATS, MATCH_LIMITS, MATCH_SPEC, Embeddings, Index, embed, match, similar
 
 
 def add_commands(command: AddCommand) -> None:
@@ -71,10 +73,13 @@ def run_embed(args: argparse.Namespace) -> int:
     for name, target in zip(args.audio, targets, strict=True):
         try:
             found = embed(tagger, name, hop=args.hop)
-        except AudioError as error:
+        except WindowError:  # the hop is the same for all
+            raise
+        except Exception as error:
             failed = True
-            results.append(failure(name, error))
+            results.append(failure(name, AudioError(why_failed(name, error))))
             continue
+        print_warnings(name, found.warnings)
         found.save(target)
         results.append(_summary(found) | {"file": str(target)})
         if not args.json:
@@ -89,31 +94,43 @@ def _summary(found: Embeddings) -> dict[str, Any]:
     data = {"source": found.source, "model": found.model, "model_sha256": found.model_sha256}
     windows, dim = found.vectors.shape
     sizes = {"window": found.window, "hop": found.hop, "windows": windows, "dim": dim}
-    return data | sizes | {"seconds": float(found.ends[-1]), "clip": found.clip.tolist()}
+    heard = {"seconds": float(found.ends[-1]), "warnings": list(found.warnings)}
+    return data | sizes | heard | {"clip": found.clip.tolist()}
 
 
 def run_similar(args: argparse.Namespace) -> int:
     """Runs `similar`: prints the similarity of two files."""
     tagger = open_tagger(args)
-    score = similar(embed(tagger, args.a), embed(tagger, args.b))
+    a, b = embed(tagger, args.a), embed(tagger, args.b)
+    for one in (a, b):
+        print_warnings(one.source, one.warnings)
+    score = similar(a, b)
     if args.json:
-        return print_json({"a": args.a, "b": args.b, "model": tagger.bundle.manifest.model, "similar": score})
+        model = tagger.bundle.manifest.model
+        warnings = [*a.warnings, *b.warnings]
+        return print_json({"a": args.a, "b": args.b, "model": model, "similar": score, "warnings": warnings})
     print(f"{score:.3f}")
     return 0
 
 
 def run_match(args: argparse.Namespace) -> int:
     """Runs `match`: prints where parts of the query are in the reference."""
-    found = match(
-        args.query,
-        args.reference,
-        threshold=args.threshold,
-        min_seconds=args.min_seconds,
-        speed_change=args.speed_change,
-    )
+    rate = MATCH_SPEC.sample_rate
+    with AudioBlocks(args.query, sample_rate=rate) as query, AudioBlocks(args.reference, sample_rate=rate) as reference:
+        found = match(
+            query,
+            reference,
+            threshold=args.threshold,
+            min_seconds=args.min_seconds,
+            speed_change=args.speed_change,
+        )
+    for one in (query, reference):
+        print_warnings(one.name, one.warnings)
     if args.json:
         matches = [asdict(m) for m in found]
-        return print_json({"query": args.query, "reference": args.reference, "matches": matches})
+        warnings = [*query.warnings, *reference.warnings]
+        names = {"query": args.query, "reference": args.reference}
+        return print_json(names | {"matches": matches, "warnings": warnings})
     if not found:
         print(f"{args.query}: not heard in {args.reference}")
         return 0
@@ -141,6 +158,8 @@ def run_index(args: argparse.Namespace) -> int:
             count(number, total)
 
         index = Index.build(args.index, tagger, args.audio, hop=args.hop, report=report)
+    for source, warnings in index.warned.items():
+        print_warnings(source, warnings)
     if args.json:
         print_json(
             {
@@ -149,10 +168,13 @@ def run_index(args: argparse.Namespace) -> int:
                 "recordings": len(index.sources),
                 "windows": index.windows,
                 "failed": [{"source": source, "error": error} for source, error in index.failed.items()],
+                "warned": [{"source": source, "warnings": list(found)} for source, found in index.warned.items()],
             }
         )
     else:
         print(f"{args.index}: {len(index.sources)} recordings, {index.windows} windows, {index.model}")
+        if index.failed:
+            note(f"{len(index.failed)} files could not be used; their errors are above")
     return 2 if index.failed else 0
 
 
@@ -160,7 +182,9 @@ def run_search(args: argparse.Namespace) -> int:
     """Runs `search`: prints the recordings of the index that sound most like a file."""
     tagger = open_tagger(args)
     index = Index(args.index)
-    hits = index.search(embed(tagger, args.audio), top=args.top)
+    query = embed(tagger, args.audio)
+    print_warnings(query.source, query.warnings)
+    hits = index.search(query, top=args.top)
     if args.json:
         return print_json({"query": args.audio, "model": index.model, "hits": [asdict(hit) for hit in hits]})
     for hit in hits:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.atomic import replacing
-from panns_litert.errors import AudioError, EmbeddingError, importing
+from panns_litert.audio import AudioBlocks, Recording
+from panns_litert.errors import AudioError, EmbeddingError, MissingDependencyError, importing
+from panns_litert.escape import utf8
+from panns_litert.strict import parse_json, shown
 from panns_litert.tagger import Tagger
 from panns_litert.windows import StreamTagger, audio_chunks
 
@@ -30,6 +33,7 @@ class Embeddings:
         window, hop: length of a window, and time from the start of one window to the start of the next; seconds > 0.
         starts, ends: (n,) float64, seconds; n ≥ 1, 0 ≤ start < end.
         vectors: (n, dim) float32, finite.
+        warnings: what was wrong with the recording or was not heard, one phrase each.
 
     Raises:
         EmbeddingError: a value is out of range, or the shapes do not match.
@@ -43,15 +47,22 @@ class Embeddings:
     starts: NDArray[np.float64]
     ends: NDArray[np.float64]
     vectors: NDArray[np.float32]
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("source", "model", "model_sha256"):
             if not isinstance(getattr(self, name), str):
-                raise EmbeddingError(f"{name} = {getattr(self, name)!r}; expected text")
+                raise EmbeddingError(f"{name} = {shown(getattr(self, name))}; expected text")
+        if not isinstance(self.warnings, tuple) or not all(isinstance(text, str) for text in self.warnings):
+            raise EmbeddingError(f"warnings = {shown(self.warnings)}; expected a tuple of texts")
         for name in ("window", "hop"):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not 0.0 < value < float("inf"):
-                raise EmbeddingError(f"{name} = {value!r}; expected seconds > 0")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value < float("inf"):
+                raise EmbeddingError(f"{name} = {shown(value)}; expected seconds > 0")
+        for name in ("starts", "ends", "vectors"):
+            value = getattr(self, name)
+            if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.ndim == 0:
+                raise EmbeddingError(f"{name} = {shown(value)}; expected an array of floats")
         n = len(self.starts)
         if (
             n == 0
@@ -80,14 +91,15 @@ class Embeddings:
         """Writes a file atomically and returns its path. The suffix selects the format.
 
         A .npz file holds everything. A .parquet file (extra `parquet`) has one row per window, with the columns
-        source, start, end and vector. A .npy file holds the vectors only.
+        source, start, end and vector. A .npy file holds the vectors only. In the source's name, bytes that are no UTF-8
+        are written as `\\xe9` and the like.
 
         Raises:
             EmbeddingError: another suffix.
             ResultsError: the file cannot be written.
             MissingDependencyError: pyarrow is not installed.
         """
-        path = Path(path)
+        path = _path(path)
         kind = _kind_of(path)
         parquet = _parquet() if kind == "parquet" else None
         with replacing(path) as file:
@@ -96,15 +108,18 @@ class Embeddings:
             elif kind == "npy":
                 np.save(file, self.vectors)
             else:
-                np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+                values = {field.name: getattr(self, field.name) for field in fields(self)}
+                warnings = np.array([utf8(text) for text in self.warnings], dtype=np.str_)
+                np.savez(file, **(values | {"source": utf8(self.source), "warnings": warnings}))
         return path
 
     def _table(self) -> Any:
         import pyarrow
 
         rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(self.vectors.ravel()), self.vectors.shape[1])
-        columns = {"source": [self.source] * len(rows), "start": self.starts, "end": self.ends, "vector": rows}
+        columns = {"source": [utf8(self.source)] * len(rows), "start": self.starts, "end": self.ends, "vector": rows}
         about = {name: str(getattr(self, name)) for name in ("model", "model_sha256", "window", "hop")}
+        about["warnings"] = json.dumps(self.warnings)
         return pyarrow.table(columns).replace_schema_metadata(about)
 
     @classmethod
@@ -115,27 +130,36 @@ class Embeddings:
             EmbeddingError: the file cannot be read, or `save` did not write it. The message names the file.
             MissingDependencyError: pyarrow is not installed.
         """
-        path = Path(path)
+        path = _path(path)
         kind = _kind_of(path)
         if kind == "npy":
             raise EmbeddingError(f"{path}: .npy has no times and no model; expected .npz or .parquet")
+        if not path.is_file():
+            what = "not a regular file" if path.exists() else "no such file"
+            raise EmbeddingError(f"{path}: {what}; expected a file that Embeddings.save wrote")
         try:
             return cls._of_parquet(path) if kind == "parquet" else cls._of_npz(path)
+        except MissingDependencyError:
+            raise
         except EmbeddingError as error:
             raise EmbeddingError(f"{path}: {error}") from error
-        # numpy, zipfile and pyarrow raise many types for a damaged file; pyarrow's errors are ValueErrors.
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise EmbeddingError(f"{path}: {error}; expected a file that Embeddings.save wrote") from error
+        # For a damaged file, numpy, zipfile, zlib and pyarrow raise a dozen types, MemoryError for a wrong length among
+        # them.
+        except Exception as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise EmbeddingError(f"{path}: {why}; expected a file that Embeddings.save wrote") from error
 
     @classmethod
     def _of_npz(cls, path: Path) -> Embeddings:
         with np.load(path) as file:
-            data = {field.name: file[field.name] for field in fields(cls)}
-        return cls(**{name: value.item() if value.ndim == 0 else value for name, value in data.items()})
+            data = {field.name: file[field.name] for field in fields(cls) if field.name in file.files}
+        warnings = tuple(data.pop("warnings", np.empty(0)).tolist())  # version 0.1 wrote none
+        values = {name: value.item() if value.ndim == 0 else value for name, value in data.items()}
+        return cls(**values, warnings=warnings)
 
     @classmethod
     def _of_parquet(cls, path: Path) -> Embeddings:
-        table = _parquet().read_table(path)
+        table = _parquet().ParquetFile(path).read()  # `read_table` takes columns from the names of folders, too
         about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         sources = set(table["source"].to_pylist())
         if len(sources) != 1:
@@ -149,12 +173,13 @@ class Embeddings:
             starts=table["start"].to_numpy(),
             ends=table["end"].to_numpy(),
             vectors=np.array(table["vector"].to_pylist(), np.float32),
+            warnings=tuple(parse_json(about.get("warnings", "[]"), "warnings", error=EmbeddingError)),
         )
 
 
 def embed(
     tagger: Tagger,
-    audio: str | os.PathLike[str] | NDArray[np.floating],
+    audio: Recording | AudioBlocks,
     *,
     sample_rate: int | None = None,
     hop: float | None = None,
@@ -163,8 +188,7 @@ def embed(
 
     Args:
         tagger: the model.
-        audio: a file that libsndfile reads, or float samples (samples,) or (samples, channels) within [-1, 1].
-        sample_rate: sample rate of an array, Hz; not used for a file.
+        audio, sample_rate: as for `windows`.
         hop: seconds from the start of one window to the start of the next. The default is the length of a window, so
             that windows do not overlap.
 
@@ -178,9 +202,10 @@ def embed(
     """
     manifest = tagger.bundle.manifest
     stream = StreamTagger(tagger, hop=manifest.clip_seconds if hop is None else hop)
-    found = list(stream.of(audio_chunks(audio, sample_rate, manifest.front_end.sample_rate)))
+    blocks = audio_chunks(audio, sample_rate, manifest.front_end.sample_rate)
+    found = list(stream.of(blocks))
     heard = [window for window in found if window.unusable is None]
-    source = os.fspath(audio) if isinstance(audio, (str, os.PathLike)) else "array"
+    source = "array" if blocks.name == "samples" else blocks.name
     if not heard and found:
         raise AudioError(f"{source}: {found[0].unusable}; expected at least one window of usable samples")
     if not heard:
@@ -194,6 +219,7 @@ def embed(
         starts=np.array([window.start for window in heard]),
         ends=np.array([window.end for window in heard]),
         vectors=np.stack([window.embedding for window in heard]),
+        warnings=blocks.warnings,
     )
 
 
@@ -204,15 +230,27 @@ def similar(a: Embeddings, b: Embeddings) -> float:
     and AST, a negative cosine is returned as 0. The similarity of an embedding of zeros is 0, also to itself.
 
     Raises:
-        EmbeddingError: the embeddings are from different models.
+        EmbeddingError: the embeddings are from different models, or are none.
     """
+    for one in (a, b):
+        if not isinstance(one, Embeddings):
+            raise EmbeddingError(f"{shown(one)}; expected Embeddings, as `embed` returns them")
     require_same_model(a, b.model, b.model_sha256, b.vectors.shape[1])
     return float(np.clip(unit(a.clip) @ unit(b.clip), 0.0, 1.0))
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scales vectors (…, dim) to length 1. A vector of zeros stays zero."""
-    wide = vectors.astype(np.float64)
+    """Scales vectors (…, dim) to length 1. A vector of zeros stays zero.
+
+    Raises:
+        EmbeddingError: the vectors are not numbers, or not finite.
+    """
+    try:
+        wide = np.asarray(vectors, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise EmbeddingError(f"vectors {shown(vectors)}; expected numbers (…, dim)") from error
+    if wide.ndim == 0 or not np.isfinite(wide).all():
+        raise EmbeddingError(f"vectors of shape {wide.shape}, or not finite; expected finite numbers (…, dim)")
     length = np.linalg.norm(wide, axis=-1, keepdims=True)
     result: NDArray[np.float32] = np.divide(wide, length, out=np.zeros_like(wide), where=length > 0).astype(np.float32)
     return result
@@ -229,11 +267,20 @@ def require_same_model(a: Embeddings, model: str, sha256: str, dim: int) -> None
     Raises:
         EmbeddingError: they are from another one. The message names both models.
     """
+    if not isinstance(a, Embeddings):
+        raise EmbeddingError(f"{shown(a)}; expected Embeddings, as `embed` returns them")
     if (a.model_sha256, a.vectors.shape[1]) != (sha256, dim):
         raise EmbeddingError(
             f"embeddings of {a.model} ({a.model_sha256[:12]}, {a.vectors.shape[1]} numbers) and of "
             f"{model} ({sha256[:12]}, {dim} numbers); expected the same bundle for both"
         )
+
+
+def _path(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(path)
+    except TypeError as error:
+        raise EmbeddingError(f"path {shown(path)}; expected the path of a file") from error
 
 
 def _kind_of(path: Path) -> str:

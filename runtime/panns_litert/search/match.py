@@ -16,9 +16,10 @@ import scipy.fft
 import soxr
 from numpy.typing import NDArray
 
-from panns_litert.audio import Recording
+from panns_litert.audio import AudioBlocks, Recording
 from panns_litert.errors import AudioError, MatchError
 from panns_litert.frontend import PANNS_16K, FrontEndSpec, StreamingLogMel
+from panns_litert.strict import shown
 from panns_litert.windows import audio_chunks
 
 MATCH_SPEC: FrontEndSpec = replace(
@@ -63,8 +64,8 @@ class Match:
 
 
 def match(
-    query: Recording,
-    reference: Recording,
+    query: Recording | AudioBlocks,
+    reference: Recording | AudioBlocks,
     *,
     sample_rate: int | None = None,
     threshold: float = 0.6,
@@ -77,8 +78,7 @@ def match(
     returned. The computing time grows with the length of the query times the length of the reference.
 
     Args:
-        query, reference: files that libsndfile reads, or float samples (samples,) or (samples, channels).
-        sample_rate: sample rate of arrays, Hz; not used for files.
+        query, reference, sample_rate: as for `windows`; an `AudioBlocks` has the sample rate of `MATCH_SPEC`.
         threshold: least correlation of a patch, 0.3 … 1. Unrelated sounds reach 0.2 to 0.5, and a few reach more.
         min_seconds: least length of a match in the query, ≥ 1. A patch has this length, but at most 3 s. Patches
             overlap by three quarters. A common part that is shorter than 1.25 patches may therefore contain no whole
@@ -115,7 +115,7 @@ def match(
     return tuple(sorted(found, key=lambda m: (m.reference_start, m.query_start)))
 
 
-def _usable(audio: Recording, sample_rate: int | None) -> Iterator[NDArray[np.float32]]:
+def _usable(audio: Recording | AudioBlocks, sample_rate: int | None) -> Iterator[NDArray[np.float32]]:
     """Yields the blocks of a recording, with 0 in place of samples that cannot be used.
 
     Raises:
@@ -268,6 +268,10 @@ def _same(a: Match, b: Match) -> bool:
 
 def _require(name: str, value: object) -> None:
     least, most = MATCH_LIMITS[name]
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not least <= value <= most:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float, np.integer, np.floating))
+        or (not least <= value <= most)
+    ):
         upper = f"… {most:g}" if math.isfinite(most) else "or more"
-        raise MatchError(f"{name} = {value!r}; expected a number, {least:g} {upper}")
+        raise MatchError(f"{name} = {shown(value)}; expected a number, {least:g} {upper}")

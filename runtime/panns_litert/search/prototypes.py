@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,15 @@ from numpy.typing import NDArray
 from panns_litert.atomic import replacing
 from panns_litert.bundle import Bundle
 from panns_litert.errors import PrototypeError
+from panns_litert.strict import printable, read, read_json, shown
 
 FORMAT_VERSION = 1
 
+_MOST_BYTES = 1 << 28  # of a file; a class of 2048 numbers has 45 kB
+
 _UNIT_TOLERANCE = 1e-3
 _ONE_CLIP_THRESHOLD = 0.9
+_NOT_IN_A_NAME = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, separators of lines
 
 
 def prototypes_path(bundle: Bundle) -> Path:
@@ -96,11 +100,10 @@ class Prototypes:
             embeddings: (clips ≥ 1, dim) from the bundle's model.
 
         Raises:
-            PrototypeError: the name is blank; the embeddings have another shape, are zero or not finite; or their
-                mean is zero.
+            PrototypeError: the name is blank or not one line of text; the embeddings have another shape, are zero or
+                not finite; or their mean is zero.
         """
-        if not name.strip():
-            raise PrototypeError("a class without a name; expected one")
+        _require_name(name)
         units = _units(embeddings, self.dim)
         mean = units.mean(axis=0)
         norm = np.linalg.norm(mean)
@@ -110,7 +113,7 @@ class Prototypes:
         others = [one for one in self.classes if one.name != name]
         threshold = _least_left_out(units) if len(units) > 1 else _ONE_CLIP_THRESHOLD
         if others:
-            nearest = max(float(one.mean @ mean) for one in others)
+            nearest = min(1.0, max(float(one.mean @ mean) for one in others))  # rounding may give more
             if len(units) == 1 or nearest >= threshold:
                 threshold = (1.0 + nearest) / 2
         new = Prototype(name=name, count=len(units), threshold=threshold, mean=mean.astype(np.float32))
@@ -158,19 +161,20 @@ class Prototypes:
         Raises:
             ResultsError: the file cannot be written.
         """
-        data = {
-            "format_version": FORMAT_VERSION,
-            "model": self.model,
-            "model_sha256": self.model_sha256,
-            "dim": self.dim,
-            "classes": [
-                {"name": one.name, "count": one.count, "threshold": one.threshold, "mean": one.mean.tolist()}
-                for one in self.classes
-            ],
-        }
-        text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        with replacing(path) as file:
-            file.write(text.encode())
+        classes = tuple(
+            _Class(name=one.name, count=one.count, threshold=one.threshold, mean=tuple(one.mean.tolist()))
+            for one in self.classes
+        )
+        file = _File(
+            format_version=FORMAT_VERSION,
+            model=self.model,
+            model_sha256=self.model_sha256,
+            dim=self.dim,
+            classes=classes,
+        )
+        text = json.dumps(asdict(file), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        with replacing(path) as target:
+            target.write(text.encode())
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Prototypes:
@@ -180,47 +184,65 @@ class Prototypes:
             PrototypeError: the file is missing, not JSON or of another format, or a vector is not a unit vector of
                 length `dim`.
         """
-        path = Path(path)
-        remedy = "expected a file that `panns-litert enroll` wrote; enroll the clips again"
+        what, remedy = "a file that `panns-litert enroll` wrote", "enroll the clips again"
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise PrototypeError(f"{path}: {error}; {remedy}") from error
+            data = read_json(path, error=PrototypeError, what=what, most_bytes=_MOST_BYTES)
+        except PrototypeError as error:
+            raise PrototypeError(f"{error}; {remedy}") from error
         try:
             return cls._parsed(data)
-        except (PrototypeError, KeyError, TypeError, ValueError) as error:
-            what = f"missing {error}" if isinstance(error, KeyError) else str(error)
-            raise PrototypeError(f"{path}: {what}; {remedy}") from error
+        except PrototypeError as error:
+            raise PrototypeError(f"{printable(path)}: {error}; {remedy}") from error
 
     @classmethod
     def _parsed(cls, data: Any) -> Prototypes:
-        expected = {"format_version", "model", "model_sha256", "dim", "classes"}
-        if not isinstance(data, Mapping) or data.get("format_version") != FORMAT_VERSION or set(data) != expected:
-            raise PrototypeError(f"not prototypes of format_version {FORMAT_VERSION}")
-        dim, classes = data["dim"], []
-        if type(dim) is not int or dim < 1:
-            raise PrototypeError(f"dim {dim!r}")
-        if not all(isinstance(data[name], str) for name in ("model", "model_sha256")):
-            raise PrototypeError("model or model_sha256 is not text")
-        for row in data["classes"]:
-            mean = np.asarray(row["mean"], np.float32)
-            if (
-                set(row) != {"name", "count", "threshold", "mean"}
-                or not (isinstance(row["name"], str) and row["name"].strip())
-                or not (type(row["count"]) is int and row["count"] >= 1)
-                or not (type(row["threshold"]) in (int, float) and -1.0 <= row["threshold"] <= 1.0)
-                or mean.shape != (dim,)
-                or not abs(float(np.linalg.norm(mean)) - 1.0) <= _UNIT_TOLERANCE
-            ):
-                raise PrototypeError(
-                    f"class {row.get('name')!r} lacks a valid name, count, threshold or unit vector of length {dim}"
-                )
-            classes.append(
-                Prototype(name=row["name"], count=row["count"], threshold=float(row["threshold"]), mean=mean)
-            )
-        if len({one.name for one in classes}) != len(classes):
-            raise PrototypeError("two classes have the same name")
-        return cls(model=data["model"], model_sha256=data["model_sha256"], dim=dim, classes=tuple(classes))
+        version = data.get("format_version") if isinstance(data, dict) else None
+        if version != FORMAT_VERSION:  # first, because another version may have other fields
+            raise PrototypeError(f"format_version {shown(version)}; expected {FORMAT_VERSION}")
+        file: _File = read(_File, data, "prototypes", error=PrototypeError)
+        for one in file.classes:
+            if len(one.mean) != file.dim:
+                raise PrototypeError(f"class {one.name!r} has {len(one.mean)} numbers; expected {file.dim}")
+        if len({one.name for one in file.classes}) != len(file.classes):
+            raise PrototypeError("two classes have the same name; expected each name once")
+        classes = [
+            Prototype(name=one.name, count=one.count, threshold=one.threshold, mean=np.asarray(one.mean, np.float32))
+            for one in file.classes
+        ]
+        return cls(model=file.model, model_sha256=file.model_sha256, dim=file.dim, classes=tuple(classes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Class:
+    """A class as the file holds it. The values are checked on construction."""
+
+    name: str
+    count: int
+    threshold: float
+    mean: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _require_name(self.name)
+        if self.count < 1 or not -1.0 <= self.threshold <= 1.0:
+            raise PrototypeError(f"count {self.count}, threshold {self.threshold:g}; expected ≥ 1, and -1 … 1")
+        if not abs(float(np.linalg.norm(self.mean)) - 1.0) <= _UNIT_TOLERANCE:
+            raise PrototypeError(f"mean of class {self.name!r}; expected a vector of length 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """What the file holds."""
+
+    format_version: int
+    model: str
+    model_sha256: str
+    dim: int
+    classes: tuple[_Class, ...]
+
+
+def _require_name(name: object) -> None:
+    if not isinstance(name, str) or not name.strip() or any(category(c) in _NOT_IN_A_NAME for c in name):
+        raise PrototypeError(f"class {shown(name)}; expected a name of one line")
 
 
 def _least_left_out(units: NDArray[np.float64]) -> float:
@@ -232,7 +254,10 @@ def _least_left_out(units: NDArray[np.float64]) -> float:
 
 
 def _units(embeddings: NDArray[np.floating], dim: int) -> NDArray[np.float64]:
-    values = np.asarray(embeddings, np.float64)
+    try:
+        values = np.asarray(embeddings, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise PrototypeError(f"embeddings {shown(embeddings)}; expected numbers (clips ≥ 1, {dim})") from error
     if values.ndim != 2 or len(values) < 1 or values.shape[1] != dim:
         raise PrototypeError(f"embeddings of shape {values.shape}; expected (clips ≥ 1, {dim})")
     norms = np.linalg.norm(values, axis=1, keepdims=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from panns_litert.atomic import writing
 from panns_litert.audio import audio_files
 from panns_litert.bundle import file_sha256
 from panns_litert.cli.extensions import converter
@@ -22,11 +23,15 @@ from panns_litert.cli.output import (
     print_table,
     watching,
 )
-from panns_litert.errors import AudioError, DatasetError, PrototypeError
+from panns_litert.cli.recordings import print_warnings
+from panns_litert.errors import AudioError, DatasetError, PrototypeError, why_failed
 from panns_litert.evaluate import Dataset, Figures, Skipped, evaluate, figures, plot_worst, read_dataset, score
 from panns_litert.search import Prototypes, prototypes_path
 from panns_litert.tagger import ENGINES, Tagger
 from panns_litert.windows import tag_long
+
+WAIT_SECONDS = 30.0
+"""How long `enroll` waits for another one that writes the same file."""
 
 
 def add_commands(command: AddCommand) -> None:
@@ -92,23 +97,23 @@ def run_enroll(args: argparse.Namespace) -> int:
         raise PrototypeError("the demo bundle belongs to the package; expected --bundle, --model or --prototypes FILE")
     tagger = open_tagger(args)
     path = args.prototypes or prototypes_path(tagger.bundle)
-    known = Prototypes.read(path) if path.exists() else Prototypes.of_bundle(tagger.bundle)
-    known.require_model(tagger.bundle)
+    _known(path, tagger)  # raises before the clips are heard
     files = [file for name in args.clips for file in (audio_files(name) if Path(name).is_dir() else [Path(name)])]
     embeddings, skipped = [], []
     for file in files:
         try:
             embeddings.append(_embedding(tagger, file))
-        except AudioError as error:
-            skipped.append(Skipped(path=file, reason=str(error)))
+        except Exception as error:
+            skipped.append(Skipped(path=file, reason=why_failed(str(file), error)))
     if not embeddings:
         raise AudioError(f"none of {len(files)} clips can be used; {skipped[0].reason}")
-    known = known.enroll(args.name, np.stack(embeddings))
     accuracy, tested = None, None
-    if args.test is not None:
-        tested = read_dataset(args.test, classes=known.labels)
-        accuracy, tested = _accuracy(tagger, known, tested, enrolled=files)
-    known.write(path)
+    with writing(path, wait=WAIT_SECONDS, error=PrototypeError):
+        known = _known(path, tagger).enroll(args.name, np.stack(embeddings))  # read again: others may have added to it
+        if args.test is not None:
+            tested = read_dataset(args.test, classes=known.labels)
+            accuracy, tested = _accuracy(tagger, known, tested, enrolled=files)
+        known.write(path)
     new = known.classes[-1]
     if args.json:
         data: dict[str, Any] = {"prototypes": str(path), "name": new.name, "count": new.count}
@@ -124,8 +129,18 @@ def run_enroll(args: argparse.Namespace) -> int:
     return 0
 
 
+def _known(path: Path, tagger: Tagger) -> Prototypes:
+    known = Prototypes.read(path) if path.exists() else Prototypes.of_bundle(tagger.bundle)
+    known.require_model(tagger.bundle)
+    return known
+
+
 def _embedding(tagger: Tagger, file: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return tag_long(tagger, file, top=1).embedding
+    found = tag_long(tagger, file, top=1)
+    print_warnings(str(file), found.warnings)
+    if not found.embedding.any():
+        raise AudioError(f"{file}: the model hears nothing in it; expected a clip with a sound")
+    return found.embedding
 
 
 def _accuracy(

@@ -9,20 +9,25 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.audio import audio_files
 from panns_litert.bundle import file_sha256
-from panns_litert.errors import AudioError, DatasetError
+from panns_litert.errors import AudioError, DatasetError, why_failed
+from panns_litert.escape import utf8
 from panns_litert.sense import unknown_label
+from panns_litert.strict import shown
 
 COLUMNS = ("file", "labels", "fold")
 """Columns of a CSV. `labels` are separated by semicolons; `fold` is optional."""
 
 TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held-out"
 """The folds of a split: the clips to train on, those that decide when to stop, and those for the final test."""
+
+_NOT_IN_A_NAME = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, separators of lines
 
 _HELD_OUT_SHARE, _VALIDATION_SHARE = 0.2, 0.15
 
@@ -100,7 +105,13 @@ def read_dataset(source: str | os.PathLike[str], *, classes: Sequence[str] | Non
         DatasetError: the source is missing or malformed, it has no clip, a label is not in `classes`, or two folds have
             a file with the same bytes.
     """
-    source = Path(source)
+    try:
+        source = Path(source)
+        names = None if classes is None else tuple(classes)
+        if isinstance(classes, str) or not all(isinstance(name, str) for name in names or ()):
+            raise TypeError(f"classes {shown(classes)}")
+    except TypeError as error:
+        raise DatasetError(f"{error}; expected the path of a folder or a CSV, and a list of class names") from error
     if source.is_dir():
         rows, skipped = _folder_rows(source)
     elif source.is_file():
@@ -113,7 +124,11 @@ def read_dataset(source: str | os.PathLike[str], *, classes: Sequence[str] | Non
         if not path.is_file():
             skipped.append(Skipped(path=path, reason="no such file"))
             continue
-        clip = LabelledClip(path=path, labels=labels, fold=fold, sha256=file_sha256(path))
+        try:
+            clip = LabelledClip(path=path, labels=labels, fold=fold, sha256=file_sha256(path))
+        except OSError as error:
+            skipped.append(Skipped(path=path, reason=f"{error.strerror}; expected an audio file"))
+            continue
         first = merged.get(clip.sha256)
         if first is not None:
             repeated += 1
@@ -127,12 +142,17 @@ def read_dataset(source: str | os.PathLike[str], *, classes: Sequence[str] | Non
     if not merged:
         raise DatasetError(f"{source}: no clip; expected audio files{_listed(skipped)}")
     found = sorted({label for clip in merged.values() for label in clip.labels})
-    if bad := [label for label in found if label.splitlines() != [label] or ";" in label]:
-        raise DatasetError(f"{source}: class {bad[0]!r}; expected a name of one line without a semicolon")
-    wanted = tuple(found if classes is None else classes)
+    if bad := [label for label in found if ";" in label or any(category(c) in _NOT_IN_A_NAME for c in label)]:
+        raise DatasetError(f"{source}: class {bad[0]!r}; expected a name of one line in UTF-8, without a semicolon")
+    wanted = tuple(found) if names is None else names
     if strangers := [label for label in found if label not in wanted]:
         raise DatasetError(f"{source}: {unknown_label(strangers[0], wanted)}")
     return Dataset(clips=tuple(merged.values()), classes=wanted, skipped=tuple(skipped), repeated=repeated)
+
+
+def _require_dataset(dataset: object) -> None:
+    if not isinstance(dataset, Dataset):
+        raise DatasetError(f"{shown(dataset)}; expected a Dataset, as `read_dataset` returns it")
 
 
 _Rows = list[tuple[Path, tuple[str, ...], str | None]]
@@ -141,7 +161,11 @@ _Rows = list[tuple[Path, tuple[str, ...], str | None]]
 def _folder_rows(folder: Path) -> tuple[_Rows, list[Skipped]]:
     rows: _Rows = []
     skipped: list[Skipped] = []
-    for entry in sorted(folder.iterdir()):
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise DatasetError(f"{folder}: {error.strerror}; expected a folder for each class") from error
+    for entry in entries:
         if entry.name.startswith("."):
             continue
         if not entry.is_dir():
@@ -157,18 +181,21 @@ def _folder_rows(folder: Path) -> tuple[_Rows, list[Skipped]]:
 def _csv_rows(path: Path) -> _Rows:
     rows: _Rows = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        # The names of files are bytes. Those that are no UTF-8 are kept; in a label they are refused.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             table = csv.DictReader(file)
+            if len(set(names := table.fieldnames or ())) < len(names):
+                raise DatasetError(f"{path}: columns {', '.join(names)}; expected each name once")
             if not {"file", "labels"} <= set(table.fieldnames or ()):
                 raise DatasetError(
-                    f"{path}: columns {', '.join(table.fieldnames or ()) or 'none'}; expected {', '.join(COLUMNS)}"
+                    f"{path}: columns {utf8(', '.join(names)) or 'none'}; expected {', '.join(COLUMNS)}, in UTF-8"
                 )
             for row in table:
                 if not row["file"] or row["labels"] is None:
                     raise DatasetError(f"{path}, line {table.line_num}: no file or no labels; expected both")
                 labels = tuple(dict.fromkeys(label.strip() for label in row["labels"].split(";") if label.strip()))
                 rows.append((path.parent / row["file"], labels, (row.get("fold") or "").strip() or None))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         raise DatasetError(f"{path}: {error}; expected a CSV in UTF-8") from error
     if len({fold is None for _, _, fold in rows}) > 1:
         raise DatasetError(f"{path}: some rows have a fold and some have none; expected one for every row, or for none")
@@ -186,7 +213,7 @@ def write_csv(dataset: Dataset, folder: Path) -> bytes:
     rows.writerow(COLUMNS)
     for clip in dataset.clips:
         rows.writerow((os.path.relpath(clip.path.resolve(), folder.resolve()), ";".join(clip.labels), clip.fold or ""))
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="surrogateescape")
 
 
 def split(dataset: Dataset, *, held_out: str | None = None, seed: int = 0) -> Dataset:
@@ -202,8 +229,12 @@ def split(dataset: Dataset, *, held_out: str | None = None, seed: int = 0) -> Da
         seed: seed of the random draw, ≥ 0.
 
     Raises:
-        DatasetError: there are fewer than two classes, no such fold, or no clips left to train on.
+        DatasetError: there are fewer than two classes, no such fold, or no clips left to train on, or the seed is
+            negative.
     """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise DatasetError(f"seed = {shown(seed)}; expected a whole number ≥ 0")
+    _require_dataset(dataset)
     present = {label for clip in dataset.clips for label in clip.labels}
     if len(present) < 2:
         one = f"only the class {next(iter(present))!r}" if present else "no class at all"
@@ -252,7 +283,7 @@ def _drawn(dataset: Dataset, rng: np.random.Generator, *, held: float, validatio
 
 
 Scorer = Callable[[LabelledClip], NDArray[np.float32]]
-"""Returns an array for one clip, such as its scores (classes,). Raises AudioError if the clip cannot be read."""
+"""Returns an array for one clip, such as its scores (classes,). Raises an exception if the clip cannot be used."""
 
 Watch = Callable[[str, int, int], None]
 """Progress callback: called with the name of the task, the amount done, and the total amount (0 if unknown)."""
@@ -267,6 +298,8 @@ def score(
 ) -> tuple[NDArray[np.float32], Dataset]:
     """Scores the clips one after another; only one clip's audio is in memory at a time.
 
+    No exception of a clip ends it: the clip is skipped.
+
     Args:
         dataset: the clips.
         scorer: scores one clip.
@@ -279,14 +312,15 @@ def score(
     Raises:
         DatasetError: no clip could be read.
     """
+    _require_dataset(dataset)
     scores, kept, skipped = [], [], list(dataset.skipped)
     for i, clip in enumerate(dataset.clips):
         watch(what, i, len(dataset.clips))
         try:
             scores.append(scorer(clip))
             kept.append(clip)
-        except AudioError as error:
-            skipped.append(Skipped(path=clip.path, reason=str(error)))
+        except Exception as error:
+            skipped.append(Skipped(path=clip.path, reason=why_failed(str(clip.path), error)))
     watch(what, len(dataset.clips), len(dataset.clips))
     if not kept:
         raise DatasetError(f"no clip could be read; expected audio files{_listed(skipped)}")

@@ -11,6 +11,7 @@ from panns_litert.errors import DatasetError
 from panns_litert.evaluate.dataset import Dataset, LabelledClip, Scorer, Watch, no_watch, score
 from panns_litert.evaluate.metrics import Figures, figures
 from panns_litert.sense import unknown_label
+from panns_litert.strict import shown
 from panns_litert.tagger import Tagger, TruncationWarning
 
 
@@ -50,6 +51,8 @@ def require_classes(dataset: Dataset, tagger: Tagger) -> None:
     Raises:
         DatasetError: they are not; the message says why.
     """
+    if not isinstance(dataset, Dataset):
+        raise DatasetError(f"{shown(dataset)}; expected a Dataset, as `read_dataset` returns it")
     if dataset.classes != tagger.labels:
         stranger = next((name for name in dataset.classes if name not in tagger.labels), None)
         why = unknown_label(stranger, tagger.labels) if stranger else "the classes are in another order"

@@ -91,7 +91,10 @@ def figures(probs: ArrayLike, truth: ArrayLike, labels: Sequence[str]) -> Figure
     """
     with importing("scikit-learn", extra="train", purpose="metrics need"):
         from sklearn.metrics import average_precision_score, roc_auc_score
-    scores, true = np.asarray(probs, np.float64), np.asarray(truth)
+    try:
+        scores, true, labels = np.asarray(probs, np.float64), np.asarray(truth, np.float64), tuple(labels)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DatasetError(f"scores, truth or labels are none ({error}); expected (clips ≥ 1, classes)") from error
     if scores.ndim != 2 or scores.shape != true.shape or scores.shape[1] != len(labels) or not scores.size:
         raise DatasetError(
             f"scores {scores.shape} and truth {true.shape} for {len(labels)} classes; expected (clips ≥ 1, classes)"

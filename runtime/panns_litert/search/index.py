@@ -357,7 +357,7 @@ class _Store:
             part = data[entry.row : entry.row + len(entry.starts)]
             if zlib.crc32(part.tobytes()) != entry.crc32:
                 raise EmbeddingError(f"{path}: the vectors of {entry.source} were altered; {_REMEDY}")
-            length = np.linalg.norm(part, axis=1)
+            length = np.linalg.norm(part.astype(np.float64), axis=1)
             if not ((np.abs(length - 1.0) <= _UNIT_TOLERANCE) | (length == 0.0)).all():  # also refuses NaN
                 raise EmbeddingError(f"{path}: the vectors of {entry.source} are not of length 1; {_REMEDY}")
         return data.astype(np.float32, copy=False)

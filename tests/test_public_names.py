@@ -13,7 +13,7 @@ NAMES = {
         TruncationWarning Window windows
     """,
     "panns_litert.atomic": """
-        replacing writing
+        exchange replacing writing
     """,
     "panns_litert.audio": """
         Audio audio_files AUDIO_SUFFIXES AudioBlocks from_array is_silent level_dbfs load_audio microphone
@@ -73,7 +73,7 @@ NAMES = {
         prototypes_path require_same_model similar unit
     """,
     "panns_litert.sense": """
-        audioset_nodes nearest Node ONTOLOGY Ontology Sense unknown_label
+        audioset_nodes class_names nearest Node ONTOLOGY Ontology require_class_names Sense unknown_label
     """,
     "panns_litert.strict": """
         MOST_BYTES parse_json printable read read_bytes read_json read_text shown

@@ -299,8 +299,8 @@ def test_no_bundle(demo: Bundle, copy_of: Callable[[Bundle], Path], tmp_path: Pa
     with pytest.raises(BundleError, match=r"manifest\.json"):
         Tagger(tmp_path)
     damaged = copy_of(demo)
-    (damaged / demo.manifest.file("model_card")).unlink()
-    with pytest.raises(BundleError, match=demo.manifest.file("model_card")):
+    (damaged / demo.manifest.file("labels")).unlink()
+    with pytest.raises(BundleError, match=demo.manifest.file("labels")):
         Tagger(damaged)
 
 

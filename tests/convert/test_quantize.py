@@ -20,7 +20,7 @@ from panns_litert.audio import load_audio
 from panns_litert.bundle import QUANTIZED, STAGES, Bundle
 from panns_litert.demo import demo_bundle, demo_clips
 from panns_litert.engine import read_graph
-from panns_litert.errors import AudioError, BundleError, ModelError, PannsLitertError, ParityError
+from panns_litert.errors import AudioError, BundleError, ModelError, ParityError
 from panns_litert.frontend import PANNS_32K, LogMel
 from panns_litert.proof import Gate, gpu_check, parity
 from panns_litert.tagger import Tagger
@@ -506,9 +506,6 @@ def test_verify_goes_by_the_recorded_layers(rungs: dict[str, Bundle], copy_of: C
     """`verify` rebuilds the file with the recorded layers, so a record of other layers fails."""
     folder, other = copy_of(rungs["int4-weights"]), kept(operator=10, precision="int8")
     edit_manifest(folder, lambda m: m["quantization"].update(kept=[] if m["quantization"]["kept"] else [other]))
-    with pytest.raises(PannsLitertError):  # the model card no longer fits either
-        verify(folder)
-    make_consistent(folder, "mel_basis.bin")
     failed = [check.output for check in verify(folder) if not check.passed]
     assert failed == ["constants"]
 

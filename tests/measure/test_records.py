@@ -157,7 +157,7 @@ def test_numbers_out_of_range() -> None:
     good = json.dumps(vectors.GOOD["both engines"])
     for value in ("NaN", "Infinity", "1e999", "9" * 400):
         assert '"first_ms": 31.5' in good
-        with pytest.raises(RecordError, match="finite number|at most 64 bits"):
+        with pytest.raises(RecordError, match=r"finite number|at most 64 bits"):
             DeviceRecord.from_json(good.replace('"first_ms": 31.5', f'"first_ms": {value}', 1))
 
 

@@ -1,10 +1,11 @@
 """Bundle: the folder that `convert` writes and every runtime reads, its manifest with the record of its proof, and the
 cache for bundles.
 
-It may import `frontend`, `events`, `demo` and the layers below them. It uses only `frontend`, `strict` and `errors`.
+It may import `frontend`, `events`, `demo` and the layers below them. It uses `frontend`, `sense`, `strict`, `atomic`
+and `errors`.
 """
 
-from panns_litert.bundle.bundle import MEL_BASIS, MODEL_CARD, Bundle, BundleWriter, file_sha256
+from panns_litert.bundle.bundle import MEL_BASIS, MODEL_CARD, Bundle, file_sha256
 from panns_litert.bundle.cache import CACHE_VARIABLE, DEFAULT_PRECISION, DEFAULT_SECONDS, bundle_dir, cache_dir
 from panns_litert.bundle.check import QUANTIZED, STAGES, Check
 from panns_litert.bundle.manifest import (
@@ -22,6 +23,7 @@ from panns_litert.bundle.manifest import (
     TensorSpec,
 )
 from panns_litert.bundle.model_card import model_card
+from panns_litert.bundle.writer import BundleWriter
 
 __all__ = [
     "CACHE_VARIABLE",

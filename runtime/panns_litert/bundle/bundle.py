@@ -1,34 +1,43 @@
-"""Reads and writes bundles: the folders that `convert` writes and every runtime reads.
+"""Opens bundles: the folders that `convert` writes and every runtime reads.
 
     <model>_<dataset>_<precision>.tflite   mel_basis.bin   <labels>.txt   manifest.json   README.md
 
 `manifest.json` holds everything else: front end, shapes, hashes, source and proof. Reading is strict: an unknown format
-version, a missing or altered file, or a shape that does not fit raises an error.
+version, a missing or altered file, or a shape that does not fit raises an error. README.md is documentation: it may be
+edited or removed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.bundle.manifest import MANIFEST, FileRecord, Manifest
+from panns_litert.bundle.manifest import MANIFEST, MOST_MODEL_BYTES, FileRecord, Manifest
+from panns_litert.bundle.replacing import recover
 from panns_litert.errors import BundleError
 from panns_litert.frontend import mel_basis
+from panns_litert.sense import class_names
+from panns_litert.strict import MOST_BYTES, printable, read_bytes, read_text, shown
 
 MEL_BASIS = "mel_basis.bin"
 MODEL_CARD = "README.md"
 
 _REMEDY = "convert it again, or copy the whole folder again"
 
+# Between two reads of a bundle that is being replaced; ten are enough even if every one meets a replacement.
+_TRIES, _WAIT_SECONDS = 10, 0.01
+
 
 class Bundle:
-    """Opens a bundle and checks every file of it.
+    """Opens a bundle and checks every file of it but the model card, which is documentation.
+
+    A bundle that another process replaces meanwhile is read as the whole old one or the whole new one. The model's
+    bytes are kept, so that they are those that were checked, whatever happens to the file later.
 
     Args:
         path: the folder.
@@ -38,61 +47,90 @@ class Bundle:
         manifest: the manifest.
         labels: class names, in the order of the outputs.
         mel_basis: (n_mels, bins) float32.
+        model: the content of the .tflite file.
 
     Raises:
         BundleError: a file is missing, altered or does not fit. The message names the file and the remedy.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise BundleError(f"bundle {shown(path)}; expected the path of a folder")
         self.path = Path(path)
+        for tries in range(1, _TRIES + 1):
+            before = _identity(self.path)
+            try:
+                self._read()
+                return
+            except BundleError:
+                # Files of two bundles, or a missing one, are no fault if the folder has been replaced meanwhile.
+                if tries == _TRIES or (_identity(self.path) == before and not recover(self.path)):
+                    raise
+                time.sleep(_WAIT_SECONDS)
+
+    def _read(self) -> None:
         manifest_path = self.path / MANIFEST
-        if not self.path.is_dir():
-            raise BundleError(f"no bundle at {self.path}; expected a folder that `panns-litert convert` wrote")
-        try:
-            text = manifest_path.read_text(encoding="utf-8")
-        except FileNotFoundError as error:
-            raise BundleError(f"{self.path} has no {MANIFEST}; expected a bundle that `convert` wrote") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise BundleError(f"{manifest_path}: {error}; {_REMEDY}") from error
+        if not os.path.isdir(self.path):
+            raise BundleError(
+                f"no bundle at {printable(self.path)}; expected a folder that `panns-litert convert` wrote"
+            )
+        if not os.path.lexists(manifest_path):
+            raise BundleError(f"{printable(self.path)} has no {MANIFEST}; expected a bundle that `convert` wrote")
+        text = read_text(
+            manifest_path, error=BundleError, what=f"a bundle's manifest; {_REMEDY}", most_bytes=MOST_BYTES
+        )
         try:
             self.manifest = Manifest.from_json(text)
         except BundleError as error:
-            raise BundleError(f"{manifest_path}: {error}") from error
-        for name, record in self.manifest.files.items():
-            self._check_file(name, record)
-        self.labels = self._read_labels()
-        self.mel_basis = self._read_mel_basis()
+            raise BundleError(f"{printable(manifest_path)}: {error}") from error
+        contents = {
+            record.role: self._checked(name, record)
+            for name, record in self.manifest.files.items()
+            if record.role != "model_card"
+        }
+        self.labels = self._labels(contents["labels"])
+        self.mel_basis = self._mel_basis(contents["mel_basis"])
+        self.model = contents["model"]
 
     def file(self, role: str) -> Path:
-        """Returns the path of the file with a role: model, mel_basis, labels or model_card."""
+        """Returns the path of the file with a role: model, mel_basis, labels or model_card.
+
+        Raises:
+            BundleError: there is no such role.
+        """
         return self.path / self.manifest.file(role)
 
-    def _check_file(self, name: str, record: FileRecord) -> None:
+    def _checked(self, name: str, record: FileRecord) -> bytes:
         path = self.path / name
         try:
             size = path.stat().st_size
-            if size != record.bytes:
-                raise BundleError(f"{path} has {size} bytes; the manifest says {record.bytes}; {_REMEDY}")
-            if file_sha256(path) != record.sha256:
-                raise BundleError(f"{path} was altered: its sha256 is not the manifest's; {_REMEDY}")
         except OSError as error:
-            raise BundleError(f"{path}: {error.strerror}; {_REMEDY}") from error
+            raise BundleError(f"{printable(path)}: {error.strerror}; {_REMEDY}") from error
+        if size != record.bytes:
+            raise BundleError(f"{printable(path)} has {size} bytes; the manifest says {record.bytes}; {_REMEDY}")
+        data = read_bytes(path, error=BundleError, what=f"a file of a bundle; {_REMEDY}", most_bytes=MOST_MODEL_BYTES)
+        if hashlib.sha256(data).hexdigest() != record.sha256:
+            raise BundleError(f"{printable(path)} was altered: its sha256 is not the manifest's; {_REMEDY}")
+        return data
 
-    def _read_labels(self) -> tuple[str, ...]:
-        path = self.file("labels")
-        labels = tuple(path.read_text(encoding="utf-8").splitlines())
-        if len(labels) != self.manifest.classes or len(set(labels)) != len(labels) or "" in labels:
+    def _labels(self, data: bytes) -> tuple[str, ...]:
+        path = printable(self.file("labels"))
+        try:
+            labels = class_names(data.decode("utf-8-sig"), path, error=BundleError)
+        except UnicodeDecodeError as error:
+            raise BundleError(f"{path}: not UTF-8 at byte {error.start}; expected class names; {_REMEDY}") from error
+        if len(labels) != self.manifest.classes:
             raise BundleError(
                 f"{path} has {len(labels)} lines; expected {self.manifest.classes} different names, one a line"
             )
         return labels
 
-    def _read_mel_basis(self) -> NDArray[np.float32]:
-        path, spec = self.file("mel_basis"), self.manifest.front_end
+    def _mel_basis(self, data: bytes) -> NDArray[np.float32]:
+        path, spec = printable(self.file("mel_basis")), self.manifest.front_end
         expected = 4 * spec.n_mels * spec.bins
-        if path.stat().st_size != expected:
-            raise BundleError(f"{path} has {path.stat().st_size} bytes; the front end needs {expected}; {_REMEDY}")
-        basis = np.fromfile(path, "<f4").reshape(spec.n_mels, spec.bins).astype(np.float32)
+        if len(data) != expected:
+            raise BundleError(f"{path} has {len(data)} bytes; the front end needs {expected}; {_REMEDY}")
+        basis = np.frombuffer(data, "<f4").reshape(spec.n_mels, spec.bins).astype(np.float32)
         if not np.abs(basis - mel_basis(spec)).max() <= 1e-7:
             raise BundleError(f"{path} is not the mel basis of the manifest's front end; {_REMEDY}")
         return basis
@@ -104,53 +142,10 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class BundleWriter:
-    """Collects the files of a bundle in a hidden folder next to the target, and moves them into place at once.
-
-    A context manager. Without `commit`, the written files are removed at its end.
-
-    >>> with BundleWriter(target) as writer:
-    ...     (writer.folder / "mel_basis.bin").write_bytes(data)
-    ...     writer.commit(manifest)
-
-    Raises:
-        BundleError: the target exists and is not a bundle, or is the current folder. The target is not changed.
-    """
-
-    def __init__(self, target: Path) -> None:
-        target = self.target = target.resolve()
-        if Path.cwd().is_relative_to(target):
-            raise BundleError(f"{target} is the current folder; expected a new folder, such as {target / 'bundle'}")
-        if target.exists() and not (target / MANIFEST).is_file() and (not target.is_dir() or any(target.iterdir())):
-            raise BundleError(f"{target} exists and is no bundle; expected a new or empty folder, or an old bundle")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self.folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-
-    def __enter__(self) -> BundleWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def record(self, name: str, role: str) -> FileRecord:
-        """Returns the role, hash and size of a file that was written into the folder."""
-        path = self.folder / name
-        return FileRecord(role=role, sha256=file_sha256(path), bytes=path.stat().st_size)
-
-    def commit(self, manifest: Manifest) -> Bundle:
-        """Writes the manifest, reads the whole bundle back to check it, and moves it to the target."""
-        (self.folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-        Bundle(self.folder)
-        self.folder.chmod(0o755)  # mkdtemp made it private
-        if self.target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{self.target.name}.old.", dir=self.target.parent))
-            try:
-                os.replace(self.target, old / "bundle")
-                os.replace(self.folder, self.target)
-            finally:
-                if not self.target.exists() and (old / "bundle").exists():
-                    os.replace(old / "bundle", self.target)
-                shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(self.folder, self.target)
-        return Bundle(self.target)
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """Returns what tells a folder from the one that takes its place; None if there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns

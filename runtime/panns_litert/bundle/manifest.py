@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
 
 from panns_litert.bundle.check import QUANTIZED, STAGES, Check
@@ -19,6 +18,11 @@ GRAPHS = ("logmel", "waveform")
 LOG_MEL = ("host", "graph", "none")
 PRECISIONS = tuple(STAGES)
 
+MOST_MODEL_BYTES = 2**31 - 1
+"""Size of the largest file of a bundle: a flatbuffer has offsets of 31 bits."""
+_MOST_BYTES = {"model": MOST_MODEL_BYTES, "mel_basis": 64 << 20, "labels": 4 << 20}
+_MOST_SAMPLES = 100_000_000  # of a clip: almost an hour at 32 kHz; the same bound in Manifest.kt
+
 
 @dataclass(frozen=True, kw_only=True)
 class TensorSpec:
@@ -31,7 +35,10 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
-    """The role of a file in the bundle, and its hash and size, which show whether it was altered."""
+    """The role of a file in the bundle, and its hash and size, which show whether it was altered.
+
+    The model card may be altered: its hash and size are those of the text that was first written.
+    """
 
     role: str
     sha256: str
@@ -167,8 +174,13 @@ class Manifest:
         if self.precision not in PRECISIONS:
             raise BundleError(f"precision {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
         self._require_quantization()
-        if not (math.isfinite(self.clip_seconds) and self.clip_seconds > 0):
-            raise BundleError(f"clip_seconds {self.clip_seconds!r}; expected a number > 0")
+        if not 0 < self.clip_seconds * self.front_end.sample_rate <= _MOST_SAMPLES:
+            raise BundleError(
+                f"clip_seconds {self.clip_seconds!r}; expected a number > 0 that makes at most {_MOST_SAMPLES} samples"
+            )
+        if self.log_mel != "none" and self.clip_samples < self.front_end.least_samples:
+            least = self.front_end.least_samples
+            raise BundleError(f"clip_seconds {self.clip_seconds!r}; the front end takes at least {least} samples")
         most = self.front_end.most_samples
         if most is not None and self.clip_samples > most:
             raise BundleError(f"clip_seconds {self.clip_seconds:g}; the front end has room for {most} samples")
@@ -191,9 +203,14 @@ class Manifest:
         roles = sorted(record.role for record in self.files.values())
         if roles != ["labels", "mel_basis", "model", "model_card"]:
             raise BundleError(f"files with roles {roles}; expected labels, mel_basis, model, model_card, one each")
-        for name in self.files:
-            if name != os.path.basename(name) or name in ("", ".", "..", MANIFEST) or "\\" in name:
-                raise BundleError(f"file name {name!r}; expected a plain name inside the bundle")
+        for name, record in self.files.items():
+            plain = name.isprintable() and not set(name) & set("/\\")
+            if not plain or len(name) > 255 or name in ("", ".", "..", MANIFEST):
+                raise BundleError(f"file name {shown(name)}; expected a plain name inside the bundle")
+            # The model card is documentation: its hash says what was written, and nothing checks it.
+            most = _MOST_BYTES.get(record.role)
+            if most is not None and not 0 < record.bytes <= most:
+                raise BundleError(f"{name} of {record.bytes} bytes; expected a {record.role} of 1 … {most} bytes")
         if self.gpu is not None and self.gpu.model_sha256 != self.model_sha256:
             raise BundleError("the GPU's result is of another .tflite; run gpu-check again")
 
@@ -233,8 +250,15 @@ class Manifest:
         return self.outputs[0].shape[1]
 
     def file(self, role: str) -> str:
-        """Returns the name of the file with a role: model, mel_basis, labels or model_card."""
-        return next(name for name, record in self.files.items() if record.role == role)
+        """Returns the name of the file with a role: model, mel_basis, labels or model_card.
+
+        Raises:
+            BundleError: there is no such role.
+        """
+        for name, record in self.files.items():
+            if record.role == role:
+                return name
+        raise BundleError(f"role {shown(role)}; expected one of {', '.join(r.role for r in self.files.values())}")
 
     def to_json(self) -> str:
         """Returns the manifest as indented JSON. The same content gives the same text."""

@@ -100,12 +100,11 @@ little-endian, [{spec.n_mels}, {spec.bins}]), {log}.
 A clip of {manifest.clip_seconds:g} s is {manifest.clip_samples} samples, {manifest.frames} frames."""
 
 
-# The text is part of the proof: `verify` compares the card. A new wording would refuse bundles from before.
 _MEANING = {
-    "int8": "Weights are 8-bit integers; activations are quantized as they come, and computed with in integers.",
-    "int8-weights": "Weights are 8-bit integers, turned into floats before they are computed with.",
-    "int8-full": "Weights and activations are 8-bit integers, the activations' ranges from {clips} clips of audio.",
-    "int4-weights": "Weights are 4-bit integers, of the smallest layers 8-bit; activations as they come, in 8 bits.",
+    "int8": "Weights are 8-bit integers. Activations are quantized to 8 bits at run time.",
+    "int8-weights": "Weights are 8-bit integers, which are converted to floats for the computation.",
+    "int8-full": "Weights and activations are 8-bit integers. The latter's ranges come from {clips} clips of audio.",
+    "int4-weights": "Weights are 4-bit integers, 8-bit in the smallest layers. Activations are quantized at run time.",
 }
 
 
@@ -114,7 +113,7 @@ def _quantization(precision: str, quantization: Quantization | None) -> str:
         return ""
     text = _MEANING[precision].format(clips=quantization.calibration_clips)
     if not quantization.kept:
-        return f"## Quantization\n\n{text} No layer had to stay finer.\n\n"
+        return f"## Quantization\n\n{text} No layer keeps a finer type.\n\n"
     rows = "\n".join(
         f"| {layer.name} | {layer.op} | {layer.weights} | {layer.precision} | {layer.error:.1e} |"
         for layer in quantization.kept
@@ -122,8 +121,8 @@ def _quantization(precision: str, quantization: Quantization | None) -> str:
     return f"""## Quantization
 
 {text}
-These layers stay finer; the error is what quantizing that layer alone costs: of logits and embedding, mean square over
-variance.
+These layers keep a finer type. The error is that of quantizing this layer alone: mean squared error of logits and
+embedding over their variance.
 
 | layer | operator | weights | kept as | error |
 |---|---|---|---|---|

@@ -22,7 +22,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from panns_litert.errors import SpecError
-from panns_litert.strict import read
+from panns_litert.strict import read, shown
 
 # The smallest and the largest normal number of float32. Below the smallest, the logarithm of a floor would be -inf.
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
@@ -115,11 +115,11 @@ class FrontEndSpec:
     def __post_init__(self) -> None:
         for name in ("sample_rate", "n_fft", "win_length", "hop_length", "n_mels"):
             if not _is_count(value := getattr(self, name)):
-                raise SpecError(f"front end: {name} = {value!r}; expected a whole number ≥ 1")
+                raise SpecError(f"front end: {name} = {shown(value)}; expected a whole number ≥ 1 of at most 31 bits")
         for name in ("fmin", "fmax", "amin"):
             value = getattr(self, name)
             if not _is_finite(value):
-                raise SpecError(f"front end: {name} = {value!r}; expected a finite number")
+                raise SpecError(f"front end: {name} = {shown(value)}; expected a finite number")
             object.__setattr__(self, name, float(value))  # so that 50 and 50.0 are the same spec
         if self.n_fft % 2:
             raise SpecError(f"front end: n_fft = {self.n_fft}; expected an even number")
@@ -144,18 +144,20 @@ class FrontEndSpec:
             value = getattr(self, name)
             if value not in choices or (isinstance(value, bool) != isinstance(choices[0], bool)):  # 1 == True
                 options = ", ".join(repr(c) for c in choices)
-                raise SpecError(f"front end: {name} = {value!r} is not implemented{where}; expected {options}")
+                raise SpecError(f"front end: {name} = {shown(value)} is not implemented{where}; expected {options}")
 
     def _require_kaldi_values(self) -> None:
         """Checks the values that only the definitions with Kaldi's mel bands have."""
         if self.center:
             if not _is_finite(self.log_offset):
-                raise SpecError(f"front end: log_offset = {self.log_offset!r}; expected a number > 0")
+                raise SpecError(f"front end: log_offset = {shown(self.log_offset)}; expected a number > 0")
             object.__setattr__(self, "log_offset", float(self.log_offset))
         if self.padded_frames is not None and not _is_count(self.padded_frames):
-            raise SpecError(f"front end: padded_frames = {self.padded_frames!r}; expected a whole number ≥ 1, or none")
+            raise SpecError(
+                f"front end: padded_frames = {shown(self.padded_frames)}; expected a whole number ≥ 1, or none"
+            )
         if not _is_finite(self.pre_emphasis) or not 0 < self.pre_emphasis < 1:
-            raise SpecError(f"front end: pre_emphasis = {self.pre_emphasis!r}; expected a number between 0 and 1")
+            raise SpecError(f"front end: pre_emphasis = {shown(self.pre_emphasis)}; expected a number between 0 and 1")
         pair = self.affine
         if (
             not isinstance(pair, (tuple, list))
@@ -163,7 +165,7 @@ class FrontEndSpec:
             or not all(map(_is_finite, pair))
             or pair[1] < _SMALLEST
         ):
-            raise SpecError(f"front end: affine = {pair!r}; expected (offset, scale), two numbers, scale > 0")
+            raise SpecError(f"front end: affine = {shown(pair)}; expected (offset, scale), two numbers, scale > 0")
         object.__setattr__(self, "affine", (float(pair[0]), float(pair[1])))  # JSON has no tuples
 
     @property
@@ -217,7 +219,7 @@ class FrontEndSpec:
 
 
 def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**31
 
 
 def _is_finite(value: object) -> TypeGuard[float]:

@@ -314,6 +314,8 @@ def why_not_gpu(bundle: Bundle, *, timeout: float = 120.0) -> str | None:
 def record_gpu(bundle: Bundle, report: GpuReport) -> Bundle:
     """Writes a report into the bundle's manifest and model card. Replaces the old bundle atomically.
 
+    A model card that somebody edited stays as it is.
+
     Returns:
         The new bundle.
 
@@ -322,15 +324,26 @@ def record_gpu(bundle: Bundle, report: GpuReport) -> Bundle:
     """
     try:
         with BundleWriter(bundle.path) as writer:
+            manifest, card = replace(bundle.manifest, gpu=report.record()), bundle.manifest.file("model_card")
             for name in bundle.manifest.files:
-                shutil.copyfile(bundle.path / name, writer.folder / name)
-            manifest = replace(bundle.manifest, gpu=report.record())
-            card = bundle.manifest.file("model_card")
-            (writer.folder / card).write_text(model_card(manifest), encoding="utf-8")
-            manifest = replace(manifest, files=manifest.files | {card: writer.record(card, "model_card")})
+                if name != card:
+                    shutil.copyfile(bundle.path / name, writer.folder / name)
+            if (text := _edited_card(bundle)) is not None:
+                (writer.folder / card).write_bytes(text)
+            else:
+                (writer.folder / card).write_text(model_card(manifest), encoding="utf-8")
+                manifest = replace(manifest, files=manifest.files | {card: writer.record(card, "model_card")})
             return writer.commit(manifest)
     except OSError as error:
         raise BundleError(f"{bundle.path}: {error.strerror or error}; the GPU check is not recorded") from error
+
+
+def _edited_card(bundle: Bundle) -> bytes | None:
+    """Returns the model card if somebody edited it; None if it is as it was written, or not there."""
+    card = bundle.file("model_card")
+    if not card.is_file() or file_sha256(card) == bundle.manifest.files[card.name].sha256:
+        return None
+    return card.read_bytes()
 
 
 def _bundle(model: str | os.PathLike[str] | Bundle) -> Bundle | None:

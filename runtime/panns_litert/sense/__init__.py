@@ -3,7 +3,7 @@
 It may import only the layers below it: `strict`, `atomic` and `errors`.
 """
 
-from panns_litert.sense.labels import nearest, unknown_label
+from panns_litert.sense.labels import class_names, nearest, require_class_names, unknown_label
 from panns_litert.sense.ontology import ONTOLOGY, Node, Ontology, audioset_nodes
 from panns_litert.sense.sense import Sense
 
@@ -13,6 +13,8 @@ __all__ = [
     "Ontology",
     "Sense",
     "audioset_nodes",
+    "class_names",
     "nearest",
+    "require_class_names",
     "unknown_label",
 ]

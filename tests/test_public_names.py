@@ -27,6 +27,9 @@ NAMES = {
         FileRecord FORMAT_VERSION GpuRecord GRAPHS KeptLayer LOG_MEL MANIFEST Manifest MEL_BASIS MODEL_CARD
         model_card PRECISIONS Quantization QUANTIZED Source STAGES TensorSpec
     """,
+    "panns_litert.child": """
+        PRINTED_LOG run_child
+    """,
     "panns_litert.demo": """
         demo_audio demo_bundle demo_clips
     """,

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -148,7 +149,8 @@ class Tagger:
 
     Several threads may use one tagger: it has one model and one set of buffers, so their calls run one after another.
     For parallel work, give each thread a tagger of its own. A tagger holds the model in memory until it is closed or
-    deleted: `with Tagger() as tagger: …`.
+    deleted: `with Tagger() as tagger: …`. After a fork, the child loads the model again at its first call; a tagger on
+    the GPU cannot be used there.
 
     Args:
         bundle: folder of a bundle, or a `Bundle`; the demo bundle if not given.
@@ -190,22 +192,18 @@ class Tagger:
             from panns_litert.proof import why_not_gpu  # imported late: only the check needs it
 
             self.fallback = why_not_gpu(self.bundle)
-        model = self.bundle.file("model")
         use_gpu = engine == "gpu" or (self._auto and self.fallback is None)
-        self._engine: Engine = GpuEngine(model) if use_gpu else CpuEngine(model, threads=threads)
-        expected_inputs = [(spec.name, spec.shape) for spec in manifest.inputs]
-        expected_outputs = [(output.name, output.shape) for output in manifest.outputs]
-        if (
-            list(self._engine.inputs.items()) != expected_inputs
-            or list(self._engine.outputs.items()) != expected_outputs
-        ):
-            raise BundleError(
-                f"{model}: inputs {self._engine.inputs}, outputs {self._engine.outputs}; "
-                f"the manifest says {dict(expected_inputs)}, {dict(expected_outputs)}; convert it again"
-            )
+        self._engine: Engine = self._gpu() if use_gpu else self._cpu()
         self._logmel = LogMel(manifest.front_end, basis=self.bundle.mel_basis) if manifest.graph == "logmel" else None
         self._clip = np.zeros(manifest.clip_samples, np.float32)
         self._input = self._clip[None] if self._logmel is None else np.zeros(manifest.inputs[0].shape, np.float32)
+        _open_taggers.add(self)
+
+    def _cpu(self) -> CpuEngine:
+        return CpuEngine(self.bundle.file("model"), content=self.bundle.model, threads=self._threads)
+
+    def _gpu(self) -> GpuEngine:
+        return GpuEngine(self.bundle.file("model"), content=self.bundle.model)
 
     def close(self) -> None:
         """Frees the model. Using the tagger after that is an error."""
@@ -213,6 +211,10 @@ class Tagger:
             if not self._closed:
                 self._engine.close()
             self._closed = True
+
+    def _after_fork(self) -> None:
+        """Replaces the lock, which another thread of the parent may hold; that thread does not exist here."""
+        self._lock = threading.RLock()
 
     def __enter__(self) -> Tagger:
         return self
@@ -338,5 +340,17 @@ class Tagger:
                 if not self._auto:
                     raise
                 self.fallback = str(error)
-                self._engine = CpuEngine(self.bundle.file("model"), threads=self._threads)
+                self._engine = self._cpu()
                 return self._engine.run(values)
+
+
+_open_taggers: weakref.WeakSet[Tagger] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for tagger in list(_open_taggers):
+        tagger._after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_after_fork)

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from panns_litert.bundle.manifest import MANIFEST, MOST_MODEL_BYTES, FileRecord, Manifest
 from panns_litert.bundle.replacing import recover
+from panns_litert.bundle.trial import require_tried
+from panns_litert.engine import read_graph
 from panns_litert.errors import BundleError
 from panns_litert.frontend import mel_basis
 from panns_litert.sense import class_names
@@ -38,6 +40,8 @@ class Bundle:
 
     A bundle that another process replaces meanwhile is read as the whole old one or the whole new one. The model's
     bytes are kept, so that they are those that were checked, whatever happens to the file later.
+
+    A model that this computer has not run before is run once in a child process, because a file can crash LiteRT.
 
     Args:
         path: the folder.
@@ -91,6 +95,20 @@ class Bundle:
         self.labels = self._labels(contents["labels"])
         self.mel_basis = self._mel_basis(contents["mel_basis"])
         self.model = contents["model"]
+        self._require_graph()
+
+    def _require_graph(self) -> None:
+        """Checks that the model can run, and that its inputs and outputs are those of the manifest."""
+        path = self.file("model")
+        graph = read_graph(path, self.model)
+        inputs = {spec.name: spec.shape for spec in self.manifest.inputs}
+        outputs = {spec.name: spec.shape for spec in self.manifest.outputs}
+        if (list(graph.inputs.items()), list(graph.outputs.items())) != (list(inputs.items()), list(outputs.items())):
+            raise BundleError(
+                f"{printable(path)}: inputs {graph.inputs}, outputs {graph.outputs}; "
+                f"the manifest says {inputs}, {outputs}; convert it again"
+            )
+        require_tried(path, self.model, self.manifest.model_sha256)
 
     def file(self, role: str) -> Path:
         """Returns the path of the file with a role: model, mel_basis, labels or model_card.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass
 
 from panns_litert.bundle.check import QUANTIZED, STAGES, Check
@@ -207,6 +208,8 @@ class Manifest:
             plain = name.isprintable() and not set(name) & set("/\\")
             if not plain or len(name) > 255 or name in ("", ".", "..", MANIFEST):
                 raise BundleError(f"file name {shown(name)}; expected a plain name inside the bundle")
+            if record.role != "model_card" and not re.fullmatch("[0-9a-f]{64}", record.sha256):
+                raise BundleError(f"{name} with sha256 {shown(record.sha256)}; expected 64 hexadecimal digits")
             # The model card is documentation: its hash says what was written, and nothing checks it.
             most = _MOST_BYTES.get(record.role)
             if most is not None and not 0 < record.bytes <= most:

@@ -8,6 +8,7 @@ from pathlib import Path
 from panns_litert.bundle.bundle import Bundle, file_sha256
 from panns_litert.bundle.manifest import MANIFEST, FileRecord, Manifest
 from panns_litert.bundle.replacing import Replacement
+from panns_litert.bundle.trial import remember
 from panns_litert.errors import BundleError
 from panns_litert.strict import shown
 
@@ -65,6 +66,7 @@ class BundleWriter:
     def commit(self, manifest: Manifest) -> Bundle:
         """Writes the manifest, reads the whole bundle back to check it, and puts it in the target's place."""
         (self.folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        remember(manifest.model_sha256)  # made here: the parity stages ran it
         Bundle(self.folder)
         self._replacement.finish()
         return Bundle(self.target)

@@ -3,8 +3,8 @@
 It may import `bundle` and the layers below it.
 """
 
+from panns_litert.child import PRINTED_LOG, run_child
 from panns_litert.proof.audit import FLUSH_SHARE, FP16_MAX, FP16_SMALLEST_NORMAL, TensorRange, audit_fp16
-from panns_litert.proof.child import PRINTED_LOG, run_child
 from panns_litert.proof.gpu import (
     TIMEOUT_SECONDS,
     Clips,

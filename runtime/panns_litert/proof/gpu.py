@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.bundle import Bundle, BundleWriter, Check, GpuRecord, file_sha256, model_card
+from panns_litert.child import PRINTED_LOG, run_child
 from panns_litert.demo import demo_audio
 from panns_litert.engine import (
     DRIVER_REMEDY,
@@ -33,7 +34,6 @@ from panns_litert.engine import (
 from panns_litert.errors import BundleError, GpuDriverError
 from panns_litert.frontend import LogMel
 from panns_litert.proof.audit import TensorRange
-from panns_litert.proof.child import PRINTED_LOG, run_child
 from panns_litert.proof.gpu_worker import DELEGATE_LOG, load_clips, save_clips
 from panns_litert.proof.parity import GATES, Gate, compare, few_as_one
 

@@ -1,11 +1,12 @@
 package io.github.pannslitert
 
-import com.google.gson.Gson
 import com.google.gson.JsonArray
 import com.google.gson.JsonElement
+import com.google.gson.JsonNull
 import com.google.gson.JsonObject
 import com.google.gson.JsonParseException
 import com.google.gson.JsonPrimitive
+import com.google.gson.internal.LazilyParsedNumber
 import com.google.gson.stream.JsonReader
 import com.google.gson.stream.JsonToken
 import java.io.IOException
@@ -95,14 +96,18 @@ internal class StrictJson private constructor(private val data: JsonObject, priv
         if (value.isFinite()) value else fail("$name $value; expected a finite number")
 
     companion object {
-        private val ADAPTER = Gson().getAdapter(JsonElement::class.java)
         private val WHOLE = Regex("-?[0-9]{1,18}")
+        private const val MOST_DEPTH = 32 // of nested lists and objects; no format of this project has more than eight
+        private const val MOST_DIGITS = 64 // of a number; 17 are enough for every double
 
-        /** Parses a text that consists of one JSON object. */
+        /**
+         * Parses a text that consists of one JSON object. Refused are a name twice in one object, NUL and unpaired
+         * surrogates in texts, numbers that are not finite or very long, and more than 32 levels.
+         */
         fun parse(text: String, path: String): StrictJson {
             try {
-                val reader = JsonReader(StringReader(text)) // strict, unlike the reader of JsonParser
-                val element = ADAPTER.read(reader)
+                val reader = JsonReader(StringReader(text.removePrefix("\uFEFF"))) // strict, unlike JsonParser's
+                val element = read(reader, path, 0)
                 if (reader.peek() != JsonToken.END_DOCUMENT) {
                     throw BundleException("$path: not JSON: text after its end")
                 }
@@ -111,7 +116,55 @@ internal class StrictJson private constructor(private val data: JsonObject, priv
                 throw BundleException("$path: not JSON: ${error.message}", error)
             } catch (error: JsonParseException) {
                 throw BundleException("$path: not JSON: ${error.message}", error)
+            } catch (error: IllegalStateException) { // how JsonReader reports some damaged texts
+                throw BundleException("$path: not JSON: ${error.message}", error)
             }
+        }
+
+        private fun read(reader: JsonReader, path: String, depth: Int): JsonElement {
+            fun refuse(reason: String): Nothing = throw BundleException("$path: $reason")
+            if (depth > MOST_DEPTH) refuse("nested more than $MOST_DEPTH deep; expected JSON of a few levels")
+            return when (reader.peek()) {
+                JsonToken.BEGIN_ARRAY -> JsonArray().also { list ->
+                    reader.beginArray()
+                    while (reader.hasNext()) list.add(read(reader, path, depth + 1))
+                    reader.endArray()
+                }
+
+                JsonToken.BEGIN_OBJECT -> JsonObject().also { data ->
+                    reader.beginObject()
+                    while (reader.hasNext()) {
+                        val name = plain(reader.nextName(), path)
+                        if (data.has(name)) refuse("$name twice; expected each name once")
+                        data.add(name, read(reader, path, depth + 1))
+                    }
+                    reader.endObject()
+                }
+
+                JsonToken.STRING -> JsonPrimitive(plain(reader.nextString(), path))
+
+                JsonToken.NUMBER -> {
+                    val digits = reader.nextString()
+                    if (digits.length > MOST_DIGITS) refuse("a number of ${digits.length} characters")
+                    if (!digits.toDouble().isFinite()) refuse("$digits; expected a finite number")
+                    JsonPrimitive(LazilyParsedNumber(digits))
+                }
+
+                JsonToken.BOOLEAN -> JsonPrimitive(reader.nextBoolean())
+
+                JsonToken.NULL -> JsonNull.INSTANCE.also { reader.nextNull() }
+
+                else -> refuse("not JSON: no value")
+            }
+        }
+
+        private fun plain(text: String, path: String): String {
+            val paired = text.indices.none { i ->
+                val high = text[i].isHighSurrogate() && !(i + 1 < text.length && text[i + 1].isLowSurrogate())
+                high || text[i].isLowSurrogate() && !(i > 0 && text[i - 1].isHighSurrogate())
+            }
+            if ('\u0000' in text || !paired) throw BundleException("$path: a text with NUL or an unpaired surrogate")
+            return text
         }
 
         private fun of(element: JsonElement, path: String) = StrictJson(

@@ -149,9 +149,15 @@ data class Manifest(
     private fun requireFiles() {
         val roles = files.values.map { it.role }.sorted()
         require(roles == ROLES) { "files with roles $roles; expected ${ROLES.joinToString()}, one each" }
-        for (name in files.keys) {
-            require(name !in setOf("", ".", "..", Bundle.MANIFEST) && '/' !in name && '\\' !in name) {
-                "file name $name; expected a plain name inside the bundle"
+        for ((name, record) in files) {
+            val plain = name.length <= MOST_NAME && name.none { it in "/\\" || it.isISOControl() }
+            require(plain && name !in setOf("", ".", "..", Bundle.MANIFEST)) {
+                "file name ${name.take(MOST_NAME)}; expected a plain name inside the bundle"
+            }
+            // The model card is documentation: its hash says what was written, and nothing checks it.
+            val most = MOST_BYTES[record.role] ?: continue
+            require(record.bytes in 1..most) {
+                "$name of ${record.bytes} bytes; expected a ${record.role} of 1 … $most bytes"
             }
         }
     }
@@ -197,6 +203,9 @@ data class Manifest(
         const val FORMAT_VERSION = 2
 
         private const val MOST_SAMPLES = 100_000_000.0
+        private const val MOST_NAME = 255
+        private val MOST_BYTES =
+            mapOf("model" to Int.MAX_VALUE.toLong(), "mel_basis" to (64L shl 20), "labels" to (4L shl 20))
         private val GRAPHS = listOf("logmel", "waveform")
         private val LOG_MEL = listOf("host", "graph", "none")
         private val ROLES = listOf("labels", "mel_basis", "model", "model_card")

@@ -6,6 +6,7 @@ import com.google.gson.JsonObject
 import io.github.pannslitert.BundleException
 import io.github.pannslitert.RecordException
 import io.github.pannslitert.StrictJson
+import io.github.pannslitert.readJsonText
 import io.github.pannslitert.bundle.Manifest
 import java.io.File
 import java.io.IOException
@@ -213,7 +214,7 @@ data class DeviceRecord(val device: Device, val runs: List<Run>) {
          *     was expected
          */
         fun read(file: File): DeviceRecord = try {
-            parse(file.readText())
+            parse(readJsonText(file))
         } catch (error: IOException) {
             throw RecordException("$file: ${error.message}; expected a device record", error)
         } catch (error: RecordException) {

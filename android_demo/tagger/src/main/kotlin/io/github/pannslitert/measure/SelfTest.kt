@@ -3,6 +3,8 @@ package io.github.pannslitert.measure
 import io.github.pannslitert.BundleException
 import io.github.pannslitert.EngineException
 import io.github.pannslitert.StrictJson
+import io.github.pannslitert.readJsonText
+import io.github.pannslitert.readRegular
 import io.github.pannslitert.bundle.Bundle
 import io.github.pannslitert.bundle.Manifest
 import io.github.pannslitert.tagging.Engine
@@ -109,12 +111,12 @@ class SelfTest private constructor(val samples: FloatArray, val probs: FloatArra
 
         private fun read(folder: File, bundle: Bundle): SelfTest {
             val manifest = bundle.manifest
-            val json = StrictJson.parse(File(folder, FILE).readText(), "self-test")
+            val json = StrictJson.parse(readJsonText(File(folder, FILE)), "self-test")
             val version = json.int("format_version")
             if (version != FORMAT_VERSION) json.fail("format_version $version; this version reads $FORMAT_VERSION")
             val probs = json.numbers("probs")
             val samples = json.int("samples")
-            val pcm = File(folder, SAMPLES).readBytes()
+            val pcm = readRegular(File(folder, SAMPLES), 2L * manifest.clipSamples)
             val model = manifest.files.getValue(manifest.file("model"))
             val expected = mapOf(
                 "model_sha256" to (json.string("model_sha256") to model.sha256),

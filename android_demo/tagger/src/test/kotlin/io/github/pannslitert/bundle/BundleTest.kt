@@ -73,6 +73,10 @@ class BundleTest {
             "expected float32" to { it.first("outputs").addProperty("dtype", "float16") },
             "roles" to { it["files"].asJsonObject["README.md"].asJsonObject.addProperty("role", "model") },
             "plain name" to { it["files"].asJsonObject.apply { add("../README.md", remove("README.md")) } },
+            "expected a mel_basis of 1" to {
+                it["files"].asJsonObject["mel_basis.bin"].asJsonObject.addProperty("bytes", 100_000_000_000L)
+            },
+            "is not the mel basis" to { it["front_end"].asJsonObject.addProperty("fmax", 13000) },
             "manifest.front_end: unknown fmid" to { it["front_end"].asJsonObject.addProperty("fmid", 1) },
             "hop_length = 0" to { it["front_end"].asJsonObject.addProperty("hop_length", 0) },
             "another .tflite" to { it.add("gpu", gpuRecord(passed = false)) },
@@ -132,12 +136,53 @@ class BundleTest {
     fun `text that is not JSON is refused`() {
         val text = File("assets/demo_bundle/manifest.json").readText()
         val noNumber = text.replaceFirst(": 2,", ": NaN,")
-        val texts = listOf("", "{", "{a: 1}", "$text {}", noNumber, "// note\n$text", "[]", "null")
+        val deep = text.replaceFirst(": 2,", ": ${"[".repeat(100_000)},")
+        val deepObjects = text.replaceFirst(": 2,", ": ${"{\"a\":".repeat(100_000)},")
+        val digits = text.replaceFirst(": 2,", ": ${"1".repeat(5000)},")
+        val infinite = text.replaceFirst(": 10.0,", ": 1e999,")
+        val twice = text.replaceFirst("{", "{\"format_version\": 2,")
+        val nul = text.replaceFirst("\"demo\"", "\"demo\\u0000\"")
+        val surrogate = text.replaceFirst("\"demo\"", "\"demo\\ud800\"")
+        val texts = listOf(
+            "", "{", "{a: 1}", "$text {}", noNumber, "// note\n$text", "[]", "null",
+            deep, deepObjects, digits, infinite, twice, nul, surrogate,
+        )
         for (bad in texts) {
             assertNotEquals(text, bad)
             val folder = bundleCopy().also { File(it, "manifest.json").writeText(bad) }
             assertRefused<BundleException>("manifest: ") { Bundle.open(folder) }
         }
+    }
+
+    @Test
+    fun `a byte order mark is accepted, other encodings are not`() {
+        val text = File("assets/demo_bundle/manifest.json").readText()
+        val marked = bundleCopy().also { File(it, "manifest.json").writeText("\uFEFF$text") }
+        assertEquals(22, Bundle.open(marked).labels.size)
+        for (bytes in listOf(text.toByteArray(Charsets.UTF_16), byteArrayOf(-1, -2), ByteArray(5 shl 20) { 32 })) {
+            val folder = bundleCopy().also { File(it, "manifest.json").writeBytes(bytes) }
+            assertRefused<BundleException>("manifest.json") { Bundle.open(folder) }
+        }
+    }
+
+    @Test
+    fun `the model card may be edited or removed`() {
+        for (edit in listOf<(File) -> Unit>({ it.delete() }, { it.writeText("---\nlicense: mit\n---\n") })) {
+            val folder = bundleCopy().also { edit(File(it, "README.md")) }
+            assertEquals(22, Bundle.open(folder).labels.size)
+        }
+    }
+
+    @Test
+    fun `class names that a screen or a table cannot show are refused`() {
+        val names = File("assets/demo_bundle/demo_labels.txt").readLines()
+        for (bad in listOf("a\tb", "a\u202eb", "a\u0000", "", " ", "a\rb", "a\u2028b", names[1])) {
+            val labels = (listOf(bad) + names.drop(1)).joinToString("\n", postfix = "\n")
+            val folder = bundleCopy().also { replaceFile(it, "demo_labels.txt", labels.toByteArray()) }
+            assertRefused<BundleException>("line ") { Bundle.open(folder) }
+        }
+        val windows = names.joinToString("\r\n", prefix = "\uFEFF", postfix = "\r\n").toByteArray()
+        assertEquals(names, Bundle.open(bundleCopy().also { replaceFile(it, "demo_labels.txt", windows) }).labels)
     }
 
     private fun gpuRecord(passed: Boolean) = JsonObject().apply {
@@ -160,7 +205,7 @@ class BundleTest {
 
     @Test
     fun `a file that is missing, cut off or altered is refused`() {
-        for (name in listOf("demo_synthetic_fp16.tflite", "mel_basis.bin", "demo_labels.txt", "README.md")) {
+        for (name in listOf("demo_synthetic_fp16.tflite", "mel_basis.bin", "demo_labels.txt")) {
             val missing = bundleCopy().also { File(it, name).delete() }
             assertRefused<BundleException>("no $name") { Bundle.open(missing) }
             val cut = bundleCopy().also { folder ->
@@ -181,5 +226,9 @@ class BundleTest {
         assertRefused<BundleException>("expected 22 different names") { Bundle.open(labels) }
         val basis = bundleCopy().also { replaceFile(it, "mel_basis.bin", ByteArray(4 * 64 * 512)) }
         assertRefused<BundleException>("the front end needs 131328") { Bundle.open(basis) }
+        val zeros = bundleCopy().also { replaceFile(it, "mel_basis.bin", ByteArray(4 * 64 * 513)) }
+        assertRefused<BundleException>("is not the mel basis") { Bundle.open(zeros) }
+        val noNumbers = bundleCopy().also { replaceFile(it, "mel_basis.bin", ByteArray(4 * 64 * 513) { -1 }) }
+        assertRefused<BundleException>("is not the mel basis") { Bundle.open(noNumbers) }
     }
 }

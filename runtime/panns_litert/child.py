@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -20,13 +21,18 @@ def run_child(module: str, folder: Path, timeout: float) -> str:
         timeout: seconds after which the process is killed, > 0.
     """
     with (folder / PRINTED_LOG).open("wb") as printed:
-        child = subprocess.Popen(
-            [sys.executable, "-m", module, str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=printed,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        try:
+            child = subprocess.Popen(
+                # The child imports from where this process does, and nothing from the current folder besides.
+                [sys.executable, "-P", "-m", module, str(folder)],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return f"a process to try it in cannot be started: {sys.executable}: {error.strerror}"
         try:
             code = child.wait(timeout)
         except subprocess.TimeoutExpired:

@@ -11,7 +11,7 @@ import io.github.pannslitert.bundle.takeSamples
 import io.github.pannslitert.frontend.AST_16K
 import io.github.pannslitert.frontend.LogMel
 import io.github.pannslitert.frontend.PANNS_32K
-import io.github.pannslitert.frontend.triangles
+import io.github.pannslitert.frontend.melBasis
 import io.github.pannslitert.sound
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
@@ -90,7 +90,7 @@ class TaggerTest {
             manifest.add("front_end", JsonParser.parseString(AST_JSON))
             manifest["inputs"].asJsonArray[0].asJsonObject.add("shape", JsonParser.parseString("[1, 1, 1024, 128]"))
         }
-        val basis = triangles(AST_16K)
+        val basis = melBasis(AST_16K)
         val bytes = ByteBuffer.allocate(4 * basis.size).order(ByteOrder.LITTLE_ENDIAN)
         replaceFile(folder, "mel_basis.bin", bytes.also { it.asFloatBuffer().put(basis) }.array())
         val engine = LevelEngine()

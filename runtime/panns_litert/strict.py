@@ -137,6 +137,8 @@ def parse_json(data: str | bytes, where: str, *, error: type[PannsLitertError]) 
             data = data.decode()
         except UnicodeDecodeError as failure:
             refuse(f"not UTF-8 at byte {failure.start}; expected JSON in UTF-8")
+    if not isinstance(data, str):
+        refuse(f"{shown(data)}; expected JSON text")
     text = data.removeprefix("\ufeff")
     if _depth(text) > _MOST_DEPTH:  # first, because the parser recurses
         refuse(f"nested more than {_MOST_DEPTH} deep; expected JSON of a few levels")
@@ -177,7 +179,7 @@ def _unusable_text(value: Any) -> str | None:
 def shown(value: object) -> str:
     """Returns the `repr` of a value for a message, without the middle of a long one."""
     try:
-        text = repr(value)
+        text = " ".join(repr(value).split())  # arrays have several lines
     except ValueError:  # a whole number of thousands of digits
         text = f"a {type(value).__name__} too large to show"
     return printable(text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}…{text[-_SHOWN // 2 :]}")
@@ -186,7 +188,8 @@ def shown(value: object) -> str:
 def printable(name: object) -> str:
     """Returns a path or a name for a message: as it is, or its `repr` if it holds characters that cannot be printed."""
     text = os.fspath(name) if isinstance(name, os.PathLike) else name
-    text = text if isinstance(text, str) else repr(text)
+    if not isinstance(text, str):
+        return shown(text)
     return text if text.isprintable() else repr(text)
 
 

@@ -20,6 +20,7 @@ from panns_litert.demo import demo_bundle
 from panns_litert.engine import FLOAT16_MAX, CpuEngine, Engine, GpuEngine, Outputs
 from panns_litert.errors import AudioError, BundleError, GpuError
 from panns_litert.frontend import LogMel
+from panns_litert.strict import shown
 
 ENGINES = (CpuEngine.name, GpuEngine.name, "auto")
 
@@ -118,9 +119,9 @@ def require_choice(top: object, threshold: object) -> None:
         AudioError: `top` is neither None nor a whole number ≥ 1, or `threshold` is not a number, 0 … 1.
     """
     if top is not None and (not isinstance(top, (int, np.integer)) or isinstance(top, bool) or top < 1):
-        raise AudioError(f"top = {top!r}; expected a whole number ≥ 1, or None for all")
+        raise AudioError(f"top = {shown(top)}; expected a whole number ≥ 1, or None for all")
     if not isinstance(threshold, (int, float, np.number)) or not 0.0 <= threshold <= 1.0:
-        raise AudioError(f"threshold = {threshold!r}; expected a number, 0 … 1")
+        raise AudioError(f"threshold = {shown(threshold)}; expected a number, 0 … 1")
 
 
 def top_tags(
@@ -135,9 +136,15 @@ def top_tags(
         threshold: the lowest probability of a tag, 0 … 1.
 
     Raises:
-        AudioError: `top` or `threshold` is out of range.
+        AudioError: `top` or `threshold` is out of range, or there is not one probability for each label.
     """
     require_choice(top, threshold)
+    if not isinstance(probs, np.ndarray):
+        raise AudioError(f"probabilities {shown(probs)}; expected an array of floats")
+    if isinstance(labels, str) or not isinstance(labels, Sequence) or probs.shape != (len(labels),):
+        raise AudioError(f"probabilities of shape {probs.shape}; expected one for each label")
+    if probs.dtype.kind != "f":
+        raise AudioError(f"probabilities of type {probs.dtype}; expected floats")
     order = np.argsort(-probs, kind="stable")[:top]
     # Compare Python floats, which are what the caller sees: 0.7 as float32 is a little below the threshold 0.7.
     scores = probs.tolist()
@@ -181,8 +188,8 @@ class Tagger:
         engine: str = "cpu",
         threads: int | None = None,
     ) -> None:
-        if engine not in ENGINES:
-            raise BundleError(f"engine {engine!r}; expected one of {', '.join(ENGINES)}")
+        if not isinstance(engine, str) or engine not in ENGINES:
+            raise BundleError(f"engine {shown(engine)}; expected one of {', '.join(ENGINES)}")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(demo_bundle() if bundle is None else bundle)
         manifest = self.bundle.manifest
         self._threads, self._auto, self._closed = threads, engine == "auto", False
@@ -326,12 +333,16 @@ class Tagger:
             The bundle's outputs by name, each with a first axis of 1.
 
         Raises:
-            AudioError: a value is NaN or too large for float16, which means samples far beyond [-1, 1].
+            AudioError: the input is no float32 array, or a value is NaN or too large for float16, which means samples
+                far beyond [-1, 1].
             BundleError: the tagger was closed.
         """
         with self._lock:
             if self._closed:
                 raise BundleError(f"{self.bundle.path}: this tagger was closed; expected a new one")
+            if not isinstance(values, np.ndarray) or values.dtype != np.float32:
+                found = values.dtype if isinstance(values, np.ndarray) else shown(values)
+                raise AudioError(f"input {found}; expected a float32 array of shape {self._input.shape}")
             if not (np.abs(values) <= FLOAT16_MAX).all():
                 raise AudioError("samples are far too large for the model; expected samples in [-1, 1]")
             try:

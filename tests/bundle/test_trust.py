@@ -190,7 +190,7 @@ def test_a_graph_that_would_crash_is_refused_before_litert_sees_it(tmp_path: Pat
 
 
 def test_altered_models_never_end_the_process(tmp_path: Path) -> None:
-    """20 changes of the kinds of `mutate`, in a process of their own; a model that this computer has not run costs a second."""
+    """20 changes of the kinds of `mutate`, in a process of their own; a model that is tried costs a second."""
     code = """
 import random, shutil, sys
 from pathlib import Path

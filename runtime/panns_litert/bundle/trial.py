@@ -65,16 +65,14 @@ def _mark(sha256: str) -> Path:
 
 
 def main(folder: Path) -> None:
-    """Runs model.tflite of a folder with silence, noise and large values, with and without XNNPACK."""
-    content = (folder / _MODEL).read_bytes()
+    """Runs model.tflite of a folder once with zeros and once with noise, as a tagger would."""
+    engine = CpuEngine("model", content=(folder / _MODEL).read_bytes())
     rng = np.random.default_rng(0)
-    for xnnpack in (True, False):
-        engine = CpuEngine("model", content=content, xnnpack=xnnpack)
-        for scale in (0.0, 1.0, 100.0):
-            noise = {
-                name: (scale * rng.standard_normal(shape)).astype(np.float32) for name, shape in engine.inputs.items()
-            }
-            engine.run_unchecked(noise)
+    for scale in (0.0, 1.0):
+        inputs = {
+            name: (scale * rng.standard_normal(shape)).astype(np.float32) for name, shape in engine.inputs.items()
+        }
+        engine.run_unchecked(inputs)
 
 
 if __name__ == "__main__":

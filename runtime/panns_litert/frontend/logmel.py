@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from panns_litert.errors import AudioError, SpecError
 from panns_litert.frontend.mel import mel_basis
 from panns_litert.frontend.spec import FrontEndSpec
+from panns_litert.strict import shown
 
 # Frames per pass: 1024 frames of 1024 samples are 4 MB, which fit into a level-2 or level-3 cache. Memory use does not
 # grow with the length of the audio.
@@ -61,7 +62,12 @@ class LogMel:
     """
 
     def __init__(self, spec: FrontEndSpec, *, basis: NDArray[np.float32] | None = None) -> None:
-        basis = mel_basis(spec) if basis is None else np.asarray(basis, np.float32)
+        if not isinstance(spec, FrontEndSpec):
+            raise SpecError(f"spec {shown(spec)}; expected a FrontEndSpec")
+        try:
+            basis = mel_basis(spec) if basis is None else np.asarray(basis, np.float32)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise SpecError(f"mel basis {shown(basis)}; expected an array {(spec.n_mels, spec.bins)}") from error
         if basis.shape != (spec.n_mels, spec.bins):
             raise SpecError(f"mel basis of shape {basis.shape}; expected {(spec.n_mels, spec.bins)}")
         if not np.isfinite(basis).all():
@@ -93,12 +99,14 @@ class LogMel:
         Raises:
             AudioError: wrong rank or dtype, or too short a waveform.
         """
-        waveform = np.asarray(waveform)
+        waveform = as_array(waveform)
         require_waveform(waveform, least=self.spec.least_samples)
         samples = waveform.shape[-1]
         shape = (*waveform.shape[:-1], self.spec.frames(samples), self.spec.n_mels)
         if out is None:
             out = np.empty(shape, np.float32)
+        elif not isinstance(out, np.ndarray):
+            raise AudioError(f"out {shown(out)}; expected C-contiguous float32 {shape}")
         elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
             raise AudioError(f"out of shape {out.shape}, {out.dtype}; expected C-contiguous float32 {shape}")
         batch = waveform.astype(np.float32, copy=False).reshape(-1, samples)
@@ -219,6 +227,18 @@ class LogMel:
             for start in range(0, len(squares), step):
                 rows = slice(start, start + step)
                 np.matmul(squares[rows, columns], weights, out=out[rows, filters])
+
+
+def as_array(samples: Any) -> NDArray[Any]:
+    """Converts samples to an array.
+
+    Raises:
+        AudioError: numpy cannot, as for lists of different lengths.
+    """
+    try:
+        return np.asarray(samples)
+    except (TypeError, ValueError) as error:
+        raise AudioError(f"samples {shown(samples)}; expected an array of floats") from error
 
 
 def require_waveform(waveform: NDArray[Any], *, least: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.errors import AudioError
-from panns_litert.frontend.logmel import LogMel, require_waveform
+from panns_litert.frontend.logmel import LogMel, as_array, require_waveform
 from panns_litert.frontend.spec import FrontEndSpec
 
 
@@ -30,8 +30,8 @@ class StreamingLogMel:
     """
 
     def __init__(self, spec: FrontEndSpec, *, basis: NDArray[np.float32] | None = None) -> None:
-        self.spec = spec
         self._logmel = LogMel(spec, basis=basis)
+        self.spec = spec
         self._length = spec.n_fft if spec.center else spec.win_length  # of a frame
         self._restart()
 
@@ -48,7 +48,7 @@ class StreamingLogMel:
         Raises:
             AudioError: wrong rank or dtype. The stream stays as it was before the call.
         """
-        samples = np.asarray(samples)
+        samples = as_array(samples)
         if samples.ndim != 1:
             raise AudioError(f"samples of shape {samples.shape}; expected (samples,)")
         require_waveform(samples, least=0)

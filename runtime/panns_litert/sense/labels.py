@@ -84,5 +84,5 @@ def nearest(name: str, labels: Iterable[str]) -> str | None:
 
 def unknown_label(name: str, labels: Iterable[str]) -> str:
     """Returns the message for a name that is none of the labels. It suggests the nearest label, if there is one."""
-    meant = nearest(name, labels)
-    return f"no class {name!r}; " + (f"did you mean {meant!r}?" if meant else "expected a class name of the model")
+    meant = nearest(name, labels) if isinstance(name, str) else None
+    return f"no class {shown(name)}; " + (f"did you mean {meant!r}?" if meant else "expected a class name of the model")

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.errors import LabelError
-from panns_litert.sense.labels import unknown_label
+from panns_litert.sense.labels import require_class_names, unknown_label
+from panns_litert.strict import shown
 
 ONTOLOGY = "audioset_ontology.json"
 
@@ -49,12 +50,14 @@ class Ontology:
     """
 
     def __init__(self, nodes: Iterable[Node], labels: Sequence[str]) -> None:
-        self.labels = tuple(labels)
-        if not self.labels or len(set(self.labels)) != len(self.labels):
-            raise LabelError(f"{len(self.labels)} labels, {len(set(self.labels))} different; expected different names")
+        self.labels = require_class_names(labels, "labels")
         self._index = {label: i for i, label in enumerate(self.labels)}
-        nodes = tuple(nodes)
+        nodes = tuple(nodes) if isinstance(nodes, Iterable) else (nodes,)
+        if not all(isinstance(node, Node) for node in nodes):
+            raise LabelError(f"nodes {shown(nodes)}; expected nodes, as audioset_nodes() returns")
         names = {node.id: node.name for node in nodes}
+        if missing := {child for node in nodes for child in node.children} - set(names):
+            raise LabelError(f"no node {shown(min(missing))}; expected a node for each child")
         self._children = {node.name: tuple(names[child] for child in node.children) for node in nodes}
         self._children |= {label: () for label in self.labels if label not in self._children}
         below_another = {child for children in self._children.values() for child in children}
@@ -84,7 +87,7 @@ class Ontology:
         Raises:
             LabelError: there is no such node. The message suggests the nearest name.
         """
-        if name not in self._children:
+        if not isinstance(name, str) or name not in self._children:
             raise LabelError(unknown_label(name, self._children))
         return self._children[name]
 
@@ -135,6 +138,10 @@ class Ontology:
         Raises:
             LabelError: wrong dtype or number of classes, an empty group, or an unknown name.
         """
+        if not isinstance(groups, Mapping) or not all(isinstance(name, str) for name in groups):
+            raise LabelError(f"groups {shown(groups)}; expected names with the members of each group")
+        if not all(isinstance(members, (list, tuple)) for members in groups.values()):
+            raise LabelError(f"groups {shown(groups)}; expected a list of names for each group")
         probs = self._checked(probs)
         result = np.empty((*probs.shape[:-1], len(groups)), probs.dtype)
         for i, (name, members) in enumerate(groups.items()):
@@ -145,7 +152,10 @@ class Ontology:
 
     def _chosen(self, names: Sequence[str]) -> list[int]:
         if isinstance(names, str):
-            raise LabelError(f"{names!r} is one name; expected a list of names")
+            raise LabelError(f"{shown(names)} is one name; expected a list of names")
+        names = list(names) if isinstance(names, Iterable) else [names]
+        if not all(isinstance(name, str) for name in names):
+            raise LabelError(f"{shown(names)}; expected a list of names")
         return sorted({i for name in names for i in self._named(name)})
 
     def _named(self, name: str) -> list[int]:
@@ -170,7 +180,10 @@ class Ontology:
         return sorted(self._index[found] for found in seen if found in self._index)
 
     def _checked(self, probs: NDArray[np.floating]) -> NDArray[np.floating]:
-        probs = np.asarray(probs)
+        try:
+            probs = np.asarray(probs)
+        except ValueError as error:  # lists of different lengths
+            raise LabelError(f"scores {shown(probs)}; expected an array of floats") from error
         if probs.ndim < 1 or probs.shape[-1] != len(self.labels) or probs.dtype.kind != "f":
             raise LabelError(
                 f"{probs.dtype} scores of shape {probs.shape}; expected floats, (…, {len(self.labels)}), one per class"

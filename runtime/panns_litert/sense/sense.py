@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.errors import LabelError
-from panns_litert.sense.labels import unknown_label
+from panns_litert.sense.labels import require_class_names, unknown_label
 from panns_litert.sense.ontology import Ontology
+from panns_litert.strict import shown
 
 
 class Sense:
@@ -48,7 +51,16 @@ class Sense:
         deny: Sequence[str] = (),
         groups: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self._classes, self._groups = tuple(labels), groups
+        self._classes, self._groups = require_class_names(labels, "labels"), groups
+        if groups is not None and not isinstance(groups, Mapping):
+            raise LabelError(f"groups {shown(groups)}; expected names with the members of each group")
+        for what, names in (("allow", () if allow is None else allow), ("deny", deny)):
+            if isinstance(names, str) or not isinstance(names, Sequence):
+                raise LabelError(f"{what} = {shown(names)}; expected a list of names")
+        if silence_dbfs is not None and not _is_number(silence_dbfs):
+            raise LabelError(f"silence_dbfs = {shown(silence_dbfs)}; expected a level in dB, such as -60, or None")
+        if not isinstance(roll_up, (bool, np.bool_)):
+            raise LabelError(f"roll_up = {shown(roll_up)}; expected True or False")
         self.labels = self._classes if groups is None else tuple(groups)
         self._temperature = _temperatures(self._classes, temperature)
         self._silence_dbfs, self._roll_up = silence_dbfs, roll_up
@@ -68,7 +80,12 @@ class Sense:
         Raises:
             LabelError: wrong number of classes.
         """
-        scores = np.asarray(probs)
+        try:
+            scores = np.asarray(probs)
+        except ValueError as error:  # lists of different lengths
+            raise LabelError(f"scores {shown(probs)}; expected an array of floats") from error
+        if scores.dtype.kind != "f":
+            raise LabelError(f"scores of type {scores.dtype}; expected floats")
         if scores.shape[-1:] != (len(self._classes),):
             raise LabelError(f"scores of shape {scores.shape}; expected (…, {len(self._classes)}), one per class")
         if self._temperature is not None:
@@ -100,6 +117,10 @@ def _temperatures(labels: Sequence[str], given: float | Mapping[str, float]) -> 
 
 
 def _positive(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value < float("inf"):
-        raise LabelError(f"temperature {value!r}; expected a number > 0")
+    if not _is_number(value) or not 0.0 < value < sys.float_info.max:
+        raise LabelError(f"temperature {shown(value)}; expected a number > 0")
     return float(value)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and value == value

@@ -6,22 +6,26 @@ the last one, on the GPU, is optional. If a stage fails, no bundle is written.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import nn
 
+from panns_litert.atomic import writing
 from panns_litert.bundle import (
+    CACHE_VARIABLE,
     DEFAULT_PRECISION,
     DEFAULT_SECONDS,
     FORMAT_VERSION,
@@ -43,7 +47,14 @@ from panns_litert.bundle import (
     file_sha256,
     model_card,
 )
-from panns_litert.errors import BundleError, ConversionError, ModelError, ParityError
+from panns_litert.errors import (
+    BundleError,
+    ConversionError,
+    ModelError,
+    PannsLitertError,
+    ParityError,
+    ResultsError,
+)
 from panns_litert.frontend import mel_basis
 from panns_litert.proof import require
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of, weights_file
@@ -122,7 +133,7 @@ def convert(
         )
     clips = calibration_clips(calibration, model.front_end, seconds=seconds) if calibration else []
     target = Path(out) if out is not None else bundle_dir(model.name, graph=graph, seconds=seconds, precision=precision)
-    with BundleWriter(target) as writer, _Workspace() as work:
+    with _workspace() as work, BundleWriter(target) as writer:
         network, source, official = _load(model, checkpoint, report=report, progress=progress)
         if not official and out is None:
             raise ModelError(
@@ -207,7 +218,7 @@ def verify(
     require_length(manifest.clip_seconds, model)
     network, source, official = _load(model, checkpoint, report=report, progress=progress)
     _require_manifest(opened, model, source, description=_description(model, source, official))
-    with _Workspace() as work:
+    with _workspace() as work:
         proof = _prove(
             model,
             network,
@@ -381,6 +392,18 @@ def require_length(seconds: float, model: Model) -> None:
         raise ModelError(f"clip of {seconds:g} s; expected {low:g} … {high:g} s for {model.name}")
 
 
+_OWNER = ".owner.lock"  # in a work folder; locked while its process lives
+_SETTLING = 60.0  # s, more than it takes to delete the folders of killed runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Workspace:
+    """A folder for intermediate files, and the converter's log."""
+
+    folder: Path
+    log: Path
+
+
 def _require_gpu(record: GpuRecord | None) -> None:
     """Requires what the figures of the gpu_fp16 stage do not show: residency, arithmetic, no errors of the driver."""
     if record is not None and not record.passed:
@@ -407,21 +430,62 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in _TOOLS}
 
 
-class _Workspace:
-    """A folder for intermediate files, and a log. The log of a failed conversion stays, because the error names it."""
+@contextlib.contextmanager
+def work_folder() -> Iterator[Path]:
+    """Creates a folder for large files on the disk of the cache, and deletes it at the end of the block.
 
-    def __init__(self) -> None:
-        parent = cache_dir() / "work"  # not the system's temporary folder, which may be small or in memory
+    Folders that killed runs left are deleted first. The system frees a lock when its process ends, so a folder whose
+    lock is free has no owner.
+
+    Raises:
+        ResultsError: the cache cannot be written.
+    """
+    parent = cache_dir() / "work"  # not the system's temporary folder, which may be small or in memory
+    try:
         parent.mkdir(parents=True, exist_ok=True)
-        self.folder = Path(tempfile.mkdtemp(dir=parent))
-        self.log = cache_dir() / "logs" / f"convert-{os.getpid()}.log"
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with writing(parent / "folders", wait=_SETTLING):  # no folder is deleted before its owner has locked it
+            for left in parent.iterdir():
+                if left.is_dir():
+                    with contextlib.suppress(Timeout, OSError), FileLock(left / _OWNER, timeout=0):
+                        shutil.rmtree(left, ignore_errors=True)
+            folder = Path(tempfile.mkdtemp(dir=parent))
+            owner = FileLock(folder / _OWNER)
+            owner.acquire()
+    except PannsLitertError:
+        raise
+    except OSError as error:
+        raise ResultsError(
+            f"{parent}: {error.strerror or error}; free some space or point {CACHE_VARIABLE} elsewhere"
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        owner.release()
 
-    def __enter__(self) -> _Workspace:
-        self.log.unlink(missing_ok=True)
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        if kind is None or not issubclass(kind, ConversionError):
-            self.log.unlink(missing_ok=True)
+@contextlib.contextmanager
+def _workspace() -> Iterator[_Workspace]:
+    """Yields a workspace. The log of a failed conversion stays, because the error names it.
+
+    Raises:
+        ResultsError: a file cannot be written, such as on a full disk.
+    """
+    log = cache_dir() / "logs" / f"convert-{os.getpid()}.log"
+    failed = False
+    try:
+        with work_folder() as folder:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.unlink(missing_ok=True)
+            yield _Workspace(folder=folder, log=log)
+    except ConversionError:
+        failed = True
+        raise
+    except PannsLitertError:
+        raise
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise ResultsError(f"{where}{error.strerror or error}; expected files that can be written") from error
+    finally:
+        if not failed:
+            log.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -14,10 +15,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from panns_litert.atomic import replacing
 from panns_litert.engine import native_log
-from panns_litert.errors import ConversionError
+from panns_litert.errors import ConversionError, ResultsError
 
 SIGNATURE = "tag"
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def export_fp32(network: nn.Module, inputs: dict[str, Tensor], path: Path, *, log: Path) -> None:
@@ -35,13 +39,14 @@ def export_fp32(network: nn.Module, inputs: dict[str, Tensor], path: Path, *, lo
 
     Raises:
         ConversionError: the converter failed. The message names the log.
+        ResultsError: the file cannot be written.
     """
     with captured(log, f"litert-torch cannot convert {type(network).__name__}"), _short_names():
         import litert_torch  # slow to import; only a conversion needs it
 
-        model = litert_torch.signature(SIGNATURE, network, sample_kwargs=inputs).convert()
-        model.export(str(path))
-    del model
+        data = litert_torch.signature(SIGNATURE, network, sample_kwargs=inputs).convert().model_content()
+    write(path, data)
+    del data
     gc.collect()  # frees the converter's copies of the weights before the next stage makes its own
 
 
@@ -56,6 +61,7 @@ def cast_fp16(source: Path, path: Path, *, keep: str | None = None, log: Path) -
 
     Raises:
         ConversionError: the converter failed. The message names the log.
+        ResultsError: the file cannot be written.
     """
     with captured(log, f"ai-edge-quantizer cannot convert {source.name}"):
         from ai_edge_quantizer import qtyping, quantizer
@@ -73,9 +79,23 @@ def cast_fp16(source: Path, path: Path, *, keep: str | None = None, log: Path) -
                 operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
                 algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE,
             )
-        work.quantize().export_model(str(path), overwrite=True)
-    del work
+        data = work.quantize().quantized_model
+    write(path, data)
+    del work, data
     gc.collect()
+
+
+def write(path: Path, data: Any) -> None:
+    """Writes a .tflite atomically.
+
+    Only Python may write it. On a full disk, litert-torch's own writer ends the process without a message, and that of
+    ai-edge-quantizer maps the file into memory, where a write that fails ends the process with SIGBUS.
+
+    Raises:
+        ResultsError: the file cannot be written, such as on a full disk.
+    """
+    with replacing(path) as file:
+        file.write(data)
 
 
 @contextmanager
@@ -116,7 +136,10 @@ def float16_weights() -> Any:
 
 @contextmanager
 def captured(log: Path, problem: str) -> Iterator[None]:
-    """Redirects the converter's output to the log, and raises any exception as a ConversionError."""
+    """Redirects the converter's output to the log, and raises any exception as a ConversionError.
+
+    A full disk is a ResultsError instead: its cause is not in the log, which may be empty for the same reason.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     try:
         with native_log(log), warnings.catch_warnings(), _interruptible():
@@ -124,6 +147,8 @@ def captured(log: Path, problem: str) -> Iterator[None]:
             yield
     except Exception as error:  # the converter may raise any type; the log has the details
         reason = (str(error).splitlines() or [""])[0][:200]
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise ResultsError(f"{problem}: {error.strerror}; free some space on the disk of {log.parent}") from error
         raise ConversionError(f"{problem}: {type(error).__name__}: {reason}; see {log}") from error
 
 

@@ -29,13 +29,14 @@ from panns_litert.errors import ConversionError, ParityError
 from panns_litert.evaluate import figures
 from panns_litert.measure import insert, markdown
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of
+from panns_litert_convert.convert import work_folder
 from panns_litert_convert.demo import sounds
 from panns_litert_convert.demo.audioset import HELD_OUT_SEED
 from panns_litert_convert.export import export_fp32
 from panns_litert_convert.networks import AudioTagger
 from panns_litert_convert.quantize import write_precision
 from panns_litert_convert.stages import Reference
-from panns_litert_convert.sweep import in_order, read, recipe_checkpoint, row_of_process, work_folder, worst, write
+from panns_litert_convert.sweep import in_order, read, recipe_checkpoint, row_of_process, worst, write
 from panns_litert_convert.zoo import MODELS, Model, find, number
 
 SECONDS = 10.0

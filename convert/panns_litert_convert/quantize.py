@@ -26,7 +26,7 @@ from panns_litert.audio import audio_files, is_silent, load_audio
 from panns_litert.bundle import Check, KeptLayer
 from panns_litert.errors import AudioError, ParityError
 from panns_litert.frontend import FrontEndSpec
-from panns_litert_convert.export import SIGNATURE, captured, cast_fp16, float16_weights
+from panns_litert_convert.export import SIGNATURE, captured, cast_fp16, float16_weights, write
 from panns_litert_convert.frontend import ALWAYS_FLOAT32
 from panns_litert_convert.stages import Reference
 
@@ -122,6 +122,7 @@ def quantize(
 
     Raises:
         ConversionError: the quantizer failed. The message names the log.
+        ResultsError: the file cannot be written.
     """
     with captured(log, f"ai-edge-quantizer cannot make {precision} of {source.name}"), large_tensors():
         from ai_edge_quantizer import quantizer
@@ -136,16 +137,17 @@ def quantize(
             _add_finer(work, by_index[index], finer)
         _leave(work, ALWAYS_FLOAT32)
         calibrated = None if precision != "int8-full" else dict(ranges or {})
-        work.quantize(calibrated, enable_progress_bar=False, enable_progress_report=False).export_model(
-            str(path), overwrite=True
-        )
-        _mend_outputs(source, path)
-    del work
+        made = work.quantize(calibrated, enable_progress_bar=False, enable_progress_report=False).quantized_model
+        data = bytearray(made)
+        del made
+        _mend_outputs(source, data)
+    write(path, data)
+    del work, data
     gc.collect()
 
 
-def _mend_outputs(source: Path, path: Path) -> None:
-    """Makes a quantized file's graph and signature name the same float32 outputs. Edits the file in place.
+def _mend_outputs(source: Path, data: bytearray) -> None:
+    """Makes a quantized file's graph and signature name the same float32 outputs. Edits the file's bytes in place.
 
     The embedding is both an output and the input of further operators. If its producer is quantized and its consumer is
     not, or the reverse, ai-edge-quantizer 0.10 leaves the graph or the signature pointing at the integer tensor
@@ -162,9 +164,7 @@ def _mend_outputs(source: Path, path: Path) -> None:
     graph, entries = outputs(source.read_bytes())
     places = [int(graph.Outputs(i)) for i in range(graph.OutputsLength())]
     place_of = {name: places.index(entry.TensorIndex()) for name, entry in entries.items()}
-    data = bytearray(path.read_bytes())
     graph, entries = outputs(data)
-    changed = False
     for name, entry in entries.items():
         in_graph, in_signature = int(graph.Outputs(place_of[name])), int(entry.TensorIndex())
         if in_graph == in_signature:
@@ -174,9 +174,6 @@ def _mend_outputs(source: Path, path: Path) -> None:
         table, vector = entry._tab, graph._tab
         struct.pack_into("<I", data, table.Pos + table.Offset(6), right)
         struct.pack_into("<i", data, vector.Vector(vector.Offset(8)) + 4 * place_of[name], right)
-        changed = True
-    if changed:
-        path.write_bytes(data)
 
 
 def _add_rung(work: Any, precision: str, regex: str, chosen: Sequence[Layer]) -> None:

@@ -18,11 +18,9 @@ import resource
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +35,7 @@ from panns_litert.errors import GpuDriverError, PannsLitertError, ParityError
 from panns_litert.frontend import LogMel
 from panns_litert.measure import insert, markdown
 from panns_litert.proof import demo_inputs, gpu_check
-from panns_litert_convert.convert import convert
+from panns_litert_convert.convert import convert, work_folder
 from panns_litert_convert.export import cast_fp16, export_fp32
 from panns_litert_convert.frontend import ALWAYS_FLOAT32
 from panns_litert_convert.networks import MobileNetV3
@@ -243,14 +241,6 @@ def in_process(name: str, step: str) -> dict[str, Any]:
             kept(name).parent.mkdir(exist_ok=True)
             shutil.move(made, kept(name))
         return row | {"seconds": round(time.perf_counter() - start, 1)}
-
-
-@contextmanager
-def work_folder() -> Iterator[Path]:
-    """Creates a folder for large files on the disk of the cache, and deletes it at the end of the block."""
-    (cache_dir() / "work").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache_dir() / "work") as folder:
-        yield Path(folder)
 
 
 def row_of_process(

@@ -21,7 +21,7 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from safetensors.torch import load_file
-from support import edit_manifest, make_consistent, rehash
+from support import disk_full, edit_manifest, make_consistent, rehash, run_python
 
 from panns_litert.bundle import CACHE_VARIABLE, MANIFEST, Bundle, Check, file_sha256
 from panns_litert.demo import demo_bundle, demo_clips
@@ -32,12 +32,13 @@ from panns_litert.errors import (
     ModelError,
     PannsLitertError,
     ParityError,
+    ResultsError,
 )
 from panns_litert.proof import GATES
 from panns_litert.tagger import Tagger
 from panns_litert_convert import export
 from panns_litert_convert import quantize as quantize_module
-from panns_litert_convert.convert import convert, verify
+from panns_litert_convert.convert import convert, verify, work_folder
 from panns_litert_convert.stages import constants_check
 from panns_litert_convert.zoo import asset, find
 
@@ -406,6 +407,86 @@ def test_a_bundle_with_long_tensor_names_verifies(tmp_path: Path, monkeypatch: p
     assert re.fullmatch(r".* \(.*\) is missing|.* differs by .*", check.why)
 
 
+# --- a full disk, and killed runs ---
+
+_ON_A_FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import torch
+from panns_litert.errors import PannsLitertError
+from panns_litert_convert.export import cast_fp16, export_fp32
+from panns_litert_convert.quantize import quantize
+from panns_litert_convert.zoo import find
+folder = Path(sys.argv[1])
+network = find("demo").build().eval().for_export(samples=32000)
+inputs, source, log = {"logmel": torch.zeros(1, 1, 101, 64)}, folder / "source.tflite", folder / "log"
+export_fp32(network, inputs, source, log=log)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)  # a write beyond it fails, as on a full disk
+for write in (
+    lambda path: export_fp32(network, inputs, path, log=log),
+    lambda path: cast_fp16(source, path, log=log),
+    lambda path: quantize(source, path, precision="int8", log=log),
+):
+    try:
+        write(folder / "made.tflite")
+    except PannsLitertError as error:
+        print(f"{type(error).__name__}: {error}")
+"""
+
+
+@pytest.mark.parametrize("room", [50_000, 10])  # of 10 bytes, the log has no room either
+def test_a_full_disk_is_one_error_of_every_writer(tmp_path: Path, room: int) -> None:
+    done = run_python(_ON_A_FULL_DISK, tmp_path, str(room))
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3, done.stderr
+    assert all(line.startswith("ResultsError: ") and "File too large" in line for line in lines), lines
+    assert sorted(os.listdir(tmp_path)) == ["log", "source.tflite"]
+
+
+def test_a_full_disk_leaves_the_old_bundle(
+    demo: Bundle, copy_of: Callable[[Bundle], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    target = copy_of(demo)
+    monkeypatch.setattr(shutil, "copyfile", disk_full)
+    with pytest.raises(ResultsError, match="No space left on device"):
+        convert("demo", out=target)
+    assert sorted(name for name in os.listdir(tmp_path) if not name.startswith(".")) == ["cache", target.name]
+    assert [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()] == [".folders.lock"]
+    Bundle(target)
+
+
+_WORKING = """
+import time
+from panns_litert_convert.convert import work_folder
+with work_folder() as folder:
+    (folder / "source.tflite").write_bytes(b"large")
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_next_run_deletes_the_work_of_killed_runs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    (tmp_path / "work" / "tmp_of_an_older_version").mkdir(parents=True)
+    runs = [
+        subprocess.Popen([sys.executable, "-c", _WORKING], stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]  # fmt: skip
+    try:
+        killed, running = (Path(run.stdout.readline().strip()) for run in runs if run.stdout)
+        runs[0].kill()
+        runs[0].wait()
+        assert (killed / "source.tflite").exists()
+        with work_folder() as mine:
+            assert {path for path in (tmp_path / "work").iterdir() if path.is_dir()} == {running, mine}
+            assert (running / "source.tflite").exists()
+        assert not mine.exists()
+    finally:
+        for run in runs:
+            run.kill()
+            run.communicate()
+
+
 # --- bad input ---
 
 
@@ -457,7 +538,7 @@ def test_an_interrupted_conversion_leaves_nothing(signal_: signal.Signals, tmp_p
     assert "interrupted" in process.stderr.read()
     assert process.wait() == 130
     assert os.listdir(tmp_path) == ["cache"]
-    assert [path for path in cache.rglob("*") if path.is_file()] == []
+    assert [path.name for path in cache.rglob("*") if path.is_file()] == [".folders.lock"]
 
 
 def test_another_networks_checkpoint_is_named(tmp_path: Path) -> None:

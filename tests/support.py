@@ -39,6 +39,23 @@ def disk_full(*_: object, **__: object) -> None:
     raise OSError(28, "No space left on device")
 
 
+def damaged(data: bytes, rng: np.random.Generator) -> bytes:
+    """Returns data with a bit flipped, a part cut out, repeated or overwritten, or the end missing."""
+    at, length = int(rng.integers(len(data))), int(rng.integers(1, 64))
+    head = int(rng.integers(min(len(data), 2000)))  # where most formats keep their structure
+    kind = int(rng.integers(6))
+    if kind < 2:
+        at = head if kind else at
+        return data[:at] + bytes([data[at] ^ (1 << int(rng.integers(8)))]) + data[at + 1 :]
+    if kind == 2:
+        return data[:at] + data[at + length :]
+    if kind == 3:
+        return data[:at] + data[at : at + length] * 2 + data[at + length :]
+    if kind == 4:
+        return data[:head] + rng.bytes(length) + data[head + length :]
+    return data[:at]
+
+
 def run_python(code: str, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Runs code in a Python process of its own."""
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=check)

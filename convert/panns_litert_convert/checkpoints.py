@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,10 +24,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from panns_litert.atomic import replacing
+from panns_litert.atomic import replacing, writing
 from panns_litert.bundle import CACHE_VARIABLE, cache_dir, file_sha256
-from panns_litert.errors import CheckpointError, DownloadError
+from panns_litert.errors import CheckpointError, DownloadError, PannsLitertError
 from panns_litert.frontend import FrontEndSpec, hann, mel_basis
+from panns_litert.sense import require_labels
+from panns_litert.strict import MOST_BYTES, parse_json, printable, shown
 from panns_litert_convert.networks import Ast, require_config
 from panns_litert_convert.zoo import MODELS, Checkpoint, Model, asset
 
@@ -36,6 +39,7 @@ _LOGGER = logging.getLogger(__name__)
 pooch.get_logger().setLevel(logging.WARNING)
 
 _RETRIES = 2
+_WAIT = 3600.0  # s, for another run's download
 # The types and functions that rebuild numpy arrays and scalars from a pickle, under the names of numpy 1 and 2. None of
 # them runs code from the file.
 _REBUILDERS: list[Any] = [np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]]
@@ -61,8 +65,9 @@ def checkpoint_path(checkpoint: Checkpoint) -> Path:
 def fetch(model: Model, *, progress: bool = False) -> Path:
     """Returns the path of the model's checkpoint. Downloads it if the cache lacks it, and always checks its hash.
 
-    The file appears in the cache only when it is complete and its hash is right. An interrupted download is deleted and
-    tried again from the start.
+    The file appears in the cache only when it is complete and its hash is right. If no hash is known, it must hold the
+    network's weights; its own hash is recorded then, with a warning. An interrupted download is deleted and tried again
+    from the start. Of several runs at once, one downloads and the others wait for its file.
 
     Args:
         model: the registry record.
@@ -70,61 +75,94 @@ def fetch(model: Model, *, progress: bool = False) -> Path:
 
     Raises:
         DownloadError: the weights were never published, or there is no network, no such file, no space on the disk, no
-            permission to write to the cache, or a wrong hash.
+            permission to write to the cache, a wrong hash, or another file than the network's weights.
         CheckpointError: the file in the cache is not the published one.
     """
     checkpoint = model.checkpoint
     if not checkpoint.published:
         raise DownloadError(f"nobody has published weights for {model.network}; pass your own with --checkpoint PATH")
     path = checkpoint_path(checkpoint)
-    if path.is_file() or checkpoint.url is None:
+    if checkpoint.url is None or os.path.isfile(path):
         check_hash(path, checkpoint)
         return path
-    known = checkpoint.sha256 or (f"md5:{checkpoint.md5}" if checkpoint.md5 else None)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _require_space(path.parent, checkpoint)
-        source = pooch.create(
-            path=path.parent,
-            base_url="",
-            registry={checkpoint.file: known},
-            urls={checkpoint.file: checkpoint.url},
-            retry_if_failed=_RETRIES,
-        )
-        source.fetch(checkpoint.file, downloader=partial(_download, checkpoint, progress))
+        with _alone(path):
+            if not os.path.isfile(path):  # no other run has stored it meanwhile
+                _store(model, path, progress=progress)
+    except DownloadError:
+        raise
     except requests.RequestException as error:
         raise DownloadError(
             f"cannot download {checkpoint.file} from {checkpoint.url}: {_reason(error)}; check the network, "
             "or download it elsewhere and pass --checkpoint PATH"
-        ) from error
-    except ValueError as error:  # the hash or the size is wrong
-        raise DownloadError(
-            f"{checkpoint.url} sent another file than {checkpoint.file} (wrong hash or size, nothing was kept); "
-            "try again later"
         ) from error
     except OSError as error:
         raise DownloadError(
             f"cannot store {checkpoint.file} in {path.parent}: {error.strerror or error}; "
             f"free some space or point {CACHE_VARIABLE} elsewhere"
         ) from error
-    if known is None:
-        _LOGGER.warning("%s: no published hash is known; its sha256 was recorded in %s", path, _record(path))
     check_hash(path, checkpoint)
     return path
 
 
-def _download(checkpoint: Checkpoint, progress: bool, url: str, output_file: str, source: pooch.Pooch) -> None:
-    """Fills pooch's temporary file. pooch calls it for every attempt, then checks the hash and moves the file.
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Waits until no other run writes the file, and keeps them away from it in the block."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(writing(path, error=DownloadError))
+        except DownloadError:
+            _LOGGER.warning("%s: another run is downloading it; waiting for that", path)
+            stack.enter_context(writing(path, wait=_WAIT, error=DownloadError))
+        yield
 
-    Size and record must be settled before that move: a file in the cache without the record of its hash is refused.
-    """
+
+def _store(model: Model, path: Path, *, progress: bool) -> None:
+    """Downloads a checkpoint to a folder of its own, checks it, and moves it to its path."""
+    checkpoint = model.checkpoint
+    if os.path.lexists(path):
+        raise OSError(errno.EEXIST, f"{path.name} there is no regular file")
+    _require_space(path.parent, checkpoint)
+    known = checkpoint.sha256 or (f"md5:{checkpoint.md5}" if checkpoint.md5 else None)
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a killed run
+    part.mkdir()
+    try:
+        source = pooch.create(
+            path=part,
+            base_url="",
+            registry={checkpoint.file: known},
+            urls={checkpoint.file: checkpoint.url},
+            retry_if_failed=_RETRIES,
+        )
+        source.fetch(checkpoint.file, downloader=partial(_download, checkpoint, progress))
+        file = part / checkpoint.file
+        if known is None:
+            load_weights(model.build(), file, model)
+            record = _record(path)
+            with replacing(record) as hash_file:  # first: a file without the record of its hash is refused
+                hash_file.write(f"{file_sha256(file)}\n".encode())
+            _LOGGER.warning("%s: no published hash is known; its sha256 was recorded in %s", path, record)
+        os.replace(file, path)
+    except requests.RequestException:  # some are a ValueError, too
+        raise
+    except ValueError as error:  # the hash, the size or, without a known hash, the content is wrong
+        found = f"no {model.network}: {error}" if isinstance(error, CheckpointError) else "wrong hash or size"
+        raise DownloadError(
+            f"{checkpoint.url} sent another file than {checkpoint.file} ({found.replace(f'{part}{os.sep}', '')}; "
+            "nothing was kept); try again later, or log in first if this network asks for it"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _download(checkpoint: Checkpoint, progress: bool, url: str, output_file: str, source: pooch.Pooch) -> None:
+    """Fills pooch's temporary file. pooch calls it for every attempt, then checks the hash and moves the file."""
     pooch.HTTPDownloader(progressbar=progress, timeout=30)(url, output_file, source)
     size = Path(output_file).stat().st_size
     if checkpoint.bytes not in (None, size):
         raise ValueError(f"{size} bytes; expected {checkpoint.bytes}")  # pooch tries again
-    if checkpoint.sha256 is None and checkpoint.md5 is None:
-        with replacing(_record(checkpoint_path(checkpoint))) as file:
-            file.write(f"{file_sha256(Path(output_file))}\n".encode())
 
 
 def _record(path: Path) -> Path:
@@ -152,21 +190,24 @@ def check_hash(path: Path, checkpoint: Checkpoint) -> None:
         CheckpointError: the file is missing, truncated or altered.
     """
     remedy = "delete it and fetch it again" if checkpoint.url else "install the package again"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(f"{path}: no such file; {remedy}")
-    size = path.stat().st_size
-    if checkpoint.bytes is not None and size != checkpoint.bytes:
-        raise CheckpointError(f"{path} has {size} bytes; expected {checkpoint.bytes}; {remedy}")
     record = _record(path)
-    if checkpoint.sha256 is not None:
-        expected, found = checkpoint.sha256, file_sha256(path)
-    elif checkpoint.md5 is not None:
-        with path.open("rb") as file:
-            expected, found = checkpoint.md5, hashlib.file_digest(file, "md5").hexdigest()
-    elif record.is_file():
-        expected, found = record.read_text(encoding="utf-8", errors="replace").strip(), file_sha256(path)
-    else:
-        raise CheckpointError(f"{path}: its hash is not known and was never recorded; {remedy}")
+    try:
+        size = path.stat().st_size
+        if checkpoint.bytes is not None and size != checkpoint.bytes:
+            raise CheckpointError(f"{path} has {size} bytes; expected {checkpoint.bytes}; {remedy}")
+        if checkpoint.sha256 is not None:
+            expected, found = checkpoint.sha256, file_sha256(path)
+        elif checkpoint.md5 is not None:
+            with path.open("rb") as file:
+                expected, found = checkpoint.md5, hashlib.file_digest(file, "md5").hexdigest()
+        elif record.is_file():
+            expected, found = record.read_text(encoding="utf-8", errors="replace").strip(), file_sha256(path)
+        else:
+            raise CheckpointError(f"{path}: its hash is not known and was never recorded; {remedy}")
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}; {remedy}") from error
     if found != expected:
         raise CheckpointError(f"{path} was altered: its hash is {found}; expected {expected}; {remedy}")
 
@@ -179,15 +220,38 @@ def weights_file(path: str | os.PathLike[str]) -> Path:
     """Returns the file of weights for a path: the path itself, or the weights in a folder of a model hub.
 
     Raises:
-        CheckpointError: the folder holds no weights.
+        CheckpointError: the folder holds no weights, or this is no path.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise CheckpointError(f"checkpoint {shown(path)}; expected the path of a file or folder")
     path = Path(path)
-    if not path.is_dir():
-        return path
-    for name in _HUB_FILES:
-        if (path / name).is_file():
-            return path / name
-    raise CheckpointError(f"{path}: no weights in this folder; expected {' or '.join(_HUB_FILES)}")
+    if os.path.isdir(path):
+        for name in _HUB_FILES:
+            if os.path.isfile(path / name):
+                return path / name
+        raise CheckpointError(f"{path}: no weights in this folder; expected {' or '.join(_HUB_FILES)}")
+    return path
+
+
+def _require_regular(path: Path, expected: str) -> None:
+    """Refuses a FIFO, whose reader would wait for ever, and a device, whose content may have no end."""
+    if not os.path.isfile(path):
+        what = "not a regular file" if os.path.exists(path) else "no such file"
+        raise CheckpointError(f"{printable(path)}: {what}; expected {expected}")
+
+
+def weights_sha256(path: str | os.PathLike[str]) -> str:
+    """Returns the SHA-256 of the file that `weights_file` finds, hexadecimal.
+
+    Raises:
+        CheckpointError: there is no such file, or it cannot be read.
+    """
+    path = weights_file(path)
+    _require_regular(path, "a checkpoint")
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}; expected a checkpoint") from error
 
 
 def is_official(path: Path, checkpoint: Checkpoint) -> bool:
@@ -214,9 +278,10 @@ def save_own(network: nn.Module, path: str | os.PathLike[str], *, model: Model, 
         classes: class names, in the order of the outputs.
 
     Raises:
-        CheckpointError: the weights hold NaN or Inf.
+        CheckpointError: the weights hold NaN or Inf, or the class names are invalid.
         ResultsError: the file cannot be written.
     """
+    require_classes(classes, str(path), error=CheckpointError)
     state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
     if broken := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
         raise CheckpointError(f"NaN or Inf in {_some(broken)}; expected finite weights; try a lower learning rate")
@@ -230,23 +295,45 @@ def model_of(model: Model, checkpoint: str | os.PathLike[str] | None) -> Model:
     """Returns the record that fits a checkpoint: the model's own, or a copy with the classes that `save_own` wrote.
 
     Raises:
-        CheckpointError: the checkpoint was fine-tuned from another model, or its class names are invalid.
+        CheckpointError: the checkpoint was fine-tuned from another model, or its facts or class names are invalid.
     """
-    if checkpoint is None or Path(checkpoint).suffix != ".safetensors" or not Path(checkpoint).is_file():
+    if checkpoint is None:
+        return model
+    path = weights_file(checkpoint)
+    if path.suffix != ".safetensors" or not os.path.isfile(path):
         return model
     try:
-        with safe_open(checkpoint, "pt") as file:
-            facts = json.loads((file.metadata() or {}).get(_FACTS, "{}"))
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(_FACTS)
     except (SafetensorError, OSError, ValueError):
         return model  # `load_weights` reports what is wrong with the file
+    if text is None:
+        return model
+    where = f"{path}: its metadata {_FACTS}"
+    if len(text) > MOST_BYTES:
+        raise CheckpointError(f"{where}: {len(text)} characters; expected at most {MOST_BYTES}")
+    facts = parse_json(text, where, error=CheckpointError)
+    if not isinstance(facts, dict):
+        raise CheckpointError(f"{where}: {shown(facts)}; expected an object with base and labels")
     base, labels = facts.get("base"), facts.get("labels")
     if base is None:
         return model
     if base != model.name:
-        raise CheckpointError(f"{checkpoint} is a fine-tuned {base}; expected {model.name}; name {base} instead")
-    if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(label, str) for label in labels):
-        raise CheckpointError(f"{checkpoint}: labels {labels!r}; expected at least two class names")
-    return with_classes(model, labels)
+        name = base if isinstance(base, str) and base.isidentifier() else shown(base)
+        raise CheckpointError(f"{path} is a fine-tuned {name}; expected {model.name}; name {name} instead")
+    return with_classes(model, require_classes(labels, where, error=CheckpointError))
+
+
+def require_classes(names: Any, where: str, *, error: type[PannsLitertError]) -> tuple[str, ...]:
+    """Returns the names of a classifier's classes, if they are a list of at least two valid names.
+
+    Raises:
+        PannsLitertError: of type `error`.
+    """
+    if not isinstance(names, (list, tuple)) or len(names) < 2 or not all(isinstance(name, str) for name in names):
+        raise error(f"{where}: labels {shown(names)}; expected at least two class names")
+    require_labels(names, where, error=error)
+    return tuple(names)
 
 
 def with_classes(model: Model, classes: Sequence[str]) -> Model:
@@ -291,8 +378,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], model: Model)
 
 
 def _read(path: Path, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; expected a checkpoint such as {checkpoint.file}")
+    _require_regular(path, f"a checkpoint such as {checkpoint.file}")
     try:
         if path.suffix == ".safetensors":
             data: Any = load_file(path)
@@ -340,12 +426,20 @@ def _require_keys(path: Path, tensors: dict[str, Tensor], expected: dict[str, Te
         for key, tensor in expected.items()
         if key in tensors and tensors[key].shape != tensor.shape
     ]
+    # Whole numbers are the weights of a quantized network, which need its scales.
+    whole = [
+        f"{key} {str(tensors[key].dtype).removeprefix('torch.')}"
+        for key, tensor in expected.items()
+        if key in tensors and tensor.is_floating_point() and not tensors[key].is_floating_point()
+    ]
     if missing or unknown or shapes:
         parts = [f"missing {_some(missing)}"] * bool(missing) + [f"unknown {_some(unknown)}"] * bool(unknown)
         parts += [f"shapes: {_some(shapes)}"] * bool(shapes)
         raise CheckpointError(
             f"{path}: not the weights of {model.network}: {'; '.join(parts)}{_looks_like(tensors, model)}"
         )
+    if whole:
+        raise CheckpointError(f"{path}: {_some(whole)}; expected floating-point weights, not quantized ones")
 
 
 def _looks_like(tensors: dict[str, Tensor], model: Model) -> str:

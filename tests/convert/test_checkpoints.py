@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import logging
 import os
 import pickle
@@ -18,22 +20,33 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from support import damaged
 from torch import Tensor, nn
 
 from panns_litert.bundle import cache_dir
 from panns_litert.errors import CheckpointError, DownloadError, PannsLitertError
 from panns_litert.frontend import PANNS_32K, mel_basis
 from panns_litert_convert import checkpoints
-from panns_litert_convert.checkpoints import check_hash, checkpoint_path, fetch, is_official, load_weights
+from panns_litert_convert.checkpoints import (
+    check_hash,
+    checkpoint_path,
+    fetch,
+    is_official,
+    load_weights,
+    model_of,
+    save_own,
+    weights_file,
+    weights_sha256,
+)
 from panns_litert_convert.networks import Cnn14
 from panns_litert_convert.zoo import MODELS, Checkpoint, Model, find
 
-BODY = bytes(range(256)) * 400  # 100 KB: many chunks
 # Small enough to try hundreds of files.
 SMALL_MODEL = replace(
     find("demo"),
@@ -41,6 +54,25 @@ SMALL_MODEL = replace(
     options={"channels": (2, 2, 2, 2, 2, 4)},
     checkpoint=Checkpoint(file="small.pth", url=None, licence="none", attribution="none"),
 )
+
+
+def small_state() -> dict[str, Tensor]:
+    """Weights that differ from the initial ones of a network."""
+    torch.manual_seed(5)
+    return {
+        key: torch.rand_like(tensor) + 0.5 if tensor.is_floating_point() else tensor + 3
+        for key, tensor in SMALL_MODEL.build().state_dict().items()
+    }
+
+
+def as_pth(data: object) -> bytes:
+    file = io.BytesIO()
+    torch.save(data, file)
+    return file.getvalue()
+
+
+# A checkpoint, since one of unknown hash is loaded before it is kept. With the padding it has many chunks.
+BODY = as_pth({"model": small_state(), "padding": torch.zeros(25_000)})
 
 
 class Server(ThreadingHTTPServer):
@@ -128,7 +160,9 @@ def record(url: str | None, body: bytes = BODY, **changes: object) -> Model:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """Returns the files of a cache, without the empty files of the locks."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return sorted(str(path.relative_to(folder)) for path in found)
 
 
 def fetch_fails(model: Model, *words: str) -> str:
@@ -239,6 +273,31 @@ def test_a_truncated_download_of_unknown_hash_is_refused(server: Server, folder:
     assert files(folder) == []
 
 
+OTHERS = {
+    "empty": b"",
+    "a page of a network that wants a login": b"<!DOCTYPE html><html><body>Please log in</body></html>" * 200,
+    "a JSON error": b'{"error": "rate limit"}',
+    "another network": as_pth({"model": {"fc.weight": torch.zeros(3, 3)}}),
+    "other shapes": as_pth({"model": small_state() | {"fc1.weight": torch.zeros(2, 2)}}),
+    "NaN": as_pth({"model": small_state() | {"fc1.bias": torch.full((4,), float("nan"))}}),
+    "quantized": as_pth({"model": {key: tensor.to(torch.int8) for key, tensor in small_state().items()}}),
+    "cut": BODY[:-2000],
+}
+
+
+@pytest.mark.usefixtures("once")
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_no_checkpoint_of_the_network_is_never_recorded(server: Server, folder: Path, name: str) -> None:
+    """Without a known hash, the content itself is checked."""
+    server.answers = [send(OTHERS[name]), send(BODY)]
+    model = record(server.url, sha256=None, md5=None, bytes=None)
+    message = fetch_fails(model, server.url, "no Cnn14 (narrow): ", "nothing was kept", "log in first")
+    assert "\n" not in message
+    assert ".part" not in message
+    assert files(folder) == []
+    assert fetch(model).read_bytes() == BODY
+
+
 @pytest.mark.usefixtures("once")
 def test_not_found(server: Server, folder: Path) -> None:
     server.answers = [refuse]
@@ -285,8 +344,9 @@ url, sha256, limit = sys.argv[1], sys.argv[2], int(sys.argv[3])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # a write beyond it fails, as on a full disk
 checkpoint = Checkpoint(file="weights.pth", url=url, licence="none", attribution="none", sha256=sha256 or None)
+small = replace(find("demo"), options={"channels": (2, 2, 2, 2, 2, 4)}, checkpoint=checkpoint)
 try:
-    print(fetch(replace(find("demo"), checkpoint=checkpoint)))
+    print(fetch(small))
 except PannsLitertError as error:
     print(f"{type(error).__name__}: {error}")
 """
@@ -336,15 +396,14 @@ def test_two_processes_and_a_killed_one(server: Server, folder: Path) -> None:
 @pytest.mark.parametrize("known", [True, False])
 def test_threads_that_fetch_at_once_get_the_same_file(server: Server, folder: Path, known: bool) -> None:
     def slowly(handler: BaseHTTPRequestHandler) -> None:
-        barrier.wait(10)
+        time.sleep(0.5)
         send(BODY)(handler)
 
-    barrier = threading.Barrier(4)
     server.answers = [slowly]
     model = record(server.url) if known else record(server.url, sha256=None, md5=None, bytes=None)
     with ThreadPoolExecutor(4) as pool:
         paths = set(pool.map(lambda _: fetch(model), range(4)))
-    assert len(server.requests) == 4
+    assert len(server.requests) == 1  # the others wait for that one
     assert [path.read_bytes() for path in paths] == [BODY]
     assert files(folder) == ["checkpoints/weights.pth"] + ["checkpoints/weights.pth.sha256"] * (not known)
 
@@ -459,15 +518,6 @@ def test_another_networks_weights_are_named(official_pth: Path) -> None:
 # --- load_weights: a small network, so that many files can be tried -------------------------------------
 
 
-def small_state() -> dict[str, Tensor]:
-    """Weights that differ from the initial ones of a network."""
-    torch.manual_seed(5)
-    return {
-        key: torch.rand_like(tensor) + 0.5 if tensor.is_floating_point() else tensor + 3
-        for key, tensor in SMALL_MODEL.build().state_dict().items()
-    }
-
-
 def refused(path: Path, *words: str) -> str:
     """Check that loading raises a CheckpointError with these words and leaves the network unchanged.
 
@@ -544,6 +594,101 @@ def test_a_flipped_byte_is_one_error_or_a_valid_file(tmp_path: Path, position: f
     except CheckpointError as error:
         assert str(path) in str(error)
     assert all(torch.isfinite(tensor).all() for tensor in network.state_dict().values())
+
+
+METADATA = {
+    "a list": "[]",
+    "a text": '"cnn14"',
+    "null": "null",
+    "no JSON": "{",
+    "NaN": '{"base": "small", "labels": NaN}',
+    "digits": '{"base": ' + "1" * 5000 + "}",
+    "depth": "[" * 100_000,
+    "a name twice": '{"base": "small", "base": "cnn14"}',
+    "a number as base": '{"base": 1}',
+    "another base": '{"base": "cnn6"}',
+    "no labels": '{"base": "small"}',
+    "one label": '{"base": "small", "labels": ["Dog"]}',
+    "labels that are a text": '{"base": "small", "labels": "Dog"}',
+    "labels that are numbers": '{"base": "small", "labels": [1, 2]}',
+    "a label twice": '{"base": "small", "labels": ["Dog", "Dog"]}',
+    "an empty label": '{"base": "small", "labels": ["Dog", ""]}',
+    "a line break": '{"base": "small", "labels": ["Dog", "Cat\\nBird"]}',
+    "a tab": '{"base": "small", "labels": ["Dog", "Cat\\tBird"]}',
+    "an escape": '{"base": "small", "labels": ["Dog", "\\u001b[31mCat"]}',
+    "a surrogate": '{"base": "small", "labels": ["Dog", "\\ud800"]}',
+    "text that runs backwards": '{"base": "small", "labels": ["Dog", "\\u202eCat"]}',
+}
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_facts_of_a_fine_tuned_checkpoint_are_checked(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(small_state(), path, {"panns_litert": METADATA[name]})
+    for given_ in (path, tmp_path):  # the file, or the folder of a hub with it
+        with pytest.raises(CheckpointError) as caught:
+            model_of(SMALL_MODEL, given_)
+        message = str(caught.value)
+        assert str(path) in message
+        assert "\n" not in message
+        assert len(message) < 400 + len(str(path))
+
+
+def test_facts_are_read_and_other_metadata_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    for facts in ({"format": "pt"}, {"panns_litert": json.dumps({"model": "a demo", "labels": ["one"]})}, None):
+        save_file(small_state(), path, facts)
+        assert model_of(SMALL_MODEL, path) == SMALL_MODEL
+    save_file(small_state(), path, {"panns_litert": json.dumps({"base": "small", "labels": ["Dog", "=Cat, Katze"]})})
+    assert model_of(SMALL_MODEL, path).own_classes == ("Dog", "=Cat, Katze")
+
+
+def test_invalid_class_names_are_never_written(tmp_path: Path) -> None:
+    for labels in (["Dog", "Dog"], ["Dog", "Cat\n"], ["Dog"]):
+        with pytest.raises(CheckpointError):
+            save_own(SMALL_MODEL.build(), tmp_path / "own.safetensors", model=SMALL_MODEL, classes=labels)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_or_a_device_is_no_checkpoint(tmp_path: Path) -> None:
+    for suffix in (".pth", ".safetensors"):
+        pipe = tmp_path / f"pipe{suffix}"
+        os.mkfifo(pipe)
+        refused(pipe, "not a regular file")
+        with pytest.raises(CheckpointError, match="not a regular file"):
+            weights_sha256(pipe)
+        assert model_of(SMALL_MODEL, pipe) == SMALL_MODEL
+        device = tmp_path / f"device{suffix}"
+        device.symlink_to("/dev/zero")
+        refused(device, "not a regular file")
+    with pytest.raises(CheckpointError, match="expected the path"):
+        weights_file(5)  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match="no such file"):
+        weights_sha256("a\0b.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.bool, torch.int64])
+def test_whole_numbers_are_no_weights(tmp_path: Path, dtype: torch.dtype) -> None:
+    state = small_state() | {"fc1.weight": small_state()["fc1.weight"].to(dtype)}
+    refused(saved(tmp_path / "whole.pth", state), "fc1.weight", "not quantized ones")
+
+
+@pytest.mark.filterwarnings("ignore")  # torch warns about damaged files
+def test_damaged_files_are_one_error_or_a_valid_file(tmp_path: Path) -> None:
+    """Bits flipped, parts cut out, repeated or overwritten; the seed is fixed."""
+    rng = np.random.default_rng(16)
+    facts = {"panns_litert": json.dumps({"base": "small", "labels": [f"class {k}" for k in range(36)]})}
+    save_file(small_state(), tmp_path / "good.safetensors", facts)
+    originals = {".safetensors": (tmp_path / "good.safetensors").read_bytes(), ".pth": as_pth(small_state())}
+    for case in range(120):
+        suffix = (".safetensors", ".pth")[case % 2]
+        path = tmp_path / f"case{suffix}"
+        path.write_bytes(damaged(originals[suffix], rng))
+        try:
+            load_weights(model_of(SMALL_MODEL, path).build(), path, SMALL_MODEL)
+        except CheckpointError as error:
+            assert str(path) in str(error)
+            assert "\n" not in str(error)
 
 
 def test_no_checkpoint_at_all(tmp_path: Path) -> None:

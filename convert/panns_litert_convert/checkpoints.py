@@ -28,7 +28,7 @@ from panns_litert.atomic import replacing, writing
 from panns_litert.bundle import CACHE_VARIABLE, cache_dir, file_sha256
 from panns_litert.errors import CheckpointError, DownloadError, PannsLitertError
 from panns_litert.frontend import FrontEndSpec, hann, mel_basis
-from panns_litert.sense import require_labels
+from panns_litert.sense import require_class_names
 from panns_litert.strict import MOST_BYTES, parse_json, printable, shown
 from panns_litert_convert.networks import Ast, require_config
 from panns_litert_convert.zoo import MODELS, Checkpoint, Model, asset
@@ -330,10 +330,9 @@ def require_classes(names: Any, where: str, *, error: type[PannsLitertError]) ->
     Raises:
         PannsLitertError: of type `error`.
     """
-    if not isinstance(names, (list, tuple)) or len(names) < 2 or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, (list, tuple)) or len(names) < 2:
         raise error(f"{where}: labels {shown(names)}; expected at least two class names")
-    require_labels(names, where, error=error)
-    return tuple(names)
+    return require_class_names(names, where, error=error)
 
 
 def with_classes(model: Model, classes: Sequence[str]) -> Model:

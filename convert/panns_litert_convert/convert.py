@@ -57,6 +57,7 @@ from panns_litert.errors import (
 )
 from panns_litert.frontend import mel_basis
 from panns_litert.proof import require
+from panns_litert.strict import shown
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of, weights_file
 from panns_litert_convert.export import export_fp32
 from panns_litert_convert.frontend import WaveformNetwork
@@ -388,8 +389,12 @@ def require_length(seconds: float, model: Model) -> None:
     low, high = CLIP_SECONDS
     if (most := model.front_end.most_samples) is not None:
         high = min(high, math.floor(10 * most / model.front_end.sample_rate) / 10)
-    if not (math.isfinite(seconds) and low <= seconds <= high):
-        raise ModelError(f"clip of {seconds:g} s; expected {low:g} … {high:g} s for {model.name}")
+    try:
+        fits = low <= seconds <= high
+    except (TypeError, ValueError):  # no number
+        fits = False
+    if not fits:
+        raise ModelError(f"clip of {shown(seconds)} s; expected {low:g} … {high:g} s for {model.name}")
 
 
 _OWNER = ".owner.lock"  # in a work folder; locked while its process lives

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from panns_litert.errors import ModelError
 from panns_litert.frontend import AST_16K, EFFICIENTAT_32K, PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec
+from panns_litert.strict import shown
 from panns_litert_convert.networks import (
     Ast,
     AudioTagger,
@@ -406,9 +407,9 @@ def find(name: str) -> Model:
         ModelError: the name is unknown. The message lists all names.
     """
     for model in MODELS:
-        if model.name == name.casefold():
+        if isinstance(name, str) and model.name == name.casefold():
             return model
-    raise ModelError(f"no model {name!r}; expected one of {', '.join(model.name for model in MODELS)}")
+    raise ModelError(f"no model {shown(name)}; expected one of {', '.join(model.name for model in MODELS)}")
 
 
 def number(value: float | None, form: str) -> str:

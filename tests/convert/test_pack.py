@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import soundfile
+from support import damaged
 
 from panns_litert.cli import main
 from panns_litert.errors import DatasetError, ResultsError
@@ -232,3 +234,212 @@ def test_an_unwritable_file_is_one_line_of_the_command(
     arguments = ["--metadata", str(source / "segments.csv"), "--clips", str(source / "clips")]
     assert main(["pack", *arguments, "--out", str(tmp_path / "nowhere" / "x.h5")]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("panns-litert: ")
+
+
+# --- files from elsewhere ---
+
+
+def write_h5(path: Path, **changes: Any) -> Path:
+    """Writes three clips of two classes, 100 samples each. `changes` replace the arguments of datasets, or attributes.
+
+    A dataset that is None is left out.
+    """
+    arguments: dict[str, Any] = {
+        "audio_name": {"data": np.array([b"Ya.wav", b"Yb.wav", b"Yc.wav"])},
+        "waveform": {"data": np.arange(300, dtype=np.int16).reshape(3, 100)},
+        "target": {"data": np.array([[1, 0], [0, 1], [1, 1]], np.bool_)},
+    }
+    attributes = {"sample_rate": 32000, "labels": json.dumps(["Dog", "Cat"])}
+    with h5py.File(path, "w") as file:
+        for name, given in (arguments | {k: v for k, v in changes.items() if k in arguments}).items():
+            if isinstance(given, (h5py.SoftLink, h5py.ExternalLink)):
+                file[name] = given
+            elif isinstance(given, h5py.VirtualLayout):
+                file.create_virtual_dataset(name, given)
+            elif given is not None:
+                file.create_dataset(name, **given)
+        for name, value in (attributes | {k: v for k, v in changes.items() if k in attributes}).items():
+            file.attrs[name] = value
+    return path
+
+
+DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
+    "rate: text": ({"sample_rate": "32000"}, "sample_rate '32000'; expected 1000 … 192000 Hz"),
+    "rate: two": ({"sample_rate": [32000, 32000]}, "sample_rate"),
+    "rate: NaN": ({"sample_rate": np.nan}, "sample_rate"),
+    "rate: inf": ({"sample_rate": np.inf}, "sample_rate"),
+    "rate: 1e308": ({"sample_rate": 1e308}, "sample_rate"),
+    "rate: 0": ({"sample_rate": 0}, "sample_rate"),
+    "rate: -1": ({"sample_rate": -1}, "sample_rate"),
+    "rate: 2^64 - 1": ({"sample_rate": np.uint64(2**64 - 1)}, "sample_rate"),
+    "rate: half a hertz": ({"sample_rate": 32000.5}, "sample_rate"),
+    "rate: complex": ({"sample_rate": 32000 + 0j}, "sample_rate"),
+    "labels: no JSON": ({"labels": "Dog, Cat"}, "its labels: not JSON"),
+    "labels: object": ({"labels": '{"Dog": 1}'}, "at least two class names"),
+    "labels: numbers": ({"labels": "[1, 2]"}, "line 1: 1 is no text"),
+    "labels: a number": ({"labels": 7}, "expected a JSON array"),
+    "labels: digits": ({"labels": "[" + "1" * 5000 + "]"}, "5000 digits"),
+    "labels: depth": ({"labels": "[" * 10_000}, "deep"),
+    "labels: no UTF-8": ({"labels": np.bytes_(b'["D\xf6g", "Cat"]')}, "not UTF-8|surrogate"),
+    "labels: one": ({"labels": '["Dog"]'}, "at least two class names"),
+    "labels: three": ({"labels": '["Dog", "Cat", "Bird"]'}, "2 classes, but 3 names"),
+    "labels: twice": ({"labels": '["Dog", "Dog"]'}, "Dog"),
+    "labels: a line break": ({"labels": '["Dog", "Ca\\nt"]'}, "Ca"),
+    "names: numbers": ({"audio_name": {"data": np.arange(3)}}, "expected .N,."),
+    "names: a table": ({"audio_name": {"data": np.full((3, 2), b"a")}}, "expected .N,."),
+    "names: a scalar": ({"audio_name": {"data": b"Ya.wav"}}, "expected .N,."),
+    "names: nothing": ({"audio_name": {"dtype": "S20"}}, "expected .N,."),
+    "names: too few": ({"audio_name": {"data": np.array([b"Ya.wav"])}}, "expected .N,."),
+    "waveform: float64": ({"waveform": {"data": np.zeros((3, 100))}}, "expected .N,."),
+    "waveform: one row": ({"waveform": {"data": np.zeros(3, np.int16)}}, "expected .N,."),
+    "waveform: three axes": ({"waveform": {"data": np.zeros((3, 10, 10), np.int16)}}, "expected .N,."),
+    "waveform: no samples": ({"waveform": {"data": np.zeros((3, 0), np.int16)}}, "expected .N,."),
+    "waveform: text": ({"waveform": {"data": np.full((3, 100), b"a")}}, "expected .N,."),
+    "target: text": ({"target": {"data": np.full((3, 2), b"a")}}, "expected .N,."),
+    "target: 0.5": ({"target": {"data": np.full((3, 2), 0.5)}}, "values besides 0 and 1"),
+    "target: NaN": ({"target": {"data": np.full((3, 2), np.nan)}}, "values besides 0 and 1"),
+    "target: no classes": ({"target": {"data": np.zeros((3, 0), np.bool_)}}, "expected .N,."),
+    "rows that never were": (
+        {
+            "audio_name": {"shape": (10**9,), "dtype": "S20", "chunks": (1000,)},
+            "waveform": {"shape": (10**9, 100), "dtype": np.int16, "chunks": (10, 100)},
+            "target": {"shape": (10**9, 2), "dtype": np.bool_, "chunks": (1000, 2)},
+        },
+        "1000000000 rows of 2 classes in a file of",
+    ),
+    "a soft link": ({"waveform": h5py.SoftLink("/target")}, "no dataset waveform"),
+    "a link to nothing": ({"waveform": h5py.SoftLink("/nothing")}, "no dataset waveform"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_file_with_wrong_attributes_or_shapes_is_one_error(tmp_path: Path, name: str) -> None:
+    changes, message = DAMAGED[name]
+    path = write_h5(tmp_path / "bad.h5", **changes)
+    with pytest.raises(DatasetError, match=message) as caught:
+        Waveforms([path])
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value).removeprefix(str(path)).splitlines()) == 1
+
+
+def test_the_undamaged_file_is_read(tmp_path: Path) -> None:
+    found = Waveforms([write_h5(tmp_path / "good.h5", sample_rate=np.float64(32000.0))])
+    assert (found.sample_rate, found.labels, found.truth.tolist()) == (32000, ("Dog", "Cat"), [[1, 0], [0, 1], [1, 1]])
+    assert found[2][0] == pytest.approx(200 / 32767)
+
+
+def test_data_of_other_files_is_never_read_as_samples(tmp_path: Path) -> None:
+    """HDF5's external storage, external links and virtual datasets would read any file of the user as audio."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(range(200)) * 3)
+    other = write_h5(tmp_path / "other.h5")
+    layout = h5py.VirtualLayout((3, 100), np.int16)
+    layout[:] = h5py.VirtualSource(other, "waveform", (3, 100))
+    for change in (
+        {"shape": (3, 100), "dtype": np.int16, "external": [(str(secret), 0, h5py.h5f.UNLIMITED)]},
+        h5py.ExternalLink(str(other), "waveform"),
+        layout,
+    ):
+        path = write_h5(tmp_path / "bad.h5", waveform=change)
+        with pytest.raises(DatasetError, match=r"no dataset waveform of its own|waveform refers to other files"):
+            Waveforms([path])
+        # A file that is exchanged during the training is refused as well.
+        path.unlink()
+        opened = Waveforms([write_h5(path)])
+        path.unlink()
+        write_h5(path, waveform=change)
+        with pytest.raises(DatasetError, match=r"row 1: .*pack"):
+            opened[1]
+        path.unlink()
+
+
+def test_samples_that_are_no_sound_are_refused(tmp_path: Path) -> None:
+    for row, bad in enumerate((np.nan, np.inf, 1e30, 32767.0)):
+        waveform = np.zeros((4, 100), np.float32)
+        waveform[row, 50] = bad
+        names, target = np.array([b"a", b"b", b"c", b"d"]), np.eye(4, 2, dtype=np.bool_)
+        path = write_h5(
+            tmp_path / f"{row}.h5", waveform={"data": waveform}, audio_name={"data": names}, target={"data": target}
+        )
+        opened = Waveforms([path])
+        with pytest.raises(DatasetError, match=rf"row {row}: .*expected samples within \[-1, 1\]"):
+            opened[row]
+        assert not opened[(row + 1) % 4].any()
+
+
+def test_a_row_of_another_length_is_refused(tmp_path: Path) -> None:
+    path = write_h5(tmp_path / "a.h5")
+    opened = Waveforms([path])
+    path.unlink()
+    write_h5(path, waveform={"data": np.zeros((3, 1), np.int16)})
+    with pytest.raises(DatasetError, match=r"row 0: \(1,\) int16; expected \(100,\); pack it again"):
+        opened[0]
+
+
+def test_damaged_files_are_one_error_or_a_valid_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(16)
+    good = write_h5(tmp_path / "good.h5").read_bytes()
+    path, whole = tmp_path / "case.h5", 0
+    for _ in range(150):
+        path.write_bytes(damaged(good, rng))
+        try:
+            found = Waveforms([path])
+            assert all(np.abs(found[k]).max() <= 2.5 for k in range(len(found)))
+            whole += 1
+        except DatasetError as error:
+            assert str(path) in str(error)
+    assert 0 < whole < 150
+
+
+@pytest.mark.parametrize("reader", [read_classes, read_segments, lambda path: Waveforms([path])])
+def test_pipes_and_devices_are_refused(tmp_path: Path, reader: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(DatasetError, match="not a regular file|Is a directory"):
+            reader(path)
+    with pytest.raises(DatasetError):
+        reader(Path("a\0b"))
+
+
+CLASSES = "index,mid,display_name\n0,/m/1,Hund\n1,/m/2,Käse\n"
+
+
+def test_byte_order_marks_are_dropped_and_other_encodings_named(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(CLASSES, encoding="utf-8-sig")
+    assert read_classes(path) == {"/m/1": "Hund", "/m/2": "Käse"}
+    path.write_text(SEGMENTS, encoding="utf-8-sig")
+    assert len(read_segments(path)) == 4
+    for reader, text in ((read_classes, CLASSES), (read_segments, SEGMENTS + "# Käse\n")):
+        path.write_bytes(text.encode("latin-1"))
+        with pytest.raises(DatasetError, match=r"list\.csv: not UTF-8 at byte \d+; expected .*UTF-8"):
+            reader(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CLASSES + "2,/m/3,Hund\n",
+        CLASSES + '2,/m/3,"Hund\nKatze"\n',
+        CLASSES + "2,/m/3,Hund\tKatze\n",
+        CLASSES + "2,/m/3,\n",
+        CLASSES + "2,/m/3,\u202eHund\n",
+        CLASSES + "1" * 5000 + ",/m/3,Vogel\n",
+        CLASSES + "2\n",
+        CLASSES + '2,/m/3,"' + "x" * 200_000 + '"\n',
+    ],
+    ids=["twice", "line break", "tab", "empty", "backwards", "digits", "columns", "long"],
+)
+def test_a_bad_list_of_classes_is_one_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "classes.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"classes\.csv") as caught:
+        read_classes(tmp_path / "classes.csv")
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 1e308, float("nan"), float("inf")])
+def test_absurd_lengths_are_refused(source: Path, tmp_path: Path, seconds: float) -> None:
+    with pytest.raises(DatasetError, match="expected 1 … 60 s, 1000 … 192000 Hz"):
+        pack(source / "segments.csv", source / "clips", out=tmp_path / "x.h5", seconds=seconds)
+    with pytest.raises(DatasetError, match="expected 1 … 60 s, 1000 … 192000 Hz"):
+        pack(source / "segments.csv", source / "clips", out=tmp_path / "x.h5", sample_rate=10**30)

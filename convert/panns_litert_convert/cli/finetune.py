@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -21,6 +22,7 @@ from panns_litert.cli import (
     watching,
 )
 from panns_litert.errors import DatasetError, MissingDependencyError, ParityError, importing
+from panns_litert.strict import MOST_BYTES, read_text
 
 
 def add_commands(command: AddCommand) -> None:
@@ -101,10 +103,9 @@ def run_finetune(args: argparse.Namespace) -> int:
 def _class_file(path: Path | None) -> list[str] | None:
     if path is None:
         return None
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: {error}; expected a text file with one class per line") from error
+    what = "a text file in UTF-8 with one class per line"
+    text = read_text(path, error=DatasetError, what=what, most_bytes=MOST_BYTES)
+    names = [line.strip() for line in io.StringIO(text, newline=None) if line.strip()]
     if len(names) < 2 or len(set(names)) != len(names):
         raise DatasetError(f"{path}: {len(names)} classes; expected at least two, each once")
     return names

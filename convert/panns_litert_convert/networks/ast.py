@@ -8,7 +8,6 @@ have other names.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from panns_litert.errors import CheckpointError, ModelError
+from panns_litert.strict import read_json, shown
 from panns_litert_convert.networks.tagger import LogmelTagger
 
 PATCH, STRIDE, TOKENS = 16, 10, 2
@@ -199,12 +199,11 @@ def require_config(file: Path, network: Ast) -> None:
     Raises:
         CheckpointError: the file cannot be read, or describes another network.
     """
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({error}); fetch it again") from error
+    config = read_json(file, error=CheckpointError, what="the hub's config.json")
     if not isinstance(config, dict):
         raise CheckpointError(f"{file}: {type(config).__name__}; expected an object with named settings")
     for name, only in (_FIXED | {"num_attention_heads": network.heads}).items():
         if config.get(name, only) != only:
-            raise CheckpointError(f"{file}: {name} = {config[name]!r}; expected {only!r}: the only one implemented")
+            raise CheckpointError(
+                f"{file}: {name} = {shown(config[name])}; expected {only!r}: the only one implemented"
+            )

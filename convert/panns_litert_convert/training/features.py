@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from panns_litert.atomic import replacing
 from panns_litert.audio import load_audio
 from panns_litert.bundle import cache_dir
+from panns_litert.errors import ResultsError
 from panns_litert.evaluate import LabelledClip, Scorer
 from panns_litert.frontend import FrontEndSpec, LogMel
 from panns_litert_convert.networks import AudioTagger
@@ -75,8 +78,13 @@ def of_network(network: AudioTagger, inputs: ClipInput, output: str) -> Scorer:
     return scorer
 
 
+_DIGEST = hashlib.sha256().digest_size
+
+
 class FeatureCache:
     """Caches arrays of clips on disk, by the bytes of the clip's file and everything else that the array depends on.
+
+    Behind the array, a file has the SHA-256 of the rest, which shows damage.
 
     Args:
         make: computes the array of a clip.
@@ -103,10 +111,19 @@ class FeatureCache:
         """
         path = self.path(clip)
         try:
-            return np.asarray(np.load(path, allow_pickle=False), np.float32)
-        except (OSError, ValueError, EOFError):  # missing or damaged
-            values = np.asarray(self._make(clip), np.float32)
+            data = path.read_bytes() if os.path.isfile(path) else b""
+        except OSError:
+            data = b""
+        content, digest = data[:-_DIGEST], data[-_DIGEST:]
+        if hashlib.sha256(content).digest() == digest:
+            return np.asarray(np.load(io.BytesIO(content), allow_pickle=False), np.float32)
+        values = np.asarray(self._make(clip), np.float32)  # missing, or damaged
+        made = io.BytesIO()
+        np.save(made, values, allow_pickle=False)
+        try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as file:
-                np.save(file, values, allow_pickle=False)
-            return values
+        except OSError as error:
+            raise ResultsError(f"{self.folder}: {error.strerror}; expected a folder that can be written") from error
+        with replacing(path) as file:
+            file.write(made.getvalue() + hashlib.sha256(made.getvalue()).digest())
+        return values

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from panns_litert.atomic import replacing
-from panns_litert.bundle import Bundle, file_sha256
-from panns_litert.errors import DatasetError, ModelError, ParityError
+from panns_litert.atomic import replacing, writing
+from panns_litert.bundle import Bundle
+from panns_litert.errors import DatasetError, ModelError, ParityError, ResultsError, TrainingError
 from panns_litert.evaluate import (
     HELD_OUT,
     TRAIN,
@@ -37,8 +37,17 @@ from panns_litert.evaluate import (
     split,
     write_csv,
 )
+from panns_litert.sense import require_class_names
 from panns_litert.tagger import Tagger
-from panns_litert_convert.checkpoints import fetch, load_weights, model_of, save_own, weights_file, with_classes
+from panns_litert_convert.checkpoints import (
+    fetch,
+    load_weights,
+    model_of,
+    save_own,
+    weights_file,
+    weights_sha256,
+    with_classes,
+)
 from panns_litert_convert.convert import convert, require_length
 from panns_litert_convert.networks import AudioTagger, LogmelCnn
 from panns_litert_convert.training.features import ClipInput, FeatureCache, of_network
@@ -133,17 +142,50 @@ def finetune(
 
     Raises:
         DatasetError: the data cannot be used.
-        TrainingError: `out` contains another training, or the loss is no longer finite.
+        TrainingError: `out` contains another training, or another run writes it, or the loss is no longer finite.
         ModelError, CheckpointError, DownloadError: the base cannot be downloaded or used.
         ConversionError, ParityError: the bundle could not be made or proven.
+        ResultsError: `out` cannot be written.
     """
     settings = settings or Settings()
     out = Path(out)
     watch("reading the data", 0, 0)
     base = model_of(find(model), checkpoint)
     dataset = read_dataset(data, classes=classes)
+    require_class_names(dataset.classes, str(data), error=DatasetError)
     seconds = _longest(dataset) if seconds is None else seconds
     require_length(seconds, base)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResultsError(f"{out}: {error.strerror}; expected a folder that can be written") from error
+    with writing(out / STATE, error=TrainingError):
+        return _finetune(
+            dataset,
+            base,
+            out,
+            checkpoint=checkpoint,
+            seconds=seconds,
+            held_out=held_out,
+            precision=precision,
+            settings=settings,
+            watch=watch,
+        )
+
+
+def _finetune(
+    dataset: Dataset,
+    base: Model,
+    out: Path,
+    *,
+    checkpoint: str | os.PathLike[str] | None,
+    seconds: float,
+    held_out: str | None,
+    precision: str | None,
+    settings: Settings,
+    watch: Watch,
+) -> FineTuned:
+    """Fine-tunes in a folder that no other run writes."""
     weights = fetch(base) if checkpoint is None else weights_file(checkpoint)
     network = base.build()
     load_weights(network, weights, base)
@@ -156,7 +198,7 @@ def finetune(
         features = np.empty((len(dataset.clips), 0), np.float32)
     else:
         _require_embedding_alone(network.eval(), base, inputs.seconds)
-        base_facts: dict[str, object] = {"model": base.name, "weights": file_sha256(weights)}
+        base_facts: dict[str, object] = {"model": base.name, "weights": weights_sha256(weights)}
         cache = FeatureCache(of_network(network, inputs, "embedding"), key=key | base_facts)
         features, dataset = score(dataset, cache, what="embeddings", watch=watch)
     dataset = split(dataset, held_out=held_out, seed=settings.seed)
@@ -183,7 +225,6 @@ def finetune(
 
         return Part(load=load, truth=truth[which])
 
-    out.mkdir(parents=True, exist_ok=True)
     with replacing(out / SPLIT) as file:
         file.write(write_csv(dataset, out))
     clips = json.dumps([(clip.sha256, clip.labels, clip.fold) for clip in dataset.clips])
@@ -196,7 +237,7 @@ def finetune(
         settings=settings,
         state=out / STATE,
         fingerprint=key
-        | {"model": base.name, "weights": file_sha256(weights), "classes": dataset.classes}
+        | {"model": base.name, "weights": weights_sha256(weights), "classes": dataset.classes}
         | {"clips": hashlib.sha256(clips.encode()).hexdigest()},
         watch=watch,
     )

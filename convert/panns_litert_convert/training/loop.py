@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 
 from panns_litert.errors import TrainingError
 from panns_litert.evaluate import Watch
+from panns_litert.strict import shown
 from panns_litert_convert.networks import AudioTagger
 from panns_litert_convert.training.augment import epoch_order, mixup, spec_augment
 from panns_litert_convert.training.features import one_thread
-from panns_litert_convert.training.state import keep, reproducible, restore
+from panns_litert_convert.training.state import is_finite, keep, reproducible, require_counts, restore
 
 LOSSES = ("bce", "ce")
 
@@ -36,10 +38,10 @@ class Settings:
         loss: "bce", binary cross entropy of every class, or "ce", cross entropy of exactly one class per clip.
         epochs: at most, ≥ 1.
         patience: epochs without a lower validation loss after which the training stops, ≥ 1.
-        batch: clips per step, ≥ 1.
+        batch: clips per step, 1 … 65536.
         learning_rate: of AdamW, > 0 and < 1; default: 2e-3, or 1e-4 unfrozen.
         weight_decay: of AdamW, ≥ 0.
-        mixup: alpha of the beta distribution of the shares, ≥ 0; 0: no mixup.
+        mixup: alpha of the beta distribution of the shares, 0 … 1000; 0: no mixup.
         spec_augment: hide stripes of the log-mel; only unfrozen.
         balanced: draw every class equally often.
         seed: ≥ 0. The same seed, data and machine give the same weights.
@@ -73,16 +75,35 @@ class Settings:
         return 1e-4 if self.unfrozen else 2e-3
 
 
+MOST = {"batch": 65_536, "accumulate": 65_536, "workers": 1024}
+"""Largest values of settings that take memory or processes. Every other whole number is below 2^63."""
+
+_MOST_ALPHA = 1000.0  # of mixup: the shares are 0.5 ± 0.01; far above, their computation overflows
+
+
 def require_in_range(settings: Any, least: Mapping[str, int], *, learning_rate: float) -> None:
-    """Raises TrainingError if one of the whole numbers is below its `least`, or another number is out of range."""
-    for name, value in least.items():
-        if getattr(settings, name) < value:
-            raise TrainingError(f"{name} {getattr(settings, name)}; expected a whole number ≥ {value}")
-    for name in ("weight_decay", "mixup"):
-        if not 0.0 <= getattr(settings, name) < float("inf"):
-            raise TrainingError(f"{name} {getattr(settings, name)}; expected a number ≥ 0")
-    if not 0.0 < learning_rate < 1.0:
-        raise TrainingError(f"learning rate {learning_rate}; expected a number > 0 and < 1")
+    """Checks the settings of a training.
+
+    Args:
+        settings: a dataclass with the fields `weight_decay` and `mixup`.
+        least: the smallest value of every whole number; `MOST` has the largest.
+        learning_rate: > 0 and < 1.
+
+    Raises:
+        TrainingError: a value has the wrong type or is out of range.
+    """
+    for name, low in least.items():
+        value, high = getattr(settings, name), MOST.get(name, 2**63 - 1)
+        if type(value) is not int or not low <= value <= high:
+            expected = f"{low} … {high}" if name in MOST else f"≥ {low}"
+            raise TrainingError(f"{name} {shown(value)}; expected a whole number {expected}")
+    for name, most in (("weight_decay", math.inf), ("mixup", _MOST_ALPHA)):
+        value = getattr(settings, name)
+        if not is_finite(value) or not 0.0 <= value <= most:
+            below = f" and ≤ {most:g}" if is_finite(most) else ""
+            raise TrainingError(f"{name} {shown(value)}; expected a number ≥ 0{below}")
+    if not is_finite(learning_rate) or not 0.0 < learning_rate < 1.0:
+        raise TrainingError(f"learning rate {shown(learning_rate)}; expected a number > 0 and < 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +128,23 @@ class Progress:
         best_epoch: the epoch with the lowest validation loss, counted from 1; 0 before the first.
         best_loss: that loss.
         history: a row per epoch: loss, and watched_loss, the validation loss, if there are validation clips.
+
+    Raises:
+        TrainingError: the values contradict each other, as those of a damaged state may.
     """
 
     epoch: int = 0
     best_epoch: int = 0
     best_loss: float = float("inf")
     history: list[dict[str, float]]
+
+    def __post_init__(self) -> None:
+        require_counts(self, "epoch", "best_epoch")
+        rows_fit = len(self.history) == self.epoch >= self.best_epoch
+        if not rows_fit or not all(is_finite(value) for row in self.history for value in row.values()):
+            raise TrainingError(f"{len(self.history)} rows of {self.epoch} epochs; expected one row of numbers each")
+        if self.epoch and not (is_finite(self.best_loss) and self.best_epoch):
+            raise TrainingError(f"best_loss {shown(self.best_loss)}; expected that of an epoch")
 
 
 def train(
@@ -152,7 +184,7 @@ def train(
     progress = Progress(history=[])
     of: dict[str, Any] = {"settings": asdict(settings), "fingerprint": fingerprint, "optimizer": optimizer}
     if state.exists():
-        progress = Progress(**restore(state, groups={"network": parameters, "best": best}, **of))
+        progress = restore(state, Progress, groups={"network": parameters, "best": best}, **of)
 
     def save() -> None:
         keep(state, groups={"network": parameters, "best": best}, progress=asdict(progress), **of)

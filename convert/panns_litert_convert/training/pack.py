@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +19,21 @@ from panns_litert.atomic import replacing
 from panns_litert.audio import audio_files, load_audio
 from panns_litert.errors import AudioError, DatasetError, ResultsError
 from panns_litert.evaluate import Skipped, Watch, no_watch
+from panns_litert.strict import printable, read_text, shown
 from panns_litert_convert.assets import CLASS_LIST
-from panns_litert_convert.training.waveforms import AUDIO_NAME, LABELS, SAMPLE_RATE, TARGET, WAVEFORM, to_int16
+from panns_litert_convert.checkpoints import require_classes
+from panns_litert_convert.training.waveforms import (
+    AUDIO_NAME,
+    LABELS,
+    SAMPLE_RATE,
+    SAMPLE_RATES,
+    TARGET,
+    WAVEFORM,
+    to_int16,
+)
 from panns_litert_convert.zoo import CLIP_SECONDS, asset
 
+_MOST_BYTES = 1 << 30  # of a CSV; that of AudioSet's unbalanced segments has 100 MB
 _HEADERS = 100_000  # bytes, more than enough for HDF5's own data and the names of classes
 
 MISSING = "no such clip"
@@ -71,16 +84,18 @@ def read_classes(path: str | os.PathLike[str] | None = None) -> dict[str, str]:
         DatasetError: the file cannot be read, or has other columns, fewer than two classes, or a class twice.
     """
     path = asset(CLASS_LIST) if path is None else Path(path)
+    expected = "a CSV in UTF-8 with the columns index, mid, display_name"
+    text = read_text(path, error=DatasetError, what=expected, most_bytes=_MOST_BYTES)
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
         rows = sorted(rows, key=lambda row: int(row["index"]))
         classes = {row["mid"]: row["display_name"] for row in rows}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-        expected = "a CSV with the columns index, mid, display_name"
+        indexes = [int(row["index"]) for row in rows]
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{path}: {_reason(error)}; expected {expected}") from error
-    indexes = [int(row["index"]) for row in rows]
     if len(classes) < 2 or indexes != list(range(len(classes))) or len(set(classes.values())) != len(classes):
         raise DatasetError(f"{path}: {len(rows)} rows; expected classes numbered from 0 on, at least two, each once")
+    require_classes([*classes.values()], str(path), error=DatasetError)
     return classes
 
 
@@ -91,22 +106,23 @@ def read_segments(path: str | os.PathLike[str]) -> list[Segment]:
         DatasetError: the file cannot be read, or a row has another form or repeats the clip of an earlier row.
     """
     path, segments, seen = Path(path), [], set()
+    expected = "AudioSet's segments, a CSV in UTF-8"
+    text = read_text(path, error=DatasetError, what=expected, most_bytes=_MOST_BYTES)
+    rows = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, skipinitialspace=True)
-            for row in rows:
-                if not row or row[0].startswith("#"):
-                    continue
-                where = f"{path}, line {rows.line_num}"
-                if len(row) != 4 or not row[0] or not _is_number(row[1]) or not _is_number(row[2]):
-                    raise DatasetError(f'{where}: {row!r}; expected YTID, start_seconds, end_seconds, "mid,mid"')
-                if row[0] in seen:
-                    raise DatasetError(f"{where}: {row[0]} again; expected every clip once")
-                seen.add(row[0])
-                mids = tuple(dict.fromkeys(mid.strip() for mid in row[3].split(",") if mid.strip()))
-                segments.append(Segment(name=row[0], mids=mids))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path}: {_reason(error)}; expected AudioSet's segments, a CSV in UTF-8") from error
+        for row in rows:
+            if not row or row[0].startswith("#"):
+                continue
+            where = f"{path}, line {rows.line_num}"
+            if len(row) != 4 or not row[0] or not _is_number(row[1]) or not _is_number(row[2]):
+                raise DatasetError(f'{where}: {shown(row)}; expected YTID, start_seconds, end_seconds, "mid,mid"')
+            if row[0] in seen:
+                raise DatasetError(f"{where}: {printable(row[0])[:100]} again; expected every clip once")
+            seen.add(row[0])
+            mids = tuple(dict.fromkeys(mid.strip() for mid in row[3].split(",") if mid.strip()))
+            segments.append(Segment(name=row[0], mids=mids))
+    except csv.Error as error:
+        raise DatasetError(f"{path}: {_reason(error)}; expected {expected}") from error
     if not segments:
         raise DatasetError(f"{path}: no row; expected AudioSet's segments")
     return segments
@@ -133,7 +149,7 @@ def pack(
         clips: the folder, which is searched with its subfolders.
         out: the HDF5 file, written atomically.
         classes: a CSV; see `read_classes`.
-        sample_rate: Hz, 1000 … 192000.
+        sample_rate: Hz, within waveforms.SAMPLE_RATES.
         seconds: length of a clip, within zoo.CLIP_SECONDS.
         watch: called with the progress of every clip.
 
@@ -141,9 +157,10 @@ def pack(
         DatasetError: the metadata cannot be used, or none of its clips.
         ResultsError: the file cannot be written: the folder does not exist, or the disk is full.
     """
-    if not CLIP_SECONDS[0] <= seconds <= CLIP_SECONDS[1] or not 1000 <= sample_rate <= 192000:
+    (shortest, longest), (low, high) = CLIP_SECONDS, SAMPLE_RATES
+    if not shortest <= seconds <= longest or not low <= sample_rate <= high:
         raise DatasetError(
-            f"{seconds} s at {sample_rate} Hz; expected {CLIP_SECONDS[0]:g} … {CLIP_SECONDS[1]:g} s, 1000 … 192000 Hz"
+            f"{seconds} s at {shown(sample_rate)} Hz; expected {shortest:g} … {longest:g} s, {low} … {high} Hz"
         )
     names = read_classes(classes)
     segments = read_segments(metadata)
@@ -232,6 +249,6 @@ def _reason(error: Exception) -> str:
 
 def _is_number(text: str) -> bool:
     try:
-        return float(text) >= 0.0
+        return 0.0 <= float(text) < math.inf
     except ValueError:
         return False

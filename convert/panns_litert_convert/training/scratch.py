@@ -8,6 +8,7 @@ one process with two micro-batches.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -27,18 +28,25 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from panns_litert.atomic import replacing
-from panns_litert.bundle import file_sha256
-from panns_litert.errors import DatasetError, TrainingError
+from panns_litert.atomic import replacing, writing
+from panns_litert.errors import DatasetError, ResultsError, TrainingError
 from panns_litert.evaluate import Figures, Watch, figures, no_watch
-from panns_litert_convert.checkpoints import load_weights, save_own, weights_file, with_classes
+from panns_litert.strict import shown
+from panns_litert_convert.checkpoints import (
+    load_weights,
+    require_classes,
+    save_own,
+    weights_file,
+    weights_sha256,
+    with_classes,
+)
 from panns_litert_convert.convert import require_length
 from panns_litert_convert.networks import AudioTagger, LogmelCnn, PooledTagger
 from panns_litert_convert.training.augment import mix_pairs, unhidden
 from panns_litert_convert.training.features import ClipInput
 from panns_litert_convert.training.loop import clip_logits, require_in_range
 from panns_litert_convert.training.samplers import Sampler
-from panns_litert_convert.training.state import keep, reproducible, restore
+from panns_litert_convert.training.state import is_finite, keep, reproducible, require_counts, restore
 from panns_litert_convert.training.waveforms import Rows, Waveforms
 from panns_litert_convert.zoo import find
 
@@ -60,19 +68,19 @@ class Recipe:
 
     Args:
         steps: updates of the weights, ≥ 1. PANNs' README gives Cnn14's published figure after 600,000.
-        batch: clips per step, a multiple of the number of parts. Mixup makes them from twice as many clips.
-        accumulate: micro-batches per process and step, ≥ 1; more than 1 needs less memory.
+        batch: clips per step, 1 … 65536, a multiple of the number of parts. Mixup makes them from twice as many clips.
+        accumulate: micro-batches per process and step, 1 … 65536; more than 1 needs less memory.
         learning_rate: of Adam with AMSGrad, betas 0.9 and 0.999; > 0 and < 1.
         schedule: one of SCHEDULES.
         weight_decay: decoupled, ≥ 0.
         sampler: one of samplers.SAMPLERS.
-        mixup: alpha of the beta distribution of the shares, ≥ 0; 0: no mixup.
+        mixup: alpha of the beta distribution of the shares, 0 … 1000; 0: no mixup.
         spec_augment: hide stripes: two of up to 64 of 1001 frames, two of up to 8 of 64 mels.
         dropout: use the dropout of the network.
         sync_batch_norm: compute batch-norm statistics over all processes; only on GPUs.
         settle: further steps that only recompute the averages of batch norm, ≥ 0; 0: keep the moving averages.
         every: steps between evaluations, ≥ 1.
-        workers: loading processes for each training process, ≥ 0; 0: the training process loads the clips.
+        workers: loading processes for each training process, 0 … 1024; 0: the training process loads the clips.
         seed: ≥ 0. The same seed, data and machine give the same weights.
 
     Raises:
@@ -123,12 +131,26 @@ class Progress:
         step: number of finished steps.
         loss, losses: sum and number of the losses since the last evaluation.
         history: a row per evaluation: step, mean loss, and for every file mean_ap, auc and d_prime.
+
+    Raises:
+        TrainingError: a value is out of range, as that of a damaged state may be.
     """
 
     step: int
     loss: float
     losses: int
     history: list[dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        require_counts(self, "step", "losses")
+        figures_of = [
+            value
+            for row in self.history
+            for part in row.values()
+            for value in (part.values() if isinstance(part, dict) else (part,))
+        ]
+        if not is_finite(self.loss) or not all(value is None or is_finite(value) for value in figures_of):
+            raise TrainingError(f"loss {shown(self.loss)}, history {shown(self.history)}; expected finite numbers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,14 +207,20 @@ def train(
 
     Raises:
         DatasetError: the files cannot be used, or do not fit the network.
-        TrainingError: `out` contains another training, the batch is no multiple of the number of parts, or the loss is
-            not finite.
+        TrainingError: `out` contains another training, or another run writes it, the batch is no multiple of the number
+            of parts, or the loss is not finite.
         ModelError, CheckpointError: the network or its weights cannot be loaded.
         ResultsError: `out` cannot be written.
     """
     recipe, out = recipe or Recipe(), Path(out)
     run = _Run(data, evaluate, model, out, checkpoint, labels, recipe, watch)
-    with reproducible(deterministic=run.accelerator.device.type == "cpu"):
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResultsError(f"{out}: {error.strerror}; expected a folder that can be written") from error
+    # Several processes are one run, in which the first one writes.
+    alone = writing(out / STATE, error=TrainingError) if run.accelerator.is_main_process else contextlib.nullcontext()
+    with alone, reproducible(deterministic=run.accelerator.device.type == "cpu"):
         return run()
 
 
@@ -212,6 +240,7 @@ class _Run:
     ) -> None:
         self.record, self.out, self.recipe = find(model), out, recipe
         self.learn = Waveforms(data, labels=labels)
+        require_classes(self.learn.labels, str(self.learn.paths[0]), error=DatasetError)
         self.evaluated = _named(evaluate, labels)
         for waveforms in (self.learn, *self.evaluated.values()):
             self._require_fit(waveforms)
@@ -234,7 +263,7 @@ class _Run:
         )
         self.fingerprint = {
             "model": self.record.name,
-            "weights": None if checkpoint is None else file_sha256(weights_file(checkpoint)),
+            "weights": None if checkpoint is None else weights_sha256(checkpoint),
             "clips": _digest(self.learn),
             "evaluated": {name: _digest(waveforms) for name, waveforms in self.evaluated.items()},
         }
@@ -278,7 +307,6 @@ class _Run:
         )
         learner, prepared = self.accelerator.prepare(_Learner(self.network), optimizer)
         progress = Progress(step=0, loss=0.0, losses=0, history=[])
-        self.out.mkdir(parents=True, exist_ok=True)
         state = self.out / STATE
         of: dict[str, Any] = {
             "settings": recipe.decisive(self.parts),
@@ -287,7 +315,7 @@ class _Run:
             "optimizer": optimizer,
         }
         if state.exists():
-            progress = Progress(**restore(state, **of))
+            progress = restore(state, Progress, **of)
             if progress.step > recipe.steps:
                 raise TrainingError(f"{state}: {progress.step} steps are done; expected --steps of at least as many")
         saved = time.monotonic()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,8 +18,13 @@ from torch import Tensor
 
 from panns_litert.atomic import replacing
 from panns_litert.errors import TrainingError
+from panns_litert.strict import parse_json, shown
 
-_FORMAT = "1"
+P = TypeVar("P")
+
+_FORMAT = "2"
+_SLOTS = "optimizer."  # starts the names of the optimizer's tensors
+_REMEDY = "give another --out, or delete it to begin anew"
 
 
 def keep(
@@ -48,8 +56,9 @@ def keep(
     }
     for index, slots in optimizer.state_dict()["state"].items():
         for name, value in slots.items():
-            tensors[f"optimizer.{index}.{name}"] = value.clone(memory_format=torch.contiguous_format)
+            tensors[f"{_SLOTS}{index}.{name}"] = value.clone(memory_format=torch.contiguous_format)
     facts = {"format": _FORMAT, "settings": settings, "fingerprint": fingerprint, "progress": progress}
+    facts["sha256"] = _digest(tensors, progress)
     data = save(tensors, {"training": json.dumps(facts)})
     with replacing(path) as file:
         file.write(data)
@@ -57,46 +66,127 @@ def keep(
 
 def restore(
     path: Path,
+    kind: type[P],
     *,
     settings: Mapping[str, Any],
     fingerprint: Mapping[str, Any],
     groups: Mapping[str, Mapping[str, Tensor]],
     optimizer: torch.optim.Optimizer,
-) -> dict[str, Any]:
+) -> P:
     """Reads a state into the tensors of `groups` and the optimizer, and returns the progress.
+
+    Nothing is changed unless the whole state fits.
+
+    Args:
+        path: a file of `keep`.
+        kind: a dataclass, made from the progress.
+        settings, fingerprint, groups, optimizer: as for `keep`.
 
     Raises:
         TrainingError: the file is damaged, or belongs to another training.
     """
-    remedy = "give another --out, or delete it to begin anew"
+    if not os.path.isfile(path):
+        raise TrainingError(f"{path}: not a regular file; {_REMEDY}")
     try:
         with safe_open(path, "pt") as file:
-            found = json.loads((file.metadata() or {}).get("training", "{}"))
+            text = (file.metadata() or {}).get("training", "{}")
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise TrainingError(f"{path}: no state of a training ({error}); {remedy}") from error
-    progress = found.pop("progress", None)
+        raise TrainingError(f"{path}: no state of a training ({error}); {_REMEDY}") from error
+    found = parse_json(text, f"{path}: its metadata", error=TrainingError)
     mine = json.loads(json.dumps({"format": _FORMAT, "settings": settings, "fingerprint": fingerprint}))
-    if found != mine or not isinstance(progress, dict):
-        differ = [
-            f"{name} {found.get(part, {}).get(name)!r} instead of {value!r}"
-            for part in ("settings", "fingerprint")
-            for name, value in mine[part].items()
-            if found.get(part, {}).get(name) != value
-        ]
-        raise TrainingError(f"{path} is of another training: {'; '.join(differ)[:300] or 'its format'}; {remedy}")
+    theirs = found if isinstance(found, dict) else {}
+    if {name: theirs.get(name) for name in mine} != mine:
+        differ = []
+        for part in ("settings", "fingerprint"):
+            named = theirs[part] if isinstance(theirs.get(part), dict) else {}
+            differ += [
+                f"{name} {shown(named.get(name))} instead of {shown(value)}"
+                for name, value in mine[part].items()
+                if named.get(name) != value
+            ]
+        raise TrainingError(f"{path} is of another training: {'; '.join(differ)[:300] or 'its format'}; {_REMEDY}")
+    digest = _digest(tensors, theirs.get("progress"))
+    expected = {f"{group}.{name}": tensor for group, named in groups.items() for name, tensor in named.items()}
+    slots = _slots(path, {key: tensors.pop(key) for key in list(tensors) if key.startswith(_SLOTS)}, optimizer)
+    _require_like(path, tensors, expected)
+    if theirs.get("sha256") != digest:
+        raise TrainingError(f"{path}: damaged: its sha256 is not the recorded one; {_REMEDY}")
+    try:
+        progress = kind(**theirs["progress"])
+    except (TrainingError, KeyError, TypeError) as error:
+        raise TrainingError(f"{path}: its progress is damaged ({error}); {_REMEDY}") from error
     with torch.no_grad():
-        for group, named in groups.items():
-            for name, tensor in named.items():
-                tensor.copy_(tensors[f"{group}.{name}"])
-    slots: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        part, _, rest = key.partition(".")
-        if part == "optimizer":
-            index, _, name = rest.partition(".")
-            slots.setdefault(int(index), {})[name] = tensor
+        for key, tensor in expected.items():
+            tensor.copy_(tensors[key])
     optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
     return progress
+
+
+def _digest(tensors: Mapping[str, Tensor], progress: object) -> str:
+    """Returns a SHA-256 of what a training goes on with: a changed bit of a weight would show nowhere else."""
+    found = hashlib.sha256(json.dumps(progress, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _slots(path: Path, tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
+    """Returns the optimizer's tensors by the index of their parameter and their name."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    names = ["step", "exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if optimizer.defaults.get("amsgrad") else [])]
+    expected = {
+        f"{_SLOTS}{index}.{name}": torch.zeros(()) if name == "step" else parameter
+        for index, parameter in enumerate(parameters)
+        for name in names
+        # A parameter without a gradient so far has no tensors.
+        if any(f"{_SLOTS}{index}.{other}" in tensors for other in names)
+    }
+    _require_like(path, tensors, expected)
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        _, index, name = key.split(".")
+        slots.setdefault(int(index), {})[name] = tensor
+        if name != "exp_avg" and (tensor < 0).any():  # steps and squares
+            raise TrainingError(f"{path}: {key} is below 0; {_REMEDY}")
+    return slots
+
+
+def _require_like(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Requires the names, shapes and types of `expected`, and finite numbers. `copy_` would broadcast and convert."""
+    wrong = [f"{key} is missing" for key in sorted(expected.keys() - tensors.keys())]
+    wrong += [f"{shown(key)} is unknown" for key in sorted(tensors.keys() - expected.keys())]
+    for key, like in expected.items():
+        tensor = tensors.get(key, like)
+        if (tensor.shape, tensor.dtype) != (like.shape, like.dtype):
+            wrong.append(f"{key} {tuple(tensor.shape)} {tensor.dtype} instead of {tuple(like.shape)} {like.dtype}")
+        elif not torch.isfinite(tensor).all():
+            wrong.append(f"{key} holds NaN or Inf")
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise TrainingError(f"{path}: {'; '.join(wrong[:3])}{more}; {_REMEDY}")
+
+
+def require_counts(progress: Any, *names: str) -> None:
+    """Checks that fields of a progress are whole numbers ≥ 0 and that `history` is a list of rows.
+
+    Raises:
+        TrainingError: one is not.
+    """
+    for name in names:
+        value = getattr(progress, name)
+        if type(value) is not int or value < 0:
+            raise TrainingError(f"{name} {shown(value)}; expected a whole number ≥ 0")
+    rows = progress.history
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise TrainingError(f"history {shown(rows)}; expected a list of rows")
+
+
+def is_finite(value: object) -> bool:
+    """Returns whether a value of a progress is a finite number."""
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

@@ -23,9 +23,9 @@ NAMES = {
         batch BatchSummary LEDGER MOST_TRIES RECORD RESULTS Rows Shard SHOWN_FAILURES
     """,
     "panns_litert.bundle": """
-        Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE Check DEFAULT_PRECISION DEFAULT_SECONDS file_sha256
-        FileRecord FORMAT_VERSION GpuRecord GRAPHS KeptLayer LOG_MEL MANIFEST Manifest MEL_BASIS MODEL_CARD
-        model_card PRECISIONS Quantization QUANTIZED Source STAGES TensorSpec
+        Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE cached_bundle Check DEFAULT_PRECISION DEFAULT_SECONDS
+        file_sha256 FileRecord FORMAT_VERSION GpuRecord GRAPHS KeptLayer LOG_MEL MANIFEST Manifest MEL_BASIS MODEL_CARD
+        model_card OWN_WEIGHTS PRECISIONS Quantization QUANTIZED Source STAGES TensorSpec
     """,
     "panns_litert.child": """
         PRINTED_LOG run_child

@@ -31,6 +31,7 @@ from panns_litert.bundle import (
     FORMAT_VERSION,
     MEL_BASIS,
     MODEL_CARD,
+    OWN_WEIGHTS,
     PRECISIONS,
     QUANTIZED,
     Bundle,
@@ -333,8 +334,8 @@ def _load(
         file=record.file if official else path.name,
         sha256=file_sha256(path),
         url=record.url if official else None,
-        licence=record.licence if official else "unknown: the user's own checkpoint",
-        attribution=record.attribution if official else "unknown: the user's own checkpoint",
+        licence=record.licence if official else OWN_WEIGHTS,
+        attribution=record.attribution if official else OWN_WEIGHTS,
         published_map=model.published_map if official else None,
     )
     return network.eval(), source, official

@@ -395,7 +395,7 @@ def test_damaged_files_are_one_error_or_a_valid_file(tmp_path: Path) -> None:
 def test_pipes_and_devices_are_refused(tmp_path: Path, reader: Callable[[Path], object]) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
-        with pytest.raises(DatasetError, match="not a regular file|Is a directory"):
+        with pytest.raises(DatasetError, match=r"not a regular file|Is a directory"):
             reader(path)
     with pytest.raises(DatasetError):
         reader(Path("a\0b"))

@@ -6,13 +6,21 @@ and `errors`.
 """
 
 from panns_litert.bundle.bundle import MEL_BASIS, MODEL_CARD, Bundle, file_sha256
-from panns_litert.bundle.cache import CACHE_VARIABLE, DEFAULT_PRECISION, DEFAULT_SECONDS, bundle_dir, cache_dir
+from panns_litert.bundle.cache import (
+    CACHE_VARIABLE,
+    DEFAULT_PRECISION,
+    DEFAULT_SECONDS,
+    bundle_dir,
+    cache_dir,
+    cached_bundle,
+)
 from panns_litert.bundle.check import QUANTIZED, STAGES, Check
 from panns_litert.bundle.manifest import (
     FORMAT_VERSION,
     GRAPHS,
     LOG_MEL,
     MANIFEST,
+    OWN_WEIGHTS,
     PRECISIONS,
     FileRecord,
     GpuRecord,
@@ -35,6 +43,7 @@ __all__ = [
     "MANIFEST",
     "MEL_BASIS",
     "MODEL_CARD",
+    "OWN_WEIGHTS",
     "PRECISIONS",
     "QUANTIZED",
     "STAGES",
@@ -50,6 +59,7 @@ __all__ = [
     "TensorSpec",
     "bundle_dir",
     "cache_dir",
+    "cached_bundle",
     "file_sha256",
     "model_card",
 ]

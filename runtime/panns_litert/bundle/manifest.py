@@ -18,6 +18,8 @@ MANIFEST = "manifest.json"
 GRAPHS = ("logmel", "waveform")
 LOG_MEL = ("host", "graph", "none")
 PRECISIONS = tuple(STAGES)
+OWN_WEIGHTS = "unknown: the user's own checkpoint"
+"""The licence and attribution of weights that are not the published ones."""
 
 MOST_MODEL_BYTES = 2**31 - 1
 """Size of the largest file of a bundle: a flatbuffer has offsets of 31 bits."""

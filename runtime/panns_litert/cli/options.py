@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from panns_litert.atomic import writing
 from panns_litert.audio import RAW_FORMATS, SCALES, no_audio, scan_folder
-from panns_litert.bundle import DEFAULT_PRECISION, DEFAULT_SECONDS, GRAPHS, Bundle, bundle_dir
+from panns_litert.bundle import (
+    CACHE_VARIABLE,
+    DEFAULT_PRECISION,
+    DEFAULT_SECONDS,
+    GRAPHS,
+    Bundle,
+    cache_dir,
+    cached_bundle,
+)
 from panns_litert.cli.extensions import converter
 from panns_litert.cli.output import note
 from panns_litert.errors import AudioError, BundleError, LabelError
@@ -21,6 +31,8 @@ STDIN = "-"
 DEFAULT_ENGINE = "cpu"
 RAW_HZ = (1000, 768000)
 """Least and largest sample rate of raw samples, Hz."""
+
+_WAIT_SECONDS = 3600.0  # for another run's conversion, which may download first
 
 
 def add_model_options(
@@ -49,10 +61,12 @@ def open_tagger(args: argparse.Namespace) -> Tagger:
 def bundle_for(args: argparse.Namespace) -> Bundle | Path | None:
     """Returns the bundle that --bundle or --model names. Converts the model first if necessary.
 
-    Without both options, returns None, which stands for the demo bundle, and prints a note.
+    Of several runs that need the same model, one converts it and the others wait for its bundle. Without both options,
+    returns None, which stands for the demo bundle, and prints a note.
 
     Raises:
-        BundleError: both options are given.
+        BundleError: both options are given, or the cache holds another bundle in the model's place.
+        ModelError: there is no such model.
     """
     if args.bundle is not None and args.model is not None:
         raise BundleError("--bundle and --model together; expected one of them")
@@ -61,11 +75,30 @@ def bundle_for(args: argparse.Namespace) -> Bundle | Path | None:
             note("using the demo bundle (synthetic sounds, not PANNs); --model mn04 for AudioSet")
         return args.bundle  # type: ignore[no-any-return]
     name = args.model.casefold()
-    for graph in GRAPHS:  # the first of these graphs that the model was converted to
-        path = bundle_dir(name, graph=graph, seconds=DEFAULT_SECONDS, precision=DEFAULT_PRECISION)
-        if path.exists():
-            return path
-    return converter("convert_bundle")(args, name)  # type: ignore[no-any-return]
+    if (found := _cached(name)) is not None:
+        return found
+    convert = converter("convert_bundle")
+    with contextlib.ExitStack() as stack:
+        converting = cache_dir() / "bundles" / name
+        try:
+            converting.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BundleError(f"{converting.parent}: {error.strerror}; point {CACHE_VARIABLE} elsewhere") from error
+        try:
+            stack.enter_context(writing(converting, error=BundleError))
+        except BundleError:
+            note(f"another run is converting {name}; waiting for its bundle")
+            stack.enter_context(writing(converting, wait=_WAIT_SECONDS, error=BundleError))
+        return _cached(name) or convert(args, name)
+
+
+def _cached(name: str) -> Bundle | None:
+    """Returns the bundle of the first graph that the model was converted to, or None."""
+    for graph in GRAPHS:
+        found = cached_bundle(name, graph=graph, seconds=DEFAULT_SECONDS, precision=DEFAULT_PRECISION)
+        if found is not None:
+            return found
+    return None
 
 
 def add_audio_options(sub: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,8 +18,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save
+from support import damaged
 from torch import nn
 
+from panns_litert.atomic import writing
 from panns_litert.bundle import Bundle
 from panns_litert.cli import main
 from panns_litert.errors import (
@@ -32,10 +37,12 @@ from panns_litert.errors import (
 )
 from panns_litert.evaluate import HELD_OUT, TRAIN, VALIDATION, Dataset, LabelledClip, no_watch, read_dataset, split
 from panns_litert_convert.checkpoints import load_weights, model_of, save_own, with_classes
-from panns_litert_convert.convert import convert
+from panns_litert_convert.cli.finetune import _class_file
+from panns_litert_convert.convert import convert, require_length
 from panns_litert_convert.demo import household
 from panns_litert_convert.stages import Reference
 from panns_litert_convert.training import loop
+from panns_litert_convert.training import state as state_module
 from panns_litert_convert.training.augment import epoch_order, mixup, spec_augment
 from panns_litert_convert.training.features import FeatureCache
 from panns_litert_convert.training.finetune import CHECKPOINT, METRICS, SPLIT, STATE, finetune
@@ -226,6 +233,152 @@ def test_a_state_of_other_settings_or_damaged_is_refused(tmp_path: Path) -> None
     state.write_bytes(state.read_bytes()[:-100])
     with pytest.raises(TrainingError, match="no state of a training"):
         trained(state)
+
+
+def edited(source: Path, target: Path, change: Callable[[dict[str, Any], dict[str, Any]], object]) -> Path:
+    """Writes a copy of a state with a change to its tensors and facts, and with the hash that fits them."""
+    tensors = load_file(source)
+    with safe_open(source, "pt") as file:
+        facts = json.loads(file.metadata()["training"])
+    change(tensors, facts)
+    if isinstance(facts, dict) and "sha256" in facts:
+        facts["sha256"] = state_module._digest(tensors, facts.get("progress"))
+    target.write_bytes(save(tensors, {"training": json.dumps(facts)}))
+    return target
+
+
+def progress_of(**values: Any) -> Callable[[dict[str, Any], dict[str, Any]], object]:
+    return lambda tensors, facts: facts["progress"].update(values)
+
+
+DAMAGED_STATES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], object], str]] = {
+    "shape that broadcasts": (lambda t, f: t.update({"network.0.bias": torch.ones(1)}), r"0.bias \(1,\) .*instead of"),
+    "scalar": (lambda t, f: t.update({"best.3.weight": torch.ones(())}), "best.3.weight"),
+    "type": (lambda t, f: t.update({"network.0.bias": torch.ones(8, dtype=torch.int64)}), "int64 instead of"),
+    "NaN": (lambda t, f: t["network.0.bias"].fill_(float("nan")), "0.bias holds NaN or Inf"),
+    "Inf in the optimizer": (lambda t, f: t["optimizer.0.exp_avg"].fill_(float("inf")), "exp_avg holds NaN or Inf"),
+    "a square below 0": (lambda t, f: t["optimizer.0.exp_avg_sq"].fill_(-1.0), "exp_avg_sq is below 0"),
+    "a step below 0": (lambda t, f: t["optimizer.1.step"].fill_(-5.0), "step is below 0"),
+    "a tensor missing": (lambda t, f: t.pop("network.3.bias"), "network.3.bias is missing"),
+    "a slot missing": (lambda t, f: t.pop("optimizer.2.exp_avg"), "optimizer.2.exp_avg is missing"),
+    "a tensor more": (lambda t, f: t.update({"network.9.bias": torch.ones(1)}), "'network.9.bias' is unknown"),
+    "a parameter more": (lambda t, f: t.update({"optimizer.99.step": torch.ones(())}), "99.step' is unknown"),
+    "5000 digits": (lambda t, f: t.update({f"optimizer.{'1' * 5000}.step": torch.ones(())}), "is unknown"),
+    "no number": (lambda t, f: t.update({"optimizer.x": torch.ones(())}), "'optimizer.x' is unknown"),
+    "epoch -1": (progress_of(epoch=-1), "epoch -1; expected a whole number"),
+    "epoch 1e308": (progress_of(epoch=1e308), "epoch 1e"),
+    "epoch 10^30": (progress_of(epoch=10**30), "expected a number of at most 64 bits"),
+    "epoch true": (progress_of(epoch=True), "epoch True"),
+    "epoch text": (progress_of(epoch="12"), "epoch '12'"),
+    "best after the last": (progress_of(best_epoch=13), "12 rows of 12 epochs"),
+    "no best": (progress_of(best_epoch=0), "best_loss"),
+    "best loss text": (progress_of(best_loss="0"), "best_loss '0'"),
+    "best loss NaN": (progress_of(best_loss=float("nan")), "NaN; expected a finite number"),
+    "history short": (progress_of(history=[]), "0 rows of 12 epochs"),
+    "history object": (progress_of(history={}), "history {}; expected a list"),
+    "history texts": (progress_of(history=[{"loss": "x"}] * 12), "rows of 12 epochs"),
+    "history of lists": (progress_of(history=[[1.0]] * 12), "expected a list of rows"),
+    "a field more": (progress_of(more=1), "unexpected keyword"),
+    "a field less": (lambda t, f: f["progress"].pop("epoch"), "0 epochs"),
+    "no progress": (lambda t, f: f.pop("progress"), "its progress is damaged"),
+    "progress a list": (lambda t, f: f.update(progress=[]), "its progress is damaged"),
+    "settings a list": (lambda t, f: f.update(settings=[]), "is of another training"),
+    "fingerprint a number": (lambda t, f: f.update(fingerprint=1), "is of another training"),
+    "another format": (lambda t, f: f.update(format="1"), "is of another training: its format"),
+    "a hash of others": (lambda t, f: f.update(sha256=None) or f.pop("sha256"), "sha256 is not the recorded one"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED_STATES)
+def test_a_state_with_absurd_values_is_refused_whole(tmp_path: Path, name: str) -> None:
+    change, message = DAMAGED_STATES[name]
+    trained(tmp_path / "good")
+    path = edited(tmp_path / "good", tmp_path / "bad", change)
+    before = path.read_bytes()
+    with pytest.raises(TrainingError, match=message) as caught:
+        trained(path)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 600 + len(str(path))
+    assert path.read_bytes() == before
+
+
+def test_an_edited_state_of_the_same_content_is_read(tmp_path: Path) -> None:
+    whole, progress = trained(tmp_path / "good")
+    again, found = trained(edited(tmp_path / "good", tmp_path / "copy", lambda tensors, facts: None))
+    assert same(whole, again)
+    assert found == progress
+
+
+@pytest.mark.parametrize("text", ["[]", "1", "{", "null", "[" * 10_000, '{"progress": NaN}', "9" * 5000])
+def test_metadata_that_is_no_state_is_refused(tmp_path: Path, text: str) -> None:
+    trained(tmp_path / "state")
+    (tmp_path / "state").write_bytes(save(load_file(tmp_path / "state"), {"training": text}))
+    with pytest.raises(TrainingError, match=r"give another --out|finite|deep|JSON|bits"):
+        trained(tmp_path / "state")
+
+
+def test_a_pipe_is_no_state(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "state")
+    with pytest.raises(TrainingError, match="not a regular file"):
+        trained(tmp_path / "state")
+
+
+def test_damaged_states_are_never_resumed(tmp_path: Path) -> None:
+    whole, _ = trained(tmp_path / "state")
+    good, rng = (tmp_path / "state").read_bytes(), np.random.default_rng(16)
+    for _ in range(100):
+        (tmp_path / "state").write_bytes(damaged(good, rng))
+        try:
+            assert same(trained(tmp_path / "state")[0], whole)  # damage that changes nothing
+        except TrainingError as error:
+            assert str(tmp_path) in str(error)
+
+
+def test_a_second_run_in_one_folder_is_refused(sounds: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with writing(out / STATE), pytest.raises(TrainingError, match=r"training\.safetensors: another run is writing it"):
+        finetune(sounds, model="demo", out=out)
+    assert [path.name for path in out.iterdir()] == [f".{STATE}.lock"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["doorbell", "kettle", "doorbell"], "line 3: 'doorbell' is on line 1"),
+        (["doorbell", "ket\ttle"], "U\\+0009"),
+        (["doorbell", "ket\u202etle"], "U\\+202E"),
+        (["doorbell", ""], "an empty name"),
+    ],
+)
+def test_bad_class_names_are_refused_before_the_training(
+    sounds: Path, tmp_path: Path, names: list[str], message: str
+) -> None:
+    all_names = [*names, *(name for name in CLASSES if name not in names)]
+    with pytest.raises(DatasetError, match=message):
+        finetune(sounds, model="demo", out=tmp_path / "out", classes=all_names)
+    assert not (tmp_path / "out").exists()
+    folder = tmp_path / "data"
+    for name in ("plain", "a\tb"):
+        shutil.copytree(sounds / "kettle", folder / name)
+    with pytest.raises(DatasetError, match="U\\+0009"):
+        finetune(folder, model="demo", out=tmp_path / "out")
+
+
+def test_class_files(tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    for encoding, end in (("utf-8", "\n"), ("utf-8-sig", "\r\n"), ("utf-8", "\r")):
+        path.write_bytes(end.join(["Hund", "  Käse ", "", "Vogel"]).encode(encoding))
+        assert _class_file(path) == ["Hund", "Käse", "Vogel"]
+    path.write_bytes("Hund\nKäse\n".encode("latin-1"))
+    with pytest.raises(DatasetError, match="not UTF-8 at byte 6; expected a text file in UTF-8"):
+        _class_file(path)
+    path.write_text("Hund\u2028Katze\nVogel\n", encoding="utf-8")
+    assert _class_file(path) == ["Hund\u2028Katze", "Vogel"]  # one name, which `finetune` refuses
+    os.mkfifo(tmp_path / "pipe")
+    for bad in (tmp_path / "pipe", Path("/dev/zero"), tmp_path, tmp_path / "none", Path("a\0b")):
+        with pytest.raises(DatasetError, match="expected a text file"):
+            _class_file(bad)
 
 
 def test_a_loss_that_explodes_is_an_error(tmp_path: Path) -> None:
@@ -487,11 +640,19 @@ def test_features_are_computed_once_and_again_if_damaged(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "options",
     [{"loss": "mse"}, {"epochs": 0}, {"patience": 0}, {"batch": 0}, {"seed": -1}, {"mixup": -1.0},
-     {"mixup": float("nan")}, {"learning_rate": 0.0}, {"weight_decay": float("inf")}],
+     {"mixup": float("nan")}, {"learning_rate": 0.0}, {"weight_decay": float("inf")}, {"batch": 10**12},
+     {"epochs": 10**30}, {"epochs": 1.5}, {"epochs": True}, {"patience": "3"}, {"seed": 2**64}, {"mixup": 1e308},
+     {"mixup": "1"}, {"learning_rate": float("nan")}, {"learning_rate": "x"}, {"weight_decay": None}, {"loss": 5}],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(TrainingError, match="expected"):
         Settings(**options)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 1e308, float("nan"), float("inf"), 10**400, "10", None])
+def test_lengths_out_of_range_are_refused(seconds: Any) -> None:
+    with pytest.raises(ModelError, match=r"clip of .* s; expected 1 … 60 s for demo"):
+        require_length(seconds, find("demo"))
 
 
 @settings(max_examples=30)

@@ -22,11 +22,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import nn
 
+from panns_litert.atomic import writing
 from panns_litert.cli import build_parser, main
-from panns_litert.errors import DatasetError, ResultsError, TrainingError
+from panns_litert.errors import CheckpointError, DatasetError, ResultsError, TrainingError
 from panns_litert.evaluate import figures
 from panns_litert_convert.assets import CLASS_LIST
 from panns_litert_convert.checkpoints import load_weights, model_of
@@ -39,6 +40,7 @@ from panns_litert_convert.training.features import ClipInput, one_thread
 from panns_litert_convert.training.pack import pack
 from panns_litert_convert.training.samplers import Sampler
 from panns_litert_convert.training.scratch import CHECKPOINT, METRICS, STATE, Recipe, train
+from panns_litert_convert.training.state import _digest
 from panns_litert_convert.training.waveforms import Waveforms
 from panns_litert_convert.zoo import find
 
@@ -408,6 +410,13 @@ def test_files_that_do_not_fit_are_refused(data: Data, tmp_path: Path) -> None:
         ({"mixup": -1.0}, "mixup -1.0; expected a number ≥ 0"),
         ({"schedule": "random"}, "schedule 'random'; expected one of constant, one-cycle"),
         ({"sampler": "fair"}, "sampler 'fair'; expected one of"),
+        ({"batch": 10**12}, "batch 1000000000000; expected a whole number 1 … 65536"),
+        ({"workers": 10**6}, "workers 1000000; expected a whole number 0 … 1024"),
+        ({"steps": 10**30}, "expected a whole number ≥ 1"),
+        ({"seed": 2**70}, "expected a whole number ≥ 0"),
+        ({"every": 2.5}, "every 2.5; expected a whole number ≥ 1"),
+        ({"mixup": 1e308}, "expected a number ≥ 0 and ≤ 1000"),
+        ({"learning_rate": float("nan")}, "learning rate nan"),
         ({"accumulate": 3}, "a batch of 8 clips for 1 processes of 3 micro-batches; expected a multiple of 3"),
         ({"sync_batch_norm": True}, "is for GPUs alone; leave --sync-batch-norm out"),
     ],
@@ -426,6 +435,37 @@ def test_another_training_is_not_resumed(data: Data, trained: tuple[Path, dict[s
     (tmp_path / "out" / STATE).write_bytes(b"no state")
     with pytest.raises(TrainingError, match="no state of a training"):
         run(data, tmp_path / "out", Recipe(steps=60, batch=8, every=25, seed=1))
+
+
+def test_a_second_run_in_one_folder_is_refused(data: Data, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with writing(tmp_path / "out" / STATE), pytest.raises(TrainingError, match="another run is writing it"):
+        run(data, tmp_path / "out")
+
+
+def test_a_state_with_an_absurd_step_is_refused(
+    data: Data, trained: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    recipe = Recipe(steps=60, batch=8, every=25, seed=1)
+    for name, value in (("step", -1), ("step", 1e308), ("loss", "x"), ("losses", True), ("history", [{"loss": []}])):
+        out = tmp_path / "out"
+        shutil.copytree(trained[0], out)
+        tensors = load_file(out / STATE)
+        with safe_open(out / STATE, "pt") as file:
+            facts = json.loads(file.metadata()["training"])
+        facts["progress"][name] = value
+        facts["sha256"] = _digest(tensors, facts["progress"])
+        (out / STATE).write_bytes(save(tensors, {"training": json.dumps(facts)}))
+        with pytest.raises(TrainingError, match="its progress is damaged"):
+            run(data, out, recipe)
+        shutil.rmtree(out)
+
+
+def test_a_checkpoint_that_is_a_pipe_or_missing_is_refused(data: Data, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pth")
+    for name in ("pipe.pth", "none.pth"):
+        with pytest.raises(CheckpointError, match="expected a checkpoint"):
+            run(data, tmp_path / "out", checkpoint=tmp_path / name)
 
 
 def test_a_loss_that_is_not_finite_ends_it(data: Data, tmp_path: Path) -> None:

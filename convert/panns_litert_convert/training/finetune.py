@@ -155,6 +155,7 @@ def finetune(
     require_class_names(dataset.classes, str(data), error=DatasetError)
     seconds = _longest(dataset) if seconds is None else seconds
     require_length(seconds, base)
+    split(dataset, held_out=held_out, seed=settings.seed)  # refuses what cannot be split before anything is computed
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from panns_litert.atomic import writing
+from panns_litert.atomic import remove_unfinished, replacing, writing
 from panns_litert.errors import EmbeddingError, ResultsError
 
 _HOLD = """
 import sys, time
-from panns_litert.atomic import writing
+from panns_litert.atomic import remove_unfinished, replacing, writing
 with writing(sys.argv[1]):
     print("locked", flush=True)
     time.sleep(60)
@@ -84,3 +84,28 @@ def test_what_cannot_be_locked_is_one_line_and_a_device_needs_no_lock(tmp_path: 
         assert "\n" not in str(raised.value)
     with writing("/dev/null"), writing("/dev/null"):
         pass
+
+
+_KILLED = """
+import os, signal, sys
+from panns_litert.atomic import replacing
+with replacing(sys.argv[1]) as file:
+    file.write(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    names = ["state", "state.json", "a" * 255]
+    for name in names:
+        assert subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path / name)], check=False).returncode == -9
+    assert len(list(tmp_path.iterdir())) == 3
+    with replacing(tmp_path / "state.json") as file:  # that of a running writer of another file
+        remove_unfinished(tmp_path / "state")
+        file.write(b"whole")
+    assert not [
+        path for path in tmp_path.iterdir() if path.name.startswith(".unfinished.state.") and "json" not in path.name
+    ]
+    for name in names:
+        remove_unfinished(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]

@@ -13,7 +13,7 @@ NAMES = {
         TruncationWarning Window windows
     """,
     "panns_litert.atomic": """
-        exchange replacing writing
+        exchange remove_unfinished replacing writing
     """,
     "panns_litert.audio": """
         Audio audio_files AUDIO_SUFFIXES AudioBlocks from_array is_silent level_dbfs load_audio microphone

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from panns_litert.atomic import replacing, writing
+from panns_litert.atomic import remove_unfinished, replacing, writing
 from panns_litert.bundle import CACHE_VARIABLE, cache_dir, file_sha256
 from panns_litert.errors import CheckpointError, DownloadError, PannsLitertError
 from panns_litert.frontend import FrontEndSpec, hann, mel_basis
@@ -127,6 +127,7 @@ def _store(model: Model, path: Path, *, progress: bool) -> None:
     known = checkpoint.sha256 or (f"md5:{checkpoint.md5}" if checkpoint.md5 else None)
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a killed run
+    remove_unfinished(_record(path))
     part.mkdir()
     try:
         source = pooch.create(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -29,7 +31,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     path = Path(path).absolute()
     try:
         # A file made by tempfile would be private; in a temporary folder it gets the permissions of any new file.
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished.") as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=_prefix(path)) as folder:
             unfinished = Path(folder) / "file"
             with unfinished.open("wb") as file:
                 yield file
@@ -38,6 +40,20 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
     except OSError as error:
         raise ResultsError(f"{path}: {error.strerror}; expected a file that can be written") from error
+
+
+def remove_unfinished(path: str | os.PathLike[str]) -> None:
+    """Removes what killed runs of `replacing` left beside `path`. The caller must hold the lock of all its writers."""
+    path = Path(path).absolute()
+    left = re.compile(re.escape(_prefix(path)) + r"\w{8}")
+    for folder in path.parent.iterdir():
+        if left.fullmatch(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prefix(path: Path) -> str:
+    """Returns how the temporary folders of `replacing` start; a very long name does not fit into theirs."""
+    return f".unfinished.{path.name}." if len(os.fsencode(path.name)) <= 200 else ".unfinished_."
 
 
 @contextlib.contextmanager

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from panns_litert.atomic import replacing, writing
+from panns_litert.atomic import replacing
 from panns_litert.bundle import Bundle
-from panns_litert.errors import DatasetError, ModelError, ParityError, ResultsError, TrainingError
+from panns_litert.errors import DatasetError, ModelError, ParityError
 from panns_litert.evaluate import (
     HELD_OUT,
     TRAIN,
@@ -52,6 +52,7 @@ from panns_litert_convert.convert import convert, require_length
 from panns_litert_convert.networks import AudioTagger, LogmelCnn
 from panns_litert_convert.training.features import ClipInput, FeatureCache, of_network
 from panns_litert_convert.training.loop import Part, Settings, clip_logits, train
+from panns_litert_convert.training.state import owning
 from panns_litert_convert.zoo import Model, find
 
 STATE, CHECKPOINT, METRICS, SPLIT, BUNDLE = (
@@ -156,11 +157,7 @@ def finetune(
     seconds = _longest(dataset) if seconds is None else seconds
     require_length(seconds, base)
     split(dataset, held_out=held_out, seed=settings.seed)  # refuses what cannot be split before anything is computed
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResultsError(f"{out}: {error.strerror}; expected a folder that can be written") from error
-    with writing(out / STATE, error=TrainingError):
+    with owning(out, STATE, CHECKPOINT, METRICS, SPLIT):
         return _finetune(
             dataset,
             base,

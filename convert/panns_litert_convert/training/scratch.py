@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from panns_litert.atomic import replacing, writing
-from panns_litert.errors import DatasetError, ResultsError, TrainingError
+from panns_litert.atomic import replacing
+from panns_litert.errors import DatasetError, TrainingError
 from panns_litert.evaluate import Figures, Watch, figures, no_watch
 from panns_litert.strict import shown
 from panns_litert_convert.checkpoints import (
@@ -46,7 +46,7 @@ from panns_litert_convert.training.augment import mix_pairs, unhidden
 from panns_litert_convert.training.features import ClipInput
 from panns_litert_convert.training.loop import clip_logits, require_in_range
 from panns_litert_convert.training.samplers import Sampler
-from panns_litert_convert.training.state import is_finite, keep, reproducible, require_counts, restore
+from panns_litert_convert.training.state import is_finite, keep, owning, reproducible, require_counts, restore
 from panns_litert_convert.training.waveforms import Rows, Waveforms
 from panns_litert_convert.zoo import find
 
@@ -214,12 +214,9 @@ def train(
     """
     recipe, out = recipe or Recipe(), Path(out)
     run = _Run(data, evaluate, model, out, checkpoint, labels, recipe, watch)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResultsError(f"{out}: {error.strerror}; expected a folder that can be written") from error
     # Several processes are one run, in which the first one writes.
-    alone = writing(out / STATE, error=TrainingError) if run.accelerator.is_main_process else contextlib.nullcontext()
+    first = run.accelerator.is_main_process
+    alone = owning(out, STATE, CHECKPOINT, METRICS) if first else contextlib.nullcontext()
     with alone, reproducible(deterministic=run.accelerator.device.type == "cpu"):
         return run()
 

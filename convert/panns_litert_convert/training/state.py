@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from panns_litert.atomic import replacing
-from panns_litert.errors import TrainingError
+from panns_litert.atomic import remove_unfinished, replacing, writing
+from panns_litert.errors import ResultsError, TrainingError
 from panns_litert.strict import parse_json, shown
 
 P = TypeVar("P")
@@ -25,6 +25,29 @@ P = TypeVar("P")
 _FORMAT = "2"
 _SLOTS = "optimizer."  # starts the names of the optimizer's tensors
 _REMEDY = "give another --out, or delete it to begin anew"
+
+
+@contextlib.contextmanager
+def owning(out: Path, state: str, *others: str) -> Iterator[None]:
+    """Makes the folder of a training, and keeps other runs away from it. Removes what killed runs left unfinished.
+
+    Args:
+        out: the folder.
+        state: name of the file of the state; its lock is that of the folder.
+        others: names of the other files that a run writes.
+
+    Raises:
+        TrainingError: another run writes to the folder.
+        ResultsError: the folder cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResultsError(f"{out}: {error.strerror}; expected a folder that can be written") from error
+    with writing(out / state, error=TrainingError):
+        for name in (state, *others):
+            remove_unfinished(out / name)
+        yield
 
 
 def keep(

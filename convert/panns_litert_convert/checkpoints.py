@@ -360,7 +360,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], model: Model)
     path = weights_file(path)
     tensors = _read(path, model.checkpoint)
     config = path.with_name(_HUB_CONFIG)
-    if isinstance(network, Ast) and config.is_file():
+    if isinstance(network, Ast) and os.path.lexists(config):
         require_config(config, network)
     front_end = {key: tensors.pop(key) for key in sorted(_FRONT_END_KEYS & set(tensors))}
     expected = network.state_dict()

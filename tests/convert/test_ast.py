@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -244,10 +245,18 @@ def test_files_that_cannot_be_read(original: Original, tmp_path: Path) -> None:
             load_ast(tmp_path)
         (tmp_path / name).unlink()
     folder = shutil.copytree(original.folder, tmp_path / "ast")
-    for text in ("{", "[]"):
+    config = (folder / "config.json").read_text(encoding="utf-8")
+    for text in ("{", "[]", "[" * 10_000, '{"patch_size": ' + "1" * 5000 + "}", '{"layer_norm_eps": NaN}', "null"):
         (folder / "config.json").write_text(text, encoding="utf-8")
-        with pytest.raises(CheckpointError, match=r"config\.json"):
+        with pytest.raises(CheckpointError, match=r"config\.json") as caught:
             load_ast(folder)
+        assert len(str(caught.value)) < 300 + len(str(folder))
+    (folder / "config.json").write_text(config, encoding="utf-8-sig")
+    load_ast(folder)
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+    with pytest.raises(CheckpointError, match=r"config\.json: not a regular file"):
+        load_ast(folder)
 
 
 # ---- export

@@ -393,6 +393,21 @@ def test_two_processes_and_a_killed_one(server: Server, folder: Path) -> None:
     assert (folder / "checkpoints" / "weights.pth.sha256").read_text().strip() == hashlib.sha256(BODY).hexdigest()
 
 
+def test_an_interrupted_download_leaves_nothing(server: Server, folder: Path) -> None:
+    server.answers = [stall]
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, server.url, "", "0"], stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's jobs may ignore it
+    )  # fmt: skip
+    while not server.requests or not files(folder):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert "KeyboardInterrupt" in err
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == [".weights.pth.lock"]
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_threads_that_fetch_at_once_get_the_same_file(server: Server, folder: Path, known: bool) -> None:
     def slowly(handler: BaseHTTPRequestHandler) -> None:

@@ -24,7 +24,7 @@ from support import damaged
 from torch import nn
 
 from panns_litert.atomic import writing
-from panns_litert.bundle import Bundle
+from panns_litert.bundle import CACHE_VARIABLE, Bundle
 from panns_litert.cli import main
 from panns_litert.errors import (
     CheckpointError,
@@ -631,10 +631,13 @@ def test_features_are_computed_once_and_again_if_damaged(tmp_path: Path) -> None
     assert cache(clip).tolist() == cache(clip).tolist() == [0, 1, 2]
     assert len(made) == 1
     assert FeatureCache(make, key={"test": "other"}).folder != cache.folder
-    for damage in (b"", b"junk", cache.path(clip).read_bytes()[:-2]):
+    good = cache.path(clip).read_bytes()
+    flipped = [good[:at] + bytes([good[at] ^ 8]) + good[at + 1 :] for at in (0, 60, len(good) - 34, len(good) - 1)]
+    for damage in (b"", b"junk", good[:-2], *flipped):
         cache.path(clip).write_bytes(damage)
         assert cache(clip).tolist() == [0, 1, 2]
-    assert len(made) == 4
+    assert len(made) == 8
+    assert cache.path(clip).read_bytes() == good
 
 
 @pytest.mark.parametrize(
@@ -653,6 +656,36 @@ def test_settings_out_of_range_are_refused(options: dict[str, Any]) -> None:
 def test_lengths_out_of_range_are_refused(seconds: Any) -> None:
     with pytest.raises(ModelError, match=r"clip of .* s; expected 1 … 60 s for demo"):
         require_length(seconds, find("demo"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["convert", "demo", "--seconds", value] for value in ("0", "-1", "nan", "inf", "1e308")),
+        *(["finetune", "--data", "x", "--model", "demo", "--out", "x", *more] for more in (
+            ("--batch", "999999999999"), ("--epochs", "0"), ("--seed", "9" * 30), ("--mixup", "1e308"))),
+        *(["train", "--data", "x", "--model", "demo", "--out", "x", *more] for more in (
+            ("--batch-size", "999999999999"), ("--workers", "999999"), ("--steps", "9" * 30), ("--every", "0"))),
+        *(["pack", "--metadata", "x", "--clips", "x", "--out", "x", *more] for more in (
+            ("--seconds", "nan"), ("--seconds", "1e308"), ("--sample-rate", "9" * 400))),
+        ["convert", "../../x"],
+        ["fetch", "a\0b"],
+        ["convert", "demo", "--checkpoint", "a\0b", "--out", "x"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_absurd_arguments_are_one_line(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    assert main(arguments) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("[")]  # not the steps
+    assert len(said) == 1
+    assert said[0].startswith("panns-litert: ")
+    assert "expected" in said[0]
+    assert len(said[0]) < 500
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] in ([], [".x.lock"])
 
 
 @settings(max_examples=30)

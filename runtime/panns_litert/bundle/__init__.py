@@ -12,8 +12,8 @@ from panns_litert.bundle.cache import (
     DEFAULT_SECONDS,
     bundle_dir,
     cache_dir,
-    cached_bundle,
 )
+from panns_litert.bundle.cached import cached_bundle
 from panns_litert.bundle.check import QUANTIZED, STAGES, Check
 from panns_litert.bundle.manifest import (
     FORMAT_VERSION,

@@ -1,0 +1,40 @@
+"""Opens the bundles in the cache folder."""
+
+from __future__ import annotations
+
+import os
+
+from panns_litert.bundle.bundle import Bundle
+from panns_litert.bundle.cache import bundle_dir
+from panns_litert.bundle.manifest import OWN_WEIGHTS
+from panns_litert.errors import BundleError
+
+
+def cached_bundle(model: str, *, graph: str, seconds: float, precision: str) -> Bundle | None:
+    """Opens the bundle in `bundle_dir`. Returns None if there is none.
+
+    Raises:
+        ModelError: as for `bundle_dir`.
+        BundleError: the folder is no whole bundle, or one of another model or of the user's own weights.
+    """
+    path = bundle_dir(model, graph=graph, seconds=seconds, precision=precision)
+    try:
+        found = Bundle(path)  # also brings back a bundle whose replacement was interrupted
+    except BundleError:
+        if not os.path.lexists(path):
+            return None
+        raise
+    manifest = found.manifest
+    asked = (model, graph, float(seconds), precision)
+    there = (manifest.model, manifest.graph, manifest.clip_seconds, manifest.precision)
+    own = manifest.source.licence == OWN_WEIGHTS
+    if there != asked or own:
+        what = f"the user's own {manifest.model}" if own else _words(*there)
+        raise BundleError(
+            f"{path} is a bundle of {what}; expected {_words(*asked)}; delete it or name it with --bundle"
+        )
+    return found
+
+
+def _words(model: str, graph: str, seconds: float, precision: str) -> str:
+    return f"{model}, {graph}, {seconds:g} s, {precision}"

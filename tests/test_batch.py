@@ -565,7 +565,9 @@ def test_bad_options_are_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("given", [None, 5, [5], [None], b"m.csv", "a\0b.csv", "/", [], object()], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "given", [None, 5, [5], [None], b"m.csv", "a\0b.csv", "/", [], object()], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_manifest(given: Any, tmp_path: Path) -> None:
     with pytest.raises(ManifestError):
         batch(given, tmp_path / "out")

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from panns_litert.atomic import replacing, writing
-from panns_litert.audio import AudioBlocks
+from panns_litert.audio import AudioBlocks, Scale
 from panns_litert.bundle import Bundle, file_sha256
 from panns_litert.demo import demo_bundle
 from panns_litert.engine import available_cores
@@ -132,6 +132,8 @@ def batch(
     threads: int = 1,
     workers: int | None = None,
     address: str | None = None,
+    channel: int | None = None,
+    scale: Scale | None = None,
     hop: float | None = None,
     aggregate: str = "mean",
     top: int | None = 10,
@@ -164,6 +166,7 @@ def batch(
         workers: number of processes, ≥ 1; the number of cores divided by `threads` if not given.
         address: address of a Ray cluster, or "local" to start one here; no Ray if not given. The cluster's machines
             need this package, and the recordings and the bundle under the same paths. `out` is written here.
+        channel, scale: as for `load_audio`.
         hop: seconds from one window to the next, for tags and events; a window's length if not given.
         aggregate, top, threshold: as for `tag_long`.
         settings: thresholds of events.
@@ -193,7 +196,10 @@ def batch(
         raise EventError(f"settings {shown(settings)}; expected EventSettings")
     if not isinstance(sense, Mapping | None):
         raise LabelError(f"sense {shown(sense)}; expected the arguments of Sense by name")
+    AudioBlocks(iter(()), sample_rate=32000, rate=32000, channel=channel, scale=scale)  # raises errors of these two
     chosen = {
+        "channel": channel,
+        "scale": scale,
         "hop": hop,
         "aggregate": aggregate,
         "top": top,
@@ -321,7 +327,8 @@ class _Listener:
             _require_regular(path)
             aggregate, stream = self._new()
             events: list[Event] = []
-            with AudioBlocks(path, sample_rate=self._tagger.bundle.manifest.front_end.sample_rate) as blocks:
+            rate, options = self._tagger.bundle.manifest.front_end.sample_rate, self._settings
+            with AudioBlocks(path, sample_rate=rate, channel=options["channel"], scale=options["scale"]) as blocks:
                 for window in windows(self._tagger, blocks, hop=self._hop):
                     aggregate.push(window)
                     events += stream.push(window)

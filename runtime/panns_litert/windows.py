@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.audio import AudioBlocks, MonoResampler, Recording, level_dbfs
+from panns_litert.audio import AudioBlocks, AudioWarning, MonoResampler, Recording, Scale, level_dbfs
 from panns_litert.errors import AudioError, WindowError
 from panns_litert.events import TAIL_PERCENT, Event, EventDetector, EventSettings, Step, WindowSteps
 from panns_litert.frontend import StreamingLogMel
@@ -109,6 +110,7 @@ class StreamTagger:
         tagger: the model; its bundle defines the length of a window.
         hop: seconds from one window to the next, > 0 and at most a window; rounded to a whole number of frames.
         sample_rate: sample rate of the samples, Hz; the model's if not given.
+        channel, scale: as for `load_audio`.
 
     Attributes:
         window, hop, frame: lengths in seconds, after rounding.
@@ -123,7 +125,15 @@ class StreamTagger:
     [(0.0, 10.0), (5.0, 13.0)]
     """
 
-    def __init__(self, tagger: Tagger, *, hop: float = HOP_SECONDS, sample_rate: int | None = None) -> None:
+    def __init__(
+        self,
+        tagger: Tagger,
+        *,
+        hop: float = HOP_SECONDS,
+        sample_rate: int | None = None,
+        channel: int | None = None,
+        scale: Scale | None = None,
+    ) -> None:
         manifest = tagger.bundle.manifest
         spec = self._spec = manifest.front_end
         self.window = manifest.clip_samples / spec.sample_rate
@@ -138,7 +148,7 @@ class StreamTagger:
         self._tagger, self._samples = tagger, manifest.clip_samples
         self._least_tail = max(frame, -(-self._samples * TAIL_PERCENT // 100))
         rate = spec.sample_rate if sample_rate is None else sample_rate
-        self._mono = MonoResampler(rate, sample_rate=spec.sample_rate)
+        self._mono = MonoResampler(rate, sample_rate=spec.sample_rate, channel=channel, scale=scale)
         self._frames_of_window = spec.filled_frames(self._samples)
         self._input = np.zeros(manifest.inputs[0].shape, np.float32)
         # The end of a stream needs the last window's samples again: it may be in a window that is shifted back.
@@ -204,16 +214,26 @@ class StreamTagger:
             self._over = True
             return found
 
-    def of(self, chunks: Iterable[NDArray[np.floating]] | AudioBlocks) -> Iterator[Window]:
+    def of(
+        self,
+        chunks: Iterable[NDArray[np.floating]] | AudioBlocks,
+        *,
+        watch: Callable[[NDArray[np.floating]], object] = lambda _: None,
+    ) -> Iterator[Window]:
         """Yields the windows of all chunks one by one, then ends the stream and yields the remaining windows.
 
         The blocks of an `AudioBlocks` have the model's sample rate, whatever that of the stream. If the iterator is not
         run to its end, the next stream begins anew.
+
+        Args:
+            chunks: the chunks, as for `push`.
+            watch: called with each chunk before it is tagged.
         """
         mono = np.asarray if isinstance(chunks, AudioBlocks) else self._mono.push
         try:
             for chunk in chunks:
                 samples = np.asarray(chunk)
+                watch(samples)
                 # In parts, so that the first windows of a large chunk do not wait for its end.
                 for start in range(0, len(samples) if samples.ndim else 1, _CHUNK_SAMPLES):
                     yield from self._take_all(
@@ -473,6 +493,8 @@ def windows(
     audio: Recording | AudioBlocks,
     *,
     sample_rate: int | None = None,
+    channel: int | None = None,
+    scale: Scale | None = None,
     hop: float | None = None,
 ) -> Iterator[Window]:
     """Yields the windows of a whole recording one by one. Memory does not grow with its length.
@@ -483,15 +505,20 @@ def windows(
             (samples, channels) within [-1, 1], in one array or in an iterator of chunks; or an `AudioBlocks`, which
             takes more options and tells what was not heard.
         sample_rate: sample rate of the samples, Hz; ignored for a file.
+        channel, scale: as for `load_audio`; ignored for an `AudioBlocks`.
         hop: seconds from one window to the next; a window's length, without overlap, if not given.
 
     Raises:
         AudioError: the audio cannot be used. The windows before the error are yielded first.
         WindowError: the hop is out of range.
+
+    Warns:
+        AudioWarning: at the end, if something was wrong with the recording or is missing.
     """
     manifest = tagger.bundle.manifest
     stream = StreamTagger(tagger, hop=manifest.clip_seconds if hop is None else hop)
-    return stream.of(audio_chunks(audio, sample_rate, manifest.front_end.sample_rate))
+    blocks = audio_chunks(audio, sample_rate, manifest.front_end.sample_rate, channel=channel, scale=scale)
+    return _warned(stream.of(blocks), None if blocks is audio else blocks)
 
 
 def tag_long(
@@ -499,6 +526,8 @@ def tag_long(
     audio: Recording | AudioBlocks,
     *,
     sample_rate: int | None = None,
+    channel: int | None = None,
+    scale: Scale | None = None,
     hop: float | None = None,
     aggregate: str = "mean",
     top: int | None = 10,
@@ -508,7 +537,7 @@ def tag_long(
     """Tags a whole recording of any length.
 
     Args:
-        tagger, audio, sample_rate, hop: as for `windows`.
+        tagger, audio, sample_rate, channel, scale, hop: as for `windows`.
         aggregate: "mean" over the windows, weighted by the time that each adds to the windows before it, or "max".
         top, threshold: as for `Tagger.tag`.
         sense: transforms the scores of each window first.
@@ -518,7 +547,8 @@ def tag_long(
         WindowError: the hop is out of range, or the aggregate is unknown.
     """
     found = Aggregate(tagger, aggregate=aggregate, sense=sense)
-    blocks = audio_chunks(audio, sample_rate, tagger.bundle.manifest.front_end.sample_rate)
+    rate = tagger.bundle.manifest.front_end.sample_rate
+    blocks = audio_chunks(audio, sample_rate, rate, channel=channel, scale=scale)
     for window in windows(tagger, blocks, hop=hop):
         found.push(window)
     return found.result(blocks.name, heard=blocks, top=top, threshold=threshold)
@@ -604,6 +634,8 @@ def find_events(
     audio: Recording | AudioBlocks,
     *,
     sample_rate: int | None = None,
+    channel: int | None = None,
+    scale: Scale | None = None,
     hop: float | None = None,
     settings: EventSettings | None = None,
     sense: Sense | None = None,
@@ -611,7 +643,7 @@ def find_events(
     """Yields the events of a whole recording, each as soon as it is final.
 
     Args:
-        tagger, audio, sample_rate: as for `windows`.
+        tagger, audio, sample_rate, channel, scale: as for `windows`.
         hop: seconds from one window to the next; `event_hop` if not given. Without frame-wise scores, the hop is also
             the time resolution of the events.
         settings: thresholds.
@@ -620,10 +652,15 @@ def find_events(
     Raises:
         AudioError, WindowError: as for `windows`.
         LabelError: the settings name an unknown class.
+
+    Warns:
+        AudioWarning: as for `windows`.
     """
     stream = StreamTagger(tagger, hop=event_hop(tagger) if hop is None else hop)
-    chunks = audio_chunks(audio, sample_rate, tagger.bundle.manifest.front_end.sample_rate)
-    return _events_of(EventStream(stream, settings=settings, sense=sense), stream.of(chunks))
+    rate = tagger.bundle.manifest.front_end.sample_rate
+    blocks = audio_chunks(audio, sample_rate, rate, channel=channel, scale=scale)
+    found = _warned(stream.of(blocks), None if blocks is audio else blocks)
+    return _events_of(EventStream(stream, settings=settings, sense=sense), found)
 
 
 def event_hop(tagger: Tagger) -> float:
@@ -640,11 +677,25 @@ def _events_of(events: EventStream, found: Iterator[Window]) -> Iterator[Event]:
     yield from events.finish()
 
 
-def audio_chunks(audio: Recording | AudioBlocks, sample_rate: int | None, wanted: int) -> AudioBlocks:
+def _warned(found: Iterator[Window], blocks: AudioBlocks | None) -> Iterator[Window]:
+    """Yields the windows, then warns of what was not heard."""
+    yield from found
+    for text in blocks.warnings if blocks else ():
+        warnings.warn(f"{blocks.name if blocks else ''}: {text}", AudioWarning, stacklevel=2)
+
+
+def audio_chunks(
+    audio: Recording | AudioBlocks,
+    sample_rate: int | None,
+    wanted: int,
+    *,
+    channel: int | None = None,
+    scale: Scale | None = None,
+) -> AudioBlocks:
     """Opens a recording as blocks of mono samples, resampled to the wanted rate.
 
     Args:
-        audio, sample_rate: as for `windows`.
+        audio, sample_rate, channel, scale: as for `windows`.
         wanted: sample rate of the result, Hz.
 
     Raises:
@@ -652,4 +703,4 @@ def audio_chunks(audio: Recording | AudioBlocks, sample_rate: int | None, wanted
     """
     if isinstance(audio, AudioBlocks):
         return audio
-    return AudioBlocks(audio, sample_rate=wanted, rate=sample_rate)
+    return AudioBlocks(audio, sample_rate=wanted, rate=sample_rate, channel=channel, scale=scale)

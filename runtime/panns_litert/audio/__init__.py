@@ -4,7 +4,7 @@ It may import only the layers below it: `strict`, `atomic` and `errors`.
 """
 
 from panns_litert.audio.containers import is_container
-from panns_litert.audio.files import AudioBlocks, Recording, load_audio
+from panns_litert.audio.files import AudioBlocks, AudioWarning, Recording, load_audio
 from panns_litert.audio.folders import AUDIO_SUFFIXES, Folder, UnreadWarning, audio_files, no_audio, scan_folder
 from panns_litert.audio.microphone import microphone
 from panns_litert.audio.raw import RAW_FORMATS, raw_blocks, wav_header
@@ -18,6 +18,7 @@ __all__ = [
     "SCALES",
     "Audio",
     "AudioBlocks",
+    "AudioWarning",
     "FileLike",
     "Folder",
     "MonoResampler",

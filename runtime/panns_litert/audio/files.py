@@ -26,6 +26,11 @@ from panns_litert.errors import AudioError
 Recording = FileLike | NDArray[np.generic] | Iterator[NDArray[np.generic]]
 """A recording: a path, the content of a file, a binary file object, an array of samples, or an iterator of chunks."""
 
+
+class AudioWarning(UserWarning):
+    """Something was wrong with a recording, or a part of it was not heard."""
+
+
 _CHUNK_SAMPLES = 1 << 16  # an array is converted in chunks, so that the first results come early
 
 

@@ -30,12 +30,12 @@ def microphone(rate: int, *, device: str | int | None = None) -> Iterator[Iterat
     """
     with importing("sounddevice", extra="mic", purpose="the microphone needs", also="the library PortAudio"):
         import sounddevice
-    waiting: queue.Queue[NDArray[np.float32] | str] = queue.Queue()
+    waiting: queue.Queue[NDArray[np.float32]] = queue.Queue()
     most = MOST_SECONDS * rate
 
     def heard(data: Any, frames: int, _time: object, status: Any) -> None:
-        if status.input_overflow:
-            waiting.put("the sound card lost samples; expected a machine that is less busy")
+        if status.input_overflow:  # NaN stands for the samples that the sound card lost: their window is not tagged
+            waiting.put(np.full(1, np.nan, np.float32))
         waiting.put(np.frombuffer(data, np.float32).copy())
 
     chosen = int(device) if isinstance(device, str) and device.isdigit() else device
@@ -46,16 +46,13 @@ def microphone(rate: int, *, device: str | int | None = None) -> Iterator[Iterat
         raise AudioError(f"microphone: {error}; expected one that is connected, allowed and not in use") from error
 
 
-def _chunks(waiting: queue.Queue[NDArray[np.float32] | str], most: float) -> Iterator[NDArray[np.float32]]:
+def _chunks(waiting: queue.Queue[NDArray[np.float32]], most: float) -> Iterator[NDArray[np.float32]]:
     while True:
         taken = [waiting.get()]
         with contextlib.suppress(queue.Empty):
             while True:
                 taken.append(waiting.get_nowait())
-        for item in taken:
-            if isinstance(item, str):
-                raise AudioError(f"microphone: {item}")
-        samples = np.concatenate([item for item in taken if not isinstance(item, str)])
+        samples = np.concatenate(taken)
         if len(samples) > most:
             raise AudioError(
                 f"the model is {MOST_SECONDS:g} s behind the microphone; expected a faster model or a longer --hop"

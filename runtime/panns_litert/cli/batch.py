@@ -8,7 +8,13 @@ import sys
 from pathlib import Path
 
 from panns_litert.cli.events import add_event_options, settings_of
-from panns_litert.cli.options import add_model_options, add_sense_options, bundle_for, sense_arguments
+from panns_litert.cli.options import (
+    add_channel_options,
+    add_model_options,
+    add_sense_options,
+    bundle_for,
+    sense_arguments,
+)
 from panns_litert.cli.output import AddCommand, counting, note, print_json
 from panns_litert.windows import AGGREGATES
 
@@ -27,6 +33,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--threshold", type=float, default=0.0, help="least probability of a tag (default %(default)g)")
     sub.add_argument("--aggregate", choices=AGGREGATES, default="mean", help="over the windows (default %(default)s)")
     sub.add_argument("--no-embeddings", action="store_true", help="do not write embeddings")
+    add_channel_options(sub)
     add_event_options(sub, default_hop="default: a window, no overlap")
     add_sense_options(sub)
 
@@ -44,6 +51,8 @@ def run_batch(args: argparse.Namespace) -> int:
             threads=args.threads,
             workers=args.workers,
             address=args.ray,
+            channel=args.channel,
+            scale=args.scale,
             hop=args.hop,
             aggregate=args.aggregate,
             top=args.top,

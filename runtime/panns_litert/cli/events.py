@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from panns_litert.audio import microphone, raw_blocks
+from panns_litert.audio import Prefixed, is_container, microphone, raw_blocks, read_head, wav_header
 from panns_litert.cli.eventoutput import EVENT_FORMATS, EventOutput, event_line, event_row
 from panns_litert.cli.options import (
     STDIN,
     add_audio_options,
+    add_channel_options,
     add_model_options,
     add_raw_options,
     add_sense_options,
@@ -53,8 +54,9 @@ def add_commands(command: AddCommand) -> None:
     add_sense_options(sub)
 
     sub = command("listen", run_listen, "Tag sound from the microphone or a pipe while it is recorded.")
-    sub.add_argument("audio", nargs="?", help="- for raw samples on standard input (default: the microphone)")
+    sub.add_argument("audio", nargs="?", help="- for WAV or raw samples on standard input (default: the microphone)")
     add_raw_options(sub)
+    add_channel_options(sub)
     add_model_options(sub)
     sub.add_argument("--device", help="number or part of the name of the microphone (default: the system's)")
     sub.add_argument("--seconds", type=float, help="stop after this time (default: at Ctrl-C or the end of the input)")
@@ -129,21 +131,30 @@ def settings_of(args: argparse.Namespace) -> EventSettings:
 
 def run_listen(args: argparse.Namespace) -> int:
     """Runs `listen`: prints one line per hop, or with --events one line per event."""
-    if args.audio not in (None, STDIN) or (args.audio == STDIN and args.rate is None):
-        raise AudioError("listen: expected no file, for the microphone, or - with --rate HZ for raw samples")
+    if args.audio not in (None, STDIN):
+        raise AudioError("listen: expected no file, for the microphone, or - for WAV or raw samples from a pipe")
     require_rate(args)
     require_choice(args.top, args.threshold)
     if args.seconds is not None and not 0 < args.seconds <= MOST_SECONDS:
         raise AudioError(f"--seconds {args.seconds:g}; expected a number > 0, at most {MOST_SECONDS:g}")
     tagger = open_tagger(args)
     sense, settings = sense_of(args, tagger.labels), settings_of(args)
-    rate = args.rate if args.audio == STDIN else tagger.bundle.manifest.front_end.sample_rate
+    rate, channels, form, pipe = tagger.bundle.manifest.front_end.sample_rate, args.channels, args.format, None
+    if args.audio == STDIN:
+        head = read_head(sys.stdin.buffer)
+        pipe = Prefixed(head, sys.stdin.buffer)
+        if is_container(head, mpeg=False):
+            rate, channels, form = wav_header(pipe)
+        elif args.rate is None:
+            raise AudioError("listen: begins like no WAV file; for raw samples, give --rate HZ")
+        else:
+            rate = args.rate
     hop = min(HOP_SECONDS, tagger.bundle.manifest.clip_seconds) if args.hop is None else args.hop
-    stream = StreamTagger(tagger, hop=hop, sample_rate=rate)
+    stream = StreamTagger(tagger, hop=hop, sample_rate=rate, channel=args.channel, scale=args.scale)
     events = EventStream(stream, settings=settings, sense=sense)
     with contextlib.ExitStack() as stack:
-        if args.audio == STDIN:
-            chunks = raw_blocks(sys.stdin.buffer, channels=args.channels, form=args.format)
+        if pipe is not None:
+            chunks = raw_blocks(pipe, channels=channels, form=form)
         else:
             chunks = stack.enter_context(microphone(rate, device=args.device))
             note(f"listening; the first tags come after {stream.window:g} s; stop with Ctrl-C")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from panns_litert.audio import AudioBlocks
-from panns_litert.cli.options import add_model_options, open_tagger
+from panns_litert.cli.options import add_channel_options, add_model_options, open_tagger
 from panns_litert.cli.output import AddCommand, counting, failure, note, print_json, print_table
 from panns_litert.cli.recordings import print_warnings
 from panns_litert.errors import AudioError, EmbeddingError, WindowError, why_failed
@@ -23,6 +23,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("audio", nargs="+", help="files that libsndfile reads (WAV, FLAC, OGG, MP3, …)")
     sub.add_argument("--out", type=Path, default=Path(), help="folder of the files (default: the current one)")
     sub.add_argument("--format", choices=FORMATS, default="npz", help="npy: only vectors (default %(default)s)")
+    add_channel_options(sub)
     _add_hop(sub)
     add_model_options(sub)
 
@@ -72,7 +73,7 @@ def run_embed(args: argparse.Namespace) -> int:
     failed = False
     for name, target in zip(args.audio, targets, strict=True):
         try:
-            found = embed(tagger, name, hop=args.hop)
+            found = embed(tagger, name, channel=args.channel, scale=args.scale, hop=args.hop)
         except WindowError:  # the hop is the same for all
             raise
         except Exception as error:
@@ -94,7 +95,7 @@ def _summary(found: Embeddings) -> dict[str, Any]:
     data = {"source": found.source, "model": found.model, "model_sha256": found.model_sha256}
     windows, dim = found.vectors.shape
     sizes = {"window": found.window, "hop": found.hop, "windows": windows, "dim": dim}
-    heard = {"seconds": float(found.ends[-1]), "warnings": list(found.warnings)}
+    heard = {"seconds": float(found.ends[-1]), "seconds_heard": found.seconds_heard, "warnings": list(found.warnings)}
     return data | sizes | heard | {"clip": found.clip.tolist()}
 
 

@@ -9,10 +9,18 @@ from typing import Any
 
 from panns_litert.audio import AudioBlocks
 from panns_litert.cli.events import add_event_options, settings_of
-from panns_litert.cli.options import STDIN, add_model_options, add_sense_options, open_tagger, sense_of, sources
+from panns_litert.cli.options import (
+    STDIN,
+    add_channel_options,
+    add_model_options,
+    add_sense_options,
+    open_tagger,
+    sense_of,
+    sources,
+)
 from panns_litert.cli.output import AddCommand, failure, note, print_json
 from panns_litert.cli.recordings import bar, print_warnings
-from panns_litert.errors import AudioError, PictureError
+from panns_litert.errors import AudioError, PannsLitertError, PictureError, why_failed
 from panns_litert.escape import escaped
 from panns_litert.pictures import Timeline, picture_format, plot, timeline, write_page
 from panns_litert.tagger import Tagger, require_choice
@@ -33,6 +41,7 @@ def add_commands(command: AddCommand) -> None:
 
 def _add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--top", type=int, default=8, help="largest number of classes (default %(default)s)")
+    add_channel_options(sub)
     add_model_options(sub)
     add_event_options(sub)
     add_sense_options(sub)
@@ -65,8 +74,12 @@ def run_page(args: argparse.Namespace) -> int:
         for source in sources(args):
             try:
                 found = _heard(args, tagger, source)
-            except AudioError as error:
+            except (PannsLitertError, OSError) as error:
+                if not isinstance(error, AudioError):
+                    raise
                 results.append(failure(source, error))
+            except Exception as error:  # for example MemoryError: the other recordings are still heard
+                results.append(failure(source, AudioError(why_failed(source, error))))
             except KeyboardInterrupt as stop:  # the page shows what was heard, if anything was
                 if all("error" in result for result in results):
                     raise
@@ -94,6 +107,8 @@ def _heard(args: argparse.Namespace, tagger: Tagger, source: str) -> Timeline:
         found = timeline(
             tagger,
             source,
+            channel=args.channel,
+            scale=args.scale,
             hop=args.hop,
             settings=settings_of(args),
             sense=sense_of(args, tagger.labels),

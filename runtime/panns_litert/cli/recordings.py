@@ -15,7 +15,7 @@ from typing import Any
 from panns_litert.audio import AudioBlocks, Prefixed, Recording, is_container, raw_blocks, read_head
 from panns_litert.cli.options import STDIN, sources
 from panns_litert.cli.output import failure, progress_bar, progress_wanted
-from panns_litert.errors import AudioError
+from panns_litert.errors import AudioError, PannsLitertError, why_failed
 from panns_litert.escape import escaped
 from panns_litert.sense import Sense
 from panns_litert.tagger import top_tags
@@ -35,9 +35,14 @@ def each_source(
             continue
         try:
             write(one(source))
-        except AudioError as error:
+        except (PannsLitertError, OSError) as error:
+            if not isinstance(error, AudioError):
+                raise
             failed = True
             write(failure(source, error))
+        except Exception as error:  # for example MemoryError: the other recordings are still heard
+            failed = True
+            write(failure(source, AudioError(why_failed(source, error))))
     return failed
 
 
@@ -52,8 +57,11 @@ def open_recording(args: argparse.Namespace, source: str, sample_rate: int) -> I
         audio: Recording = source
         rate = None
         if source == STDIN or _is_pipe(source):
-            pipe = sys.stdin.buffer if source == STDIN else stack.enter_context(open(source, "rb"))
-            head = read_head(pipe)
+            try:
+                pipe = sys.stdin.buffer if source == STDIN else stack.enter_context(open(source, "rb"))
+                head = read_head(pipe)
+            except OSError as error:
+                raise AudioError(f"{source}: {error.strerror or error}; expected a pipe that can be read") from error
             audio = stream = Prefixed(head, pipe)
             if head and not is_container(head, mpeg=args.rate is None):
                 if args.rate is None:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.audio import AudioBlocks
+from panns_litert.audio import AudioBlocks, Scale
 from panns_litert.escape import escaped
 from panns_litert.events import Event, EventSettings, WindowSteps
 from panns_litert.frontend import FrontEndSpec, StreamingLogMel
@@ -84,6 +84,8 @@ def timeline(
     tagger: Tagger,
     path: str | os.PathLike[str],
     *,
+    channel: int | None = None,
+    scale: Scale | None = None,
     hop: float | None = None,
     settings: EventSettings | None = None,
     sense: Sense | None = None,
@@ -93,7 +95,8 @@ def timeline(
 
     Args:
         tagger: the model.
-        path: a file that libsndfile reads.
+        path: an audio file.
+        channel, scale: as for `load_audio`.
         hop: seconds from the start of one window to the start of the next; the default is `event_hop`.
         settings: thresholds of the events.
         sense: applied to the scores first.
@@ -112,18 +115,15 @@ def timeline(
     logmel = _LogMelColumns(manifest.front_end, tagger.bundle.mel_basis)
     events: list[Event] = []
 
-    def take(windows: Iterable[Window]) -> None:
-        for window in windows:
+    def draw(block: NDArray[np.floating]) -> None:
+        logmel.push(np.nan_to_num(block))  # NaN are samples that cannot be used; there the picture shows silence
+
+    with AudioBlocks(path, sample_rate=manifest.front_end.sample_rate, channel=channel, scale=scale) as blocks:
+        for window in stream.of(blocks, watch=draw):
             events.extend(hearing.push(window))
             mean.push(window)
             scores.push(window)
             progress(window.end)
-
-    with AudioBlocks(path, sample_rate=manifest.front_end.sample_rate) as blocks:
-        for block in blocks:
-            logmel.push(np.nan_to_num(block))  # NaN are samples that cannot be used; there the picture shows silence
-            take(stream.push(block))
-    take(stream.finish())
     events.extend(hearing.finish())
     found = mean.result(os.fspath(path), heard=blocks)
     end = logmel.seconds  # `found.seconds` is what the header says if that is more

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.atomic import replacing
-from panns_litert.audio import AudioBlocks, Recording
+from panns_litert.audio import AudioBlocks, Recording, Scale
 from panns_litert.errors import AudioError, EmbeddingError, MissingDependencyError, importing
 from panns_litert.escape import utf8
 from panns_litert.strict import parse_json, shown
@@ -33,6 +33,7 @@ class Embeddings:
         window, hop: length of a window, and time from the start of one window to the start of the next; seconds > 0.
         starts, ends: (n,) float64, seconds; n ≥ 1, 0 ≤ start < end.
         vectors: (n, dim) float32, finite.
+        seconds_heard: length of the sound that was decoded; 0 if it is not known.
         warnings: what was wrong with the recording or was not heard, one phrase each.
 
     Raises:
@@ -47,6 +48,7 @@ class Embeddings:
     starts: NDArray[np.float64]
     ends: NDArray[np.float64]
     vectors: NDArray[np.float32]
+    seconds_heard: float = 0.0
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -118,7 +120,7 @@ class Embeddings:
 
         rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(self.vectors.ravel()), self.vectors.shape[1])
         columns = {"source": [utf8(self.source)] * len(rows), "start": self.starts, "end": self.ends, "vector": rows}
-        about = {name: str(getattr(self, name)) for name in ("model", "model_sha256", "window", "hop")}
+        about = {name: str(getattr(self, name)) for name in ("model", "model_sha256", "window", "hop", "seconds_heard")}
         about["warnings"] = json.dumps(self.warnings)
         return pyarrow.table(columns).replace_schema_metadata(about)
 
@@ -173,6 +175,7 @@ class Embeddings:
             starts=table["start"].to_numpy(),
             ends=table["end"].to_numpy(),
             vectors=np.array(table["vector"].to_pylist(), np.float32),
+            seconds_heard=float(about.get("seconds_heard", 0.0)),
             warnings=tuple(parse_json(about.get("warnings", "[]"), "warnings", error=EmbeddingError)),
         )
 
@@ -182,13 +185,15 @@ def embed(
     audio: Recording | AudioBlocks,
     *,
     sample_rate: int | None = None,
+    channel: int | None = None,
+    scale: Scale | None = None,
     hop: float | None = None,
 ) -> Embeddings:
     """Returns the embeddings of a recording of any length. Windows with samples that cannot be used are left out.
 
     Args:
         tagger: the model.
-        audio, sample_rate: as for `windows`.
+        audio, sample_rate, channel, scale: as for `windows`.
         hop: seconds from the start of one window to the start of the next. The default is the length of a window, so
             that windows do not overlap.
 
@@ -202,7 +207,7 @@ def embed(
     """
     manifest = tagger.bundle.manifest
     stream = StreamTagger(tagger, hop=manifest.clip_seconds if hop is None else hop)
-    blocks = audio_chunks(audio, sample_rate, manifest.front_end.sample_rate)
+    blocks = audio_chunks(audio, sample_rate, manifest.front_end.sample_rate, channel=channel, scale=scale)
     found = list(stream.of(blocks))
     heard = [window for window in found if window.unusable is None]
     source = "array" if blocks.name == "samples" else blocks.name
@@ -219,6 +224,7 @@ def embed(
         starts=np.array([window.start for window in heard]),
         ends=np.array([window.end for window in heard]),
         vectors=np.stack([window.embedding for window in heard]),
+        seconds_heard=blocks.seconds_heard,
         warnings=blocks.warnings,
     )
 

@@ -16,11 +16,11 @@ import soundfile
 from support import run_command
 
 from panns_litert import Tagger
-from panns_litert.audio import microphone
+from panns_litert.audio import AudioWarning, microphone
 from panns_litert.audio.microphone import _chunks
 from panns_litert.errors import AudioError
 from panns_litert.events import EventSettings
-from panns_litert.windows import find_events, tag_long
+from panns_litert.windows import StreamTagger, find_events, tag_long, windows
 
 
 def from_stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
@@ -162,7 +162,6 @@ def test_sense_options(capsys: pytest.CaptureFixture[str], recording: Path, tmp_
         (["events", "x.wav", "--out", "nowhere/x.csv"], "nowhere/x.csv: No such file or directory"),
         (["events", "x.wav", "--hop", "11"], "at most a window of 10"),
         (["listen", "file.wav"], "expected no file, for the microphone"),
-        (["listen", "-"], "with --rate HZ"),
         (["listen", "-", "--rate", "8000", "--seconds", "0"], "expected a number > 0"),
         (["listen", "-", "--rate", "8000", "--seconds", "nan"], "expected a number > 0"),
         (["listen", "-", "--rate", "8000", "--seconds", "inf"], "at most 1e+09"),
@@ -210,9 +209,97 @@ def test_a_model_that_is_slower_than_the_microphone() -> None:
     waiting.put(np.ones(101, np.float32))
     with pytest.raises(AudioError, match="behind the microphone"):
         next(chunks)
-    waiting.put("the sound card lost samples")
-    with pytest.raises(AudioError, match="lost samples"):
-        next(_chunks(waiting, most=100.0))
+
+
+def test_samples_that_the_sound_card_lost_cost_a_window(monkeypatch: pytest.MonkeyPatch, tagger: Tagger) -> None:
+    class Stream:
+        def __init__(self, callback: Any, **_: object) -> None:
+            for lost in (False, True, False):
+                data = np.full(160000, 0.01, np.float32)
+                callback(data.tobytes(), len(data), None, SimpleNamespace(input_overflow=lost))
+
+        def __enter__(self) -> Stream:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setitem(sys.modules, "sounddevice", SimpleNamespace(RawInputStream=Stream, PortAudioError=OSError))
+    with microphone(32000) as chunks:
+        stream = StreamTagger(tagger, hop=5.0)
+        found = stream.push(next(chunks)) + stream.finish()
+    assert [window.unusable is None for window in found] == [False, False]
+    assert found[0].unusable is not None
+    assert "at 5.000 s" in found[0].unusable
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "ULAW"])
+def test_listening_to_a_wav_from_a_pipe(
+    capsys: pytest.CaptureFixture[str], recording: Path, monkeypatch: pytest.MonkeyPatch, subtype: str
+) -> None:
+    """The header tells rate and format; the sizes in it are those of a program that cannot seek back."""
+    floats, rate = soundfile.read(recording)
+    file = io.BytesIO()
+    soundfile.write(file, np.stack([floats, floats], 1), rate, format="WAV", subtype=subtype)
+    data = bytearray(file.getvalue())
+    for at in (4, data.index(b"data") + 4):
+        data[at : at + 4] = b"\xff" * 4
+    from_stdin(monkeypatch, bytes(data))
+    out, _ = run_command(capsys, "listen", "-", "--hop", 5, "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert rows[-1]["end"] == pytest.approx(21.5, abs=0.02)
+    want = {tag.label: tag.score for tag in tag_long(Tagger(), recording, hop=5.0, aggregate="max", top=3).tags}
+    heard = {tag["label"]: tag["score"] for row in rows for tag in row["tags"] if tag["score"] > 0.3}
+    assert heard.keys() >= want.keys()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"RIFF\0\0\0\0WAVEfmt ", "ends in the header of a WAV file"),
+        (b"fLaC" + bytes(40), "begins like no WAV file"),
+        (bytes(40), "give --rate HZ"),
+        (b"RIFF\0\0\0\0WAVEdata\0\0\0\0" + bytes(40), "without PCM or float samples"),
+    ],
+)
+def test_a_pipe_that_cannot_be_listened_to(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, data: bytes, message: str
+) -> None:
+    from_stdin(monkeypatch, data)
+    _, err = run_command(capsys, "listen", "-", code=2)
+    assert message in err.splitlines()[-1]
+
+
+def test_one_channel_is_chosen(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: Path) -> None:
+    """In channels of opposite sign, the mean is silence. Each command says so, and hears what --channel names."""
+    floats, rate = soundfile.read(recording)
+    stereo = tmp_path / "stereo.wav"
+    soundfile.write(stereo, np.stack([floats, -floats], 1), rate)
+    for arguments in (["tag", stereo], ["events", stereo], ["page", stereo, "--out", tmp_path / "page.html"]):
+        silence, err = run_command(capsys, *arguments, "--json")
+        assert "channels cancel each other" in err
+        sound, err = run_command(capsys, *arguments, "--json", "--channel", "2")
+        assert "cancel" not in err
+        assert silence != sound
+        for text, heard in ((silence, False), (sound, True)):
+            (result,) = json.loads(text)["results"]
+            tags = result["tags"][:3] if "tags" in result else result["events"]
+            names = [tag["label"] for tag in tags]
+            assert ("Foghorn" in names or "Church bell" in names) == heard
+    _, err = run_command(capsys, "tag", stereo, "--channel", "3", code=2)
+    assert "channel = 3; expected 1 … 2" in err
+
+
+def test_windows_and_events_warn_of_what_was_not_heard(tagger: Tagger, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "whole.flac", np.random.default_rng(1).uniform(-0.1, 0.1, 64000), 16000)
+    path = tmp_path / "cut.flac"
+    path.write_bytes((tmp_path / "whole.flac").read_bytes()[:-20000])
+    for heard in (windows, find_events):
+        with pytest.warns(AudioWarning, match=r"cut\.flac: .* of 4\.00 s could be decoded"):
+            list(heard(tagger, path))
+    result = tag_long(tagger, path)  # has a field for it
+    assert result.seconds == 4.0
+    assert 2.0 < result.seconds_heard < 3.9
+    assert result.warnings
 
 
 def test_no_microphone_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -139,6 +139,8 @@ def run_listen(args: argparse.Namespace) -> int:
         raise AudioError(f"--seconds {args.seconds:g}; expected a number > 0, at most {MOST_SECONDS:g}")
     tagger = open_tagger(args)
     sense, settings = sense_of(args, tagger.labels), settings_of(args)
+    hop = min(HOP_SECONDS, tagger.bundle.manifest.clip_seconds) if args.hop is None else args.hop
+    StreamTagger(tagger, hop=hop)  # raises now if the hop is out of range
     rate, channels, form, pipe = tagger.bundle.manifest.front_end.sample_rate, args.channels, args.format, None
     if args.audio == STDIN:
         head = read_head(sys.stdin.buffer)
@@ -149,7 +151,6 @@ def run_listen(args: argparse.Namespace) -> int:
             raise AudioError("listen: begins like no WAV file; for raw samples, give --rate HZ")
         else:
             rate = args.rate
-    hop = min(HOP_SECONDS, tagger.bundle.manifest.clip_seconds) if args.hop is None else args.hop
     stream = StreamTagger(tagger, hop=hop, sample_rate=rate, channel=args.channel, scale=args.scale)
     events = EventStream(stream, settings=settings, sense=sense)
     with contextlib.ExitStack() as stack:

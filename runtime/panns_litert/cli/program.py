@@ -10,9 +10,11 @@ import logging
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from panns_litert.audio import AudioWarning, UnreadWarning
 from panns_litert.cli import batch, bench, evaluate, events, gpu, match, picture, tag
 from panns_litert.cli.extensions import add_extensions
 from panns_litert.cli.output import one_line
@@ -54,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns the exit code."""
     repair_streams()
+    warnings.showwarning = _show_warning
     try:
         args = build_parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed the error
@@ -84,6 +87,19 @@ def _run(args: argparse.Namespace) -> int:
         print("panns-litert: interrupted", file=sys.stderr)
         end_stdout()
         return 130
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: object = None,
+) -> None:
+    """Prints a warning of this package as a note; others with their place in the code."""
+    ours = issubclass(category, (AudioWarning, UnreadWarning))
+    print(f"note: {message}" if ours else f"{filename}:{line}: {category.__name__}: {message}", file=sys.stderr)
 
 
 def _terminate(*_: object) -> None:

@@ -83,6 +83,10 @@ def _run(args: argparse.Namespace) -> int:
         end_stdout()
         failed = isinstance(error, (ParityError, GpuError)) and not isinstance(error, GpuDriverError)
         return 1 if failed else 2
+    except MemoryError:
+        print("panns-litert: not enough memory; expected a shorter recording or a machine with more", file=sys.stderr)
+        end_stdout()
+        return 2
     except KeyboardInterrupt:
         print("panns-litert: interrupted", file=sys.stderr)
         end_stdout()

@@ -9,10 +9,11 @@ from __future__ import annotations
 import io
 import re
 import struct
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import accumulate
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 from typing import BinaryIO, cast
 
 _COPY = 1 << 16  # bytes
@@ -79,6 +80,9 @@ class Part:
         lost: places where sound is missing: seconds from the part's start, and seconds that are missing.
         stated: whether the part states its length, which then includes what is missing.
         file: the file of the pieces, if it is another one.
+        span: where the part in front of this one ends, and where this one ends, in seconds of one clock; None if there
+            is no such clock.
+        note: what is wrong with the part as a whole, if anything is.
     """
 
     pieces: list[tuple[int, int] | bytes] | None = None
@@ -86,6 +90,8 @@ class Part:
     stated: bool = False
     lost: list[tuple[float, float]] = field(default_factory=list)
     file: BinaryIO | None = None
+    span: tuple[float, float] | None = None
+    note: str | None = None
 
 
 def _declared(stated: int, here: int) -> float | None:
@@ -116,19 +122,43 @@ def parts_of(file: BinaryIO) -> list[Part]:
     file.seek(0)
     start = _after_id3(file)
     magic = _at(file, start, 12)
+    if start and is_container(magic, mpeg=False) and magic[:4] != b"fLaC":  # libsndfile wants no tag in front of these
+        return _parts_from(file, start)
     if magic[:4] + magic[8:11] in _CHUNKED:
         return [_one_of_chunks(each) for each in _files(file, magic)]
     if magic[:4] == b"caff":
         return [_chunked(file, 8, ">4sQ", b"data")]
+    if magic[:4] == b"riff":
+        return [_w64(file)]
     if magic[:4] == b".snd":
         return [_au(file)]
+    if magic[:4] == b"NIST":
+        return [_nist(file)]
     if magic[:4] == b"fLaC":
         return _flac_streams(file, start)
     if magic[:4] == b"OggS":
-        return _ogg_links(file)
+        return _ogg_parts(file)
     if _mpeg_header(magic[:4]) is not None or start:
         return mpeg_parts(file, start)
     return [Part()]
+
+
+def parts_behind(file: BinaryIO) -> list[Part]:
+    """Returns the streams of a file that begins with something else; none if there are none."""
+    match = _START.search(_at(file, 0, _MOST_IN_FRONT))
+    return _parts_from(file, match.start()) if match else []
+
+
+_START = re.compile(
+    rb"OggS\0\x02|RI(?:FF|FX)....WAVE|(?:RF|BW)64....WAVE|FORM....AIF[FC]|caff\0\x01\0\0desc", re.DOTALL
+)
+_MOST_IN_FRONT = 1 << 20  # bytes
+
+
+def _parts_from(file: BinaryIO, start: int) -> list[Part]:
+    rest = cast(BinaryIO, Spliced(file, [(start, size_of(file))]))
+    whole: list[tuple[int, int] | bytes] = [(0, size_of(rest))]
+    return [replace(part, file=part.file or rest, pieces=part.pieces or whole) for part in parts_of(rest)]
 
 
 def _at(file: BinaryIO, position: int, count: int) -> bytes:
@@ -239,7 +269,7 @@ def _riff(file: BinaryIO, magic: bytes) -> Part:
         stated = large if large is not None and stated == 0xFFFFFFFF else stated
         here, end = size - position, position + stated + (stated & 1)
         if here <= 0 or (stated and stated <= here and _follows(file, end, form)):
-            return Part()
+            return Part() if magic[:4] != b"BW64" else Part([b"RF64", (4, size)])  # another name for the same
         declared = _declared(stated, here)
         if magic[:4] == b"RIFX":
             here = min(here, 2**32 - 1)
@@ -260,6 +290,32 @@ def _au(file: BinaryIO) -> Part:
         return Part()
     pieces: list[tuple[int, int] | bytes] = [(0, 8), b"\xff" * 4, (12, offset + here)]
     return Part(pieces, _declared(stated, here))
+
+
+def _w64(file: BinaryIO) -> Part:
+    """Returns the stream of a Wave64 file, whose chunks have names of 16 bytes and sizes that count the head, too."""
+    size, position = size_of(file), 40
+    while position + 24 <= size:
+        name, stated = struct.unpack("<16sQ", _at(file, position, 24))
+        here = size - position - 24
+        if name[:4] == b"data" and here > 0:
+            stated -= 24
+            if not 0 < stated <= here or (here - stated > 8 and not _at(file, position + 24 + stated, 4).isalpha()):
+                sizes = struct.pack("<Q", here + 24)
+                return Part([(0, position + 16), sizes, (position + 24, size)], _declared(max(0, stated), here))
+            break
+        position += max(24, stated + 7 & ~7)
+    return Part()
+
+
+def _nist(file: BinaryIO) -> Part:
+    """Returns the stream of a NIST file (.sph): text in front of the samples states their number."""
+    head = _at(file, 0, 1024)
+    numbers = dict(re.findall(rb"(?m)^(sample_count|channel_count|sample_n_bytes) -i (\d{1,12})", head))
+    stated, here = 1, size_of(file) - 1024
+    for name in (b"sample_count", b"channel_count", b"sample_n_bytes"):
+        stated *= int(numbers.get(name, 0))
+    return Part(declared=_declared(stated, here) if stated and here > 0 else 1.0)
 
 
 # ---- FLAC: frames that carry their position
@@ -295,10 +351,10 @@ def flac_frames(file: BinaryIO, start: int, least: int) -> Iterator[tuple[int, i
         start: position to search from.
         least: the least number of a frame's first sample.
     """
-    header = _after_id3(file)
+    header, block = _after_id3(file), _flac_block(file)
     most = max(flac_total(file, header), least + _FAR)
     for position, head in _flac_heads(file, max(start, header + 4)):
-        number = head.number if head.variable else head.number * _flac_block(file)
+        number = head.number if head.variable else head.number * block
         if least <= number <= most:
             yield position, number
 
@@ -386,25 +442,89 @@ def _crc8(data: bytes) -> int:
     return crc
 
 
-# ---- Ogg: links of a chain
+# ---- Ogg: pages with a number, a time and a checksum
 
 
-def _ogg_links(file: BinaryIO) -> list[Part]:
-    starts, size, position, body = [], size_of(file), 0, True
+@dataclass(frozen=True)
+class _Page:
+    """A whole page of an Ogg stream; `ends` is the time at its end, in samples, -1 if no packet ends there."""
+
+    start: int
+    stop: int
+    begins: bool
+    last: bool
+    serial: int
+    number: int
+    ends: int
+
+
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _ogg_page(file: BinaryIO, position: int) -> _Page | None:
+    """Returns the page at a position; None if there is none, or a damaged one."""
+    head = _at(file, position, 27 + 255)
+    if len(head) < 27 or head[:5] != b"OggS\0":
+        return None
+    flags, ends, serial, number, checksum, count = struct.unpack("<BqIIIB", head[5:27])
+    size = 27 + count + sum(head[27 : 27 + count])
+    data = _at(file, position, size)
+    # zlib's checksum has the same polynomial, but takes the lowest bit of a byte first.
+    mirrored = (data[:22] + bytes(4) + data[26:]).translate(_REVERSED)
+    crc = int(f"{zlib.crc32(mirrored, 0xFFFFFFFF) ^ 0xFFFFFFFF:032b}"[::-1], 2)
+    if len(data) < size or crc != checksum:
+        return None
+    return _Page(position, position + size, bool(flags & 2), bool(flags & 4), serial, number, ends)
+
+
+def _ogg_parts(file: BinaryIO) -> list[Part]:
+    """Returns the links of a chain; a link with damaged pages in several parts, of the pages that follow each other."""
+    links: list[list[_Page]] = []
+    size, position = size_of(file), 0
     while position < size:
-        head = _at(file, position, 27)
-        if len(head) < 27:
-            break
-        if head[:5] != b"OggS\x00":
-            position = _find(file, b"OggS\x00", position + 1)
+        page = _ogg_page(file, position)
+        if page is None:
+            position = _find(file, b"OggS\0", position + 1)
             continue
-        if head[5] & 2 and body:  # a beginning of a stream after pages that are none starts a new link
-            starts.append(position)
-        body = not head[5] & 2
-        position += 27 + head[26] + sum(_at(file, position + 27, head[26]))
-    if len(starts) < 2:
-        return [Part()]
-    return [Part([(begin, end)]) for begin, end in zip(starts, (*starts[1:], size), strict=True)]
+        if page.begins and not (links and links[-1][-1].begins):  # pages of several streams may begin a link
+            links.append([])
+        if links:
+            links[-1].append(page)
+        position = page.stop
+    starts = [0, *(link[0].start for link in links[1:])]
+    parts = [
+        part
+        for link, begin, end in zip(links, starts, (*starts[1:], size), strict=False)
+        for part in _ogg_link(file, link, (begin, end))
+    ]
+    if len(parts) == 1 and parts[0].pieces == [(0, size)]:
+        parts[0].pieces = None
+    return parts or [Part()]
+
+
+def _ogg_link(file: BinaryIO, pages: list[_Page], whole: tuple[int, int]) -> list[Part]:
+    note = None if any(page.last for page in pages) else "the stream has no last page: its end may be missing"
+    identity = _at(file, pages[0].start + 28, 16)
+    vorbis, opus = identity[:7] == b"\x01vorbis", identity[:8] == b"OpusHead"
+    rate = int.from_bytes(identity[12:16], "little") if vorbis else 48000 if opus else 0
+    runs, last = [[pages[0]]], pages[0].number
+    for page in pages[1:]:
+        if page.number == last + 1:
+            runs[-1].append(page)
+        elif page.number > last:  # a page that was there before is left out
+            # libsndfile does not open Opus of nothing but the last page
+            runs[-1:] = [runs[-1] + [page]] if opus and page.last else [runs[-1], [page]]
+        last = max(last, page.number)
+    head: list[tuple[int, int] | bytes] = [(page.start, page.stop) for page in runs[0] if page.ends == 0]
+    whole_run = len(runs) == 1 and len(runs[0]) == len(pages)
+    if whole_run or not rate or len({page.serial for page in pages}) > 1 or len(head) < 2:
+        return [Part([whole], note=note)]
+    ends = [max(page.ends for page in run) / rate for run in runs]
+    parts = [Part([(page.start, page.stop) for page in run]) for run in runs]
+    for part, span in zip(parts[1:], pairwise(ends), strict=True):
+        part.pieces, part.span = head + (part.pieces or []), span
+    parts[-1].note = note
+    return parts
 
 
 def _find(file: BinaryIO, wanted: bytes, position: int) -> int:
@@ -429,6 +549,9 @@ _MPEG_KBITS = {
     (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+
+
+_LONGEST = 1_000_000  # seconds; an information frame that states more is wrong
 
 
 @dataclass(frozen=True)
@@ -466,7 +589,8 @@ class _MpegStream:
     """
 
     def __init__(self, frame: _Mpeg, head: bytes, stated: int) -> None:
-        self.like, self._first, self._head, self._stated = frame.stream, frame, head, stated
+        self.like, self._first, self._head = frame.stream, frame, head
+        self._stated = stated if stated * frame.samples < _LONGEST * frame.stream[2] else 0
         self._pieces: list[tuple[int, int]] = []
         self._frames, self._bytes, self._sizes = 0, 0, set[int]()
         self._lost: list[tuple[float, float]] = []

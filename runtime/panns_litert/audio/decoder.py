@@ -26,6 +26,7 @@ from panns_litert.audio.containers import (
     is_container,
     mpeg_after,
     mpeg_parts,
+    parts_behind,
     parts_of,
     size_of,
 )
@@ -46,6 +47,7 @@ TOLERANCE = 0.05
 _UNKNOWN_FRAMES = 2**63 - 1
 _FLAC_END = 1 << 18  # bytes at the end of a FLAC file that are searched for frames behind its stated length
 _MPEG_END = 3 * 1152  # samples by which MPEG audio may be shorter than stated
+_MOST_GAP = 3600.0  # seconds; a longer one is a wrong time
 _MOST_WARNINGS = 20
 # TypeError: for a .raw file, which has no header, soundfile requires the format as arguments.
 _FAILED = (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, OSError)
@@ -111,6 +113,9 @@ class Decoder:
                     self._warn(f"stream {number + 1} of {len(self._parts)} cannot be decoded ({error})")
                     continue
             self.rate, self.channels = self._sound.samplerate, self._sound.channels
+            if (gap := self._gap(part, self._sound)) >= TOLERANCE / 2:
+                self._warn(f"damaged at {self._time:.2f} s: {gap:.2f} s are missing")
+                yield from self._nothing(round(gap * self.rate))
             begin = self._time
             if self._sound.format == "FLAC":
                 yield from self._flac(part, most)
@@ -121,6 +126,8 @@ class Decoder:
             for at, seconds in part.lost:
                 if seconds >= TOLERANCE / 2:
                     self._warn(f"damaged at {begin + at:.2f} s: about {seconds:.2f} s are missing")
+            if part.note:
+                self._warn(part.note)
         self._conclude()
 
     def _open(self, part: Part) -> Sound:
@@ -139,10 +146,10 @@ class Decoder:
         head = self._file.read(HEAD_BYTES)
         if is_media(head) or (is_container(head) and has_media()):
             return [Part()], _checked(Media(self._file, unknown=_UNKNOWN_FRAMES))
-        parts = mpeg_parts(self._file)  # MPEG audio behind something else
-        if parts[0].pieces is None:
-            raise error
-        return parts, self._open(parts[0])
+        for parts in (parts_behind(self._file), mpeg_parts(self._file)):  # behind something else
+            if parts and parts[0].pieces is not None:
+                return parts, self._open(parts[0])
+        raise error
 
     def _declared(self) -> float | None:
         total = 0.0
@@ -152,9 +159,23 @@ class Decoder:
                 sound = self._sound if first else stack.enter_context(self._open(part))
                 if part.declared is None or sound.frames == _UNKNOWN_FRAMES:
                     return None
-                total += sound.frames / sound.samplerate * part.declared
+                total += sound.frames / sound.samplerate * part.declared + self._gap(part, sound)
                 total += 0.0 if part.stated else sum(lost for _, lost in part.lost)
         return total
+
+    @staticmethod
+    def _gap(part: Part, sound: Sound | Media) -> float:
+        """Returns how many seconds are missing in front of a part."""
+        if part.span is None or sound.frames == _UNKNOWN_FRAMES:
+            return 0.0
+        gap = part.span[1] - part.span[0] - sound.frames / sound.samplerate
+        return gap if 0.0 < gap < _MOST_GAP else 0.0
+
+    def _nothing(self, samples: int) -> Iterator[NDArray[np.float32]]:
+        """Yields silence in place of what is missing."""
+        for start in range(0, samples, BLOCK_SAMPLES):
+            yield np.zeros((min(BLOCK_SAMPLES, samples - start), self.channels), np.float32)
+        self._silence += samples / self.rate
 
     def _stream(self, sound: Sound | Media, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         try:
@@ -173,8 +194,17 @@ class Decoder:
             self._warn(f"{sound.damaged} damaged packets were left out ({sound.why})")
 
     def _flac(self, part: Part, most: int) -> Iterator[NDArray[np.float32]]:
-        file = self._file if part.pieces is None else cast(BinaryIO, Spliced(self._file, part.pieces))
+        file = self._file
+        if part.pieces is not None:
+            file = cast(BinaryIO, Spliced(part.file or file, part.pieces))
         rate, channels, total, heard, place = self.rate, self.channels, self._sound.frames, 0, 0
+        at = file.tell()  # libsndfile is reading the same file
+        longer = next(flac_frames(file, max(0, size_of(file) - _FLAC_END), total), None)
+        first = next(flac_frames(file, 0, 0), None) if longer and total else None
+        file.seek(at)
+        if first is not None and first[1] == 0:  # there is more than the header states
+            self._sound.close()
+            self._sound, total = Sound(flac_from(file, first[0])), _UNKNOWN_FRAMES
         found: Iterator[NDArray[np.float32]] | None = self._sound.blocks_of(most)
         while found is not None:
             for block in self._stream(self._sound, found):
@@ -188,14 +218,12 @@ class Decoder:
                 with contextlib.suppress(*_FAILED):
                     sound = Sound(flac_from(file, position))
                     blocks = sound.blocks_of(most)
-                    if (sound.samplerate, sound.channels) != (rate, channels) or (first := next(blocks, None)) is None:
+                    if (sound.samplerate, sound.channels) != (rate, channels) or (block := next(blocks, None)) is None:
                         continue
                     if number > heard:
                         self._warn(f"damaged at {self._time:.2f} s: {(number - heard) / rate:.2f} s are missing")
-                    for start in range(heard, number, BLOCK_SAMPLES):
-                        yield np.zeros((min(BLOCK_SAMPLES, number - start), channels), np.float32)
-                    self._silence += (number - heard) / rate
-                    heard, self._sound, found = number, sound, chain([first], blocks)
+                    yield from self._nothing(number - heard)
+                    heard, self._sound, found = number, sound, chain([block], blocks)
                     break
 
     def _mpeg(self, part: Part, most: int) -> Iterator[NDArray[np.float32]]:

@@ -66,9 +66,9 @@ class Media:
             raise AudioError(f"not readable as audio ({error}); expected a whole audio or video file") from error
         self._container, self.damaged, self.why, self.silent = opened, 0, "", False
         tracks = opened.streams.audio
-        if not tracks or not tracks[0].rate:
+        if not tracks or not getattr(tracks[0], "rate", None):  # PyAV has no rate for a codec that it does not know
             self._container.close()
-            raise AudioError("no sound track; expected audio")
+            raise AudioError("no sound track that can be decoded; expected audio")
         self._track = tracks[0]
         self.samplerate, self.channels = int(self._track.rate), int(self._track.channels)
         self._resampler = av.AudioResampler(format="flt", layout=self._track.layout, rate=self.samplerate)

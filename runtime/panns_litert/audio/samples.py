@@ -114,8 +114,12 @@ def require_usable(mono: NDArray[np.float32]) -> None:
         raise AudioError(f"sample {where} is NaN, Inf or beyond ±{LOUDEST:g}; expected samples in [-1, 1]")
 
 
-def as_samples(samples: object, scale: str | None = None) -> NDArray[np.generic]:
+def as_samples(samples: object, scale: str | None = None, *, more: bool = False) -> NDArray[np.generic]:
     """Returns samples as an array (samples,) or (samples, channels), of floats, or of integers if a scale is given.
+
+    Args:
+        samples, scale: as for `from_array`.
+        more: whether these follow other samples, whose orientation was right.
 
     Raises:
         AudioError: wrong dtype, rank or orientation.
@@ -132,7 +136,7 @@ def as_samples(samples: object, scale: str | None = None) -> NDArray[np.generic]
         )
     if array.ndim not in (1, 2):
         raise AudioError(f"samples of shape {array.shape}; expected (samples,) or (samples, channels)")
-    if array.ndim == 2 and array.shape[1] > max(len(array), _PLAUSIBLE_CHANNELS):
+    if array.ndim == 2 and not more and array.shape[1] > max(len(array), _PLAUSIBLE_CHANNELS):
         raise AudioError(f"samples of shape {array.shape}; expected (samples, channels); transpose them")
     return array
 
@@ -267,7 +271,7 @@ class MonoResampler:
             AudioError: wrong dtype, rank, channel or scale. The stream stays as it was before the call.
         """
         try:
-            samples = as_samples(samples, self._scale)
+            samples = as_samples(samples, self._scale, more=self._count > 0)
             if not len(samples):
                 return np.empty(0, np.float32)
             mono = self._mixer(samples)

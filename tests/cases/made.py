@@ -45,6 +45,13 @@ def encoded(form: str, subtype: str | None = None, part: str = "", *, rate: int 
     return buffer.getvalue()
 
 
+def floats(samples: NDArray[np.float32]) -> bytes:
+    """Returns a WAV file of these samples as they are, float32."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, RATE, format="WAV", subtype="FLOAT")
+    return buffer.getvalue()
+
+
 def pcm(samples: NDArray[np.float32] | None = None, form: str = "<i2") -> bytes:
     """Returns samples as integers of 16 bits; `sound` by default."""
     samples = sound() if samples is None else samples

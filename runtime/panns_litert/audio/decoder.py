@@ -77,8 +77,13 @@ class Decoder:
         self.warnings: list[str] = []
         self._decoded = Counter[int]()  # sample rate to number of samples
         self._silence = 0.0  # seconds of silence in place of what is missing
+        head = self._head()
         try:
             self._sound: Sound | Media = self._open(self._parts[0])
+            if self._sound.format == "MP3" and not is_container(head):  # it begins within a frame
+                self._sound.close()
+                self._parts = mpeg_parts(file)
+                self._sound = self._open(self._parts[0])
         except _FAILED as error:
             try:
                 self._parts, self._sound = self._otherwise(error)
@@ -138,12 +143,15 @@ class Decoder:
         self._file.seek(0)
         return Sound(self._file)
 
+    def _head(self) -> bytes:
+        self._file.seek(0)
+        return self._file.read(HEAD_BYTES)
+
     def _otherwise(self, error: Exception) -> tuple[list[Part], Sound | Media]:
         """Returns the streams of a file that libsndfile does not open, if there are any, and the first one, opened."""
         if (first := next(flac_frames(self._file, 0, 0), None)) is not None:  # FLAC with a damaged header
             return [Part(declared=None)], Sound(flac_from(self._file, first[0]))
-        self._file.seek(0)
-        head = self._file.read(HEAD_BYTES)
+        head = self._head()
         if is_media(head) or (is_container(head) and has_media()):
             return [Part()], _checked(Media(self._file, unknown=_UNKNOWN_FRAMES))
         for parts in (parts_behind(self._file), mpeg_parts(self._file)):  # behind something else
@@ -200,11 +208,11 @@ class Decoder:
         rate, channels, total, heard, place = self.rate, self.channels, self._sound.frames, 0, 0
         at = file.tell()  # libsndfile is reading the same file
         longer = next(flac_frames(file, max(0, size_of(file) - _FLAC_END), total), None)
-        first = next(flac_frames(file, 0, 0), None) if longer and total else None
+        begin = next(flac_frames(file, 0, 0), None) if longer and total else None
         file.seek(at)
-        if first is not None and first[1] == 0:  # there is more than the header states
+        if begin is not None and begin[1] == 0:  # there is more than the header states
             self._sound.close()
-            self._sound, total = Sound(flac_from(file, first[0])), _UNKNOWN_FRAMES
+            self._sound, total = Sound(flac_from(file, begin[0])), _UNKNOWN_FRAMES
         found: Iterator[NDArray[np.float32]] | None = self._sound.blocks_of(most)
         while found is not None:
             for block in self._stream(self._sound, found):
@@ -218,12 +226,12 @@ class Decoder:
                 with contextlib.suppress(*_FAILED):
                     sound = Sound(flac_from(file, position))
                     blocks = sound.blocks_of(most)
-                    if (sound.samplerate, sound.channels) != (rate, channels) or (block := next(blocks, None)) is None:
+                    if (sound.samplerate, sound.channels) != (rate, channels) or (begun := next(blocks, None)) is None:
                         continue
                     if number > heard:
                         self._warn(f"damaged at {self._time:.2f} s: {(number - heard) / rate:.2f} s are missing")
                     yield from self._nothing(number - heard)
-                    heard, self._sound, found = number, sound, chain([block], blocks)
+                    heard, self._sound, found = number, sound, chain([begun], blocks)
                     break
 
     def _mpeg(self, part: Part, most: int) -> Iterator[NDArray[np.float32]]:

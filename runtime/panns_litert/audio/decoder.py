@@ -152,8 +152,11 @@ class Decoder:
         if (first := next(flac_frames(self._file, 0, 0), None)) is not None:  # FLAC with a damaged header
             return [Part(declared=None)], Sound(flac_from(self._file, first[0]))
         head = self._head()
-        if is_media(head) or (is_container(head) and has_media()):
+        if is_media(head):
             return [Part()], _checked(Media(self._file, unknown=_UNKNOWN_FRAMES))
+        if is_container(head) and has_media():
+            with contextlib.suppress(*_FAILED):  # then, libsndfile's message is the better one
+                return [Part()], _checked(Media(self._file, unknown=_UNKNOWN_FRAMES))
         for parts in (parts_behind(self._file), mpeg_parts(self._file)):  # behind something else
             if parts and parts[0].pieces is not None:
                 return parts, self._open(parts[0])

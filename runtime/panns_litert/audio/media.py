@@ -66,7 +66,8 @@ class Media:
             raise AudioError(f"not readable as audio ({error}); expected a whole audio or video file") from error
         self._container, self.damaged, self.why, self.silent = opened, 0, "", False
         tracks = opened.streams.audio
-        if not tracks or not getattr(tracks[0], "rate", None):  # PyAV has no rate for a codec that it does not know
+        # PyAV has no rate for a codec that it does not know, and no channels where a header states too many
+        if not tracks or not getattr(tracks[0], "rate", None) or not tracks[0].channels:
             self._container.close()
             raise AudioError("no sound track that can be decoded; expected audio")
         self._track = tracks[0]

@@ -566,7 +566,7 @@ FOLDERS = _rows(
 LENGTHS = _rows(
     "Lengths",
     _case(name="tail", have="20 ms behind the last whole window",
-          heard="the last window lies further back, so that it is full",
+          heard="nothing of these 20 ms; a rest of at least 5 % of a window is in a window that is shifted back",
           report="pyannote/pyannote-audio#1260",
           elsewhere="tests/test_windows.py::test_windows_of_recordings_of_many_lengths"),
     _case(name="short", have="A recording shorter than the model's clip",

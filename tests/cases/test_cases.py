@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases.made import RATE, pcm, wav
+from cases.page import PAGE, page
 from cases.table import CASES, FILES, PIPES, SAMPLES, Case
 from support import ROOT, run_command
 
@@ -161,3 +162,8 @@ def test_rows_are_run() -> None:
     """No row is only in the document."""
     run = {*FILES, *SAMPLES, *PIPES}
     assert [case.name for case in CASES if case not in run and case.elsewhere is None] == []
+
+
+def test_the_page_is_up_to_date() -> None:
+    """If this fails, run `python tests/cases/page.py`."""
+    assert PAGE.read_text(encoding="utf-8") == page()

@@ -1,0 +1,181 @@
+"""Damaged files of every format, built by hypothesis: what must hold for any bytes."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import io
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from cases.made import RATE, encoded, flac_unknown, media, mp3
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from support import run_python
+
+from panns_litert.audio import AudioBlocks
+from panns_litert.errors import AudioError
+
+FORMATS = {
+    **{f"{form}/{subtype}": functools.partial(encoded, form, subtype, "siren") for form, subtype in (
+        ("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "IMA_ADPCM"), ("WAVEX", "PCM_24"), ("RF64", "PCM_16"),
+        ("W64", "PCM_16"), ("AIFF", "PCM_16"), ("CAF", "PCM_16"), ("CAF", "ALAC_16"), ("AU", "PCM_16"),
+        ("NIST", "PCM_16"), ("FLAC", "PCM_16"), ("FLAC", "PCM_24"), ("OGG", "VORBIS"))},
+    "OGG/OPUS": functools.partial(encoded, "OGG", "OPUS", "siren", rate=16000),
+    "FLAC/stream": lambda: flac_unknown(encoded("FLAC", "PCM_16", "siren")),
+    "MP3": functools.partial(mp3, part="siren"),
+    "MP3/variable": functools.partial(mp3, part="siren", variable=True),
+    "MP3/16000": functools.partial(mp3, part="siren", rate=16000),
+}  # fmt: skip
+if importlib.util.find_spec("av") is not None:
+    FORMATS |= {"M4A": lambda: media("ipod", "aac"), "WebM": lambda: media("webm", "libopus", rate=16000)}
+    FORMATS |= {"AAC": lambda: media("adts", "aac"), "MP2": lambda: media("mp2", "mp2")}
+intact = functools.cache(lambda name: FORMATS[name]())
+
+LEAST = {"OGG": 0.05, "MP3": 0.08}
+"""Seconds that may be heard less than libsndfile decodes, by the start of the format's name; 0.02 for others.
+
+In Ogg, libsndfile goes on behind a damaged page with a mixture of what was before and behind it; here, decoding begins
+anew. In MP3, libsndfile decodes the encoder's delay and damaged information frames as sound, two frames at most."""
+
+
+def damaged(data: bytes, how: str, at: float, count: int, seed: int) -> bytes:
+    """Returns bytes with one kind of damage.
+
+    Args:
+        data: the file.
+        how: kind of damage.
+        at: place, 0 … 1.
+        count: number of bytes that are damaged, removed or appended.
+        seed: of the random bytes.
+    """
+    place = int(at * (len(data) - 1))
+    noise = np.random.default_rng(seed).bytes(count)
+    match how:
+        case "cut":
+            return data[:place]
+        case "flip":
+            return data[:place] + bytes((data[place] ^ 1 << seed % 8,)) + data[place + 1 :]
+        case "zeros":
+            return data[:place] + bytes(len(data[place : place + count])) + data[place + count :]
+        case "noise":
+            return data[:place] + noise[: len(data) - place] + data[place + count :]
+        case "remove":
+            return data[:place] + data[place + count :]
+        case "insert":
+            return data[:place] + noise + data[place:]
+        case "append":
+            return data + noise
+        case "splice":
+            other = int(seed % 1000 / 1000 * len(data))
+            return data[:place] + data[other:]
+        case "header":
+            place = int(at * 63)
+            return data[:place] + noise[:1] + data[place + 1 :]
+        case "double":
+            return data + data
+        case _:
+            raise ValueError(how)
+
+
+KINDS = ("cut", "flip", "zeros", "noise", "remove", "insert", "append", "splice", "header", "double")
+
+
+class Plain(soundfile.SoundFile):  # type: ignore[misc]
+    """Reads without seeking, as the decoder does: soundfile's seeks give other results on damaged files."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def plain(data: bytes) -> float:
+    """Returns the seconds that libsndfile decodes by itself; 0 if its header states a rate that is refused."""
+    count = 0
+    try:
+        with Plain(io.BytesIO(data)) as file:
+            rate = file.samplerate
+            while 1000 <= rate <= 768000 and len(block := file.read(1 << 10)):
+                count += len(block)
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, OSError):
+        pass
+    return count / rate if count else 0.0
+
+
+@settings(max_examples=250)
+@given(
+    name=st.sampled_from(sorted(FORMATS)),
+    how=st.sampled_from(KINDS),
+    at=st.floats(0.0, 1.0),
+    count=st.integers(1, 4000),
+    seed=st.integers(0, 2**16),
+)
+@example(name="CAF/PCM_16", how="header", at=0.42, count=1, seed=1)
+@example(name="WAVEX/PCM_24", how="header", at=0.33, count=1, seed=1)
+@example(name="FLAC/PCM_16", how="zeros", at=0.5, count=300, seed=0)
+@example(name="OGG/VORBIS", how="flip", at=0.5, count=1, seed=0)
+@example(name="OGG/OPUS", how="flip", at=0.5, count=1, seed=0)
+@example(name="OGG/VORBIS", how="splice", at=0.8, count=1, seed=400)
+@example(name="MP3", how="noise", at=0.4, count=300, seed=0)
+@example(name="MP3", how="remove", at=0.0, count=777, seed=0)
+def test_what_can_be_decoded_is_heard_and_the_rest_is_said(
+    name: str, how: str, at: float, count: int, seed: int
+) -> None:
+    """Only `AudioError`; as much as libsndfile decodes; a warning for each difference of more than 50 ms; no block is
+    larger than the block that was read, so that memory does not depend on the damage."""
+    data = damaged(intact(name), how, at, count, seed)
+    heard, said, seconds, declared, largest = 0.0, True, 0.0, None, 0
+    try:
+        with AudioBlocks(data, sample_rate=RATE) as blocks:
+            declared = blocks.seconds
+            for block in blocks:
+                largest = max(largest, len(block))
+        heard, seconds, said = blocks.seconds_heard, blocks.seconds or 0.0, bool(blocks.warnings)
+    except AudioError as error:
+        assert "\n" not in str(error)
+        assert "expected" in str(error)
+    assert heard >= plain(data) - LEAST.get(name[:3], 0.02)
+    assert largest <= (1 << 16) * RATE // 1000 + RATE
+    if abs(seconds - heard) > 0.05 or (declared is not None and abs(declared - heard) > 0.05 and heard):
+        assert said
+
+
+def test_memory_is_that_of_the_intact_file() -> None:
+    """Peak memory of a process that decodes a minute of damaged sound is below twice that of the intact sound."""
+    code = """
+import io, json, os
+import numpy as np, soundfile
+from panns_litert.audio import AudioBlocks
+from panns_litert.errors import AudioError
+rng = np.random.default_rng(0)
+samples = (0.1 * rng.standard_normal(60 * 32000)).astype(np.float32)
+peaks = {}
+for form in ("WAV", "FLAC", "OGG", "MP3"):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, 32000, format=form)
+    whole = buffer.getvalue()
+    middle = len(whole) // 2
+    for how, data in {"whole": whole, "hole": whole[:middle] + rng.bytes(9999) + whole[middle + 9999:],
+                      "cut": whole[:-9999], "size": whole[:40] + b"\\xff" * 4 + whole[44:]}.items():
+        child = os.fork()
+        if not child:
+            try:
+                with AudioBlocks(data, sample_rate=32000) as blocks:
+                    for block in blocks:
+                        pass
+            except AudioError:
+                pass
+            os._exit(0)
+        peaks[f"{form} {how}"] = os.wait4(child, 0)[2].ru_maxrss
+print(json.dumps(peaks))
+"""
+    peaks = json.loads(run_python(code).stdout)
+    for name, peak in peaks.items():
+        assert peak <= 2 * peaks[f"{name.split()[0]} whole"], (name, peak, peaks)
+
+
+@pytest.mark.parametrize("how", KINDS)
+def test_damage_is_damage(how: str) -> None:
+    """Every kind changes the file."""
+    assert damaged(intact("FLAC/PCM_16"), how, 0.5, 100, 3) != intact("FLAC/PCM_16")

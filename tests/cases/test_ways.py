@@ -228,6 +228,15 @@ def test_events_tell_of_damage(damaged: Path, capsys: pytest.CaptureFixture[str]
     assert any(SAYS in warning for warning in json.loads(out)["results"][0]["warnings"])
 
 
+def test_embeddings_and_an_index_tell_of_damage(
+    damaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, err = run_command(capsys, "embed", damaged, "--out", tmp_path / "embeddings.npz")
+    assert SAYS in err
+    _, err = run_command(capsys, "index", tmp_path / "index", damaged)
+    assert SAYS in err
+
+
 def test_blocks_of_every_case_are_small() -> None:
     """A recording is never decoded at once."""
     with AudioBlocks(encoded("FLAC"), sample_rate=RATE) as blocks:

@@ -93,7 +93,7 @@ class Media:
 
     def blocks_of(self, most: int) -> Iterator[NDArray[np.float32]]:
         """Yields blocks (n, channels). Damaged packets are left out; silence stands for packets that are missing."""
-        done = 0
+        done, step = 0, max(1, most // self.channels)
         try:
             for packet in self._container.demux(self._track):
                 try:
@@ -106,7 +106,8 @@ class Media:
                         gap = round(frame.pts * frame.time_base * self.samplerate) - done
                         if _LEAST_GAP < gap / self.samplerate < _MOST_GAP and done:
                             self.silent = True
-                            yield np.zeros((gap, self.channels), np.float32)
+                            for start in range(0, gap, step):
+                                yield np.zeros((min(step, gap - start), self.channels), np.float32)
                             self.silent, done = False, done + gap
                     for block in self._floats(frame):
                         done += len(block)

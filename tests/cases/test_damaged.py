@@ -34,11 +34,12 @@ if importlib.util.find_spec("av") is not None:
     FORMATS |= {"AAC": lambda: media("adts", "aac"), "MP2": lambda: media("mp2", "mp2")}
 intact = functools.cache(lambda name: FORMATS[name]())
 
-LEAST = {"OGG": 0.05, "MP3": 0.12}
+LEAST = {"OGG": 0.05, "MP3": 0.2}
 """Seconds that may be heard less than libsndfile decodes, by the start of the format's name; 0.02 for others.
 
 In Ogg, libsndfile goes on behind a damaged page with a mixture of what was before and behind it; here, decoding begins
-anew. In MP3, libsndfile decodes the encoder's delay and damaged information frames as sound, three frames at most."""
+anew. In MP3, frames use bits of frames before them; behind a damaged place, libsndfile gives some without these bits.
+It also gives the encoder's delay as sound where the information frame is damaged."""
 
 
 def damaged(data: bytes, how: str, at: float, count: int, seed: int) -> bytes:

@@ -120,6 +120,7 @@ def plain(data: bytes) -> float:
 @example(name="OGG/VORBIS", how="splice", at=0.8, count=1, seed=400)
 @example(name="CAF/ALAC_16", how="header", at=0.6643276190731064, count=167, seed=38879)  # silence of 44 minutes
 @example(name="MP3", how="noise", at=0.4, count=300, seed=0)
+@example(name="MP3/16000", how="header", at=0.04044524145005135, count=3641, seed=42690)  # the rate of the first frame
 @example(name="MP3", how="remove", at=0.0, count=777, seed=0)
 def test_what_can_be_decoded_is_heard_and_the_rest_is_said(
     name: str, how: str, at: float, count: int, seed: int

@@ -612,6 +612,11 @@ class _MpegStream:
             self._pieces.append((position, position + frame.size))
 
     @property
+    def has_sound(self) -> bool:
+        """Whether there is any frame but an information frame, whose header may be damaged."""
+        return self._frames > 0
+
+    @property
     def _varies(self) -> bool:
         """Whether the bit rate varies: padding makes frames one slot longer."""
         return max(self._sizes, default=0) - min(self._sizes, default=0) > (4 if self.like[1] == 1 else 1)
@@ -698,6 +703,7 @@ def mpeg_parts(file: BinaryIO, start: int = 0) -> list[Part]:
             streams.append(_MpegStream(frame, bytes_at(position, 4), stated or 0))
         streams[-1].push(position, frame, gap, stated is not None)
         position, gap = position + frame.size, 0
+    streams = [stream for stream in streams if stream.has_sound]
     if not streams or (len(streams) == 1 and streams[0].plain(start, size, file)):
         return [Part()]
     return [stream.part(file) for stream in streams]

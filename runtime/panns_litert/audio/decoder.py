@@ -189,6 +189,7 @@ class Decoder:
         self._silence += samples / self.rate
 
     def _stream(self, sound: Sound | Media, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        before = self._silence
         try:
             for block in blocks:
                 if isinstance(sound, Media) and sound.silent:
@@ -201,6 +202,8 @@ class Decoder:
         except _FAILED as error:
             if sound.format not in ("FLAC", "MP3"):  # there, decoding goes on behind the damaged place
                 self._warn(f"damaged at {self._time:.2f} s: not decoded from there ({error})")
+        if self._silence - before >= TOLERANCE / 2:
+            self._warn(f"{self._silence - before:.2f} s are missing between packets: silence stands for them")
         if isinstance(sound, Media) and sound.damaged:
             self._warn(f"{sound.damaged} damaged packets were left out ({sound.why})")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import struct
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -158,18 +159,26 @@ def ogg_pages(data: bytes) -> list[bytes]:
     return [data[start:stop] for start, stop in pairwise((*starts, len(data)))]
 
 
-def media(form: str, codec: str, *, rate: int = RATE) -> bytes:
-    """Returns a file of `sound` that PyAV writes."""
+def media(form: str, codec: str, *, rate: int = RATE, pause: float = 0.0) -> bytes:
+    """Returns a file of `sound` that PyAV writes.
+
+    Args:
+        form, codec, rate: of the file.
+        pause: seconds without packets after the siren, as of a recorder that was paused.
+    """
     import av
 
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=form) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.layout = "mono"
-        frame = av.AudioFrame.from_ndarray(np.frombuffer(pcm(sound(rate=rate)), "<i2")[None], "s16", "mono")
-        frame.sample_rate = rate
-        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=rate)
-        for each in resampler.resample(frame):
-            container.mux(stream.encode(each))
+        size = stream.codec_context.frame_size or 1024
+        samples = np.frombuffer(pcm(sound(rate=rate)), "<i2")
+        for at in range(0, len(samples), size):
+            frame = av.AudioFrame.from_ndarray(samples[None, at : at + size], "s16", "mono")
+            frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+            frame.pts = at + (round(pause * rate) if at >= len(samples) // 2 else 0)
+            for each in av.AudioResampler(format=stream.format, layout="mono", rate=rate).resample(frame):
+                container.mux(stream.encode(each))
         container.mux(stream.encode(None))
     return buffer.getvalue()

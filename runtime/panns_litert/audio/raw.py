@@ -98,7 +98,10 @@ def wav_header(stream: BinaryIO | io.RawIOBase) -> tuple[int, int, str]:
         raise AudioError("a pipe that begins like no WAV file; expected WAV or raw samples")
     while (name := read(4)) != b"data":
         size = int.from_bytes(read(4), "little")
-        content = read(min(size + (size & 1), _MOST_OF_CHUNK))
+        left = size + (size & 1)
+        content = read(min(left, _MOST_OF_CHUNK))
+        while left := left - min(left, _MOST_OF_CHUNK):
+            read(min(left, _MOST_OF_CHUNK))
         if name == b"fmt " and len(content) >= 16:
             tag, channels, rate, _, _, bits = struct.unpack("<HHIIHH", content[:16])
             tag = int.from_bytes(content[24:26], "little") if tag == 0xFFFE else tag

@@ -10,7 +10,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
-from cases.made import RATE, encoded, flac_unknown, media, mp3
+from cases.made import RATE, encoded, flac_unknown, media, mp3, pcm, sound, without
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import run_python
@@ -32,6 +32,7 @@ FORMATS = {
 if importlib.util.find_spec("av") is not None:
     FORMATS |= {"M4A": lambda: media("ipod", "aac"), "WebM": lambda: media("webm", "libopus", rate=16000)}
     FORMATS |= {"AAC": lambda: media("adts", "aac"), "MP2": lambda: media("mp2", "mp2")}
+needs_av = pytest.mark.skipif(importlib.util.find_spec("av") is None, reason="needs the extra media")
 intact = functools.cache(lambda name: FORMATS[name]())
 
 LEAST = {"OGG": 0.05, "MP3": 0.2}
@@ -182,3 +183,89 @@ print(json.dumps(peaks))
 def test_damage_is_damage(how: str) -> None:
     """Every kind changes the file."""
     assert damaged(intact("FLAC/PCM_16"), how, 0.5, 100, 3) != intact("FLAC/PCM_16")
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_S8"])
+def test_a_damaged_frame_of_flac_is_always_said(subtype: str) -> None:
+    """libFLAC decodes a frame with a wrong checksum to zeros, and libsndfile may say so much later or not at all. The
+    sound in front of it and behind it is the same as without the damage."""
+    data = encoded("FLAC", subtype)
+    with AudioBlocks(data, sample_rate=RATE) as blocks:
+        whole = np.concatenate(list(blocks))
+    for place in range(2000, len(data) - 2000, len(data) // 23):
+        spoiled = data[:place] + bytes((data[place] ^ 1,)) + data[place + 1 :]
+        with AudioBlocks(spoiled, sample_rate=RATE) as blocks:
+            found = np.concatenate(list(blocks))
+        assert blocks.warnings[0].startswith("damaged at"), place
+        assert 5.7 < blocks.seconds_heard < 6.0, place
+        assert len(found) == len(whole)
+        other = np.flatnonzero(found != whole)
+        assert other[-1] - other[0] < 2 * 4096, place
+
+
+def test_flac_whose_header_states_another_rate() -> None:
+    data = encoded("FLAC")
+    data = data[:18] + bytes((0x0A, 0xC4, 0x42)) + data[21:]  # 44.1 kHz
+    with AudioBlocks(data, sample_rate=RATE) as blocks:
+        assert sum(map(len, blocks)) == 6 * RATE
+    assert "6.00 s were found" in blocks.warnings[0]
+
+
+def _media_of(samples: list[tuple[int, str, str]], form: str, codec: str, **options: str) -> bytes:
+    """Returns streams of a codec, one after another; each of a rate, a layout and a part of the sound."""
+    import av
+
+    parts = []
+    for rate, layout, part in samples:
+        buffer = io.BytesIO()
+        with av.open(buffer, "w", format=form, options=options) as container:
+            stream = container.add_stream(codec, rate=rate)
+            stream.layout = layout
+            frame = av.AudioFrame.from_ndarray(np.frombuffer(pcm(sound(part)), "<i2")[None], "s16", "mono")
+            frame.sample_rate = RATE
+            resampler = av.AudioResampler(format=stream.format, layout=layout, rate=rate)
+            for each in (*resampler.resample(frame), *resampler.resample(None)):
+                container.mux(stream.encode(each))
+            container.mux(stream.encode(None))
+        parts.append(buffer.getvalue())
+    return b"".join(parts)
+
+
+def _heard_media(data: bytes) -> tuple[float, float, float, tuple[str, ...]]:
+    with AudioBlocks(data, sample_rate=RATE) as blocks:
+        length = sum(map(len, blocks)) / RATE
+    assert blocks.seconds is not None
+    return length, blocks.seconds_heard, blocks.seconds, blocks.warnings
+
+
+@needs_av
+@pytest.mark.parametrize("other", [(44100, "mono"), (32000, "stereo")])
+def test_aac_whose_rate_or_channels_change_is_heard_to_its_end(other: tuple[int, str]) -> None:
+    data = _media_of([(32000, "mono", "siren"), (*other, "dtmf")], "adts", "aac")
+    length, heard, _, said = _heard_media(data)
+    assert length == pytest.approx(6.08, abs=0.1)
+    assert heard == pytest.approx(6.08, abs=0.1)
+    assert not said
+
+
+@needs_av
+def test_media_that_do_not_begin_at_0_have_no_silence_in_front() -> None:
+    for form, codec, options in (("matroska", "aac", {"output_ts_offset": "100"}), ("mpeg", "mp2", {})):
+        length, heard, seconds, said = _heard_media(_media_of([(48000, "mono", "")], form, codec, **options))
+        assert length == heard == pytest.approx(6.0, abs=0.06)
+        assert seconds == pytest.approx(6.0, abs=0.06)
+        assert not said
+
+
+@needs_av
+def test_missing_packets_of_a_file_without_a_length_are_said() -> None:
+    data = _media_of([(48000, "mono", "")], "webm", "libopus", live="1")
+    length, heard, _, said = _heard_media(without(data, len(data) // 4))
+    assert length == pytest.approx(6.0, abs=0.06)
+    assert heard < 5.0
+    assert "are missing" in said[0]
+
+
+@needs_av
+def test_flash_video_with_bytes_like_a_frame_of_flac() -> None:
+    assert _heard_media(_media_of([(44100, "mono", "")], "flv", "libmp3lame"))[1] == pytest.approx(6.03, abs=0.05)

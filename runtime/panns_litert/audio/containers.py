@@ -6,6 +6,7 @@ functions here look at the structure of the file only, and say which bytes libsn
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import struct
@@ -13,7 +14,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
 from typing import BinaryIO, cast
 
 _COPY = 1 << 16  # bytes
@@ -325,6 +326,7 @@ _FLAC_START = b"fLaC\x00\x00\x00\x22"
 _FLAC_BLOCKS = {1: 192, **{i: 576 << (i - 2) for i in range(2, 6)}, **{i: 256 << (i - 8) for i in range(8, 16)}}
 _FLAC_RATES = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000, 0, 0, 0)
 _FLAC_BITS = (0, 8, 12, 0, 16, 20, 24, 32)
+_MOST_OF_FRAME = 1 << 18  # bytes
 _FAR = 1 << 24  # samples; a frame further away is none
 
 
@@ -351,12 +353,28 @@ def flac_frames(file: BinaryIO, start: int, least: int) -> Iterator[tuple[int, i
         start: position to search from.
         least: the least number of a frame's first sample.
     """
-    header, block = _after_id3(file), _flac_block(file)
+    header, block = _after_id3(file), flac_block(file)
     most = max(flac_total(file, header), least + _FAR)
     for position, head in _flac_heads(file, max(start, header + 4)):
         number = head.number if head.variable else head.number * block
         if least <= number <= most:
             yield position, number
+
+
+def flac_whole(file: BinaryIO, position: int) -> bool:
+    """Returns whether the frame at a position is undamaged by its checksum. libsndfile does not say so of the first
+    frame of a stream."""
+    heads = _flac_heads(file, position)
+    next(heads)
+    data, crc, done = _at(file, position, _MOST_OF_FRAME), 0, 0
+    for end, _ in heads:  # one of them is the next frame; the others are like one by chance
+        if end - position > len(data):
+            return False
+        crc, done = _crc16(data[done : end - position], crc), end - position
+        if crc == 0:
+            return True
+    # the last frame may end at any byte, because anything may follow it
+    return not done and 0 in islice(accumulate(data, _crc16_step, initial=0), 1, None)
 
 
 def flac_from(file: BinaryIO, position: int) -> Spliced:
@@ -393,7 +411,7 @@ def _flac_heads(file: BinaryIO, position: int) -> Iterator[tuple[int, _FlacHead]
         position += max(1, len(data) - 15)
 
 
-def _flac_block(file: BinaryIO) -> int:
+def flac_block(file: BinaryIO) -> int:
     """Returns the number of samples in the frames of a stream whose frames are all of one size but the last."""
     header = _after_id3(file)
     stated = int.from_bytes(_at(file, header + 8, 2), "big")
@@ -440,6 +458,24 @@ def _crc8(data: bytes) -> int:
             crc = (crc << 1) ^ 0x07 if crc & 0x80 else crc << 1
         crc &= 0xFF
     return crc
+
+
+def _crc16_step(crc: int, byte: int) -> int:
+    return (crc << 8) & 0xFFFF ^ _CRC16[crc >> 8 ^ byte]
+
+
+def _crc16(data: bytes, crc: int) -> int:
+    return functools.reduce(_crc16_step, data, crc)
+
+
+def _crc16_of(byte: int) -> int:
+    crc = byte << 8
+    for _ in range(8):
+        crc = (crc << 1 ^ (0x8005 if crc & 0x8000 else 0)) & 0xFFFF
+    return crc
+
+
+_CRC16 = tuple(map(_crc16_of, range(256)))
 
 
 # ---- Ogg: pages with a number, a time and a checksum

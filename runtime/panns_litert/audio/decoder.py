@@ -21,8 +21,10 @@ from panns_litert.audio.containers import (
     HEAD_BYTES,
     Part,
     Spliced,
+    flac_block,
     flac_frames,
     flac_from,
+    flac_whole,
     is_container,
     mpeg_after,
     mpeg_parts,
@@ -45,6 +47,7 @@ TOLERANCE = 0.05
 
 # The length that a streamed FLAC reports: libsndfile's SF_COUNT_MAX.
 _UNKNOWN_FRAMES = 2**63 - 1
+_LONGEST_FRAME = 1 << 16  # samples, FLAC
 _FLAC_END = 1 << 18  # bytes at the end of a FLAC file that are searched for frames behind its stated length
 _MPEG_END = 3 * 1152  # samples by which MPEG audio may be shorter than stated
 _MOST_GAP = 3600.0  # seconds; a longer one is a wrong time
@@ -77,6 +80,7 @@ class Decoder:
         self.warnings: list[str] = []
         self._decoded = Counter[int]()  # sample rate to number of samples
         self._silence = 0.0  # seconds of silence in place of what is missing
+        self._failed = False  # whether libsndfile ended the last stream with an error
         head = self._head()
         try:
             self._sound: Sound | Media = self._open(self._parts[0])
@@ -149,11 +153,11 @@ class Decoder:
 
     def _otherwise(self, error: Exception) -> tuple[list[Part], Sound | Media]:
         """Returns the streams of a file that libsndfile does not open, if there are any, and the first one, opened."""
+        head = self._head()
+        if is_media(head):  # first: bytes in them may look like a frame of FLAC
+            return [Part()], _checked(Media(self._file, unknown=_UNKNOWN_FRAMES))
         if (first := next(flac_frames(self._file, 0, 0), None)) is not None:  # FLAC with a damaged header
             return [Part(declared=None)], Sound(flac_from(self._file, first[0]))
-        head = self._head()
-        if is_media(head):
-            return [Part()], _checked(Media(self._file, unknown=_UNKNOWN_FRAMES))
         if is_container(head) and has_media():
             with contextlib.suppress(*_FAILED):  # then, libsndfile's message is the better one
                 return [Part()], _checked(Media(self._file, unknown=_UNKNOWN_FRAMES))
@@ -188,10 +192,15 @@ class Decoder:
             yield np.zeros((min(BLOCK_SAMPLES, samples - start), self.channels), np.float32)
         self._silence += samples / self.rate
 
-    def _stream(self, sound: Sound | Media, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-        before = self._silence
+    def _stream(
+        self, sound: Sound | Media, blocks: Iterator[NDArray[np.float32]], skip: int = 0
+    ) -> Iterator[NDArray[np.float32]]:
+        self._failed = False
         try:
             for block in blocks:
+                block, skip = block[skip:], max(0, skip - len(block))
+                if not len(block):
+                    continue
                 if isinstance(sound, Media) and sound.silent:
                     self._silence += len(block) / sound.samplerate
                 else:
@@ -200,10 +209,11 @@ class Decoder:
                     np.clip(block, -LOUDEST, LOUDEST, out=block)
                 yield block
         except _FAILED as error:
+            self._failed = True
             if sound.format not in ("FLAC", "MP3"):  # there, decoding goes on behind the damaged place
                 self._warn(f"damaged at {self._time:.2f} s: not decoded from there ({error})")
-        if self._silence - before >= TOLERANCE / 2:
-            self._warn(f"{self._silence - before:.2f} s are missing between packets: silence stands for them")
+        for place, seconds in sound.gaps if isinstance(sound, Media) else ():
+            self._warn(f"damaged at {place:.2f} s: {seconds:.2f} s are missing")
         if isinstance(sound, Media) and sound.damaged:
             self._warn(f"{sound.damaged} damaged packets were left out ({sound.why})")
 
@@ -219,26 +229,52 @@ class Decoder:
         if begin is not None and begin[1] == 0:  # there is more than the header states
             self._sound.close()
             self._sound, total = Sound(flac_from(file, begin[0])), _UNKNOWN_FRAMES
-        found: Iterator[NDArray[np.float32]] | None = self._sound.blocks_of(most)
+        found: Iterator[NDArray[np.float32]] | None = cast(Sound, self._sound).blocks_of(most, rest=False)
+        again, skip = True, 0  # whether the block with an error is decoded once more, from its first frame
         while found is not None:
-            for block in self._stream(self._sound, found):
+            for block in self._stream(self._sound, found, skip):
                 heard += len(block)
                 yield block
             if heard == total:
                 place = max(place, size_of(file) - _FLAC_END)
-            found = None
-            for position, number in flac_frames(file, place, heard):
-                place = position
+            found, skip, before = None, 0, None
+            for position, number in flac_frames(file, place, max(0, heard - _LONGEST_FRAME)):
+                if number < heard:
+                    before = position, number
+                    continue
+                if self._failed and before is not None:
+                    if again and flac_whole(file, before[0]):
+                        (position, number), skip = before, heard - before[1]
+                    elif not again:
+                        self._mute(file, *before, heard)
+                place, before, again = position, None, False
+                if not flac_whole(file, position):
+                    continue
                 with contextlib.suppress(*_FAILED):
                     sound = Sound(flac_from(file, position))
-                    blocks = sound.blocks_of(most)
-                    if (sound.samplerate, sound.channels) != (rate, channels) or (begun := next(blocks, None)) is None:
+                    if (sound.samplerate, sound.channels) != (rate, channels):
+                        if heard:
+                            continue
+                        self.rate, self.channels = rate, channels = sound.samplerate, sound.channels
+                    # one frame at a time, so that an error is known behind its frame
+                    blocks = sound.blocks_of(min(most, flac_block(file) * channels))
+                    if (begun := next(blocks, None)) is None:
                         continue
                     if number > heard:
                         self._warn(f"damaged at {self._time:.2f} s: {(number - heard) / rate:.2f} s are missing")
-                    yield from self._nothing(number - heard)
-                    heard, self._sound, found = number, sound, chain([begun], blocks)
+                    yield from self._nothing(max(0, number - heard))
+                    heard, self._sound, found = number + skip, sound, chain([begun], blocks)
                     break
+            if self._failed and not again and before is not None:
+                self._mute(file, *before, heard)
+
+    def _mute(self, file: BinaryIO, position: int, number: int, heard: int) -> None:
+        """Takes the last frame before an error for silence if it is damaged: libFLAC decodes it to zeros."""
+        if not flac_whole(file, position):
+            seconds = (heard - number) / self.rate
+            self._decoded[self.rate] -= heard - number
+            self._silence += seconds
+            self._warn(f"damaged at {self._time - seconds:.2f} s: {seconds:.2f} s are missing")
 
     def _mpeg(self, part: Part, most: int) -> Iterator[NDArray[np.float32]]:
         file, rest, heard = part.file or self._file, part, 0
@@ -305,9 +341,9 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]
     def seekable(self) -> bool:
         return False
 
-    def blocks_of(self, most: int) -> Iterator[NDArray[np.float32]]:
+    def blocks_of(self, most: int, *, rest: bool = True) -> Iterator[NDArray[np.float32]]:
         """Yields blocks (n, channels) of at most `most` samples over all channels. What was decoded before an error is
-        yielded before the error is raised."""
+        yielded before the error is raised, if `rest` is true."""
         frames = max(1, most // self.channels)
         while True:
             block = np.full((frames, self.channels), np.nan, np.float32)
@@ -315,7 +351,7 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]
                 block = self.read(frames, out=block)
             except _FAILED:
                 heard = len(block) - np.isnan(block[::-1, 0]).argmin() if not np.isnan(block[0, 0]) else 0
-                if heard:
+                if heard and rest:
                     yield block[:heard]
                 raise
             if not len(block):

@@ -45,6 +45,7 @@ class Media:
         samplerate, channels: of the track.
         frames: length that the file states, samples; `unknown` if it states none.
         format: "MEDIA".
+        gaps: where packets were missing so far, and for how long, in seconds.
         damaged, why: number of damaged packets so far, and the last reason.
         silent: whether the block that was yielded last stands for missing packets.
 
@@ -64,6 +65,7 @@ class Media:
             opened: Any = av.open(file, metadata_errors="replace")
         except self._failed as error:
             raise AudioError(f"not readable as audio ({error}); expected a whole audio or video file") from error
+        self.gaps: list[tuple[float, float]] = []
         self._container, self.damaged, self.why, self.silent = opened, 0, "", False
         tracks = opened.streams.audio
         # PyAV has no rate for a codec that it does not know, and no channels where a header states too many
@@ -72,13 +74,16 @@ class Media:
             raise AudioError("no sound track that can be decoded; expected audio")
         self._track = tracks[0]
         self.samplerate, self.channels = int(self._track.rate), int(self._track.channels)
-        self._resampler = av.AudioResampler(format="flt", layout=self._track.layout, rate=self.samplerate)
+        self._av, self._layout = av, self._track.layout.name
+        self._like: tuple[str, str, int] | None = None
+        self._resampler = self._new_resampler()
         seconds: float | None = None
         if self._container.format.name not in _ESTIMATED:
             if self._track.duration and self._track.time_base:
                 seconds = float(self._track.duration * self._track.time_base)
             elif self._container.duration:
-                seconds = self._container.duration / av.time_base
+                begin = self._container.start_time or 0 if "matroska" in self._container.format.name else 0
+                seconds = (self._container.duration - begin) / av.time_base  # Matroska states the end
         self.frames = unknown if seconds is None else round(seconds * self.samplerate)
 
     def close(self) -> None:
@@ -93,7 +98,7 @@ class Media:
 
     def blocks_of(self, most: int) -> Iterator[NDArray[np.float32]]:
         """Yields blocks (n, channels). Damaged packets are left out; silence stands for packets that are missing."""
-        done, step = 0, max(1, most // self.channels)
+        done, step, origin = 0, max(1, most // self.channels), None
         try:
             for packet in self._container.demux(self._track):
                 try:
@@ -102,20 +107,38 @@ class Media:
                     self.damaged, self.why = self.damaged + 1, str(error)
                     continue
                 for frame in frames:
-                    if frame.pts is not None and frame.time_base:
-                        gap = round(frame.pts * frame.time_base * self.samplerate) - done
-                        if _LEAST_GAP < gap / self.samplerate < _MOST_GAP and done:
+                    if frame.pts is not None and frame.time_base and frame.sample_rate == self.samplerate:
+                        time = round(frame.pts * frame.time_base * self.samplerate)
+                        origin = time - done if origin is None else origin  # a recording need not begin at 0
+                        gap = time - origin - done
+                        if _LEAST_GAP < gap / self.samplerate < _MOST_GAP:
                             self.silent = True
+                            self.gaps.append((done / self.samplerate, gap / self.samplerate))
                             for start in range(0, gap, step):
                                 yield np.zeros((min(step, gap - start), self.channels), np.float32)
                             self.silent, done = False, done + gap
                     for block in self._floats(frame):
                         done += len(block)
                         yield block
-            yield from self._floats(None)
+            yield from self._rest()
         except self._failed as error:
             self.damaged, self.why = self.damaged + 1, str(error)
 
+    def _new_resampler(self) -> Any:
+        return self._av.AudioResampler(format="flt", layout=self._layout, rate=self.samplerate)
+
+    def _rest(self) -> Iterator[NDArray[np.float32]]:
+        yield from self._arrays(self._resampler.resample(None))
+        self._resampler = self._new_resampler()
+
     def _floats(self, frame: Any) -> Iterator[NDArray[np.float32]]:
-        for floats in self._resampler.resample(frame):
+        """Yields the samples of a frame. Where the rate or the channels of a track change, the first ones are kept."""
+        like = frame.format.name, frame.layout.name, frame.sample_rate
+        if self._like not in (None, like):
+            yield from self._rest()
+        self._like = like
+        yield from self._arrays(self._resampler.resample(frame))
+
+    def _arrays(self, found: list[Any]) -> Iterator[NDArray[np.float32]]:
+        for floats in found:
             yield np.asarray(floats.to_ndarray(), np.float32).reshape(-1, self.channels)

@@ -242,3 +242,11 @@ def test_blocks_of_every_case_are_small() -> None:
     with AudioBlocks(encoded("FLAC"), sample_rate=RATE) as blocks:
         assert max(map(len, blocks)) <= 1 << 16
     assert len(sound()) > 1 << 16
+
+
+def test_samples_without_channels_and_a_strided_view() -> None:
+    with pytest.raises(AudioError, match="expected"):
+        list(AudioBlocks(np.zeros((1000, 0), np.float32), sample_rate=32000, rate=32000))
+    doubled = np.repeat(np.frombuffer(wav(), np.uint8), 2).tobytes()
+    with AudioBlocks(memoryview(doubled)[::2], sample_rate=32000) as blocks:
+        assert sum(map(len, blocks)) == 6 * 32000

@@ -96,6 +96,21 @@ def test_label_tracks_of_several_recordings(capsys: pytest.CaptureFixture[str], 
     assert "expected a folder" in err
 
 
+def test_a_recording_is_not_overwritten(capsys: pytest.CaptureFixture[str], sounds: Path) -> None:
+    before = Path("one/a.wav").read_bytes()
+    _, err = run_command(capsys, "events", "one/a.wav", "--as", "csv", "--out", "one/a.wav", code=2)
+    assert "would be overwritten" in err
+    assert Path("one/a.wav").read_bytes() == before
+
+
+def test_search_prints_each_hit_on_one_line(capsys: pytest.CaptureFixture[str], sounds: Path) -> None:
+    Path("one/a.wav").rename("one/a\n  1.000  forged\t.wav")
+    run_command(capsys, "index", "idx", "one")
+    out, _ = run_command(capsys, "search", "idx", "one/b.wav")
+    assert len(out.splitlines()) == 2
+    assert "forged\\t.wav" in out
+
+
 def test_the_old_file_stays_if_nothing_was_heard(capsys: pytest.CaptureFixture[str], sounds: Path) -> None:
     Path("events.csv").write_text("old")
     _, err = run_command(capsys, "events", "two/bad.wav", "nowhere.wav", "--as", "csv", "--out", "events.csv", code=2)

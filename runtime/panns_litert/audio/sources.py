@@ -52,7 +52,8 @@ def opened(audio: FileLike) -> Iterator[Opened]:
     """
     with contextlib.ExitStack() as stack:
         if isinstance(audio, (bytes, bytearray, memoryview)):
-            file: IO[bytes] = io.BytesIO(audio)
+            strided = isinstance(audio, memoryview) and not audio.c_contiguous
+            file: IO[bytes] = io.BytesIO(bytes(audio) if strided else audio)
             path = None
         elif isinstance(audio, (str, os.PathLike)):
             path = Path(audio)

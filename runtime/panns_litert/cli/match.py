@@ -14,6 +14,7 @@ from panns_litert.cli.options import add_channel_options, add_model_options, ope
 from panns_litert.cli.output import AddCommand, counting, failure, note, print_json, print_table
 from panns_litert.cli.recordings import print_warnings
 from panns_litert.errors import AudioError, EmbeddingError, WindowError, why_failed
+from panns_litert.escape import escaped
 from panns_litert.search import FORMATS, MATCH_LIMITS, MATCH_SPEC, Embeddings, Index, embed, match, similar
 
 
@@ -85,7 +86,7 @@ def run_embed(args: argparse.Namespace) -> int:
         results.append(_summary(found) | {"file": str(target)})
         if not args.json:
             windows, dim = found.vectors.shape
-            print(f"{target}: {windows} windows × {dim}")
+            print(f"{escaped(target)}: {windows} windows × {dim}")
     if args.json:
         print_json({"results": results})
     return 2 if failed else 0
@@ -133,7 +134,7 @@ def run_match(args: argparse.Namespace) -> int:
         names = {"query": args.query, "reference": args.reference}
         return print_json(names | {"matches": matches, "warnings": warnings})
     if not found:
-        print(f"{args.query}: not heard in {args.reference}")
+        print(f"{escaped(args.query)}: not heard in {escaped(args.reference)}")
         return 0
     rows = [
         {
@@ -173,7 +174,7 @@ def run_index(args: argparse.Namespace) -> int:
             }
         )
     else:
-        print(f"{args.index}: {len(index.sources)} recordings, {index.windows} windows, {index.model}")
+        print(f"{escaped(args.index)}: {len(index.sources)} recordings, {index.windows} windows, {index.model}")
         if index.failed:
             note(f"{len(index.failed)} files could not be used; their errors are above")
     return 2 if index.failed else 0
@@ -189,5 +190,5 @@ def run_search(args: argparse.Namespace) -> int:
     if args.json:
         return print_json({"query": args.audio, "model": index.model, "hits": [asdict(hit) for hit in hits]})
     for hit in hits:
-        print(f"  {hit.score:6.3f}  {hit.start:.1f} – {hit.end:.1f} s  {hit.source}")
+        print(f"  {hit.score:6.3f}  {hit.start:.1f} – {hit.end:.1f} s  {escaped(hit.source)}")
     return 0

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from panns_litert.audio import AUDIO_SUFFIXES, MEDIA_SUFFIXES
 from panns_litert.bundle import Check
 from panns_litert.cli.streams import plain
 from panns_litert.errors import ResultsError
@@ -69,8 +70,11 @@ def require_writable(path: Path) -> None:
     """Checks before long work that its result can be written to a file.
 
     Raises:
-        ResultsError: the path is a folder, a device or a pipe, or its folder is missing or cannot be written.
+        ResultsError: the path is a folder, a device, a pipe or a recording, or its folder is missing or cannot be
+            written.
     """
+    if path.suffix.lower() in AUDIO_SUFFIXES | MEDIA_SUFFIXES and path.exists():
+        raise ResultsError(f"{path}: a recording, which would be overwritten; expected another file")
     # These name descriptors of this process; descriptor 1 is not stdout (`repair_streams`).
     own = str(path.absolute()).startswith(("/dev/std", "/dev/fd/", "/proc/"))
     if own or (path.exists() and not path.is_file()):

@@ -134,7 +134,9 @@ def as_samples(samples: object, scale: str | None = None, *, more: bool = False)
             f"samples of dtype {array.dtype}; expected float samples in [-1, 1], or integers and their scale: "
             f"scale={names.get(str(array.dtype), 'int16')!r}"
         )
-    if array.ndim not in (1, 2) or array.shape[1:] == (0,):
+    if array.shape[1:] == (0,):
+        raise AudioError(f"no samples in an array of shape {array.shape}; expected at least one channel")
+    if array.ndim not in (1, 2):
         raise AudioError(f"samples of shape {array.shape}; expected (samples,) or (samples, channels)")
     if array.ndim == 2 and not more and array.shape[1] > max(len(array), _PLAUSIBLE_CHANNELS):
         raise AudioError(f"samples of shape {array.shape}; expected (samples, channels); transpose them")

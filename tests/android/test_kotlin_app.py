@@ -1,4 +1,4 @@
-"""The Android app of android_demo/app: it compiles against stubs; its resources and Gradle files are consistent."""
+"""The Android app of android_demo/app: it compiles; its resources and Gradle files are consistent."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import kotlin
+import levels
+import litert_api
 import pytest
+import signatures
 
 APP = kotlin.DEMO / "app"
 SOURCES = APP / "src" / "main" / "kotlin"
 RESOURCES = APP / "src" / "main" / "res"
-STUBS = kotlin.ROOT / "tests" / "android" / "stubs"
 PACKAGE = "io.github.pannslitert.demo"
 ANDROID = "{http://schemas.android.com/apk/res/android}"
 
@@ -34,9 +36,21 @@ def resources() -> dict[str, set[str]]:
     return found
 
 
-def compile_app(folder: Path, change: Callable[[str, str], str] = lambda _, text: text) -> None:
+@pytest.fixture(scope="module")
+def platform(jvm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with Android's and AndroidX's signatures as Java sources, and LiteRT's as the classes of a module."""
+    folder = tmp_path_factory.mktemp("platform")
+    for api in (signatures.ANDROID, signatures.ANDROIDX):
+        signatures.write_stubs(api.read_text(encoding="utf-8"), folder / "android")
+    litert = folder / "LiteRt.kt"
+    litert.write_text(litert_api.kotlin_source(litert_api.LIST.read_text(encoding="utf-8")), encoding="utf-8")
+    kotlin.compile_sources([litert, folder / "android"], class_path=kotlin.class_path(), out=folder / "litert")
+    return folder
+
+
+def compile_app(platform: Path, folder: Path, change: Callable[[str, str], str] = lambda _, text: text) -> None:
     """Compiles the app's sources into a folder; `change(name, text)` returns the text of each."""
-    library = kotlin.class_path()
+    library = f"{platform / 'litert'}:{kotlin.class_path()}"
     sources = folder / "sources"
     for file in SOURCES.rglob("*.kt"):
         target = sources / file.relative_to(SOURCES)
@@ -54,18 +68,23 @@ def compile_app(folder: Path, change: Callable[[str, str], str] = lambda _, text
     (r.parent / "BuildConfig.java").write_text(
         f"package {PACKAGE};\n\npublic final class BuildConfig {{\n{constants}}}\n", encoding="utf-8"
     )
-    kotlin.compile_sources([sources, STUBS], class_path=library, out=folder / "classes")
+    kotlin.compile_sources([sources, platform / "android"], class_path=library, out=folder / "classes")
 
 
-def test_the_app_compiles(jvm: None, tmp_path: Path) -> None:
-    compile_app(tmp_path)
+def test_the_app_compiles(platform: Path, tmp_path: Path) -> None:
+    """Against level 34. What level 26 does not have is used only within checks of SDK_INT."""
+    compile_app(platform, tmp_path)
     assert (tmp_path / "classes" / PACKAGE.replace(".", "/") / "MainActivity.class").exists()
+    api = signatures.parse(signatures.ANDROID.read_text(encoding="utf-8"))
+    newer = levels.newer(levels.NEWER.read_text(encoding="utf-8"))
+    assert levels.unguarded(tmp_path / "classes", api, newer) == []
+    assert f"minSdk = {levels.OLDEST}\n" in (APP / "build.gradle.kts").read_text(encoding="utf-8")
 
 
-def test_wrong_calls_do_not_compile(jvm: None, tmp_path: Path) -> None:
-    """One compilation must refuse each of these changes: otherwise the stubs would accept anything."""
+def test_wrong_calls_do_not_compile(platform: Path, tmp_path: Path) -> None:
+    """One compilation must refuse each of these changes: otherwise the signatures would accept anything."""
     wrong = {
-        "LiteRtEngine.kt": ("Accelerator.GPU)", "Accelerator.TPU)"),
+        "LiteRtEngine.kt": ("Accelerator.NPU)", "Accelerator.TPU)"),
         "Microphone.kt": ("recorder.stop()", "recorder.halt()"),
         "MainActivity.kt": ("R.string.no_picker", "R.string.no_such_text"),
         "AudioFile.kt": ("codec.queueInputBuffer(index, 0, size, ", "codec.queueInputBuffer(index, "),
@@ -73,8 +92,21 @@ def test_wrong_calls_do_not_compile(jvm: None, tmp_path: Path) -> None:
         "PhoneRecord.kt": ("Build.VERSION.RELEASE", "Build.VERSION.NAME"),
         "Session.kt": ("SelfTest.open(folder, bundle)", "SelfTest.open(bundle)"),
     }
+    # LiteRT 2.0, and names that LiteRT never had.
+    calls = {
+        "Model": "com.google.ai.edge.litert.Model.load(path)",
+        "nullable": "CompiledModel.create(path).createInputBuffer(path, null)",
+        "options": "CompiledModel.GpuOptions(programCacheDir = path)",
+        "environment": "Environment.create(path)",
+        "buffer": "CompiledModel.create(path).run(mapOf<String, FloatArray>(), mapOf())",
+        "handle": "TensorBuffer(1L)",
+    }
 
     def damage(name: str, text: str) -> str:
+        if name == "DemoApplication.kt":
+            imports = "import android.app.Application\nimport com.google.ai.edge.litert.*"
+            text = text.replace("import android.app.Application", imports)
+            text += "".join(f"\nfun {call}(path: String) = {code}\n" for call, code in calls.items())
         if name not in wrong:
             return text
         old, new = wrong[name]
@@ -82,9 +114,11 @@ def test_wrong_calls_do_not_compile(jvm: None, tmp_path: Path) -> None:
         return text.replace(old, new)
 
     with pytest.raises(kotlin.KotlinError) as refusal:
-        compile_app(tmp_path, damage)
+        compile_app(platform, tmp_path, damage)
     for name in wrong:
         assert re.search(rf"{name}:\d+:\d+: error", str(refusal.value)), f"{name} compiled"
+    for call, code in calls.items():
+        assert f"fun {call}(path: String) = {code}" in str(refusal.value), f"{code} compiled"
 
 
 # --- resources and the manifest ---
@@ -135,6 +169,15 @@ def test_the_android_manifest() -> None:
 
 
 # --- Gradle ---
+
+
+def test_gradle_takes_a_litert_that_has_the_listed_api() -> None:
+    catalog = tomllib.loads((kotlin.DEMO / "gradle" / "libs.versions.toml").read_text(encoding="utf-8"))
+    major, minor = (int(number) for number in catalog["versions"]["litert"].split(".")[:2])
+    found = re.fullmatch(r"litert-(\d+)\.(\d+)", litert_api.LIST.stem)
+    assert found is not None
+    assert major == int(found[1])
+    assert minor >= int(found[2])
 
 
 def test_gradle_takes_the_repositorys_bundle() -> None:

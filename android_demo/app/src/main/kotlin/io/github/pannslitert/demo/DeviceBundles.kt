@@ -12,7 +12,7 @@ class DeviceBundles(private val context: Context) {
 
     /**
      * Returns the folders of the bundles, sorted by name. Before that, it copies the assets to files, once per
-     * installation of the app, because LiteRT opens only files.
+     * installation of the app, because `Bundle` opens only files.
      */
     fun list(): List<File> {
         val assets = File(context.noBackupFilesDir, "bundles")

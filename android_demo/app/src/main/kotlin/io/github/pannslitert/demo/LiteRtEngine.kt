@@ -1,14 +1,18 @@
 package io.github.pannslitert.demo
 
+import android.content.Context
 import com.google.ai.edge.litert.Accelerator
+import com.google.ai.edge.litert.BuiltinNpuAcceleratorProvider
 import com.google.ai.edge.litert.CompiledModel
 import com.google.ai.edge.litert.Environment
-import com.google.ai.edge.litert.Model
 import com.google.ai.edge.litert.TensorBuffer
+import io.github.pannslitert.EngineException
 import io.github.pannslitert.bundle.Bundle
+import io.github.pannslitert.bundle.Manifest
 import io.github.pannslitert.tagging.Engine
+import java.io.File
 
-/** The model of a bundle, compiled by LiteRT for exactly one accelerator. Use it only on the thread that opened it. */
+/** The model of a bundle, compiled by LiteRT for one accelerator. Use it only on the thread that opened it. */
 class LiteRtEngine private constructor(
     override val backend: String,
     override val fallback: String?,
@@ -36,19 +40,86 @@ class LiteRtEngine private constructor(
         /**
          * Opens the model on the GPU only.
          *
+         * @param cache where to keep the compiled program, so that it is compiled only once; null to compile it anew.
+         *     See [programCache]
          * @throws com.google.ai.edge.litert.LiteRtException there is no GPU, or it does not support the whole graph
          */
-        fun gpu(bundle: Bundle): LiteRtEngine = open(bundle, "GPU", null, CompiledModel.Options(Accelerator.GPU))
+        fun gpu(bundle: Bundle, cache: File?): LiteRtEngine =
+            open(bundle, "GPU", null, gpuOptions(bundle.manifest, cache))
+
+        /**
+         * Opens the model on the NPU. The app must contain the libraries of the NPU's vendor. LiteRT adds the CPU for
+         * operators that the NPU does not have, and does not report which these are.
+         *
+         * @throws EngineException LiteRT does not know an NPU in this phone
+         * @throws com.google.ai.edge.litert.LiteRtException the NPU's libraries are missing, or it refuses the graph
+         */
+        fun npu(context: Context, bundle: Bundle): LiteRtEngine {
+            val provider = BuiltinNpuAcceleratorProvider(context)
+            if (!provider.isDeviceSupported()) throw EngineException("LiteRT supports no NPU in this phone")
+            val environment = { Environment.create(context, provider) }
+            return open(bundle, "NPU", null, CompiledModel.Options(Accelerator.NPU), environment)
+        }
 
         /**
          * Opens the model on the CPU only.
          *
          * @param fallback why this is not the GPU; null if the GPU was not requested
          */
-        fun cpu(bundle: Bundle, fallback: String?, threads: Int = mostThreads()): LiteRtEngine {
+        fun cpu(bundle: Bundle, fallback: String?, threads: Int = mostThreads()): LiteRtEngine =
+            open(bundle, cpuName(threads), fallback, cpuOptions(threads))
+
+        /**
+         * Opens a model in the assets of the app, without a copy of it. Nothing compares it with its hash in the
+         * manifest: Android checks the signature of the app instead.
+         *
+         * @param asset name of the model's file, for example "bundles/demo/demo.tflite"
+         * @param manifest manifest of the model's bundle
+         * @param accelerator only [Accelerator.CPU] or [Accelerator.GPU]
+         * @param fallback why this is not the requested accelerator; null if it is
+         * @throws EngineException another accelerator
+         * @throws com.google.ai.edge.litert.LiteRtException there is no such asset, or the accelerator refuses it
+         */
+        fun fromAsset(
+            context: Context,
+            asset: String,
+            manifest: Manifest,
+            accelerator: Accelerator,
+            fallback: String? = null,
+        ): LiteRtEngine {
+            val (backend, options) = when (accelerator) {
+                Accelerator.CPU -> cpuName(mostThreads()) to cpuOptions(mostThreads())
+                Accelerator.GPU -> "GPU" to gpuOptions(manifest, programCache(context))
+                else -> throw EngineException("accelerator $accelerator; expected CPU or GPU")
+            }
+            return open(manifest, backend, fallback, { Environment.create() }) { environment ->
+                CompiledModel.create(context.assets, asset, options, environment)
+            }
+        }
+
+        /** The folder for compiled GPU programs. Android empties it when the app or the system is updated. */
+        fun programCache(context: Context): File = File(context.codeCacheDir, "gpu-programs")
+
+        private fun cpuName(threads: Int) = "CPU, $threads thread${if (threads > 1) "s" else ""}"
+
+        private fun cpuOptions(threads: Int): CompiledModel.Options {
             val options = CompiledModel.Options(Accelerator.CPU)
             options.cpuOptions = CompiledModel.CpuOptions(numThreads = threads)
-            return open(bundle, "CPU, $threads thread${if (threads > 1) "s" else ""}", fallback, options)
+            return options
+        }
+
+        private fun gpuOptions(manifest: Manifest, cache: File?): CompiledModel.Options {
+            val options = CompiledModel.Options(Accelerator.GPU)
+            if (cache != null && (cache.isDirectory || cache.mkdirs())) { // without the folder, it works, but slowly
+                val model = manifest.files.getValue(manifest.file("model"))
+                options.gpuOptions = CompiledModel.GpuOptions(
+                    serializationDir = cache.path,
+                    // A program fits only the model and the LiteRT that it was compiled from.
+                    modelCacheKey = "${model.sha256}-${BuildConfig.LITERT_VERSION}",
+                    serializeProgramCache = true,
+                )
+            }
+            return options
         }
 
         private fun open(
@@ -56,17 +127,26 @@ class LiteRtEngine private constructor(
             backend: String,
             fallback: String?,
             options: CompiledModel.Options,
+            environment: () -> Environment = { Environment.create() },
+        ): LiteRtEngine = open(bundle.manifest, backend, fallback, environment) {
+            CompiledModel.create(bundle.file("model").path, options, it)
+        }
+
+        private fun open(
+            manifest: Manifest,
+            backend: String,
+            fallback: String?,
+            environment: () -> Environment,
+            compile: (Environment) -> CompiledModel,
         ): LiteRtEngine {
             // The newest comes first: buffers are closed before their model. After a failure, nothing stays open.
             val owned = ArrayDeque<AutoCloseable>()
             fun <T : AutoCloseable> own(made: T): T = made.also(owned::addFirst)
             try {
-                val environment = own(Environment.create())
-                val file = own(Model.load(bundle.file("model").path))
-                val model = own(CompiledModel.create(file, options, environment))
-                val inputs = bundle.manifest.inputs.map { it.name }
+                val model = own(compile(own(environment())))
+                val inputs = manifest.inputs.map { it.name }
                     .associateWith { own(model.createInputBuffer(it, SIGNATURE)) }
-                val outputs = bundle.manifest.outputs.map { it.name }
+                val outputs = manifest.outputs.map { it.name }
                     .associateWith { own(model.createOutputBuffer(it, SIGNATURE)) }
                 return LiteRtEngine(backend, fallback, model, inputs, outputs, owned)
             } catch (error: Throwable) {

@@ -44,7 +44,9 @@ class PhoneRecord(private val context: Context) {
         val engines: MutableList<Pair<Measurement.Setting, () -> Engine>> = threads.map { count ->
             Measurement.Setting.cpu(count) to { LiteRtEngine.cpu(bundle, fallback = null, threads = count) }
         }.toMutableList()
-        if (gpu) engines += Measurement.Setting.gpu("GPU of ${chip()}") to { LiteRtEngine.gpu(bundle) }
+        if (gpu) { // without the cache, which would hide the time of the compilation in the first inference
+            engines += Measurement.Setting.gpu("GPU of ${chip()}") to { LiteRtEngine.gpu(bundle, cache = null) }
+        }
         val runs = mutableListOf<Run>()
         val failures = mutableListOf<String>()
         for ((setting, open) in engines) {

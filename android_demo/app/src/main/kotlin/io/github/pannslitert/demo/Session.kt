@@ -141,7 +141,7 @@ class Session(private val context: Context) {
             gpu = {
                 if (crashed) throw IOException(context.getString(R.string.gpu_crashed))
                 attempt.createNewFile()
-                LiteRtEngine.gpu(bundle)
+                LiteRtEngine.gpu(bundle, LiteRtEngine.programCache(context))
             },
             cpu = { fallback -> LiteRtEngine.cpu(bundle, fallback) },
         ).also { if (!crashed) attempt.delete() }

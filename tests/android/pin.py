@@ -1,0 +1,62 @@
+"""Makes `signatures/android-34.txt` again, after android_demo began to use something else of Android:
+
+    python tests/android/pin.py API-34.txt API-29.txt
+
+The arguments are the signature files of these levels. Debian has both in the source package
+android-platform-frameworks-base: level 34 in 14~beta1 (core/api/current.txt), 29 in 10.0.0+r36 (api/current.txt).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import kotlin
+import levels
+import signatures
+
+_HEADER = """\
+// Signature format: 2.0
+// Part of the public API of Android 14 (level 34). Source: core/api/current.txt of the Debian source package
+// android-platform-frameworks-base 14~beta1, sha256 {sha256}.
+// Copyright (C) The Android Open Source Project. Licensed under the Apache License, Version 2.0
+// (https://www.apache.org/licenses/LICENSE-2.0). Made by tests/android/pin.py, which left out what android_demo does
+// not need.
+"""
+
+
+def sources() -> list[str]:
+    """Returns the Kotlin sources that use Android, and what they use of AndroidX, which uses Android too."""
+    tagger = kotlin.DEMO / "tagger"
+    files = [file for file in sorted(kotlin.DEMO.rglob("src/main/**/*.kt")) if tagger not in file.parents]
+    return [file.read_text(encoding="utf-8") for file in [*files, signatures.ANDROIDX]]
+
+
+def pinned(full: str) -> str:
+    """Returns what `android-34.txt` must hold, given the whole signature file of level 34."""
+    header = _HEADER.format(sha256=hashlib.sha256(full.encode()).hexdigest())
+    return header + signatures.subset(signatures.parse(full), sources())
+
+
+def unlisted(pinned: str, older: str) -> list[tuple[str, str]]:
+    """Returns what an older level lacks of the pinned part and `newer-than-26.txt` does not list."""
+    known = levels.newer(levels.NEWER.read_text(encoding="utf-8"))
+    found = levels.missing(signatures.parse(pinned), signatures.parse(older))
+    return [(owner, member) for owner, member in found if not {(owner, ""), (owner, member)} & known.keys()]
+
+
+def main(full: str, older: str) -> int:
+    text = pinned(Path(full).read_text(encoding="utf-8"))
+    new = unlisted(text, Path(older).read_text(encoding="utf-8"))
+    for owner, member in new:
+        print(
+            f"{owner} {member}".rstrip() + f" is not in {older}; look up its level and list it in {levels.NEWER.name}"
+        )
+    if not new:
+        signatures.ANDROID.write_text(text, encoding="utf-8")
+    return 1 if new else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -18,16 +18,7 @@ OLDEST = 26
 
 _SDK_INT = "android/os/Build$VERSION.SDK_INT:I"
 _LEAVES = ("return", "ireturn", "areturn", "freturn", "dreturn", "lreturn", "athrow", "goto")
-_PRIMITIVE = {
-    "B": "byte",
-    "C": "char",
-    "D": "double",
-    "F": "float",
-    "I": "int",
-    "J": "long",
-    "S": "short",
-    "Z": "boolean",
-}
+_PRIMITIVE = dict(zip("BCDFIJSZ", ["byte", "char", "double", "float", "int", "long", "short", "boolean"], strict=True))
 # The jumps after `SDK_INT` and a number: whether the code after the jump or at its target has the higher levels, and
 # what to add to the number for the lowest of these levels.
 _JUMPS = {"if_icmplt": (True, 0), "if_icmple": (True, 1), "if_icmpge": (False, 0), "if_icmpgt": (False, 1)}
@@ -52,7 +43,7 @@ def newer(text: str) -> dict[tuple[str, str], int]:
 def spelled(c: signatures.Class, member: signatures.Member) -> str:
     """Returns a member as `newer-than-26.txt` has it."""
     plain = [re.sub(r"<.*>", "", text).replace("...", "[]").split()[-1] for text in member.parameters]
-    types = [text.rpartition(".")[2] for text in plain]
+    types = [re.sub(r"^[A-Z]\b", "Object", text.rpartition(".")[2]) for text in plain]  # a type parameter is erased
     return member.name if member.kind == "field" else f"{member.name}({', '.join(types)})"
 
 

@@ -18,7 +18,6 @@ PACKAGE = "com.google.ai.edge.litert"
 
 _IMPORTS = ("android.content.Context", "android.content.res.AssetManager")
 _MARK = "// Compared:"
-_BODY = " = TODO()"
 
 
 def declarations(text: str) -> list[tuple[tuple[str, ...], str]]:

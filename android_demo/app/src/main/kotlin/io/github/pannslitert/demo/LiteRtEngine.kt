@@ -42,23 +42,32 @@ class LiteRtEngine private constructor(
          *
          * @param cache where to keep the compiled program, so that it is compiled only once; null to compile it anew.
          *     See [programCache]
+         * @param fallback why this is not the NPU; null if the NPU was not requested
          * @throws com.google.ai.edge.litert.LiteRtException there is no GPU, or it does not support the whole graph
          */
-        fun gpu(bundle: Bundle, cache: File?): LiteRtEngine =
-            open(bundle, "GPU", null, gpuOptions(bundle.manifest, cache))
+        fun gpu(bundle: Bundle, cache: File?, fallback: String? = null): LiteRtEngine =
+            open(bundle, "GPU", fallback, gpuOptions(bundle.manifest, cache))
 
         /**
-         * Opens the model on the NPU. The app must contain the libraries of the NPU's vendor. LiteRT adds the CPU for
-         * operators that the NPU does not have, and does not report which these are.
+         * Opens the model on the NPU, for [io.github.pannslitert.measure.EngineChoice]. The app must contain the
+         * libraries of the NPU's vendor. LiteRT adds the CPU for operators that the NPU does not have, and does not
+         * report which these are.
          *
-         * @throws EngineException LiteRT does not know an NPU in this phone
-         * @throws com.google.ai.edge.litert.LiteRtException the NPU's libraries are missing, or it refuses the graph
+         * @throws EngineException LiteRT does not know an NPU in this phone, or the app has no libraries for it
+         * @throws com.google.ai.edge.litert.LiteRtException the NPU refuses the graph
          */
         fun npu(context: Context, bundle: Bundle): LiteRtEngine {
             val provider = BuiltinNpuAcceleratorProvider(context)
             if (!provider.isDeviceSupported()) throw EngineException("LiteRT supports no NPU in this phone")
-            val environment = { Environment.create(context, provider) }
-            return open(bundle, "NPU", null, CompiledModel.Options(Accelerator.NPU), environment)
+            return open(bundle, "NPU and CPU", null, CompiledModel.Options(Accelerator.NPU)) {
+                val environment = Environment.create(context, provider)
+                // Without the libraries, LiteRT would run the whole model on the CPU.
+                if (Accelerator.NPU !in environment.getAvailableAccelerators()) {
+                    environment.close()
+                    throw EngineException("no libraries for the NPU of this phone; expected them in the app")
+                }
+                environment
+            }
         }
 
         /**

@@ -138,10 +138,10 @@ class Session(private val context: Context) {
         return EngineChoice.make(
             bundle,
             selfTest,
-            gpu = {
+            gpu = { fallback ->
                 if (crashed) throw IOException(context.getString(R.string.gpu_crashed))
                 attempt.createNewFile()
-                LiteRtEngine.gpu(bundle, LiteRtEngine.programCache(context))
+                LiteRtEngine.gpu(bundle, LiteRtEngine.programCache(context), fallback)
             },
             cpu = { fallback -> LiteRtEngine.cpu(bundle, fallback) },
         ).also { if (!crashed) attempt.delete() }

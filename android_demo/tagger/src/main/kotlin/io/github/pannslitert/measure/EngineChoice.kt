@@ -4,8 +4,8 @@ import io.github.pannslitert.bundle.Bundle
 import io.github.pannslitert.tagging.Engine
 
 /**
- * The choice of an engine for a bundle, made by self-tests: the GPU if it agrees with PyTorch and with the CPU; else
- * the CPU if it agrees with PyTorch; else none.
+ * The choice of an engine for a bundle, made by self-tests: the NPU or else the GPU, if it agrees with PyTorch and with
+ * the CPU; else the CPU if it agrees with PyTorch; else none.
  *
  * @property engine the chosen engine, which passed its self-test and is open; the caller closes it. Null if none passed
  * @property result self-test of the chosen engine; null if there is none
@@ -26,28 +26,35 @@ class EngineChoice private constructor(
 
     companion object {
         /**
-         * Tests both engines. They are never open at the same time.
+         * Tests the engines. They are never open at the same time.
          *
-         * @param gpu opens an engine that uses only the GPU
+         * @param gpu opens an engine that uses only the GPU, with the given reason for the fallback from the NPU
          * @param cpu opens an engine that uses only the CPU, with the given reason for the fallback
+         * @param npu opens an engine on the NPU; null if the app has no libraries for one
          */
         fun make(
             bundle: Bundle,
             selfTest: SelfTest,
-            gpu: () -> Engine,
+            gpu: (fallback: String?) -> Engine,
             cpu: (fallback: String?) -> Engine,
+            npu: (() -> Engine)? = null,
         ): EngineChoice {
             fun onCpu(keep: Boolean, fallback: String?) = attempt("CPU", { cpu(fallback) }, keep) {
                 selfTest.run(bundle, it, SelfTest.Gate.cpu(bundle.manifest))
             }
             val (first, _) = onCpu(keep = false, fallback = null)
-            val (onGpu, whole) = attempt("GPU", gpu, keep = true) {
-                selfTest.run(bundle, it, SelfTest.Gate.GPU, other = first.result?.probs?.takeIf { first.passed })
+            val failed = mutableListOf<Attempt>()
+            fun reason() = failed.joinToString("; ") { "${it.name}: ${it.why}" }.ifEmpty { null }
+            for ((name, open) in listOfNotNull(npu?.let { "NPU" to it }, "GPU" to { gpu(reason()) })) {
+                val (tried, engine) = attempt(name, open, keep = true) {
+                    selfTest.run(bundle, it, SelfTest.Gate.GPU, other = first.result?.probs?.takeIf { first.passed })
+                }
+                if (engine != null) return EngineChoice(engine, tried.result, failed + tried + first)
+                failed += tried
             }
-            if (whole != null) return EngineChoice(whole, onGpu.result, listOf(onGpu, first))
-            if (!first.passed) return EngineChoice(null, null, listOf(onGpu, first))
-            val (again, used) = onCpu(keep = true, fallback = "GPU: ${onGpu.why}")
-            return EngineChoice(used, again.result.takeIf { used != null }, listOf(onGpu, again))
+            if (!first.passed) return EngineChoice(null, null, failed + first)
+            val (again, used) = onCpu(keep = true, fallback = reason())
+            return EngineChoice(used, again.result.takeIf { used != null }, failed + again)
         }
 
         /** Opens and tests an engine. It stays open only if it passes and [keep] is true. */

@@ -113,6 +113,31 @@ class SelfTestTest {
     }
 
     @Test
+    fun `an NPU comes first, and if it fails the GPU and the CPU give its reason`() {
+        val right = { backend: String, fallback: String? -> Answering(backend, selfTest.probs, fallback) }
+        fun choose(npu: () -> Engine, gpu: (String?) -> Engine) =
+            EngineChoice.make(bundle, selfTest, gpu, { right("CPU", it) }, npu)
+
+        val first = choose({ right("NPU", null) }, { error("not needed") })
+        assertEquals(listOf("NPU", "CPU"), first.attempts.map { it.name })
+        assertEquals("NPU", first.engine!!.backend)
+        assertNull(first.engine.fallback)
+
+        for ((name, change) in wrong) {
+            val npu = Answering("NPU", change(selfTest.probs))
+            val second = choose({ npu }, { right("GPU", it) })
+            assertTrue(name, npu.closed)
+            assertEquals(name, listOf(false, true, true), second.attempts.map { it.passed })
+            assertEquals(name, "GPU", second.engine!!.backend)
+            assertEquals(name, "NPU: ${second.attempts[0].why}", second.engine.fallback)
+        }
+
+        val third = choose({ error("no NPU") }, { error("no OpenCL") })
+        assertEquals("NPU: no NPU; GPU: no OpenCL", third.engine!!.fallback)
+        assertEquals(listOf("NPU", "GPU", "CPU"), third.attempts.map { it.name })
+    }
+
+    @Test
     fun `if both are wrong there is no engine, and both are closed`() {
         for ((name, change) in wrong) {
             val made = mutableListOf<Answering>()

@@ -388,7 +388,7 @@ MEDIA = _rows(
     _case(name="paused.webm", have="A recorder that was paused",
           heard="all of it; silence stands for the pause, with a warning",
           made=lambda: media("webm", "libopus", rate=16000, pause=2.0), within=0.1,
-          says="2.00 s are missing between packets"),
+          says="2.00 s are missing"),
     _case(name="hole.m4a", have="AAC in M4A, damaged", heard="everything but the damaged packets, with a warning",
           made=lambda: hole(media("ipod", "aac")), seconds=5.95, within=0.15, says="damaged",
           report="chenxiaolong/BCR#143"),

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "android_demo"
 BUILD = ROOT / "build" / "kotlin"
 JARS = Path("/usr/share/java")
+RESOURCES = {"io/github/pannslitert/sense": ROOT / "assets" / "audioset_ontology.json"}
+"""Resources of the library, by the package that holds each; as in android_demo/tagger/build.gradle.kts."""
 
 _NPM_FILES = ("package.json", "package-lock.json", ".npmrc")
 _OLDEST_JDK = 17
@@ -47,12 +49,14 @@ def class_path() -> str:
     compiler = _compiler()
     sources = sorted((DEMO / "tagger" / "src").rglob("*.kt"))
     libraries.append(compiler / "lib" / "kotlin-stdlib.jar")
-    classes = BUILD / f"classes-{_digest([*sources, DEMO / 'package-lock.json', Path(__file__)])}"
+    classes = BUILD / f"classes-{_digest([*sources, *RESOURCES.values(), DEMO / 'package-lock.json', Path(__file__)])}"
     with FileLock(BUILD / "classes.lock"):  # processes of the suite may compile at the same time
         if not classes.exists():
             unfinished = classes.with_name(f"{classes.name}.part")
             shutil.rmtree(unfinished, ignore_errors=True)
             compile_sources(sources, class_path=_joined(libraries), out=unfinished)
+            for package, resource in RESOURCES.items():
+                shutil.copy(resource, unfinished / package)
             for old in BUILD.glob("classes-*"):
                 if old != unfinished:
                     shutil.rmtree(old)

@@ -104,9 +104,16 @@ def test_the_tests_of_the_library(jvm: None) -> None:
     assert "\nOK (" in report
 
 
+def test_gradle_packages_the_resources() -> None:
+    """The library of the tests has the same resources as that of Gradle, under the same names."""
+    script = (kotlin.DEMO / "tagger" / "build.gradle.kts").read_text(encoding="utf-8")
+    found = re.findall(r'from\(rootDir\.resolve\("([^"]+)"\)\) \{\s*into\("([^"]+)"\)', script)
+    assert {package: (kotlin.DEMO / path).resolve() for path, package in found} == kotlin.RESOURCES
+
+
 # --- packages ---
 
-LAYERS = (("",), ("audio", "frontend", "events"), ("bundle",), ("tagging",), ("measure",))
+LAYERS = (("",), ("audio", "frontend", "events", "sense"), ("bundle",), ("tagging",), ("measure",))
 """Packages of the library below `PACKAGE`, from the lowest layer to the highest. "" is `PACKAGE` itself."""
 
 

@@ -12,6 +12,12 @@ class AudioException(message: String) : PannsLitertException(message)
 /** Settings or scores of event detection are out of range, or time steps are out of order. */
 class EventException(message: String) : PannsLitertException(message)
 
+/** A class name is unknown or repeated, or a setting of the processing of scores is out of range. */
+class LabelException(message: String) : PannsLitertException(message)
+
+/** A file of prototypes is damaged or of another model, or an embedding cannot be compared. */
+class PrototypeException(message: String, cause: Throwable? = null) : PannsLitertException(message, cause)
+
 /** A bundle is incomplete, altered or of an unknown format. */
 class BundleException(message: String, cause: Throwable? = null) : PannsLitertException(message, cause)
 

@@ -10,25 +10,26 @@ import kotlin.math.max
  * @property start seconds
  * @property end seconds
  * @property score highest score of the class within the event, 0 … 1
+ * @property label class name; empty if the detector does not know the names
  */
-data class Event(val index: Int, val start: Double, val end: Double, val score: Float)
+data class Event(val index: Int, val start: Double, val end: Double, val score: Float, val label: String = "")
 
 /**
  * Detects sound events in class scores over time: hysteresis, then merging across short gaps, then a minimum duration.
  * The Python runtime has the same algorithm (`panns_litert.events`). The cases in tests/vectors/events.json define
  * both.
  *
- * @param on threshold per class: an event starts at a score ≥ on
- * @param off threshold per class: an event continues while the score is ≥ off; 0 ≤ off ≤ on ≤ 1
- * @param minDuration seconds, ≥ 0; shorter events are dropped, after merging
- * @param maxGap seconds, ≥ 0; an event that starts at most this long after the end of the previous one continues it
+ * Scores are compared as double: the float nearest to 0.7 is below a threshold of 0.7.
+ *
  * @throws EventException a setting is out of range
  */
-class EventDetector(
-    private val on: FloatArray,
-    private val off: FloatArray,
-    private val minDuration: Double,
-    private val maxGap: Double,
+class EventDetector private constructor(
+    private val on: DoubleArray,
+    private val off: DoubleArray,
+    private val minDuration: DoubleArray,
+    private val maxGap: DoubleArray,
+    private val labels: List<String>?,
+    private val listener: EventListener?,
 ) {
     private enum class State { NONE, OPEN, CLOSED }
 
@@ -36,6 +37,7 @@ class EventDetector(
     private val start = DoubleArray(on.size)
     private val end = DoubleArray(on.size)
     private val score = FloatArray(on.size)
+    private val announced = BooleanArray(on.size)
     private var lastEnd = Double.NEGATIVE_INFINITY
 
     init {
@@ -43,14 +45,59 @@ class EventDetector(
             throw EventException("${on.size} thresholds on, ${off.size} off; expected one of each per class")
         }
         for (i in on.indices) {
-            if (!(0f <= off[i] && off[i] <= on[i] && on[i] <= 1f)) {
-                throw EventException("class $i: on ${on[i]}, off ${off[i]}; expected 0 ≤ off ≤ on ≤ 1")
+            val name = labels?.get(i) ?: "class $i"
+            if (!(0.0 <= off[i] && off[i] <= on[i] && on[i] <= 1.0)) {
+                throw EventException("$name: on ${on[i]}, off ${off[i]}; expected 0 ≤ off ≤ on ≤ 1")
+            }
+            for ((what, value) in listOf("minDuration" to minDuration[i], "maxGap" to maxGap[i])) {
+                if (!(value >= 0.0 && value.isFinite())) {
+                    throw EventException("$name: $what = $value; expected seconds ≥ 0")
+                }
             }
         }
-        for ((name, value) in listOf("minDuration" to minDuration, "maxGap" to maxGap)) {
-            if (!(value >= 0.0 && value.isFinite())) throw EventException("$name = $value; expected seconds ≥ 0")
+    }
+
+    /**
+     * Uses the settings of each class.
+     *
+     * @param labels class names, in the order of the scores
+     * @param listener is told of onsets and offsets
+     * @throws EventException a setting is out of range, or the settings name a class that is not in [labels]
+     */
+    constructor(
+        labels: List<String>,
+        settings: EventSettings = EventSettings(),
+        listener: EventListener? = null,
+    ) : this(
+        on = of(labels, settings) { on },
+        off = of(labels, settings) { off ?: (on / 2) },
+        minDuration = of(labels, settings) { minDuration },
+        maxGap = of(labels, settings) { maxGap },
+        labels = labels.toList(),
+        listener = listener,
+    ) {
+        settings.classes.keys.firstOrNull { it !in labels }?.let { name ->
+            throw EventException("settings of \"$name\"; expected a class name of the model")
         }
     }
+
+    /**
+     * Uses the thresholds of each class, without names.
+     *
+     * @param on threshold per class: an event starts at a score ≥ on
+     * @param off threshold per class: an event continues while the score is ≥ off; 0 ≤ off ≤ on ≤ 1
+     * @param minDuration seconds, ≥ 0; shorter events are dropped, after merging
+     * @param maxGap seconds, ≥ 0; an event that starts at most this long after the end of the previous one continues it
+     * @throws EventException a setting is out of range
+     */
+    constructor(on: FloatArray, off: FloatArray, minDuration: Double, maxGap: Double) : this(
+        on = DoubleArray(on.size) { on[it].toDouble() },
+        off = DoubleArray(off.size) { off[it].toDouble() },
+        minDuration = DoubleArray(on.size) { minDuration },
+        maxGap = DoubleArray(on.size) { maxGap },
+        labels = null,
+        listener = null,
+    )
 
     /** Uses the same thresholds for all [classes]. The defaults are those of the Python runtime. */
     constructor(
@@ -81,16 +128,21 @@ class EventDetector(
                 score[i] = max(score[i], scores[i])
                 continue
             }
-            val mergeable = state[i] == State.CLOSED && start <= this.end[i] + maxGap + TOLERANCE
+            val mergeable = state[i] == State.CLOSED && start <= this.end[i] + maxGap[i] + TOLERANCE
             if (state[i] == State.CLOSED && !mergeable) close(i, final)
             if (scores[i] >= on[i]) {
-                if (!mergeable) this.start[i] = start
+                if (!mergeable) {
+                    this.start[i] = start
+                    announced[i] = false
+                }
                 score[i] = if (mergeable) max(score[i], scores[i]) else scores[i]
                 this.end[i] = end
                 state[i] = State.OPEN
+            } else if (mergeable && end - TOLERANCE > this.end[i] + maxGap[i] + TOLERANCE) {
+                close(i, final) // no later step can extend it
             }
         }
-        return final.sortedWith(ORDER)
+        return told(final)
     }
 
     /**
@@ -101,12 +153,25 @@ class EventDetector(
         val final = mutableListOf<Event>()
         for (i in state.indices) if (state[i] != State.NONE) close(i, final)
         lastEnd = Double.NEGATIVE_INFINITY
-        return final.sortedWith(ORDER)
+        return told(final)
     }
+
+    /** Tells the listener of events that are over and of events that have begun. Returns the former, sorted. */
+    private fun told(final: MutableList<Event>): List<Event> {
+        final.sortWith(ORDER)
+        if (listener == null || labels == null) return final
+        val begun = state.indices.filter { state[it] != State.NONE && !announced[it] && longEnough(it) }
+        for (i in begun) announced[i] = true // first, because the listener may throw
+        for (event in final) listener.onOffset(event)
+        for (i in begun) listener.onOnset(labels[i], start[i])
+        return final
+    }
+
+    private fun longEnough(i: Int): Boolean = end[i] - start[i] >= minDuration[i] - TOLERANCE
 
     private fun close(i: Int, final: MutableList<Event>) {
         state[i] = State.NONE
-        if (end[i] - start[i] >= minDuration - TOLERANCE) final += Event(i, start[i], end[i], score[i])
+        if (longEnough(i)) final += Event(i, start[i], end[i], score[i], labels?.get(i).orEmpty())
     }
 
     private fun requireStep(scores: FloatArray, start: Double, end: Double) {
@@ -131,6 +196,10 @@ class EventDetector(
 
         /** Seconds. Absorbs the rounding errors of times that are sums of decimal fractions. */
         private const val TOLERANCE = 1e-6
+
+        private fun of(labels: List<String>, settings: EventSettings, value: EventSettings.() -> Double) =
+            DoubleArray(labels.size) { settings.of(labels[it]).value() }
+
         private val ORDER = compareBy<Event>({ it.start }, { it.index })
     }
 }

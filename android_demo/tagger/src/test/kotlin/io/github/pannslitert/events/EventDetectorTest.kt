@@ -33,9 +33,48 @@ class EventDetectorTest {
         val detector = EventDetector(1, on = 0.5f, off = 0.3f, minDuration = 0.0, maxGap = 1.0)
         val scores = listOf(0.6f, 0.1f, 0.1f, 0.1f, 0.9f)
         val given = scores.mapIndexed { i, score -> detector.push(floatArrayOf(score), i.toDouble(), i + 1.0) }
-        assertEquals(listOf(0, 0, 0, 1, 0), given.map { it.size })
+        assertEquals(listOf(0, 0, 1, 0, 0), given.map { it.size })
         assertEquals(listOf(Event(0, 4.0, 5.0, 0.9f)), detector.finish())
         assertEquals(listOf<Event>(), detector.finish())
+    }
+
+    /** As in Python: the float nearest to 0.7 is below a threshold of 0.7, that nearest to 0.6 is not below 0.6. */
+    @Test
+    fun `thresholds are compared as double`() {
+        val settings = EventSettings(on = 0.7, classes = mapOf("b" to EventSettings.Own(on = 0.6)))
+        val detector = EventDetector(listOf("a", "b"), settings)
+        detector.push(floatArrayOf(0.7f, 0.6f), 0.0, 1.0)
+        assertEquals(listOf(Event(1, 0.0, 1.0, 0.6f, "b")), detector.finish())
+        assertEquals(EventSettings(on = 0.6, off = 0.3), settings.of("b"))
+        assertEquals(EventDetector.DEFAULT_ON, EventSettings().on.toFloat(), 0f)
+    }
+
+    /** An onset is told when the event is long enough, an offset when no later step can extend the event. */
+    @Test
+    fun `onsets and offsets`() {
+        val told = mutableListOf<String>()
+        val listener = object : EventListener {
+            override fun onOnset(label: String, start: Double) {
+                told += "$label from $start"
+            }
+
+            override fun onOffset(event: Event) {
+                told += "${event.label} to ${event.end}"
+            }
+        }
+        val settings = EventSettings(on = 0.5, off = 0.3, minDuration = 2.0, maxGap = 1.0)
+        val detector = EventDetector(listOf("a"), settings, listener)
+        val given = listOf(0.9f, 0.1f, 0.1f, 0.9f, 0.1f, 0.9f, 0.1f, 0.9f, 0.9f, 0.1f).mapIndexed { i, score ->
+            told.clear()
+            detector.push(floatArrayOf(score), i.toDouble(), i + 1.0)
+            told.toList()
+        }
+        // The first event is too short. The second one is long enough after it has merged, then merges once more.
+        val none = listOf<String>()
+        assertEquals(List(5) { none } + listOf(listOf("a from 3.0")) + List(4) { none }, given)
+        told.clear()
+        detector.finish()
+        assertEquals(listOf("a to 9.0"), told)
     }
 
     @Test

@@ -2,9 +2,10 @@ package io.github.pannslitert.tagging
 
 import io.github.pannslitert.AudioException
 import io.github.pannslitert.EngineException
+import io.github.pannslitert.audio.Level
+import io.github.pannslitert.audio.usable
 import io.github.pannslitert.frontend.Windows
 import io.github.pannslitert.requireRange
-import kotlin.math.abs
 
 /**
  * Tags a stream that arrives in chunks of any size; made by [Tagger.stream]. The front end computes every frame once:
@@ -18,7 +19,23 @@ class TagStream internal constructor(
     private val windows: Windows,
     private val sampleRate: Int,
     private val frame: Int,
+    private val hop: Int,
 ) {
+    private val window = tagger.bundle.manifest.clipSamples
+
+    /** Length of a window, seconds. */
+    val windowSeconds: Double = window.toDouble() / sampleRate
+
+    /** Time from one window to the next, seconds: the hop that was asked for, rounded to frames. */
+    val hopSeconds: Double = hop.toDouble() / sampleRate
+
+    /** Time from one frame of the log-mel to the next, seconds. */
+    val frameSeconds: Double = frame.toDouble() / sampleRate
+
+    /** Class names, in the order of the scores. */
+    val labels: List<String> get() = tagger.bundle.labels
+
+    private val level = Level(window, frame)
     private var frontEndMs = 0.0
     private var heard = 0L
     private val bad = ArrayDeque<Long>() // the first unusable sample of each frame, from the last window's start on
@@ -37,8 +54,10 @@ class TagStream internal constructor(
     fun push(samples: FloatArray, from: Int = 0, count: Int = samples.size - from): List<Tagging> {
         requireRange(samples, from, count)
         val clean = cleaned(samples, from, count)
+        val first = if (clean === samples) from else 0
         heard += count
-        return collect { listener -> windows.push(clean, if (clean === samples) from else 0, count, listener) }
+        level.push(clean, first, count)
+        return collect { listener -> windows.push(clean, first, count, listener) }
     }
 
     /**
@@ -68,23 +87,19 @@ class TagStream internal constructor(
             frontEndMs = 0.0
             while (bad.isNotEmpty() && bad.first() < start) bad.removeFirst()
             val at = bad.firstOrNull()?.takeIf { it < start + samples }
-            val startSeconds = start.toDouble() / sampleRate
-            val result = if (at == null) {
-                tagger.run(input, startSeconds, samples, ms)
-            } else {
-                tagger.unusable(at.toDouble() / sampleRate, startSeconds, samples, ms)
-            }
+            val place = Place(
+                index = ((start + hop - 1) / hop).toInt(), // the last window may be shifted back
+                startSeconds = start.toDouble() / sampleRate,
+                samples = samples,
+                levelDbfs = level.of(start),
+                frontEndMs = ms,
+            )
+            val result =
+                if (at == null) tagger.run(input, place) else tagger.unusable(at.toDouble() / sampleRate, place)
             done.add(result)
             begin = System.nanoTime()
         }
         frontEndMs += Tagger.millisecondsSince(begin)
         return done.also { done = mutableListOf() }
-    }
-
-    private companion object {
-        /** Samples of decoded audio may exceed full scale a little. Larger ones are of another scale, or damaged. */
-        const val LARGEST_SAMPLE = 2.5f
-
-        fun usable(sample: Float): Boolean = abs(sample) <= LARGEST_SAMPLE // not NaN
     }
 }

@@ -1,0 +1,54 @@
+"""The vectors that Kotlin must also compute are what this runtime computes and refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from vectors import make_long, make_prototypes, make_sense, make_streams
+
+from panns_litert.errors import LabelError, PrototypeError
+from panns_litert.search import Prototypes
+from panns_litert.sense import Sense
+
+
+def assert_close(found: Any, want: Any, where: str) -> None:
+    """Requires the same JSON data but for the last digits of numbers, in which computers may differ."""
+    if isinstance(found, dict) and isinstance(want, dict):
+        assert found.keys() == want.keys(), where
+        for name in want:
+            assert_close(found[name], want[name], f"{where}.{name}")
+    elif isinstance(found, list) and isinstance(want, list):
+        assert len(found) == len(want), where
+        for i, (one, other) in enumerate(zip(found, want, strict=True)):
+            assert_close(one, other, f"{where}[{i}]")
+    elif isinstance(found, float) and isinstance(want, float):
+        assert found == pytest.approx(want, abs=1e-4, nan_ok=True), where
+    else:
+        assert found == want, where
+
+
+@pytest.mark.parametrize("made", [make_long, make_prototypes, make_sense, make_streams], ids=lambda made: made.__name__)
+def test_the_vectors_are_up_to_date(made: ModuleType) -> None:
+    assert_close(json.loads(made.vectors()), json.loads(made.VECTORS.read_text(encoding="utf-8")), made.VECTORS.name)
+
+
+@pytest.mark.parametrize("options", make_sense.REFUSED, ids=str)
+def test_options_that_both_refuse(options: dict[str, Any]) -> None:
+    with pytest.raises(LabelError):
+        Sense(make_sense.LABELS, **options)
+
+
+def test_prototypes_that_both_refuse(tmp_path: Path) -> None:
+    data = json.loads(make_prototypes.VECTORS.read_text(encoding="utf-8"))
+    path = tmp_path / "prototypes.json"
+    path.write_text(json.dumps(data["file"]), encoding="utf-8")
+    assert len(Prototypes.read(path).classes) == 3
+    for case in data["refused"]:
+        path.write_text(json.dumps(case["file"]), encoding="utf-8")
+        with pytest.raises(PrototypeError):
+            Prototypes.read(path)
+            pytest.fail(case["name"])

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench assets demo-model zoo ladder clean
+.PHONY: demo test lint bench apk assets demo-model zoo ladder clean
 
 demo: $(READY)
 	$(BIN)/panns-litert demo
@@ -21,6 +21,11 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/bench/bench.py
+
+# Builds the Android app without LiteRT, which only Google's Maven has: it shows that the app builds, and cannot run.
+apk: $(READY)
+	mkdir -p build
+	$(BIN)/python tests/android/apk.py build/app.apk
 
 # Makes the derived files of assets/ again: the clips, and everything that depends on the demo checkpoint.
 assets: $(READY)

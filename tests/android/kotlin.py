@@ -49,7 +49,7 @@ def class_path() -> str:
     compiler = _compiler()
     sources = sorted((DEMO / "tagger" / "src").rglob("*.kt"))
     libraries.append(compiler / "lib" / "kotlin-stdlib.jar")
-    classes = BUILD / f"classes-{_digest([*sources, *RESOURCES.values(), DEMO / 'package-lock.json', Path(__file__)])}"
+    classes = BUILD / f"classes-{digest([*sources, *RESOURCES.values(), DEMO / 'package-lock.json', Path(__file__)])}"
     with FileLock(BUILD / "classes.lock"):  # processes of the suite may compile at the same time
         if not classes.exists():
             unfinished = classes.with_name(f"{classes.name}.part")
@@ -70,7 +70,7 @@ def compile_sources(sources: Sequence[Path], *, class_path: str, out: Path) -> N
     Raises:
         ToolMissingError, KotlinError: as `class_path`.
     """
-    _run(
+    run_tool(
         str(_compiler() / "bin" / "kotlinc"),
         *("-Werror", "-jvm-target", str(_OLDEST_JDK), "-no-reflect", "-no-stdlib"),
         *("-classpath", class_path, "-d", str(out), *map(str, sources)),
@@ -83,7 +83,7 @@ def run(main_class: str, *args: str | Path) -> str:
     Raises:
         ToolMissingError, KotlinError: as `class_path`; or the program ended with an error.
     """
-    return _run("java", "-cp", class_path(), main_class, *map(str, args))
+    return run_tool("java", "-cp", class_path(), main_class, *map(str, args))
 
 
 def _require_tools(libraries: list[Path]) -> None:
@@ -101,7 +101,7 @@ def _require_tools(libraries: list[Path]) -> None:
 def _compiler() -> Path:
     """Returns the folder of the compiler, which npm fetches at the pinned version and hash."""
     pinned = [DEMO / name for name in _NPM_FILES]
-    folder = BUILD / f"npm-{_digest(pinned)}"
+    folder = BUILD / f"npm-{digest(pinned)}"
     BUILD.mkdir(parents=True, exist_ok=True)
     with FileLock(BUILD / "npm.lock"):
         if not folder.exists():
@@ -111,21 +111,26 @@ def _compiler() -> Path:
             for path in pinned:
                 shutil.copy(path, unfinished)
             try:
-                _run("npm", "ci", cwd=unfinished)
+                run_tool("npm", "ci", cwd=unfinished)
             except KotlinError as error:
                 raise ToolMissingError(f"npm cannot fetch the Kotlin compiler: {error}") from error
             unfinished.rename(folder)
     return folder / "node_modules" / "kotlin-compiler"
 
 
-def _digest(paths: list[Path]) -> str:
+def digest(paths: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         digest.update(f"{path.relative_to(ROOT)}\n{path.stat().st_size}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _run(*command: str, cwd: Path | None = None) -> str:
+def run_tool(*command: str, cwd: Path | None = None) -> str:
+    """Runs a tool and returns what it printed.
+
+    Raises:
+        KotlinError: it ended with an error.
+    """
     result = subprocess.run(command, capture_output=True, text=True, cwd=cwd or ROOT, check=False)
     if result.returncode:
         raise KotlinError(f"{Path(command[0]).name} failed:\n{(result.stdout + result.stderr)[-8000:]}")

@@ -36,10 +36,8 @@ def resources() -> dict[str, set[str]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def platform(jvm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with Android's and AndroidX's signatures as Java sources, and LiteRT's as the classes of a module."""
-    folder = tmp_path_factory.mktemp("platform")
+def write_platform(folder: Path) -> Path:
+    """Writes Android's and AndroidX's signatures as Java sources, and LiteRT's as the classes of a module."""
     for api in (signatures.ANDROID, signatures.ANDROIDX):
         signatures.write_stubs(api.read_text(encoding="utf-8"), folder / "android")
     litert = folder / "LiteRt.kt"
@@ -48,8 +46,23 @@ def platform(jvm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def compile_app(platform: Path, folder: Path, change: Callable[[str, str], str] = lambda _, text: text) -> None:
-    """Compiles the app's sources into a folder; `change(name, text)` returns the text of each."""
+@pytest.fixture(scope="module")
+def platform(jvm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `write_platform`."""
+    return write_platform(tmp_path_factory.mktemp("platform"))
+
+
+def compile_app(
+    platform: Path,
+    folder: Path,
+    change: Callable[[str, str], str] = lambda _, text: text,
+    *,
+    r_java: str | None = None,
+) -> None:
+    """Compiles the app's sources into a folder; `change(name, text)` returns the text of each.
+
+    `r_java` is the R of aapt. Without it, the numbers of the resources are made up.
+    """
     library = f"{platform / 'litert'}:{kotlin.class_path()}"
     sources = folder / "sources"
     for file in SOURCES.rglob("*.kt"):
@@ -63,8 +76,10 @@ def compile_app(platform: Path, folder: Path, change: Callable[[str, str], str] 
         for kind, names in resources().items()
     )
     r = sources / PACKAGE.replace(".", "/") / "R.java"
-    r.write_text(f"package {PACKAGE};\n\npublic final class R {{\n{kinds}}}\n", encoding="utf-8")
-    constants = '  public static final String LITERT_VERSION = "";\n'  # Gradle's, from build.gradle.kts
+    r.write_text(r_java or f"package {PACKAGE};\n\npublic final class R {{\n{kinds}}}\n", encoding="utf-8")
+    catalog = tomllib.loads((kotlin.DEMO / "gradle" / "libs.versions.toml").read_text(encoding="utf-8"))
+    litert = catalog["versions"]["litert"]
+    constants = f'  public static final String LITERT_VERSION = "{litert}";\n'  # Gradle's, from build.gradle.kts
     (r.parent / "BuildConfig.java").write_text(
         f"package {PACKAGE};\n\npublic final class BuildConfig {{\n{constants}}}\n", encoding="utf-8"
     )

@@ -138,8 +138,13 @@ def test_an_interrupted_run_writes_what_was_computed(form: str, sounds: Path) ->
     for number in range(300):
         (many / f"{number:03d}.wav").hardlink_to(sounds / "one" / "a.wav")
     line = [sys.executable, "-m", "panns_litert.cli", "events", "many", "--as", form, "--out", str(out), "--hop", "0.5"]
-    for seconds in (2, 4, 8, 16):  # until the machine is fast enough to have heard one
-        run = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    for seconds in (2, 4, 8, 16, 32):  # until the machine is fast enough to have heard one
+        run = subprocess.Popen(
+            line,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's jobs may ignore it
+        )
         time.sleep(seconds)
         run.send_signal(signal.SIGINT)
         err = run.communicate()[1].splitlines()

@@ -126,11 +126,12 @@ def parts_of(file: BinaryIO) -> list[Part]:
     if start and is_container(magic, mpeg=False) and magic[:4] != b"fLaC":  # libsndfile wants no tag in front of these
         return _parts_from(file, start)
     if magic[:4] + magic[8:11] in _CHUNKED:
-        return [_one_of_chunks(each) for each in _files(file, magic)]
+        return _chunked_parts(file, magic)
     if magic[:4] == b"caff":
-        return [_chunked(file, 8, ">4sQ", b"data")]
+        ends = [position + stated for name, position, stated in _chunks(file, 8, ">4sQ") if name not in _OTHERS]
+        return _with_others(file, _chunked(file, 8, ">4sQ", b"data"), ends)
     if magic[:4] == b"riff":
-        return [_w64(file)]
+        return _with_others(file, _w64(file), _w64_ends(file))
     if magic[:4] == b".snd":
         return [_au(file)]
     if magic[:4] == b"NIST":
@@ -184,33 +185,44 @@ def _after_id3(file: BinaryIO) -> int:
 # ---- WAV, RF64, AIFF, CAF, AU: a chunk with the samples, and its size
 
 
+_OTHERS = (b"fLaC", b"OggS", b"caff", b"riff")  # names of no chunk: another file begins there
 _CHUNKED = {
     *(name + b"WAV" for name in (b"RIFF", b"RIFX", b"RF64", b"BW64")),
     *(b"FORM" + name for name in (b"AIF",)),
 }
 
 
-def _files(file: BinaryIO, magic: bytes) -> list[BinaryIO]:
-    """Returns the WAV or AIFF files that follow each other in a file."""
-    form, starts, size = "<4sI" if magic[:4] in (b"RIFF", b"RF64", b"BW64") else ">4sI", [0], size_of(file)
-    while starts[-1] + 12 < size:
-        for name, position, _ in _chunks(file, starts[-1] + 12, form):
-            if name + _at(file, position, 3) in _CHUNKED:
-                starts.append(position - 8)
+def _chunked_parts(file: BinaryIO, magic: bytes) -> list[Part]:
+    """Returns the streams of WAV or AIFF files that follow each other, and of what follows them."""
+    form = "<4sI" if magic[:4] in (b"RIFF", b"RF64", b"BW64") else ">4sI"
+    parts, begin, size = list[Part](), 0, size_of(file)
+    while True:
+        end = size
+        for name, position, _ in _chunks(file, begin + 12, form):
+            if name + _at(file, position, 3) in _CHUNKED or name in _OTHERS:
+                end = position - 8
                 break
-        else:
-            break
-    if len(starts) == 1:
-        return [file]
-    return [cast(BinaryIO, Spliced(file, [span])) for span in zip(starts, (*starts[1:], size), strict=True)]
+        one = file if (begin, end) == (0, size) else cast(BinaryIO, Spliced(file, [(begin, end)]))
+        head = _at(one, 0, 12)
+        part = _chunked(one, 12, ">4sI", b"SSND") if head[:4] == b"FORM" else _riff(one, head)
+        if isinstance(one, Spliced):
+            part.file, part.pieces = one, part.pieces or [(0, size_of(one))]
+        parts.append(part)
+        if end == size:
+            return parts
+        head = _at(file, end, 12)
+        if head[:4] + head[8:11] not in _CHUNKED:
+            return parts + _parts_from(file, end)
+        begin = end
 
 
-def _one_of_chunks(file: BinaryIO) -> Part:
-    magic = _at(file, 0, 12)
-    part = _chunked(file, 12, ">4sI", b"SSND") if magic[:4] == b"FORM" else _riff(file, magic)
-    if isinstance(file, Spliced):
-        part.file, part.pieces = file, part.pieces or [(0, size_of(file))]
-    return part
+def _with_others(file: BinaryIO, part: Part, ends: list[int]) -> list[Part]:
+    """Returns a stream that ends with the last of its chunks, and the streams of another file that follows."""
+    ends = [end for end in ends if end < size_of(file)]
+    end = next((end for end in ends if is_container(_at(file, end, HEAD_BYTES), mpeg=False)), None)
+    if end is None:
+        return [part]
+    return [replace(part, pieces=part.pieces or [(0, end)]), *_parts_from(file, end)]
 
 
 def _chunks(file: BinaryIO, start: int, form: str) -> Iterator[tuple[bytes, int, int]]:
@@ -229,7 +241,7 @@ def _follows(file: BinaryIO, end: int, form: str) -> bool:
     """Returns whether what follows the samples is what may follow them: nothing, padding, a tag, or whole chunks."""
     size = size_of(file)
     rest = _at(file, end, 64)
-    if end >= size - 1 or rest[:3] in (b"TAG", b"ID3") or rest[:8] == b"APETAGEX":
+    if end >= size - 1 or rest[:3] in (b"TAG", b"ID3") or rest[:8] == b"APETAGEX" or is_container(rest, mpeg=False):
         return True
     last = end
     for _, position, stated in _chunks(file, end, form):
@@ -270,6 +282,12 @@ def _riff(file: BinaryIO, magic: bytes) -> Part:
         stated = large if large is not None and stated == 0xFFFFFFFF else stated
         here, end = size - position, position + stated + (stated & 1)
         if here <= 0 or (stated and stated <= here and _follows(file, end, form)):
+            more = [(at, at + count) for name, at, count in _chunks(file, end, form) if name == b"data"]
+            if more and form[0] == "<" and magic[:4] == b"RIFF":  # libsndfile would take the last one alone
+                spans: list[tuple[int, int] | bytes] = [(position, position + stated), *more]
+                total = stated + sum(stop - start for start, stop in more)
+                head = b"RIFF" + struct.pack("<I", min(size, 2**32 - 1)) + b"WAVE"
+                return Part([head, *before, b"data" + struct.pack("<I", min(total, 2**32 - 1)), *spans])
             return Part() if magic[:4] != b"BW64" else Part([b"RF64", (4, size)])  # another name for the same
         declared = _declared(stated, here)
         if magic[:4] == b"RIFX":
@@ -291,6 +309,13 @@ def _au(file: BinaryIO) -> Part:
         return Part()
     pieces: list[tuple[int, int] | bytes] = [(0, 8), b"\xff" * 4, (12, offset + here)]
     return Part(pieces, _declared(stated, here))
+
+
+def _w64_ends(file: BinaryIO) -> list[int]:
+    ends, size = [40], size_of(file)
+    while ends[-1] + 24 <= size and ends[-1] >= ends[0] and len(ends) < 1000:
+        ends.append(ends[-1] + max(24, int.from_bytes(_at(file, ends[-1] + 16, 8), "little") + 7 & ~7))
+    return ends[1:]
 
 
 def _w64(file: BinaryIO) -> Part:
@@ -322,7 +347,12 @@ def _nist(file: BinaryIO) -> Part:
 # ---- FLAC: frames that carry their position
 
 
-_FLAC_START = b"fLaC\x00\x00\x00\x22"
+# What begins a file behind a FLAC file, and how many bytes of that file stand in front of it.
+_STARTS = (
+    *((mark, 0) for mark in (b"fLaC\x00\x00\x00\x22", b"OggS\0\x02", b"ID3\x03\0", b"ID3\x04\0")),
+    *((mark, 0) for mark in (b"caff\0\x01\0\0desc", b"riff\x2e\x91\xcf\x11")),
+    *((mark, 8) for mark in (b"WAVEfmt ", b"AIFFCOMM", b"AIFCFVER")),
+)
 _FLAC_BLOCKS = {1: 192, **{i: 576 << (i - 2) for i in range(2, 6)}, **{i: 256 << (i - 8) for i in range(8, 16)}}
 _FLAC_RATES = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000, 0, 0, 0)
 _FLAC_BITS = (0, 8, 12, 0, 16, 20, 24, 32)
@@ -334,15 +364,18 @@ def _flac_streams(file: BinaryIO, start: int) -> list[Part]:
     found, size, position = [start], size_of(file), start + 8
     while position < size:
         data = _at(file, position, 1 << 22)
-        at = data.find(_FLAC_START)
-        if at >= 0:
-            found.append(position + at)
-            position += at + 8
+        starts = [at for mark, before in _STARTS if (at := data.find(mark) - before) >= 0]
+        if starts:
+            found.append(position + min(starts))
+            position += min(starts) + 16
         else:
-            position += max(1, len(data) - 7)
-    if len(found) == 1:
+            position += max(1, len(data) - 15)
+    other = next((p for p in (*found[1:], size) if p < size and _at(file, p, 4) != b"fLaC"), size)
+    found = [position for position in found if position < other]
+    if len(found) == 1 and other == size:
         return [Part()]
-    return [Part([(begin, end)]) for begin, end in zip(found, (*found[1:], size), strict=True)]
+    parts = [Part([(begin, end)]) for begin, end in zip(found, (*found[1:], other), strict=True)]
+    return parts if other == size else parts + _parts_from(file, other)
 
 
 def flac_frames(file: BinaryIO, start: int, least: int) -> Iterator[tuple[int, int]]:
@@ -516,9 +549,13 @@ def _ogg_page(file: BinaryIO, position: int) -> _Page | None:
 def _ogg_parts(file: BinaryIO) -> list[Part]:
     """Returns the links of a chain; a link with damaged pages in several parts, of the pages that follow each other."""
     links: list[list[_Page]] = []
+    behind: list[Part] = []
     size, position = size_of(file), 0
     while position < size:
         page = _ogg_page(file, position)
+        if page is None and links and is_container(head := _at(file, position, HEAD_BYTES)) and head[:4] != b"OggS":
+            behind, size = _parts_from(file, position), position
+            break
         if page is None:
             position = _find(file, b"OggS\0", position + 1)
             continue
@@ -533,9 +570,9 @@ def _ogg_parts(file: BinaryIO) -> list[Part]:
         for link, begin, end in zip(links, starts, (*starts[1:], size), strict=False)
         for part in _ogg_link(file, link, (begin, end))
     ]
-    if len(parts) == 1 and parts[0].pieces == [(0, size)]:
+    if len(parts) == 1 and parts[0].pieces == [(0, size)] and not behind:
         parts[0].pieces = None
-    return parts or [Part()]
+    return [*parts, *behind] or [Part()]
 
 
 def _ogg_link(file: BinaryIO, pages: list[_Page], whole: tuple[int, int]) -> list[Part]:
@@ -722,10 +759,14 @@ def mpeg_parts(file: BinaryIO, start: int = 0) -> list[Part]:
         return size
 
     streams: list[_MpegStream] = []
+    behind: list[Part] = []
     position, gap = start, 0
     while position < size:
         frame = frame_at(position, streams[-1].like if streams else None)
         if frame is None:
+            if streams and is_container(bytes_at(position, HEAD_BYTES), mpeg=False) and bytes_at(position, 3) != b"ID3":
+                behind, size = _parts_from(file, position), position
+                break
             where = synced(position)
             if where == position:  # the next stream follows at once
                 frame = frame_at(position, None)
@@ -740,9 +781,9 @@ def mpeg_parts(file: BinaryIO, start: int = 0) -> list[Part]:
         streams[-1].push(position, frame, gap, stated is not None)
         position, gap = position + frame.size, 0
     streams = [stream for stream in streams if stream.has_sound]
-    if not streams or (len(streams) == 1 and streams[0].plain(start, size, file)):
+    if not streams or (len(streams) == 1 and not behind and streams[0].plain(start, size, file)):
         return [Part()]
-    return [stream.part(file) for stream in streams]
+    return [*(stream.part(file) for stream in streams), *behind]
 
 
 _TAGS = (b"TAG", b"ID3", b"APE", b"LYR")

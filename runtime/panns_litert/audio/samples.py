@@ -129,10 +129,9 @@ def as_samples(samples: object, scale: str | None = None, *, more: bool = False)
     except (ValueError, TypeError, RuntimeError) as error:
         raise AudioError(f"samples are not an array ({error}); expected (samples,) or (samples, channels)") from error
     if array.dtype.kind != "f" and not (scale is not None and array.dtype.kind == "i"):
-        names = {"int16": "int16", "int32": "int32"}
+        remedy = {"int16": "scale='int16'", "int32": "scale='int32'"}.get(str(array.dtype), "scale=… for int16, int32")
         raise AudioError(
-            f"samples of dtype {array.dtype}; expected float samples in [-1, 1], or integers and their scale: "
-            f"scale={names.get(str(array.dtype), 'int16')!r}"
+            f"samples of dtype {array.dtype}; expected float samples in [-1, 1], or integers and their scale: {remedy}"
         )
     if array.shape[1:] == (0,):
         raise AudioError(f"no samples in an array of shape {array.shape}; expected at least one channel")

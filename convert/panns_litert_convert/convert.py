@@ -353,10 +353,10 @@ def _require_manifest(bundle: Bundle, model: Model, source: Source, *, descripti
     manifest = bundle.manifest
     expected = {
         "network": (manifest.network, model.network),
+        "source": (manifest.source, source),
         "description": (manifest.description, description),
         "versions of": (sorted(manifest.versions), sorted(_versions())),
         "front_end": (manifest.front_end, model.front_end),
-        "source": (manifest.source, source),
         "labels": (bundle.labels, model.class_names()),
     }
     for name, (found, wanted) in expected.items():

@@ -140,7 +140,7 @@ def graph_front_end_stage(spec: FrontEndSpec, path: Path, *, log: Path) -> list[
     samples = len(next(iter(sounds.values())))
     export_fp32(LogMelOnly(spec, samples=samples), {"waveform": torch.zeros(1, samples)}, path, log=log)
     engine = CpuEngine(path)
-    got = [to_decibels(engine.run(sound[None])["logmel"][0, 0], spec) for sound in sounds.values()]
+    got = [to_decibels(engine.run_unchecked(sound[None])["logmel"][0, 0], spec) for sound in sounds.values()]
     g, e = np.concatenate(got), np.concatenate([float64_logmel(sound, spec) for sound in sounds.values()])
     near = near_peak(e)
     return [
@@ -207,7 +207,7 @@ class Reference:
     def check(self, stage: str, path: Path) -> list[Check]:
         """Runs a .tflite on the parity clips and compares every output."""
         engine = CpuEngine(path)
-        runs = [engine.run(values) for values in self.inputs]
+        runs = [engine.run_unchecked(values) for values in self.inputs]
         checks = []
         for name, want in self.outputs.items():
             got = np.concatenate([run.get(name, np.empty((1, 0), np.float32)) for run in runs])
@@ -229,7 +229,7 @@ class Reference:
     def error(self, path: Path, *, clips: int) -> float:
         """Returns the mean squared error of a .tflite's logits and embedding on some clips, over their variance."""
         engine = CpuEngine(path)
-        runs = [engine.run(values) for values in self.inputs[:clips]]
+        runs = [engine.run_unchecked(values) for values in self.inputs[:clips]]
         shares = []
         for name in ("probs", "embedding"):
             got: _Values = np.concatenate([run[name] for run in runs])

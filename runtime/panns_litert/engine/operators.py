@@ -194,8 +194,11 @@ class _Graph:
                 raise BundleError(f"{where}, has {field} {value}; expected at least 1")
 
 
+_BLOCKWISE = 2  # QuantizationDetails.BlockwiseQuantization
+
+
 def _require_quantization(i: int, found: Any, shape: list[int]) -> None:
-    if found is None:
+    if found is None or found.DetailsType() == _BLOCKWISE:  # its scales are in another tensor; the trial finds the rest
         return
     scales, points, axis = found.ScaleLength(), found.ZeroPointLength(), found.QuantizedDimension()
     if found.DetailsType() or scales < 0 or points not in (0, scales):

@@ -232,7 +232,13 @@ def test_an_interrupted_run_keeps_its_rows(number: signal.Signals, sounds: Path,
     for copy in range(40):
         shutil.copyfile(sounds / "a.wav", sounds / f"a{copy}.wav")
     line = [sys.executable, "-m", "panns_litert.cli", "tag", str(sounds), "--out", "rows.jsonl"]
-    run = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        line,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's jobs may ignore it
+    )
     out = tmp_path / "rows.jsonl"
     while not (out.exists() and out.stat().st_size):
         time.sleep(0.01)

@@ -430,7 +430,7 @@ def test_an_operator_that_litert_does_not_have(good: Path, tmp_path: Path) -> No
         code = model.operatorCodes[0]
         code.builtinCode, code.deprecatedBuiltinCode, code.customCode = 32, 32, b"Nothing"
 
-    refused(edited_graph(good, tmp_path / "x.tflite", change), [{"x": full(0.0)}], "LiteRT cannot run it")
+    refused(edited_graph(good, tmp_path / "x.tflite", change), [{"x": full(0.0)}], "LiteRT cannot load it")
 
 
 def test_dynamic_shapes(good: Path, tmp_path: Path) -> None:

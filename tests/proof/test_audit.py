@@ -422,7 +422,7 @@ def test_a_file_cut_off(tmp_path: Path, share: float) -> None:
     content = source.read_bytes()
     path = tmp_path / "x.tflite"
     path.write_bytes(content[: max(8, int(share * len(content)))])
-    refused(path, [{"logmel": full(0.0, (1, 1, 1001, 64))}], "damaged|LiteRT cannot run it")
+    refused(path, [{"logmel": full(0.0, (1, 1, 1001, 64))}], "damaged|LiteRT cannot load it")
 
 
 def test_an_operator_that_litert_does_not_have(good: Path, tmp_path: Path) -> None:

@@ -61,8 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = build_parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed the error
         return stop.code if isinstance(stop.code, int) else 2
-    with escaping():
-        return _run(args)
+    try:
+        with escaping():
+            return _run(args)
+    except KeyboardInterrupt:  # while an error was handled, or the streams were closed
+        return 130
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -131,7 +131,9 @@ def parts_of(file: BinaryIO) -> list[Part]:
         ends = [position + stated for name, position, stated in _chunks(file, 8, ">4sQ") if name not in _OTHERS]
         return _with_others(file, _chunked(file, 8, ">4sQ", b"data"), ends)
     if magic[:4] == b"riff":
-        return _with_others(file, _w64(file), _w64_ends(file))
+        chunks = islice(_w64_chunks(file), _MOST_CHUNKS)  # where the size is wrong, the samples are taken for chunks
+        ends = [position + (stated + 7 & ~7) for _, position, stated in chunks]
+        return _with_others(file, _w64(file), ends)
     if magic[:4] == b".snd":
         return [_au(file)]
     if magic[:4] == b"NIST":
@@ -173,9 +175,8 @@ def size_of(file: BinaryIO) -> int:
     return file.seek(0, io.SEEK_END)
 
 
-def _after_id3(file: BinaryIO) -> int:
-    """Returns the position after the ID3v2 tags at the start of a file."""
-    position = 0
+def _after_id3(file: BinaryIO, position: int = 0) -> int:
+    """Returns the position after the ID3v2 tags at a position of a file, which is its start if not given."""
     while (head := _at(file, position, 10))[:3] == b"ID3" and len(head) == 10:
         size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
         position += 10 + size + (10 if head[5] & 0x10 else 0)
@@ -185,11 +186,9 @@ def _after_id3(file: BinaryIO) -> int:
 # ---- WAV, RF64, AIFF, CAF, AU: a chunk with the samples, and its size
 
 
+_MOST_CHUNKS = 1000
 _OTHERS = (b"fLaC", b"OggS", b"caff", b"riff")  # names of no chunk: another file begins there
-_CHUNKED = {
-    *(name + b"WAV" for name in (b"RIFF", b"RIFX", b"RF64", b"BW64")),
-    *(b"FORM" + name for name in (b"AIF",)),
-}
+_CHUNKED = (b"RIFFWAV", b"RIFXWAV", b"RF64WAV", b"BW64WAV", b"FORMAIF")
 
 
 def _chunked_parts(file: BinaryIO, magic: bytes) -> list[Part]:
@@ -290,12 +289,11 @@ def _riff(file: BinaryIO, magic: bytes) -> Part:
                 return Part([head, *before, b"data" + struct.pack("<I", min(total, 2**32 - 1)), *spans])
             return Part() if magic[:4] != b"BW64" else Part([b"RF64", (4, size)])  # another name for the same
         declared = _declared(stated, here)
-        if magic[:4] == b"RIFX":
-            here = min(here, 2**32 - 1)
-        if size < 2**32 - 8 or magic[:4] == b"RIFX":
-            head, sizes = b"RIFF" if magic[:4] != b"RIFX" else b"RIFX", (form[0] + "I", min(size - 8, 2**32 - 1))
-            data = b"data" + struct.pack(form[0] + "I", here)
-            return Part([head + struct.pack(*sizes) + b"WAVE", *before, data, (position, position + here)], declared)
+        if size < 2**32 - 8 or magic[:4] == b"RIFX":  # RIFX has no form with larger sizes
+            most, name = 2**32 - 1, b"RIFX" if magic[:4] == b"RIFX" else b"RIFF"
+            head = struct.pack(form, name, min(size - 8, most)) + b"WAVE"
+            data = struct.pack(form, b"data", min(here, most))
+            return Part([head, *before, data, (position, size)], declared)
         ds64 = b"ds64" + struct.pack("<IQQQI", 28, size - 8, here, 0, 0)
         data = b"data" + b"\xff" * 4
         return Part([b"RF64" + b"\xff" * 4 + b"WAVE" + ds64, *before, data, (position, size)], declared)
@@ -311,18 +309,19 @@ def _au(file: BinaryIO) -> Part:
     return Part(pieces, _declared(stated, here))
 
 
-def _w64_ends(file: BinaryIO) -> list[int]:
-    ends, size = [40], size_of(file)
-    while ends[-1] + 24 <= size and ends[-1] >= ends[0] and len(ends) < 1000:
-        ends.append(ends[-1] + max(24, int.from_bytes(_at(file, ends[-1] + 16, 8), "little") + 7 & ~7))
-    return ends[1:]
-
-
-def _w64(file: BinaryIO) -> Part:
-    """Returns the stream of a Wave64 file, whose chunks have names of 16 bytes and sizes that count the head, too."""
+def _w64_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Yields name, position and stated size of each chunk of a Wave64 file; the size counts the head of 24 bytes."""
     size, position = size_of(file), 40
     while position + 24 <= size:
         name, stated = struct.unpack("<16sQ", _at(file, position, 24))
+        yield name, position, stated
+        position += max(24, stated + 7 & ~7)
+
+
+def _w64(file: BinaryIO) -> Part:
+    """Returns the stream of a Wave64 file."""
+    size = size_of(file)
+    for name, position, stated in _w64_chunks(file):
         here = size - position - 24
         if name[:4] == b"data" and here > 0:
             stated -= 24
@@ -330,7 +329,6 @@ def _w64(file: BinaryIO) -> Part:
                 sizes = struct.pack("<Q", here + 24)
                 return Part([(0, position + 16), sizes, (position + 24, size)], _declared(max(0, stated), here))
             break
-        position += max(24, stated + 7 & ~7)
     return Part()
 
 
@@ -361,7 +359,8 @@ _FAR = 1 << 24  # samples; a frame further away is none
 
 
 def _flac_streams(file: BinaryIO, start: int) -> list[Part]:
-    found, size, position = [start], size_of(file), start + 8
+    """Returns the FLAC streams that follow each other, and the streams of another file behind them."""
+    found, size, position = [start], size_of(file), _after_flac_head(file, start)
     while position < size:
         data = _at(file, position, 1 << 22)
         starts = [at for mark, before in _STARTS if (at := data.find(mark) - before) >= 0]
@@ -370,12 +369,23 @@ def _flac_streams(file: BinaryIO, start: int) -> list[Part]:
             position += min(starts) + 16
         else:
             position += max(1, len(data) - 15)
-    other = next((p for p in (*found[1:], size) if p < size and _at(file, p, 4) != b"fLaC"), size)
+    # Five bytes of frames may look like a tag, which is one only in front of MPEG audio.
+    found = [p for p in found if _at(file, p, 3) != b"ID3" or _mpeg_header(_at(file, _after_id3(file, p), 4))]
+    other = next((p for p in found[1:] if _at(file, p, 4) != b"fLaC"), size)
     found = [position for position in found if position < other]
     if len(found) == 1 and other == size:
         return [Part()]
     parts = [Part([(begin, end)]) for begin, end in zip(found, (*found[1:], other), strict=True)]
     return parts if other == size else parts + _parts_from(file, other)
+
+
+def _after_flac_head(file: BinaryIO, start: int) -> int:
+    """Returns the position of the first frame: metadata, such as pictures, may hold what looks like another file."""
+    position, last = start + 4, False
+    while not last and position < size_of(file):
+        head = _at(file, position, 4).ljust(4, b"\0")
+        last, position = bool(head[0] & 0x80), position + 4 + int.from_bytes(head[1:], "big")
+    return position if position < size_of(file) else start + 8
 
 
 def flac_frames(file: BinaryIO, start: int, least: int) -> Iterator[tuple[int, int]]:

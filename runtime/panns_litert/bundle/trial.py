@@ -22,7 +22,7 @@ from panns_litert.errors import BundleError
 from panns_litert.strict import printable
 
 _MODEL = "model.tflite"
-_TIMEOUT_SECONDS = 300.0  # the largest model of the zoo takes 6 s
+_TIMEOUT_SECONDS = 300.0
 
 
 def require_tried(path: Path, content: bytes, sha256: str) -> None:

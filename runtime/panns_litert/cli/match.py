@@ -12,8 +12,8 @@ from typing import Any
 from panns_litert.audio import AudioBlocks
 from panns_litert.cli.options import add_channel_options, add_model_options, open_tagger
 from panns_litert.cli.output import AddCommand, counting, failure, note, print_json, print_table
-from panns_litert.cli.recordings import print_warnings
-from panns_litert.errors import AudioError, EmbeddingError, WindowError, why_failed
+from panns_litert.cli.recordings import of_recording, print_warnings
+from panns_litert.errors import EmbeddingError
 from panns_litert.escape import escaped
 from panns_litert.search import FORMATS, MATCH_LIMITS, MATCH_SPEC, Embeddings, Index, embed, match, similar
 
@@ -21,7 +21,7 @@ from panns_litert.search import FORMATS, MATCH_LIMITS, MATCH_SPEC, Embeddings, I
 def add_commands(command: AddCommand) -> None:
     """Adds embed, similar, match, index and search."""
     sub = command("embed", run_embed, "Write the embeddings of audio files, window by window.")
-    sub.add_argument("audio", nargs="+", help="files that libsndfile reads (WAV, FLAC, OGG, MP3, …)")
+    sub.add_argument("audio", nargs="+", help="audio files (WAV, FLAC, OGG, MP3, …)")
     sub.add_argument("--out", type=Path, default=Path(), help="folder of the files (default: the current one)")
     sub.add_argument("--format", choices=FORMATS, default="npz", help="npy: only vectors (default %(default)s)")
     add_channel_options(sub)
@@ -75,11 +75,9 @@ def run_embed(args: argparse.Namespace) -> int:
     for name, target in zip(args.audio, targets, strict=True):
         try:
             found = embed(tagger, name, channel=args.channel, scale=args.scale, hop=args.hop)
-        except WindowError:  # the hop is the same for all
-            raise
         except Exception as error:
             failed = True
-            results.append(failure(name, AudioError(why_failed(name, error))))
+            results.append(failure(name, of_recording(name, error)))
             continue
         print_warnings(name, found.warnings)
         found.save(target)

@@ -19,8 +19,8 @@ from panns_litert.cli.options import (
     sources,
 )
 from panns_litert.cli.output import AddCommand, failure, note, print_json
-from panns_litert.cli.recordings import bar, print_warnings
-from panns_litert.errors import AudioError, PannsLitertError, PictureError, why_failed
+from panns_litert.cli.recordings import bar, of_recording, print_warnings
+from panns_litert.errors import AudioError, PictureError
 from panns_litert.escape import escaped
 from panns_litert.pictures import Timeline, picture_format, plot, timeline, write_page
 from panns_litert.tagger import Tagger, require_choice
@@ -29,12 +29,12 @@ from panns_litert.tagger import Tagger, require_choice
 def add_commands(command: AddCommand) -> None:
     """Adds plot and page."""
     sub = command("plot", run_plot, "Draw a recording: log-mel, the top classes over time, events.")
-    sub.add_argument("audio", help="a file that libsndfile reads")
+    sub.add_argument("audio", help="an audio file")
     sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .png or .svg file")
     _add_options(sub)
 
     sub = command("page", run_page, "Write one HTML page of recordings: player, timeline, tags, events.")
-    sub.add_argument("audio", nargs="+", help="files that libsndfile reads, or folders")
+    sub.add_argument("audio", nargs="+", help="audio files, or folders")
     sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="an .html file")
     _add_options(sub)
 
@@ -74,12 +74,8 @@ def run_page(args: argparse.Namespace) -> int:
         for source in sources(args):
             try:
                 found = _heard(args, tagger, source)
-            except (PannsLitertError, OSError) as error:
-                if not isinstance(error, AudioError):
-                    raise
-                results.append(failure(source, error))
-            except Exception as error:  # for example MemoryError: the other recordings are still heard
-                results.append(failure(source, AudioError(why_failed(source, error))))
+            except Exception as error:
+                results.append(failure(source, of_recording(source, error)))
             except KeyboardInterrupt as stop:  # the page shows what was heard, if anything was
                 if all("error" in result for result in results):
                     raise

@@ -35,15 +35,22 @@ def each_source(
             continue
         try:
             write(one(source))
-        except (PannsLitertError, OSError) as error:
-            if not isinstance(error, AudioError):
-                raise
+        except Exception as error:
             failed = True
-            write(failure(source, error))
-        except Exception as error:  # for example MemoryError: the other recordings are still heard
-            failed = True
-            write(failure(source, AudioError(why_failed(source, error))))
+            write(failure(source, of_recording(source, error)))
     return failed
+
+
+def of_recording(source: str, error: Exception) -> AudioError:
+    """Returns the error of one recording, such as MemoryError, after which the others are still heard.
+
+    Raises:
+        PannsLitertError, OSError: the error itself, if it would be the same for all recordings: of the options, the
+            model or the output.
+    """
+    if isinstance(error, (PannsLitertError, OSError)) and not isinstance(error, AudioError):
+        raise error
+    return AudioError(why_failed(source, error))
 
 
 @contextlib.contextmanager

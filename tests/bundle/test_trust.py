@@ -252,7 +252,7 @@ def test_a_model_that_crashes_litert_ends_only_the_child(
     (tmp_path / "sitecustomize.py").write_text(
         "import os, sys\nif 'panns_litert.bundle.trial' in sys.orig_argv: os.kill(os.getpid(), 11)\n"
     )
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.syspath_prepend(tmp_path)  # the child has this process's path
     monkeypatch.setenv("PANNS_LITERT_CACHE", str(tmp_path / "cache"))
     folder = copy_of(Bundle(demo_bundle()))
     with pytest.raises(BundleError, match=r"cannot run it \(the process crashed with SIGSEGV\); convert it again"):

@@ -58,18 +58,23 @@ def _prefix(path: Path) -> str:
 
 @contextlib.contextmanager
 def writing(
-    path: str | os.PathLike[str], *, wait: float = 0.0, error: type[PannsLitertError] = ResultsError
+    path: str | os.PathLike[str],
+    *,
+    wait: float = 0.0,
+    error: type[PannsLitertError] = ResultsError,
+    keep: bool = True,
 ) -> Iterator[None]:
     """Locks an output that the block reads and continues, or rewrites: no other process or thread has it meanwhile.
 
-    The lock is on an empty file `.NAME.lock` beside the output. The file stays, because whoever waits for it would
-    otherwise lock a file that is gone. The system frees the lock if the process dies. Do not nest two for one output.
+    The lock is on an empty file `.NAME.lock` beside the output. The system frees it if the process dies. Do not nest
+    two for one output.
 
     Args:
         path: the output, which need not exist; its folder must. For a folder of files, one file of it that every writer
             names. A device or a pipe has no lock.
         wait: seconds to wait for another writer, ≥ 0.
         error: type of the error to raise.
+        keep: whether the empty file stays. A process that waits for a file that is removed finds out and asks again.
 
     Raises:
         PannsLitertError: of type `error`: another process or thread writes the output, or it cannot be locked.
@@ -77,14 +82,17 @@ def writing(
     >>> with writing("index/index.json"):
     ...     pass
     """
-    lock = None
+    lock, file = None, Path()
     try:
         path = Path(path).resolve()  # two names of one output have one lock
+        file = path.with_name(f".{path.name}.lock")
         if path.is_file() or path.is_dir() or not path.exists():
             path.parent.stat()  # filelock would make a missing folder
-            lock = FileLock(path.with_name(f".{path.name}.lock"))
+            lock = FileLock(file, mode=0o666)
             lock.acquire(timeout=wait)
     except Timeout as taken:
+        if not file.exists():  # a file system that lets nobody create it, such as /proc
+            raise error(f"{path}: no lock; expected a folder that can be written") from taken
         raise error(
             f"{path}: another run is writing it; expected one at a time: wait until that ends, or choose another output"
         ) from taken
@@ -95,6 +103,8 @@ def writing(
         yield
     finally:
         if lock is not None:
+            if not keep:
+                file.unlink(missing_ok=True)  # while it is held
             lock.release()
 
 

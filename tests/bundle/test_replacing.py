@@ -111,7 +111,7 @@ def test_the_second_of_two_writers_is_refused(tmp_path: Path) -> None:
     write(target, "first")
     with BundleWriter(target):
         before = sorted(os.listdir(tmp_path))
-        with pytest.raises(BundleError, match="bundle is being written by another process; wait"):
+        with pytest.raises(BundleError, match="bundle: another run is writing it; expected one at a time: wait"):
             BundleWriter(target)
         assert sorted(os.listdir(tmp_path)) == before
         write(tmp_path / "bundle.2", "another name is no matter")
@@ -135,7 +135,7 @@ def test_many_writers_leave_one_whole_bundle(tmp_path: Path) -> None:
         writer.start()
     for writer in writers:
         writer.join()
-    assert all("is being written by another process" in str(error) for error in refused)
+    assert all("another run is writing it" in str(error) for error in refused)
     assert Bundle(target).manifest.model[0] in "abc"
     assert os.listdir(tmp_path) == ["bundle"]
 

@@ -68,7 +68,7 @@ class Bundle:
                 return
             except BundleError:
                 # Files of two bundles, or a missing one, are no fault if the folder has been replaced meanwhile.
-                if tries == _TRIES or (_identity(self.path) == before and not recover(self.path)):
+                if tries == _TRIES or (not recover(self.path) and _identity(self.path) == before):
                     raise
                 time.sleep(_WAIT_SECONDS)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
 
-import filelock
-
-from panns_litert.atomic import exchange
+from panns_litert.atomic import exchange, writing
 from panns_litert.errors import BundleError
 
 
@@ -27,20 +26,14 @@ class Replacement:
 
     def __init__(self, target: Path) -> None:
         self._target = target
-        self._new, self._old, lock = _beside(target)
+        self._new, self._old = _beside(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = filelock.FileLock(lock, timeout=0, mode=0o666)
-            self._lock.acquire()
-        except filelock.Timeout as error:
-            if not lock.exists():  # a file system that lets nobody create it, such as /proc
-                raise BundleError(f"{target}: no lock; expected a folder that can be written") from error
-            raise BundleError(
-                f"{target} is being written by another process; wait until it is done, or choose another folder"
-            ) from error
-        except (OSError, NotImplementedError, ValueError) as error:
+        except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise BundleError(f"{target}: {reason}; expected a folder that can be written") from error
+        self._stack = contextlib.ExitStack()
+        self._stack.enter_context(writing(target, error=BundleError, keep=False))
         _bring_back(target)
 
     def begin(self) -> Path:
@@ -70,9 +63,7 @@ class Replacement:
         """Removes what was not put in place, and lets other processes write."""
         _bring_back(self._target)
         shutil.rmtree(self._new, ignore_errors=True)
-        # Removed while it is held: a process that waits for the removed file finds out and asks again.
-        Path(self._lock.lock_file).unlink(missing_ok=True)
-        self._lock.release()
+        self._stack.close()
 
 
 def recover(target: Path) -> bool:
@@ -83,31 +74,25 @@ def recover(target: Path) -> bool:
     """
     try:
         target = target.resolve()
-        _, old, lock = _beside(target)
+        _, old = _beside(target)
         if target.exists() or not old.is_dir():
             return False
-        with filelock.FileLock(lock, timeout=0, mode=0o666):
+        with writing(target, error=BundleError, keep=False):
             _bring_back(target)
-            lock.unlink(missing_ok=True)
-    except filelock.Timeout:
+    except BundleError:  # another process writes it
         return True
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-    ):  # NUL in the path, no name, a loop of links
+    except (OSError, ValueError, RuntimeError):  # NUL in the path, no name, a loop of links
         return False
     return target.exists()
 
 
-def _beside(target: Path) -> tuple[Path, Path, Path]:
-    """Returns the hidden new folder, old folder and lock of a target."""
-    new, old, lock = (target.with_name(f".{target.name}.{kind}") for kind in ("new", "old", "lock"))
-    return new, old, lock
+def _beside(target: Path) -> tuple[Path, Path]:
+    """Returns the hidden new folder and old folder of a target."""
+    return target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
 
 
 def _bring_back(target: Path) -> None:
-    _, old, _ = _beside(target)
+    _, old = _beside(target)
     if old.is_dir() and not target.exists():
         os.rename(old, target)
 

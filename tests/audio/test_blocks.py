@@ -86,3 +86,15 @@ def test_a_wav_of_two_chunks_of_samples() -> None:
     chunk = b"data" + len(data).to_bytes(4, "little") + data
     audio = load_audio(head + chunk + b"LIST\4\0\0\0INFO" + chunk, sample_rate=32000)
     np.testing.assert_allclose(audio.waveform, np.tile(samples, 2) / 32768, atol=1e-7)
+
+
+def test_what_is_noticed_in_any_of_several_streams_is_said() -> None:
+    """Channels that cancel in the first of two recordings of different rates."""
+    tone = 0.3 * np.sin(np.arange(32000))
+    first, second = io.BytesIO(), io.BytesIO()
+    soundfile.write(first, np.stack([tone, -tone], 1), 32000, format="WAV")
+    soundfile.write(second, np.stack([tone, tone], 1), 16000, format="WAV")
+    with AudioBlocks(first.getvalue() + second.getvalue(), sample_rate=32000) as blocks:
+        assert sum(map(len, blocks)) == pytest.approx(3 * 32000, abs=2)
+    assert any("cancel" in warning for warning in blocks.warnings)
+    assert len(blocks.warnings) == 1

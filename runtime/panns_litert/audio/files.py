@@ -132,8 +132,8 @@ class AudioBlocks:
         self._channel, self._scale = channel, scale
         self._stack = contextlib.ExitStack()
         self._decoder: Decoder | None = None
-        self._noticed: tuple[str, ...] = ()
-        self._returned, self._faults = 0, list[float]()
+        self._noticed: dict[str, None] = {}  # by the mixers of streams that have ended, in order
+        self._returned, self._faults, self._first_fault = 0, 0, 0.0
         self.seconds: float | None = None
         self._chunks: Iterator[NDArray[np.generic]]
         if is_file_like(audio):
@@ -173,14 +173,18 @@ class AudioBlocks:
                     if chunk is None:
                         break
                     if decoder is not None and decoder.rate != self._mono.rate:  # the next stream of the file
-                        yield from self._counted(self._mono.finish())
+                        yield from self._counted(self._end())
                         self._mono = self._resampler(decoder.rate)
                     samples = self._mono.push(chunk)
                 taken += len(chunk) / self._mono.rate
                 yield from self._counted(samples)
-            self._noticed = self._mono.warnings
-            yield from self._counted(self._mono.finish())
+            yield from self._counted(self._end())
             self.seconds = taken if decoder is None else decoder.seconds
+
+    def _end(self) -> NDArray[np.float32]:
+        """Ends a stream: returns its last samples, and keeps what was noticed in it."""
+        self._noticed |= dict.fromkeys(self._mono.warnings)
+        return self._mono.finish()
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
@@ -196,8 +200,9 @@ class AudioBlocks:
         if not len(samples):
             return
         if np.isnan(samples.sum()):
-            wrong = np.isnan(samples)
-            self._faults.append((self._returned + int(wrong.argmax())) / self._rate)
+            if not self._faults:
+                self._first_fault = (self._returned + int(np.isnan(samples).argmax())) / self._rate
+            self._faults += 1
         self._returned += len(samples)
         yield samples
 
@@ -209,6 +214,6 @@ class AudioBlocks:
     def warnings(self) -> tuple[str, ...]:
         found = [] if self._decoder is None else list(self._decoder.warnings)
         if self._faults:
-            more = f" and at {len(self._faults) - 1} more places" if len(self._faults) > 1 else ""
-            found.append(f"samples that are NaN, Inf or beyond ±{LOUDEST:g} at {self._faults[0]:.3f} s{more}")
-        return (*found, *(self._noticed or self._mono.warnings))
+            more = f" and in {self._faults - 1} later blocks" if self._faults > 1 else ""
+            found.append(f"samples that are NaN, Inf or beyond ±{LOUDEST:g} at {self._first_fault:.3f} s{more}")
+        return (*found, *(self._noticed | dict.fromkeys(self._mono.warnings)))

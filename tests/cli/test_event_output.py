@@ -130,6 +130,16 @@ def test_a_full_disk_at_the_end_loses_nothing(
     assert Path("events.csv").read_text() == "old"
 
 
+def test_a_label_track_replaces_only_label_tracks(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    notes, track = sounds / "one" / "a.txt", sounds / "one" / "b.txt"
+    notes.write_text("my notes of this place")
+    track.write_text("0.000000\t1.000000\told\n")
+    run_command(capsys, "events", "one", "--as", "audacity", "--out", "one")
+    assert notes.read_text() == "my notes of this place"
+    assert "old" not in track.read_text()
+    assert (sounds / "one" / "a.wav.txt").read_text().count("\t") >= 2
+
+
 @pytest.mark.parametrize("form", ["csv", "json", "table"])
 def test_an_interrupted_run_writes_what_was_computed(form: str, sounds: Path) -> None:
     out, many = sounds / "events", sounds / "many"

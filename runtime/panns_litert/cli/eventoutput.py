@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -137,7 +138,7 @@ class EventOutput:
         root = next((root for root in roots if Path(source).is_relative_to(root)), Path(source).parent)
         name = Path("stdin") if source == STDIN else Path(source).relative_to(root)
         for track in _names(name):
-            if str(track).casefold() not in self._tracks:
+            if str(track).casefold() not in self._tracks and not _of_others(folder / track):
                 break
         self._tracks.add(str(track).casefold())
         return folder / track
@@ -151,6 +152,14 @@ def _names(name: Path) -> Iterator[Path]:
     while True:
         yield name.with_name(f"{name.name}.{number}.txt")
         number += 1
+
+
+def _of_others(path: Path) -> bool:
+    """Returns whether there is a file that is no label track, such as the user's own notes."""
+    with contextlib.suppress(FileNotFoundError):
+        lines = path.read_bytes().splitlines()
+        return not all(re.match(rb"\d+\.\d+\t\d+\.\d+\t", line) for line in lines)
+    return False
 
 
 @contextlib.contextmanager

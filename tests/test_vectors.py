@@ -26,7 +26,7 @@ def assert_close(found: Any, want: Any, where: str) -> None:
         for i, (one, other) in enumerate(zip(found, want, strict=True)):
             assert_close(one, other, f"{where}[{i}]")
     elif isinstance(found, float) and isinstance(want, float):
-        assert found == pytest.approx(want, abs=1e-4, nan_ok=True), where
+        assert found == pytest.approx(want, abs=1e-4 if where.endswith("level_dbfs") else 1e-5, nan_ok=True), where
     else:
         assert found == want, where
 

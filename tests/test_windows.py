@@ -225,7 +225,7 @@ def test_frame_wise_events_end_where_samples_cannot_be_used(tagger: Tagger, hop:
     left = [w for w in marked if w.unusable is None]
     assert first[0] == 0.0
     assert second == (min(w.start for w in left if w.start > 17.0), 35.0)
-    assert first[1] <= max(w.end for w in left if w.end <= 17.0)
+    assert first[1] == {250: 11.25, 1000: 10.0}[hop]  # the end of the middle part of the last window before
 
 
 @pytest.mark.parametrize("chunk", [1600, 32000, 320_000, 10**6])
@@ -251,8 +251,8 @@ def test_a_stream_goes_on_after_an_error_of_the_model(tagger: Tagger, chunk: int
     indices = [window.index for window in heard]
     assert errors in (1, 2)
     assert indices == sorted(set(indices))
-    assert {0, 1, 2} <= set(indices)
-    assert chunk > 32000 or indices == [i for i in range(15) if i not in (3, 5)]
+    lost = {320_000: [0, 1, 2, 10, 14], 10**6: [0, 1, 2, 14]}
+    assert indices == lost.get(chunk, [i for i in range(15) if i not in (3, 5)])
     assert all(same(window, want[window.index]) for window in heard)
     assert max(held) <= 13 * 32000
     failing.fails = frozenset()

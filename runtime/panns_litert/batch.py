@@ -48,7 +48,7 @@ from panns_litert.errors import (
 from panns_litert.escape import utf8
 from panns_litert.events import Event, EventSettings
 from panns_litert.sense import Sense
-from panns_litert.strict import parse_json, read_bytes, read_json, shown
+from panns_litert.strict import changes, file_stamp, parse_json, read_bytes, read_json, shown
 from panns_litert.tagger import Tagger, require_choice
 from panns_litert.windows import Aggregate, EventStream, StreamTagger, windows
 
@@ -705,10 +705,9 @@ def _stamps(paths: tuple[str, ...]) -> str:
     found = []
     for path in paths:
         try:
-            status = os.stat(path)
-            found.append([status.st_size, status.st_mtime_ns])
+            found.append(file_stamp(path))
         except (OSError, ValueError):  # ValueError: a NUL in the name
-            found.append([])
+            found.append(None)
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
@@ -741,11 +740,7 @@ def _begin(folder: Path, record: dict[str, Any]) -> None:
     if not isinstance(was, dict) or not isinstance(was.get("settings"), dict):
         raise ResultsError(f"{path}: no settings; {expected}")
     was, now = _flat(was), _flat(record)
-    if other := [
-        f"{name} {_short(was.get(name))}, now {_short(now.get(name))}"
-        for name in {**now, **was}
-        if was.get(name) != now.get(name)
-    ]:
+    if other := changes(was, now):
         raise ResultsError(
             f"{folder} belongs to another run: {'; '.join(other)}; use the same settings, or another folder"
         )
@@ -763,15 +758,10 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 100 else f"{text[:100]}…"
-
-
 class _Ledger:
     """The file with a line for every complete part. A part without its line, or that does not fit it, is not trusted.
 
-    Parquet's own checks miss most flipped bits.
+    Parquet's own checks need not notice a flipped bit.
     """
 
     def __init__(self, path: Path) -> None:

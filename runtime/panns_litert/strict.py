@@ -176,6 +176,22 @@ def _unusable_text(value: Any) -> str | None:
     return next((bad for item in inner if (bad := _unusable_text(item)) is not None), None)
 
 
+def file_stamp(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Returns size and modification time (ns) of a regular file, which show whether it was changed; None for others.
+
+    Raises:
+        OSError, ValueError: there is no such file, or the name is not valid.
+    """
+    status = os.stat(path)
+    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Returns which values differ, for a message: a text of each, such as "hop was 5, now 2"."""
+    names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+    return [f"{name} was {shown(before.get(name))}, now {shown(now.get(name))}" for name in names]
+
+
 def shown(value: object) -> str:
     """Returns the `repr` of a value for a message, without the middle of a long one."""
     try:

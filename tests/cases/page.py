@@ -22,13 +22,15 @@ recording named here and checks what is said of it.
 
 The rules:
 
-- All sound that can be decoded is heard. Where something is missing in the middle of FLAC or Ogg, silence stands for
-  it, so that later times are right; in MP3, later times are earlier by what is missing.
+- All sound that can be decoded is heard. Where something is missing in the middle of FLAC, Ogg Vorbis or Opus, silence
+  stands for it, so that later times are right; in MP3, later times are earlier by what is missing.
 - What was not heard is said: a warning on stderr, and `seconds`, `seconds_heard` and `warnings` in every result, row
-  and page. A file whose header disagrees with its sound by more than 50 ms has a warning.
+  and page. A file whose header disagrees with its sound by more than 50 ms has a warning, unless the header's length
+  stands for an unknown one or cannot be right. MP3 behind FLAC is not found.
 - A recording that cannot be used at all is one line, and the others go on. The exit code is 2 then; warnings alone do
   not change it.
-- Samples that are NaN, Inf or beyond ±2.5 cost the windows that contain them, not the recording.
+- Single samples that are NaN, Inf or beyond ±2.5 cost the windows that contain them. Many beyond ±2.5 are a wrong
+  scale; they and a recording without any usable window are refused.
 
 The last column is a public report of the kind, from another project.
 """

@@ -72,14 +72,14 @@ def test_standard_input(case: Case, monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_a_named_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "fifo.wav"
     os.mkfifo(path)
-    writer = threading.Thread(target=path.write_bytes, args=(wav(size=2**32 - 1),))
+    writer = threading.Thread(target=path.write_bytes, args=(wav(size=2**32 - 1),), daemon=True)
     writer.start()
     out, _ = run_command(capsys, "tag", path, "--json", "--aggregate=max")
     writer.join()
     (row,) = json.loads(out)["results"]
     assert row["seconds_heard"] == pytest.approx(SECONDS)
     assert found(row) >= set(BOTH)
-    writer = threading.Thread(target=path.write_bytes, args=(encoded("FLAC"),))
+    writer = threading.Thread(target=path.write_bytes, args=(encoded("FLAC"),), daemon=True)
     writer.start()
     assert load_audio(path, sample_rate=RATE).seconds_heard == pytest.approx(SECONDS)
     writer.join()

@@ -241,6 +241,7 @@ def test_an_interrupted_run_keeps_its_rows(number: signal.Signals, sounds: Path,
     )
     out = tmp_path / "rows.jsonl"
     while not (out.exists() and out.stat().st_size):
+        assert run.poll() is None, run.communicate()[1]
         time.sleep(0.01)
     run.send_signal(number)
     stderr = run.communicate()[1]

@@ -123,6 +123,7 @@ def test_names_that_nothing_can_show(line: str, hostile: Path, tmp_path: Path) -
     environment = {"PYTHONIOENCODING": "ascii"} if "--json" in line else {}
     line = line.replace("&&", ";")  # the exit code is 2, for the file that is no audio
     result = shell(f"{PROGRAM} {line}", tmp_path, **environment)
+    assert "cat: " not in result.stderr.decode()
     for output in (result.stdout.decode(), result.stderr.decode()):
         assert "Traceback" not in output
         assert not set(output) & set("\x1b\x00\x9b\u202e\u2028\r"), output

@@ -182,7 +182,8 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
 def test_every_flipped_bit_is_one_error_or_harmless(suffix: str, tmp_path: Path) -> None:
-    """A checksum finds most; the rest must still be embeddings. numpy, zipfile, zlib and pyarrow raise many types."""
+    """Checksums find most, and never are the vectors others. numpy, zipfile, zlib and pyarrow raise many types."""
+    refused = 0
     path = of(np.ones((2, 3), np.float32), warnings=("cut",)).save(tmp_path / f"a.{suffix}")
     whole = path.read_bytes()
     for at in range(0, len(whole), max(1, len(whole) // 150)):
@@ -195,10 +196,12 @@ def test_every_flipped_bit_is_one_error_or_harmless(suffix: str, tmp_path: Path)
             try:
                 found = Embeddings.load(path)
             except EmbeddingError as error:
+                refused += 1
                 assert path.name in str(error)
                 assert "\n" not in str(error)
             else:
-                assert np.isfinite(found.vectors).all()
+                np.testing.assert_array_equal(found.vectors, np.ones((2, 3), np.float32))
+    assert refused > 400
 
 
 def test_what_is_no_file_of_embeddings(tmp_path: Path) -> None:

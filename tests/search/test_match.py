@@ -348,8 +348,12 @@ def test_a_bad_sample_does_not_hide_the_rest() -> None:
     sound = noise(20 * 16000)
     broken = sound.copy()
     broken[5 * 16000] = np.nan
-    for query, reference in ((sound[10 * 16000 : 14 * 16000], broken), (broken[3 * 16000 : 14 * 16000], sound)):
-        assert match(query, reference, sample_rate=16000)
+    for query, reference, start in (
+        (sound[10 * 16000 : 14 * 16000], broken, 10.0),
+        (broken[3 * 16000 : 14 * 16000], sound, 3.0),
+    ):
+        (found,) = match(query, reference, sample_rate=16000)
+        assert (found.query_start, found.reference_start) == pytest.approx((0.0, start), abs=0.05)
 
 
 def test_too_short_is_one_clear_error() -> None:

@@ -69,6 +69,9 @@ def test_the_same_clips_under_two_names_can_be_read_again(seed: int) -> None:
     clip = np.random.default_rng(seed).standard_normal((1, DIM))
     known = none_yet().enroll("a", clip).enroll("b", clip)
     assert known.classes[1].threshold <= 1.0
+    with tempfile.TemporaryDirectory() as folder:
+        known.write(Path(folder) / "p.json")
+        assert Prototypes.read(Path(folder) / "p.json").labels == ("a", "b")
 
 
 def test_the_same_name_again_replaces_it() -> None:

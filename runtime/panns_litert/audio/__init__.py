@@ -5,24 +5,25 @@ It may import only the layers below it: `strict`, `atomic` and `errors`.
 
 from panns_litert.audio.containers import is_container
 from panns_litert.audio.files import AudioBlocks, AudioWarning, Recording, load_audio
-from panns_litert.audio.folders import AUDIO_SUFFIXES, Folder, UnreadWarning, audio_files, no_audio, scan_folder
+from panns_litert.audio.folders import AUDIO_SUFFIXES, UnreadWarning, audio_files, no_audio, scan_folder
 from panns_litert.audio.media import MEDIA_SUFFIXES
 from panns_litert.audio.microphone import microphone
 from panns_litert.audio.raw import RAW_FORMATS, raw_blocks, wav_header
-from panns_litert.audio.samples import SCALES, Audio, MonoResampler, Scale, from_array
+from panns_litert.audio.samples import LEAST_RATE, MOST_RATE, SCALES, Audio, MonoResampler, Scale, from_array
 from panns_litert.audio.silence import is_silent, level_dbfs
 from panns_litert.audio.sources import FileLike, Prefixed, is_file_like, name_of, read_head
 
 __all__ = [
     "AUDIO_SUFFIXES",
+    "LEAST_RATE",
     "MEDIA_SUFFIXES",
+    "MOST_RATE",
     "RAW_FORMATS",
     "SCALES",
     "Audio",
     "AudioBlocks",
     "AudioWarning",
     "FileLike",
-    "Folder",
     "MonoResampler",
     "Prefixed",
     "Recording",

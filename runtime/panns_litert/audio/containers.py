@@ -17,8 +17,10 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice, pairwise
 from typing import BinaryIO, cast
 
+from panns_litert.audio.media import is_media
+
 _COPY = 1 << 16  # bytes
-# A program that cannot seek back writes a size of at least this, whatever follows.
+# A program that cannot seek back writes about 2 GiB (at least this), about 4 GiB, or nearly the most of 64 bits.
 _UNKNOWN = 0x7FFF0000
 
 
@@ -96,7 +98,8 @@ class Part:
 
 
 def _declared(stated: int, here: int) -> float | None:
-    return None if stated >= _UNKNOWN and here < stated // 2 else stated / here
+    unknown = _UNKNOWN <= stated < 2**31 or 2**32 - 2**16 <= stated < 2**32 or stated >= 2**62
+    return None if unknown and here < stated // 2 else stated / here
 
 
 HEAD_BYTES = 16
@@ -104,7 +107,7 @@ HEAD_BYTES = 16
 
 _MAGIC = (
     *(b"RIFF", b"RIFX", b"RF64", b"BW64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"riff\x2e\x91", b"ID3"),
-    *(b"NIST", b"Creative Voice", b"\x1aE\xdf\xa3", b"#!AMR", b"wvpk", b"MAC ", b"0&\xb2u"),
+    *(b"NIST", b"Creative Voice"),
 )
 
 
@@ -113,9 +116,10 @@ def is_container(head: bytes, *, mpeg: bool = True) -> bool:
 
     Args:
         head: the first `HEAD_BYTES` bytes.
-        mpeg: whether to recognise MPEG audio that begins with a frame: two bytes of raw samples look the same.
+        mpeg: whether to recognise MPEG audio, AAC and AC-3, which begin with a frame: two bytes of raw samples look the
+            same.
     """
-    return head.startswith(_MAGIC) or head[4:8] == b"ftyp" or (mpeg and _mpeg_header(head[:4]) is not None)
+    return head.startswith(_MAGIC) or is_media(head, frames=mpeg) or (mpeg and _mpeg_header(head[:4]) is not None)
 
 
 def parts_of(file: BinaryIO) -> list[Part]:

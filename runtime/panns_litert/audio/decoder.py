@@ -33,14 +33,11 @@ from panns_litert.audio.containers import (
     size_of,
 )
 from panns_litert.audio.media import Media, has_media, is_media
-from panns_litert.audio.samples import LOUDEST
+from panns_litert.audio.samples import LOUDEST, require_plausible
 from panns_litert.errors import AudioError, MissingDependencyError
 
 BLOCK_SAMPLES = 1 << 20
 """Samples per read, all channels together: 4 MB."""
-
-LEAST_RATE, MOST_RATE = 1000, 768000
-"""Sample rates of recordings, Hz. A header that states another one is taken to be wrong."""
 
 TOLERANCE = 0.05
 """Seconds that may be missing without a warning: codecs pad by up to this much."""
@@ -317,10 +314,11 @@ _S = TypeVar("_S", "Sound", Media)
 
 
 def _checked(sound: _S) -> _S:
-    if not LEAST_RATE <= sound.samplerate <= MOST_RATE:
-        rate = sound.samplerate
+    try:
+        require_plausible(sound.samplerate)
+    except AudioError:
         sound.close()
-        raise AudioError(f"the header states a rate of {rate} Hz; expected {LEAST_RATE} … {MOST_RATE}")
+        raise
     return sound
 
 

@@ -24,8 +24,9 @@ _ESTIMATED = frozenset({"aac", "ac3", "amr", "amrnb", "amrwb", "dts", "eac3", "m
 _LEAST_GAP, _MOST_GAP = 0.05, 3600.0
 _MAGIC = (
     *(b"\x1aE\xdf\xa3", b"0&\xb2u", b"#!AMR", b"wvpk", b"MAC ", b"TTA", b".RMF", b"FLV", b"DSD ", b"FRM8", b"MPCK"),
-    *(b"MP+", b"\xff\xf1", b"\xff\xf9", b"\x0bw", b"\x7f\xfe\x80\x01", b"ADIF", b"\0\0\x01\xba", b"#!SILK"),
+    *(b"MP+", b"\x7f\xfe\x80\x01", b"ADIF", b"\0\0\x01\xba", b"#!SILK"),
 )
+_FRAMES = (b"\xff\xf1", b"\xff\xf9", b"\x0bw")  # of AAC and AC-3
 
 
 def has_media() -> bool:
@@ -33,9 +34,15 @@ def has_media() -> bool:
     return importlib.util.find_spec("av") is not None
 
 
-def is_media(head: bytes) -> bool:
-    """Returns whether a file that begins with these bytes is one for PyAV."""
-    return head.startswith(_MAGIC) or head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free")
+def is_media(head: bytes, *, frames: bool = True) -> bool:
+    """Returns whether a file that begins with these bytes is one for PyAV.
+
+    Args:
+        head: the first bytes.
+        frames: whether to recognise AAC and AC-3 that begin with a frame: two bytes of raw samples look the same.
+    """
+    known = head.startswith(_MAGIC) or head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free")
+    return known or (frames and head.startswith(_FRAMES))
 
 
 class Media:

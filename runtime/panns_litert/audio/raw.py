@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from panns_litert.audio.samples import require_plausible
 from panns_litert.errors import AudioError
 
 # Samples per read of a stream, all channels together: 256 kB. That is a few seconds, so that results come soon.
@@ -109,6 +110,7 @@ def wav_header(stream: BinaryIO | io.RawIOBase) -> tuple[int, int, str]:
     read(4)  # the size of the samples, which a program that writes into a pipe does not know
     if form is None or not rate:
         raise AudioError(f"a WAV stream without PCM or float samples; expected one of {', '.join(RAW_FORMATS)}")
+    require_plausible(rate)
     return rate, channels, form
 
 

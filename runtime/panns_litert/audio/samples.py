@@ -17,6 +17,9 @@ Scale = Literal["int16", "int24", "int32"]
 SCALES: dict[str, float] = {"int16": 2.0**15, "int24": 2.0**23, "int32": 2.0**31}
 """Scales of samples that are not within [-1, 1]: name to full-scale value."""
 
+LEAST_RATE, MOST_RATE = 1000, 768000
+"""Sample rates of recordings, Hz. A header that states another one is taken to be wrong."""
+
 LOUDEST = 2.5
 """Peak of samples that are still taken to be within full scale, 1, and too loud."""
 
@@ -309,7 +312,7 @@ class MonoResampler:
 
 
 def _mean(samples: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Returns the mean of the channels. numpy's `mean` over a short axis takes many times as long."""
+    """Returns the mean of the channels, added up one by one: numpy's `mean` over a short axis is slow."""
     if samples.shape[1] == 1:
         return samples[:, 0]
     total = samples[:, 0] + samples[:, 1]
@@ -331,6 +334,12 @@ def spans(wrong: NDArray[np.bool_], gap: float) -> Iterator[tuple[int, int]]:
 def require_rate(rate: object) -> None:
     if isinstance(rate, bool) or not isinstance(rate, (int, np.integer)) or not 1 <= rate <= _MAX_RATE:
         raise AudioError(f"sample rate {rate!r}; expected a whole number of Hz, 1 … {_MAX_RATE}")
+
+
+def require_plausible(rate: int) -> None:
+    """Raises AudioError if the header of a recording states an absurd rate, Hz."""
+    if not LEAST_RATE <= rate <= MOST_RATE:
+        raise AudioError(f"the header states a rate of {rate} Hz; expected {LEAST_RATE} … {MOST_RATE}")
 
 
 def require_wanted(sample_rate: object, max_seconds: object) -> None:

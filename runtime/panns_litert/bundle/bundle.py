@@ -31,7 +31,7 @@ MODEL_CARD = "README.md"
 
 _REMEDY = "convert it again, or copy the whole folder again"
 
-# Between two reads of a bundle that is being replaced; ten are enough even if every one meets a replacement.
+# Between two reads of a bundle that is being replaced; one that is replaced during each of ten reads is an error.
 _TRIES, _WAIT_SECONDS = 10, 0.01
 
 

@@ -1,6 +1,6 @@
 """Runs an unknown model once in a separate process, so that a file that crashes LiteRT cannot end this one.
 
-The file's flatbuffer was checked before (`engine/operators.py`), which finds most of such files, but not all. What ran
+The file's flatbuffer was checked before (`engine/operators.py`), which cannot find all of them. What ran
 once is remembered in the cache, so that it costs nothing later.
 """
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from panns_litert.cli.options import STDIN
 from panns_litert.cli.output import require_writable
 from panns_litert.errors import ResultsError
 from panns_litert.escape import escaped, escaped_json
-from panns_litert.strict import parse_json, read_json
+from panns_litert.strict import changes, file_stamp, parse_json, read_json
 
 _ELSEWHERE = "give another --out"
 
@@ -128,9 +127,10 @@ class JsonLines:
         now = parse_json(text, "settings", error=ResultsError)
         if not isinstance(before, dict):
             raise ResultsError(f"{beside}: expected a JSON object; {_ELSEWHERE}")
-        if other := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
-            changes = "; ".join(f"{name} was {_short(before.get(name))}, now {_short(now.get(name))}" for name in other)
-            raise ResultsError(f"{self._path} is of other settings: {changes}; expected the same, or {_ELSEWHERE}")
+        if other := changes(before, now):
+            raise ResultsError(
+                f"{self._path} is of other settings: {'; '.join(other)}; expected the same, or {_ELSEWHERE}"
+            )
 
     def _read(self) -> None:
         start = 0
@@ -170,10 +170,10 @@ def file_state(source: str) -> dict[str, Any] | None:
         return None
     size = modified = None
     with contextlib.suppress(OSError, ValueError):  # ValueError: NUL in the name
-        found = os.stat(source)
-        if not stat.S_ISREG(found.st_mode):
+        stamp = file_stamp(source)
+        if stamp is None:
             return None
-        size, modified = found.st_size, found.st_mtime_ns
+        size, modified = stamp
     return {"path": escaped(os.path.abspath(source)), "bytes": size, "modified_ns": modified}
 
 
@@ -181,8 +181,3 @@ def _is_result(row: Any) -> bool:
     if not isinstance(row, dict) or not isinstance(row.get("source"), str) or "file" not in row:
         return False
     return row["file"] is None or (isinstance(row["file"], dict) and isinstance(row["file"].get("path"), str))
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:40]} … ({len(text)} characters)"

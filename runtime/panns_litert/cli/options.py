@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from panns_litert.atomic import writing
-from panns_litert.audio import RAW_FORMATS, SCALES, no_audio, scan_folder
+from panns_litert.audio import LEAST_RATE, MOST_RATE, RAW_FORMATS, SCALES, no_audio, scan_folder
 from panns_litert.bundle import (
     CACHE_VARIABLE,
     DEFAULT_PRECISION,
@@ -29,9 +29,6 @@ from panns_litert.tagger import ENGINES, Tagger
 
 STDIN = "-"
 DEFAULT_ENGINE = "cpu"
-RAW_HZ = (1000, 768000)
-"""Least and largest sample rate of raw samples, Hz."""
-
 _WAIT_SECONDS = 3600.0  # for another run's conversion, which may download first
 
 
@@ -127,9 +124,10 @@ def require_rate(args: argparse.Namespace) -> None:
     Raises:
         AudioError: it is out of range. A rate that is far too low would make hours of a second of samples.
     """
-    least, most = RAW_HZ
-    if args.rate is not None and not least <= args.rate <= most:
-        raise AudioError(f"--rate {args.rate}; expected the sample rate of the raw samples, {least} … {most} Hz")
+    if args.rate is not None and not LEAST_RATE <= args.rate <= MOST_RATE:
+        raise AudioError(
+            f"--rate {args.rate}; expected the sample rate of the raw samples, {LEAST_RATE} … {MOST_RATE} Hz"
+        )
 
 
 def sources(args: argparse.Namespace) -> Iterator[str]:

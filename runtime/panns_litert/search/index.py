@@ -15,7 +15,6 @@ import contextlib
 import itertools
 import json
 import os
-import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -30,7 +29,7 @@ from panns_litert.audio import audio_files
 from panns_litert.errors import AudioError, EmbeddingError, ResultsError, importing, why_failed
 from panns_litert.escape import utf8
 from panns_litert.search.embeddings import Embeddings, embed, require_same_model, unit
-from panns_litert.strict import parse_json, read, read_bytes, read_json, shown
+from panns_litert.strict import file_stamp, parse_json, read, read_bytes, read_json, shown
 from panns_litert.tagger import Tagger
 from panns_litert.windows import StreamTagger
 
@@ -427,12 +426,12 @@ def _real(path: Path) -> str:
 
 def _stamp(source: str) -> tuple[int, int]:
     try:
-        status = os.stat(source)
+        stamp = file_stamp(source)
     except OSError as error:
         raise AudioError(f"{source}: {error.strerror}; expected an audio file") from error
-    if not stat.S_ISREG(status.st_mode):  # a pipe may never end
+    if stamp is None:  # a pipe may never end
         raise AudioError(f"{source}: not a regular file; expected an audio file")
-    return status.st_size, status.st_mtime_ns
+    return stamp
 
 
 def _faiss() -> Any:

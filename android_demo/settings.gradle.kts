@@ -15,4 +15,4 @@ dependencyResolutionManagement {
 }
 
 rootProject.name = "panns-litert-android-demo"
-include(":tagger", ":app")
+include(":tagger", ":tagger-litert", ":app")

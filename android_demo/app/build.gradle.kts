@@ -16,11 +16,6 @@ android {
         targetSdk = 36
         versionCode = 1
         versionName = projectVersion
-        buildConfigField("String", "LITERT_VERSION", "\"${libs.versions.litert.get()}\"")
-    }
-
-    buildFeatures {
-        buildConfig = true
     }
 
     compileOptions {
@@ -33,9 +28,7 @@ android {
 }
 
 dependencies {
-    implementation(project(":tagger"))
-    implementation(libs.litert)
-    implementation(libs.litert.gpu)
+    implementation(project(":tagger-litert"))
     implementation(libs.androidx.core) // only for FileProvider
 }
 

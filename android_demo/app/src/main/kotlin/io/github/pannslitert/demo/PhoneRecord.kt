@@ -6,6 +6,7 @@ import android.os.Build
 import io.github.pannslitert.EngineException
 import io.github.pannslitert.RecordException
 import io.github.pannslitert.bundle.Bundle
+import io.github.pannslitert.litert.LiteRtEngine
 import io.github.pannslitert.measure.Device
 import io.github.pannslitert.measure.DeviceRecord
 import io.github.pannslitert.measure.Measurement
@@ -39,7 +40,7 @@ class PhoneRecord(private val context: Context) {
         gpu: Boolean,
         onSetting: (Measurement.Setting) -> Unit,
     ): Measured {
-        val measurement = Measurement(bundle, selfTest, mapOf("litert" to BuildConfig.LITERT_VERSION))
+        val measurement = Measurement(bundle, selfTest, mapOf("litert" to LiteRtEngine.VERSION))
         val threads = listOf(1, LiteRtEngine.mostThreads()).distinct()
         val engines: MutableList<Pair<Measurement.Setting, () -> Engine>> = threads.map { count ->
             Measurement.Setting.cpu(count) to { LiteRtEngine.cpu(bundle, fallback = null, threads = count) }

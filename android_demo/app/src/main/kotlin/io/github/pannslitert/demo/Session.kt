@@ -5,6 +5,7 @@ import android.net.Uri
 import android.os.Handler
 import android.os.Looper
 import io.github.pannslitert.bundle.Bundle
+import io.github.pannslitert.litert.LiteRtEngine
 import io.github.pannslitert.measure.EngineChoice
 import io.github.pannslitert.measure.Measurement
 import io.github.pannslitert.measure.SelfTest

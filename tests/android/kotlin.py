@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -25,8 +25,13 @@ JARS = Path("/usr/share/java")
 RESOURCES = {"io/github/pannslitert/sense": ROOT / "assets" / "audioset_ontology.json"}
 """Resources of the library, by the package that holds each; as in android_demo/tagger/build.gradle.kts."""
 
-_NPM_FILES = ("package.json", "package-lock.json", ".npmrc")
+MAIN = DEMO / "tagger" / "src" / "main" / "kotlin"
+TESTS = DEMO / "tagger" / "src" / "test" / "kotlin"
+COMPILER = [DEMO / name for name in ("package.json", "package-lock.json", ".npmrc")]
+"""What pins the compiler."""
+
 _OLDEST_JDK = 17
+_DIGITS = 16  # of a hash in the name of a folder
 
 
 class ToolMissingError(RuntimeError):
@@ -37,43 +42,82 @@ class KotlinError(RuntimeError):
     """The compiler or a program failed. The message holds its output."""
 
 
-def class_path() -> str:
-    """Compiles the library if needed. Returns the class path of its classes and its libraries.
+def library() -> Path:
+    """Compiles the library if needed. Returns the folder of its classes and resources, as in its JAR.
 
     Raises:
         ToolMissingError: no JDK, npm, JUnit or Gson.
         KotlinError: the sources do not compile; a warning is an error.
     """
-    libraries = [JARS / "junit4.jar", JARS / "hamcrest.jar", JARS / "gson.jar"]
-    _require_tools(libraries)
-    compiler = _compiler()
-    sources = sorted((DEMO / "tagger" / "src").rglob("*.kt"))
-    libraries.append(compiler / "lib" / "kotlin-stdlib.jar")
-    classes = BUILD / f"classes-{digest([*sources, *RESOURCES.values(), DEMO / 'package-lock.json', Path(__file__)])}"
-    with FileLock(BUILD / "classes.lock"):  # processes of the suite may compile at the same time
-        if not classes.exists():
-            unfinished = classes.with_name(f"{classes.name}.part")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            compile_sources(sources, class_path=_joined(libraries), out=unfinished)
-            for package, resource in RESOURCES.items():
-                shutil.copy(resource, unfinished / package)
-            for old in BUILD.glob("classes-*"):
-                if old != unfinished:
-                    shutil.rmtree(old)
-            unfinished.rename(classes)
-    return _joined([classes, *libraries])
+    _require_tools()
+
+    def make(folder: Path) -> None:
+        compile_sources([MAIN], module="tagger", class_path=dependencies(), out=folder)
+        for package, resource in RESOURCES.items():
+            shutil.copy(resource, folder / package)
+
+    return cached("tagger", [*MAIN.rglob("*.kt"), *RESOURCES.values(), *COMPILER, Path(__file__)], make)
 
 
-def compile_sources(sources: Sequence[Path], *, class_path: str, out: Path) -> None:
-    """Compiles files and folders. Java files among them are not compiled, only used for their declarations.
+def dependencies() -> list[Path]:
+    """Returns the JARs that the library needs: Gson and Kotlin's standard library."""
+    return [JARS / "gson.jar", standard_library()]
+
+
+def standard_library() -> Path:
+    return _compiler() / "lib" / "kotlin-stdlib.jar"
+
+
+def class_path() -> str:
+    """Compiles the library and its tests if needed. Returns the class path of both and of what they need.
 
     Raises:
-        ToolMissingError, KotlinError: as `class_path`.
+        ToolMissingError, KotlinError: as `library`.
+    """
+    main = library()
+    needed = [main, *dependencies(), JARS / "junit4.jar", JARS / "hamcrest.jar"]
+
+    def make(folder: Path) -> None:
+        compile_sources([TESTS], module="tagger_test", class_path=needed, out=folder, friend=main)
+
+    sources = [*MAIN.rglob("*.kt"), *TESTS.rglob("*.kt"), *COMPILER, Path(__file__)]
+    return joined([cached("tagger-test", sources, make), *needed])
+
+
+def cached(name: str, inputs: Iterable[Path], make: Callable[[Path], None]) -> Path:
+    """Returns a folder that `make` fills. It stays in build/kotlin, under a hash of the input files.
+
+    Processes may call this at the same time: one makes the folder, the others wait for it.
+    """
+    folder = BUILD / f"{name}-{digest(inputs)}"
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with FileLock(BUILD / f"{name}.lock"):
+        if not folder.exists():
+            unfinished = folder.with_name(f"{folder.name}.part")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            make(unfinished)
+            for old in BUILD.glob(f"{name}-{'[0-9a-f]' * _DIGITS}"):
+                shutil.rmtree(old)
+            unfinished.rename(folder)
+    return folder
+
+
+def compile_sources(
+    sources: Sequence[Path], *, module: str, class_path: Sequence[Path], out: Path, friend: Path | None = None
+) -> None:
+    """Compiles files and folders. Java files among them are not compiled, only used for their declarations.
+
+    `module` names the module, `friend` is the folder of the classes whose internal declarations it may use.
+
+    Raises:
+        ToolMissingError, KotlinError: as `library`.
     """
     run_tool(
         str(_compiler() / "bin" / "kotlinc"),
-        *("-Werror", "-jvm-target", str(_OLDEST_JDK), "-no-reflect", "-no-stdlib"),
-        *("-classpath", class_path, "-d", str(out), *map(str, sources)),
+        *("-Werror", "-jvm-target", str(_OLDEST_JDK), "-no-reflect", "-no-stdlib", "-module-name", module),
+        *([f"-Xfriend-paths={friend}"] if friend else []),
+        *("-classpath", joined(class_path), "-d", str(out), *map(str, sources)),
     )
 
 
@@ -81,12 +125,12 @@ def run(main_class: str, *args: str | Path) -> str:
     """Runs a class in a JVM of its own. Returns its output.
 
     Raises:
-        ToolMissingError, KotlinError: as `class_path`; or the program ended with an error.
+        ToolMissingError, KotlinError: as `library`; or the program ended with an error.
     """
     return run_tool("java", "-cp", class_path(), main_class, *map(str, args))
 
 
-def _require_tools(libraries: list[Path]) -> None:
+def _require_tools() -> None:
     for tool, package in (("java", f"openjdk-{_OLDEST_JDK}-jdk"), ("npm", "npm")):
         if shutil.which(tool) is None:
             raise ToolMissingError(f"no {tool}; the Kotlin tests need it: apt install {package}")
@@ -94,35 +138,30 @@ def _require_tools(libraries: list[Path]) -> None:
     found = re.search(r'version "(\d+)', version)
     if found is None or int(found[1]) < _OLDEST_JDK:
         raise ToolMissingError(f"java is {version.splitlines()[0]!r}; the Kotlin tests need JDK {_OLDEST_JDK} or later")
-    if missing := [jar.name for jar in libraries if not jar.exists()]:
+    needed = [JARS / "gson.jar", JARS / "junit4.jar", JARS / "hamcrest.jar"]
+    if missing := [jar.name for jar in needed if not jar.exists()]:
         raise ToolMissingError(f"no {', '.join(missing)} in {JARS}: apt install junit4 libgoogle-gson-java")
 
 
 def _compiler() -> Path:
     """Returns the folder of the compiler, which npm fetches at the pinned version and hash."""
-    pinned = [DEMO / name for name in _NPM_FILES]
-    folder = BUILD / f"npm-{digest(pinned)}"
-    BUILD.mkdir(parents=True, exist_ok=True)
-    with FileLock(BUILD / "npm.lock"):
-        if not folder.exists():
-            unfinished = folder.with_name(f"{folder.name}.part")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-            for path in pinned:
-                shutil.copy(path, unfinished)
-            try:
-                run_tool("npm", "ci", cwd=unfinished)
-            except KotlinError as error:
-                raise ToolMissingError(f"npm cannot fetch the Kotlin compiler: {error}") from error
-            unfinished.rename(folder)
-    return folder / "node_modules" / "kotlin-compiler"
+
+    def make(folder: Path) -> None:
+        for path in COMPILER:
+            shutil.copy(path, folder)
+        try:
+            run_tool("npm", "ci", cwd=folder)
+        except KotlinError as error:
+            raise ToolMissingError(f"npm cannot fetch the Kotlin compiler: {error}") from error
+
+    return cached("npm", COMPILER, make) / "node_modules" / "kotlin-compiler"
 
 
-def digest(paths: list[Path]) -> str:
+def digest(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for path in paths:
+    for path in sorted(paths):
         digest.update(f"{path.relative_to(ROOT)}\n{path.stat().st_size}\n".encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:_DIGITS]
 
 
 def run_tool(*command: str, cwd: Path | None = None) -> str:
@@ -137,7 +176,7 @@ def run_tool(*command: str, cwd: Path | None = None) -> str:
     return result.stdout
 
 
-def _joined(paths: list[Path]) -> str:
+def joined(paths: Iterable[Path]) -> str:
     return ":".join(map(str, paths))
 
 

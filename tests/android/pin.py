@@ -14,6 +14,7 @@ from pathlib import Path
 
 import kotlin
 import levels
+import modules
 import signatures
 
 _HEADER = """\
@@ -28,8 +29,7 @@ _HEADER = """\
 
 def sources() -> list[str]:
     """Returns the Kotlin sources that use Android, and what they use of AndroidX, which uses Android too."""
-    tagger = kotlin.DEMO / "tagger"
-    files = [file for file in sorted(kotlin.DEMO.rglob("src/main/**/*.kt")) if tagger not in file.parents]
+    files = [*modules.LIBRARY.sources, *modules.APP.sources, *sorted((kotlin.DEMO / "samples").rglob("*.kt"))]
     return [file.read_text(encoding="utf-8") for file in [*files, signatures.ANDROIDX]]
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
 import xml.etree.ElementTree as ET
 import zipfile
 from pathlib import Path
 
 import apk
 import kotlin
+import modules
 import pytest
+from manifests import ANDROID, COMPONENTS
+from modules import APP, LIBRARY
 from support import ROOT
-from test_kotlin_app import ANDROID, PACKAGE, RESOURCES, resources
 
-COMPONENTS = ("activity", "service", "receiver", "provider")
 ABSENT = ("Lcom/google/ai/edge/litert/", "Landroidx/core/content/FileProvider;")
 """What the app uses and Google's Maven alone has. Gradle adds it; here it is not in the APK."""
 PLATFORM = ("Landroid/", "Ljava/", "Ljavax/", "Ldalvik/annotation/")
@@ -52,8 +54,14 @@ def read_xml(path: Path, name: str) -> ET.Element:
 
 
 def descriptor(name: str) -> str:
-    """Returns the descriptor of a class whose name may start with a dot, as in a manifest."""
-    return f"L{(PACKAGE + name if name.startswith('.') else name).replace('.', '/')};"
+    """Returns the descriptor of a class."""
+    return f"L{name.replace('.', '/')};"
+
+
+@pytest.fixture(scope="module")
+def source(jvm: None) -> ET.Element:
+    """The manifest that is packed."""
+    return ET.fromstring(apk.merged_manifest(APP, modules.published()))
 
 
 def test_what_is_missing_is_named(
@@ -76,15 +84,14 @@ def test_what_is_missing_is_named(
 # --- the manifest and the resources ---
 
 
-def test_what_android_shows_of_the_apk(built: Path) -> None:
-    source = ET.fromstring(apk.merged_manifest())
+def test_what_android_shows_of_the_apk(built: Path, source: ET.Element) -> None:
     badging = kotlin.run_tool("aapt", "dump", "badging", str(built))
     facts = dict(re.findall(r"^(\w[\w-]+):'(.*)'$", badging, re.MULTILINE))
-    version = f"versionCode='{apk.gradle_value('versionCode')}' versionName='{apk.project_version()}'"
-    assert f"package: name='{PACKAGE}' {version} " in badging
-    assert facts["sdkVersion"] == apk.gradle_value("minSdk") == "26"
-    assert facts["targetSdkVersion"] == apk.gradle_value("targetSdk")
-    assert f"launchable-activity: name='{PACKAGE}.MainActivity'" in badging
+    version = f"versionCode='{APP.value('versionCode')}' versionName='{modules.version()}'"
+    assert f"package: name='{APP.namespace}' {version} " in badging
+    assert facts["sdkVersion"] == APP.value("minSdk") == "26"
+    assert facts["targetSdkVersion"] == APP.value("targetSdk")
+    assert f"launchable-activity: name='{APP.namespace}.MainActivity'" in badging
     assert re.findall(r"^ *uses-feature-not-required: name='(.*)'$", badging, re.MULTILINE) == [
         feature.get(f"{ANDROID}name") for feature in source.iter("uses-feature")
     ]
@@ -94,20 +101,18 @@ def test_what_android_shows_of_the_apk(built: Path) -> None:
     assert not icon or icon in zipfile.ZipFile(built).namelist()
 
 
-def test_the_permissions_are_the_manifests(built: Path) -> None:
+def test_the_permissions_are_the_manifests(built: Path, source: ET.Element) -> None:
     found = kotlin.run_tool("aapt", "dump", "permissions", str(built)).splitlines()
-    assert found[0] == f"package: {PACKAGE}"
-    source = ET.fromstring(apk.merged_manifest())
+    assert found[0] == f"package: {APP.namespace}"
     names = [permission.get(f"{ANDROID}name") for permission in source.iter("uses-permission")]
     assert found[1:] == [f"uses-permission: name='{name}'" for name in names]
 
 
-def test_the_packed_manifest_is_the_source(built: Path) -> None:
+def test_the_packed_manifest_is_the_source(built: Path, source: ET.Element) -> None:
     """Every element and every attribute is there: texts and flags with their value, others as numbers of their own."""
     packed = [e for e in read_xml(built, "AndroidManifest.xml").iter() if e.tag != "uses-sdk"]
-    source = list(ET.fromstring(apk.merged_manifest()).iter())
-    assert [element.tag for element in packed] == [element.tag for element in source]
-    for found, wanted in zip(packed, source, strict=True):
+    assert [element.tag for element in packed] == [element.tag for element in source.iter()]
+    for found, wanted in zip(packed, source.iter(), strict=True):
         assert set(wanted.attrib) <= set(found.attrib)
         for name, value in wanted.attrib.items():
             plain = not found.attrib[name].startswith(("@", "("))
@@ -130,9 +135,13 @@ def test_every_component_is_in_the_dex_and_says_if_others_may_start_it(built: Pa
 def test_the_resources_are_the_sources(built: Path, classes: set[str]) -> None:
     dump = kotlin.run_tool("aapt", "dump", "resources", str(built))
     found: dict[str, set[str]] = {}
-    for kind, name in re.findall(rf"spec resource 0x\w+ {re.escape(PACKAGE)}:(\w+)/(\w+):", dump):
-        found.setdefault(kind, set()).add(name)
-    assert found == resources()
+    for kind, name in re.findall(rf"spec resource 0x\w+ {re.escape(APP.namespace)}:(\w+)/([\w.]+):", dump):
+        found.setdefault(kind, set()).add(name.replace(".", "_"))
+    wanted: modules.Names = {}
+    for module in (LIBRARY, APP):
+        for kind, names in modules.resources(module.resources).items():
+            wanted.setdefault(kind, set()).update(names)
+    assert found == wanted
     with zipfile.ZipFile(built) as archive:
         layouts = [name for name in archive.namelist() if name.startswith("res/layout")]
     assert layouts
@@ -153,16 +162,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("file", "old", "new", "named"), REFUSED.values(), ids=REFUSED)
-def test_a_wrong_resource_is_refused(file: str, old: str, new: str, named: str, tmp_path: Path) -> None:
+def test_a_wrong_resource_is_refused(jvm: None, file: str, old: str, new: str, named: str, tmp_path: Path) -> None:
     try:
         apk.require_tools()
     except kotlin.ToolMissingError as error:
         pytest.skip(str(error))
-    manifest, folder = apk.merged_manifest(), tmp_path / "res"
-    for source in RESOURCES.rglob("*.xml"):
-        target = folder / source.relative_to(RESOURCES)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(source.read_bytes())
+    manifest, folder = apk.merged_manifest(APP, modules.published()), tmp_path / "res"
+    shutil.copytree(APP.resources, folder)
     text = manifest if file == "AndroidManifest.xml" else (folder / file).read_text(encoding="utf-8")
     assert old in text
     if file == "AndroidManifest.xml":
@@ -170,7 +176,9 @@ def test_a_wrong_resource_is_refused(file: str, old: str, new: str, named: str, 
     else:
         (folder / file).write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(kotlin.KotlinError, match=named):
-        apk.pack_resources(tmp_path / "packed.apk", tmp_path, manifest=manifest, resources=folder)
+        apk.pack_resources(
+            tmp_path / "packed.apk", tmp_path, APP, manifest=manifest, resources=[folder, LIBRARY.resources]
+        )
 
 
 # --- assets, alignment, signature ---
@@ -214,14 +222,13 @@ def test_the_signature_holds_until_a_byte_changes(built: Path, tmp_path: Path) -
 
 
 def test_the_dex_has_the_app_and_no_stub_or_test(classes: set[str]) -> None:
-    for module in ("app", "tagger"):
-        sources = kotlin.DEMO / module / "src" / "main" / "kotlin"
+    for sources in (kotlin.MAIN, *(module.main / "kotlin" for module in (LIBRARY, APP))):
         packages = {str(file.parent.relative_to(sources)) for file in sources.rglob("*.kt")}
         assert packages <= {name[1:].rpartition("/")[0] for name in classes}
     assert {descriptor("kotlin.Unit"), descriptor("com.google.gson.JsonParser")} <= classes
     allowed = ("Lio/github/pannslitert/", "Lkotlin/", "Lcom/google/gson/")
     assert [name for name in classes if not name.startswith(allowed)] == []
-    tests = [path.stem for path in (kotlin.DEMO / "tagger" / "src" / "test").rglob("*.kt")]
+    tests = [path.stem for path in kotlin.TESTS.rglob("*.kt")]
     assert [name for name in classes if re.fullmatch(rf"L.*/({'|'.join(tests)})(Kt)?(\$.*)?;", name)] == []
 
 

@@ -96,8 +96,9 @@ def driver(jvm: None, tmp_path_factory: pytest.TempPathFactory) -> Driver:
 
 
 def test_the_tests_of_the_library(jvm: None) -> None:
-    sources = kotlin.DEMO / "tagger" / "src" / "test" / "kotlin"
-    classes = [".".join(path.relative_to(sources).with_suffix("").parts) for path in sources.rglob("*Test.kt")]
+    classes = [
+        ".".join(path.relative_to(kotlin.TESTS).with_suffix("").parts) for path in kotlin.TESTS.rglob("*Test.kt")
+    ]
     assert len(classes) >= 6
     report = kotlin.run("org.junit.runner.JUnitCore", *sorted(classes))
     print(report)
@@ -142,10 +143,9 @@ def layer_faults(folder: Path) -> list[str]:
 
 
 def test_packages_import_only_from_lower_layers() -> None:
-    main = kotlin.DEMO / "tagger" / "src" / "main" / "kotlin"
-    folders = {".".join(file.relative_to(main).parent.parts) for file in main.rglob("*.kt")}
+    folders = {".".join(file.relative_to(kotlin.MAIN).parent.parts) for file in kotlin.MAIN.rglob("*.kt")}
     assert folders == {f"{PACKAGE}.{package}".removesuffix(".") for packages in LAYERS for package in packages}
-    assert layer_faults(main) == []
+    assert layer_faults(kotlin.MAIN) == []
 
 
 @pytest.mark.parametrize(

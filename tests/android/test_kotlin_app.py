@@ -1,193 +1,272 @@
-"""The Android app of android_demo/app: it compiles; its resources and Gradle files are consistent."""
+"""The Android modules of android_demo: they compile; their resources, manifests and Gradle files are consistent."""
 
 from __future__ import annotations
 
 import re
 import tomllib
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from pathlib import Path
 
+import apk
 import kotlin
 import levels
 import litert_api
+import manifests
+import modules
 import pytest
 import signatures
+from manifests import ANDROID
+from modules import APP, LIBRARY, MODULES, Module
 
-APP = kotlin.DEMO / "app"
-SOURCES = APP / "src" / "main" / "kotlin"
-RESOURCES = APP / "src" / "main" / "res"
-PACKAGE = "io.github.pannslitert.demo"
-ANDROID = "{http://schemas.android.com/apk/res/android}"
+SCRIPTS = [kotlin.DEMO / "build.gradle.kts", *sorted(kotlin.DEMO.glob("*/build.gradle.kts"))]
 
 
-def resources() -> dict[str, set[str]]:
-    """Returns the names in Android's R: strings, layouts, ids and XML files."""
-    files = sorted(RESOURCES.rglob("*.xml"))
-    found: dict[str, set[str]] = {"string": set(), "layout": set(), "id": set(), "xml": set()}
-    for file in files:
-        root = ET.parse(file).getroot()
-        if file.parent.name == "values":
-            found["string"] |= {element.attrib["name"] for element in root.iter("string")}
-        else:
-            found[file.parent.name].add(file.stem)
-            ids = (element.get(f"{ANDROID}id", "") for element in root.iter())
-            found["id"] |= {text.removeprefix("@+id/") for text in ids if text}
-    return found
+def source_text(module: Module) -> str:
+    return "\n".join(file.read_text(encoding="utf-8") for file in module.sources)
 
 
-def write_platform(folder: Path) -> Path:
-    """Writes Android's and AndroidX's signatures as Java sources, and LiteRT's as the classes of a module."""
-    for api in (signatures.ANDROID, signatures.ANDROIDX):
-        signatures.write_stubs(api.read_text(encoding="utf-8"), folder / "android")
-    litert = folder / "LiteRt.kt"
-    litert.write_text(litert_api.kotlin_source(litert_api.LIST.read_text(encoding="utf-8")), encoding="utf-8")
-    kotlin.compile_sources([litert, folder / "android"], class_path=kotlin.class_path(), out=folder / "litert")
-    return folder
+def of_class(name: str) -> Path | None:
+    """Returns the source of a class of the modules, by its full name."""
+    files = [module.main / "kotlin" / f"{name.replace('.', '/')}.kt" for module in MODULES]
+    return next((file for file in files if file.is_file()), None)
 
 
-@pytest.fixture(scope="module")
-def platform(jvm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of `write_platform`."""
-    return write_platform(tmp_path_factory.mktemp("platform"))
+# --- compiling ---
 
 
-def compile_app(
-    platform: Path,
-    folder: Path,
-    change: Callable[[str, str], str] = lambda _, text: text,
-    *,
-    r_java: str | None = None,
-) -> None:
-    """Compiles the app's sources into a folder; `change(name, text)` returns the text of each.
-
-    `r_java` is the R of aapt. Without it, the numbers of the resources are made up.
-    """
-    library = f"{platform / 'litert'}:{kotlin.class_path()}"
-    sources = folder / "sources"
-    for file in SOURCES.rglob("*.kt"):
-        target = sources / file.relative_to(SOURCES)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(change(file.name, file.read_text(encoding="utf-8")), encoding="utf-8")
-    kinds = "".join(
-        f"  public static final class {kind} {{\n"
-        + "".join(f"    public static final int {name} = {i};\n" for i, name in enumerate(sorted(names)))
-        + "  }\n"
-        for kind, names in resources().items()
-    )
-    r = sources / PACKAGE.replace(".", "/") / "R.java"
-    r.write_text(r_java or f"package {PACKAGE};\n\npublic final class R {{\n{kinds}}}\n", encoding="utf-8")
-    catalog = tomllib.loads((kotlin.DEMO / "gradle" / "libs.versions.toml").read_text(encoding="utf-8"))
-    litert = catalog["versions"]["litert"]
-    constants = f'  public static final String LITERT_VERSION = "{litert}";\n'  # Gradle's, from build.gradle.kts
-    (r.parent / "BuildConfig.java").write_text(
-        f"package {PACKAGE};\n\npublic final class BuildConfig {{\n{constants}}}\n", encoding="utf-8"
-    )
-    kotlin.compile_sources([sources, platform / "android"], class_path=library, out=folder / "classes")
-
-
-def test_the_app_compiles(platform: Path, tmp_path: Path) -> None:
-    """Against level 34. What level 26 does not have is used only within checks of SDK_INT."""
-    compile_app(platform, tmp_path)
-    assert (tmp_path / "classes" / PACKAGE.replace(".", "/") / "MainActivity.class").exists()
+def test_the_modules_compile(jvm: None) -> None:
+    """Against level 34, the app against the published files alone. What level 26 does not have is used only within
+    checks of SDK_INT."""
     api = signatures.parse(signatures.ANDROID.read_text(encoding="utf-8"))
     newer = levels.newer(levels.NEWER.read_text(encoding="utf-8"))
-    assert levels.unguarded(tmp_path / "classes", api, newer) == []
-    assert f"minSdk = {levels.OLDEST}\n" in (APP / "build.gradle.kts").read_text(encoding="utf-8")
+    for module, classes, main in (
+        (LIBRARY, modules.library_classes(), "LiteRtEngine"),
+        (APP, modules.app_classes(), "MainActivity"),
+    ):
+        assert (classes / module.package / f"{main}.class").exists()
+        assert levels.unguarded(classes, api, newer) == []
+        assert module.value("minSdk") == str(levels.OLDEST)
 
 
-def test_wrong_calls_do_not_compile(platform: Path, tmp_path: Path) -> None:
-    """One compilation must refuse each of these changes: otherwise the signatures would accept anything."""
-    wrong = {
+WRONG = {
+    LIBRARY: {
         "LiteRtEngine.kt": ("Accelerator.NPU)", "Accelerator.TPU)"),
+    },
+    APP: {
         "Microphone.kt": ("recorder.stop()", "recorder.halt()"),
         "MainActivity.kt": ("R.string.no_picker", "R.string.no_such_text"),
         "AudioFile.kt": ("codec.queueInputBuffer(index, 0, size, ", "codec.queueInputBuffer(index, "),
         "BarsView.kt": ("canvas.drawRect(0f", "canvas.drawRect(0.0"),
         "PhoneRecord.kt": ("Build.VERSION.RELEASE", "Build.VERSION.NAME"),
         "Session.kt": ("SelfTest.open(folder, bundle)", "SelfTest.open(bundle)"),
-    }
-    # LiteRT 2.0, and names that LiteRT never had.
-    calls = {
-        "Model": "com.google.ai.edge.litert.Model.load(path)",
-        "nullable": "CompiledModel.create(path).createInputBuffer(path, null)",
-        "options": "CompiledModel.GpuOptions(programCacheDir = path)",
-        "environment": "Environment.create(path)",
-        "buffer": "CompiledModel.create(path).run(mapOf<String, FloatArray>(), mapOf())",
-        "handle": "TensorBuffer(1L)",
-    }
+    },
+}
+"""Changes, each of which the compiler must refuse: otherwise the signatures would accept anything."""
 
-    def damage(name: str, text: str) -> str:
-        if name == "DemoApplication.kt":
-            imports = "import android.app.Application\nimport com.google.ai.edge.litert.*"
-            text = text.replace("import android.app.Application", imports)
-            text += "".join(f"\nfun {call}(path: String) = {code}\n" for call, code in calls.items())
-        if name not in wrong:
-            return text
-        old, new = wrong[name]
-        assert old in text
-        return text.replace(old, new)
+CALLS = {  # LiteRT 2.0, and names that LiteRT never had
+    "Model": "com.google.ai.edge.litert.Model.load(path)",
+    "nullable": "CompiledModel.create(path).createInputBuffer(path, null)",
+    "options": "CompiledModel.GpuOptions(programCacheDir = path)",
+    "environment": "Environment.create(path)",
+    "buffer": "CompiledModel.create(path).run(mapOf<String, FloatArray>(), mapOf())",
+    "handle": "TensorBuffer(1L)",
+}
 
+
+def test_wrong_calls_do_not_compile(jvm: None, tmp_path: Path) -> None:
+    """One compilation of each module must refuse each of its changes."""
+    calls = "".join(f"\nfun {name}(path: String) = {code}\n" for name, code in CALLS.items())
+
+    def damage(module: Module, name: str, text: str) -> str:
+        if name in WRONG[module]:
+            old, new = WRONG[module][name]
+            assert old in text
+            text = text.replace(old, new)
+        return text + calls if name == "LiteRtEngine.kt" else text
+
+    messages = {}
     with pytest.raises(kotlin.KotlinError) as refusal:
-        compile_app(platform, tmp_path, damage)
-    for name in wrong:
-        assert re.search(rf"{name}:\d+:\d+: error", str(refusal.value)), f"{name} compiled"
-    for call, code in calls.items():
-        assert f"fun {call}(path: String) = {code}" in str(refusal.value), f"{code} compiled"
+        modules.compile_library(tmp_path / "library", lambda name, text: damage(LIBRARY, name, text))
+    messages[LIBRARY] = str(refusal.value)
+    with pytest.raises(kotlin.KotlinError) as refusal:
+        modules.compile_app(APP, modules.published(), tmp_path, lambda name, text: damage(APP, name, text))
+    messages[APP] = str(refusal.value)
+    for module, wrong in WRONG.items():
+        for name in wrong:
+            assert re.search(rf"{name}:\d+:\d+: error", messages[module]), f"{name} compiled"
+    for name, code in CALLS.items():
+        assert f"fun {name}(path: String) = {code}" in messages[LIBRARY], f"{code} compiled"
 
 
-# --- resources and the manifest ---
+# --- resources ---
 
 
-def texts() -> dict[str, str]:
-    root = ET.parse(RESOURCES / "values" / "strings.xml").getroot()
-    return {element.attrib["name"]: element.text or "" for element in root.iter("string")}
-
-
-def sources() -> str:
-    return "\n".join(file.read_text(encoding="utf-8") for file in SOURCES.rglob("*.kt"))
+def used(module: Module) -> modules.Names:
+    """Returns the resources that the sources and the XML files of a module name."""
+    xml = "\n".join(file.read_text(encoding="utf-8") for file in module.main.rglob("*.xml"))
+    names = re.findall(r"(?<![\w.])R\.(\w+)\.(\w+)", source_text(module)) + re.findall(
+        r"[\">]@(\w+)/([\w.]+)[\"<]", xml
+    )
+    found: modules.Names = {}
+    for kind, name in names:
+        found.setdefault(kind, set()).add(name.replace(".", "_"))
+    return found
 
 
 def test_every_resource_exists_and_is_used() -> None:
-    found = resources()
-    used: dict[str, set[str]] = {kind: set() for kind in found}
-    for kind, name in re.findall(r"(?<!android\.)\bR\.(\w+)\.(\w+)", sources()):
-        used[kind].add(name)
-    xml = "\n".join(file.read_text(encoding="utf-8") for file in (APP / "src" / "main").rglob("*.xml"))
-    for kind, name in re.findall(r'"@(string|layout|id|xml)/(\w+)"', xml):
-        used[kind].add(name)
-    assert used == found
+    exists = {module: modules.resources(module.resources) for module in MODULES}
+    uses = {module: used(module) for module in MODULES}
+    below: dict[Module, list[Module]] = {LIBRARY: [LIBRARY], APP: [LIBRARY, APP]}
+    for module in MODULES:
+        for kind, names in uses[module].items():
+            assert names <= set().union(*(exists[m].get(kind, set()) for m in below[module])), (module, kind)
+        for kind, names in exists[module].items():
+            assert names <= set().union(*(uses[m].get(kind, set()) for m in MODULES)), (module, kind)
+    assert sum(map(len, exists[APP].values())) > 20
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "found"),
+    [
+        (
+            "mipmap-anydpi-v26/icon.xml",
+            '<adaptive-icon xmlns:{0} android:id="@+id/a" />',
+            {"mipmap": "icon", "id": "a"},
+        ),
+        ("drawable-night-xhdpi/line.9.png", "\x89PNG", {"drawable": "line"}),
+        ("layout-land/main.xml", '<View xmlns:{0} android:id="@+id/view" />', {"layout": "main", "id": "view"}),
+        ("values-night/any.xml", '<resources><style name="Theme.App" /></resources>', {"style": "Theme_App"}),
+        ("values/any.xml", '<resources><item type="dimen" name="a">1dp</item></resources>', {"dimen": "a"}),
+        ("values/any.xml", '<resources><string-array name="a" /></resources>', {"array": "a"}),
+        ("values/any.xml", '<resources><declare-styleable name="a" /></resources>', "any.xml has <declare-styleable>"),
+        ("layouts/main.xml", "<View />", "layouts/main.xml is in no folder of resources"),
+        ("main.xml", "<View />", "main.xml is in no folder of resources"),
+    ],
+)
+def test_every_kind_of_resource_is_read(tmp_path: Path, file: str, text: str, found: dict[str, str] | str) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text.replace("xmlns:{0}", f'xmlns:android="{ANDROID[1:-1]}"'), encoding="latin-1")
+    if isinstance(found, str):
+        with pytest.raises(ValueError, match=found):
+            modules.resources(tmp_path)
+    else:
+        assert modules.resources(tmp_path) == {kind: {name} for kind, name in found.items()}
+
+
+def texts(module: Module) -> dict[str, str]:
+    found = {}
+    for file in (module.resources / "values").glob("*.xml"):
+        found |= {element.attrib["name"]: element.text or "" for element in ET.parse(file).iter("string")}
+    return found
 
 
 def test_texts_get_as_many_arguments_as_they_use() -> None:
-    calls = re.findall(r"getString\(R\.string\.(\w+)((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)", sources())
-    assert len(calls) > 10
-    for name, arguments in calls:
-        numbers = [int(n) for n in re.findall(r"%(\d)\$", texts()[name])]
-        assert sorted(numbers) == list(range(1, 1 + arguments.count(","))), name
+    count = 0
+    for module in MODULES:
+        calls = re.findall(r"getString\(R\.string\.(\w+)((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)", source_text(module))
+        count += len(calls)
+        for name, arguments in calls:
+            numbers = [int(n) for n in re.findall(r"%(\d)\$", texts(module)[name])]
+            assert sorted(numbers) == list(range(1, 1 + arguments.count(","))), name
+    assert count > 10
 
 
-def test_the_android_manifest() -> None:
-    root = ET.parse(APP / "src" / "main" / "AndroidManifest.xml").getroot()
+# --- manifests ---
+
+
+def test_the_android_manifest(jvm: None) -> None:
+    root = ET.fromstring(apk.merged_manifest(APP, modules.published()))
     assert [p.get(f"{ANDROID}name") for p in root.iter("uses-permission")] == ["android.permission.RECORD_AUDIO"]
     (application,) = root.iter("application")
     libraries = {x.get(f"{ANDROID}name"): x.get(f"{ANDROID}required") for x in root.iter("uses-native-library")}
     assert libraries == {"libOpenCL.so": "false", "libvndksupport.so": "false"}
-    (activity,) = root.iter("activity")
-    for element in (application, activity):
-        assert (SOURCES / PACKAGE.replace(".", "/") / f"{element.get(f'{ANDROID}name', '')[1:]}.kt").is_file()
-    assert activity.get(f"{ANDROID}exported") == "true"  # Android 12 requires it
-    for file in RESOURCES.rglob("*.xml"):
-        for element in ET.parse(file).getroot().iter():
-            if element.tag.startswith(PACKAGE):
-                assert (SOURCES / (element.tag.replace(".", "/") + ".kt")).is_file()
+    for element in application.iter():
+        if element.tag in ("application", *manifests.COMPONENTS):
+            name = element.get(f"{ANDROID}name", "")
+            assert of_class(name) or name == "androidx.core.content.FileProvider"
+        if element.find("intent-filter") is not None:
+            assert element.get(f"{ANDROID}exported") is not None  # Android 12 requires it
+    for module in MODULES:
+        for file in module.resources.rglob("*.xml"):
+            for element in ET.parse(file).getroot().iter():
+                assert "." not in element.tag or of_class(element.tag), (file, element.tag)
+
+
+MANIFEST = """\
+<manifest xmlns:android="http://schemas.android.com/apk/res/android" xmlns:tools="http://schemas.android.com/tools">
+    <uses-feature android:name="f" android:required="false" />
+    <application><service android:name=".S" tools:ignore="Any" /></application>
+</manifest>
+"""
+
+
+def merged(change: tuple[str, str] = ("", ""), level: str = "26") -> ET.Element:
+    """An app and a library with the same manifest but for one change of the library's."""
+    library = manifests.complete(MANIFEST.replace(*change), "b.c", "26")
+    app = manifests.complete(
+        MANIFEST.replace("<service", '<activity android:name="${applicationId}.A" /><service'), "a"
+    )
+    return ET.fromstring(manifests.merge(app, [library], application_id="id", level=level))
+
+
+def test_manifests_are_merged() -> None:
+    root = merged(('<uses-feature android:name="f" android:required="false"', '<uses-permission android:name="p"'))
+    assert [(e.tag, e.get(f"{ANDROID}name")) for e in root.iter()] == [
+        *[("manifest", None), ("uses-feature", "f"), ("application", None), ("activity", "id.A")],
+        *[("service", "a.S"), ("service", "b.c.S"), ("uses-permission", "p")],
+    ]
+    assert root.get("package") == "a"
+    assert not [name for element in root.iter() for name in element.attrib if name.startswith(manifests.TOOLS)]
+    assert [e.tag for e in merged()] == ["uses-feature", "application"]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (('required="false"', 'required="true"'), "b.c has another <uses-feature> of the name f than the app"),
+        (("<application>", '<application android:label="a">'), "b.c sets .*label of the app"),
+        (("<uses-feature", "<queries"), "b.c has <queries>; expected one of uses-permission, uses-feature"),
+        (("<service", "<profileable"), "b.c has <profileable>; expected one of activity"),
+        (("tools:ignore", "tools:node"), "b.c has tools:node; only Gradle can merge it"),
+        ((".S", "${host}.S"), "a placeholder is left"),
+        (("</application>", "</application><application />"), "2 elements <application>; expected one"),
+    ],
+)
+def test_what_cannot_be_merged_is_refused(change: tuple[str, str], why: str) -> None:
+    with pytest.raises(manifests.ManifestError, match=why):
+        merged(change)
+
+
+def test_a_library_of_a_higher_level_is_refused() -> None:
+    with pytest.raises(manifests.ManifestError, match=r"b\.c has a higher minSdk than the app's 25"):
+        merged(level="25")
+
+
+def test_only_records_are_shared() -> None:
+    """The file provider shares only the folder of records, under the authority that the app uses."""
+    root = ET.parse(APP.manifest).getroot()
+    (provider,) = root.iter("provider")
+    assert {name.removeprefix(ANDROID): value for name, value in provider.attrib.items()} == {
+        "name": "androidx.core.content.FileProvider",
+        "authorities": "${applicationId}.shared",
+        "exported": "false",
+        "grantUriPermissions": "true",
+    }
+    assert '"$packageName.shared"' in source_text(APP)
+    (data,) = provider.iter("meta-data")
+    assert data.get(f"{ANDROID}name") == "android.support.FILE_PROVIDER_PATHS"
+    assert data.get(f"{ANDROID}resource") == "@xml/shared"
+    (path,) = ET.parse(APP.resources / "xml" / "shared.xml").getroot()
+    assert (path.tag, path.get("path")) == ("cache-path", "records/")
+    assert re.findall(r'const val FOLDER = "(\w+)"', source_text(APP)) == ["records"]
 
 
 # --- Gradle ---
 
 
 def test_gradle_takes_a_litert_that_has_the_listed_api() -> None:
-    catalog = tomllib.loads((kotlin.DEMO / "gradle" / "libs.versions.toml").read_text(encoding="utf-8"))
+    catalog = tomllib.loads(modules.CATALOG.read_text(encoding="utf-8"))
     major, minor = (int(number) for number in catalog["versions"]["litert"].split(".")[:2])
     found = re.fullmatch(r"litert-(\d+)\.(\d+)", litert_api.LIST.stem)
     assert found is not None
@@ -196,50 +275,31 @@ def test_gradle_takes_a_litert_that_has_the_listed_api() -> None:
 
 
 def test_gradle_takes_the_repositorys_bundle() -> None:
-    build = (APP / "build.gradle.kts").read_text(encoding="utf-8")
+    build = APP.script.read_text(encoding="utf-8")
     copied = [(kotlin.DEMO / path).resolve() for path in re.findall(r'from\(rootDir\.resolve\("([^"]+)"\)', build)]
     assert [path.name for path in copied] == ["demo_bundle", "demo_selftest"]
     assert (copied[0] / "manifest.json").is_file()
     assert (copied[1] / "selftest.json").is_file()
-    assert not list(APP.rglob("*.tflite"))
-    assert f'namespace = "{PACKAGE}"' in build
-
-
-def test_only_records_are_shared() -> None:
-    """The file provider shares only the folder of records, under the authority that the app uses."""
-    root = ET.parse(APP / "src" / "main" / "AndroidManifest.xml").getroot()
-    (provider,) = root.iter("provider")
-    assert {name.removeprefix(ANDROID): value for name, value in provider.attrib.items()} == {
-        "name": "androidx.core.content.FileProvider",
-        "authorities": "${applicationId}.shared",
-        "exported": "false",
-        "grantUriPermissions": "true",
-    }
-    assert '"$packageName.shared"' in sources()
-    (data,) = provider.iter("meta-data")
-    assert data.get(f"{ANDROID}name") == "android.support.FILE_PROVIDER_PATHS"
-    assert data.get(f"{ANDROID}resource") == "@xml/shared"
-    (path,) = ET.parse(RESOURCES / "xml" / "shared.xml").getroot()
-    assert (path.tag, path.get("path")) == ("cache-path", "records/")
-    assert re.findall(r'const val FOLDER = "(\w+)"', sources()) == ["records"]
+    assert not list(APP.main.rglob("*.tflite"))
 
 
 def test_every_version_stands_in_one_place() -> None:
-    """The project's in pyproject.toml, LiteRT's in the catalog: the build script reads both, the sources have none."""
-    script = (APP / "build.gradle.kts").read_text(encoding="utf-8")
+    """The project's in pyproject.toml, LiteRT's in the catalog: build scripts read both, the sources have none."""
+    script = LIBRARY.script.read_text(encoding="utf-8")
     assert 'buildConfigField("String", "LITERT_VERSION", "\\"${libs.versions.litert.get()}\\"")' in script
-    assert "versionName = projectVersion" in script
-    (pattern,) = re.findall(r'Regex\("""(.+)"""', script)
-    project = (kotlin.ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert re.findall(pattern, project, re.MULTILINE) == [tomllib.loads(project)["project"]["version"]]
-    assert not re.search(r'"\d+\.\d+(\.\d+)?"', sources())
+    assert "versionName = projectVersion" in APP.script.read_text(encoding="utf-8")
+    (pattern,) = re.findall(r'Regex\("""(.+)"""', APP.script.read_text(encoding="utf-8"))
+    found = re.findall(pattern, modules.PROJECT.read_text(encoding="utf-8"), re.MULTILINE)
+    assert found == [modules.version()]
+    for module in MODULES:
+        assert not re.search(r'"\d+\.\d+(\.\d+)?"', source_text(module))
 
 
 def test_gradle_names_only_what_the_catalog_has() -> None:
-    catalog = (kotlin.DEMO / "gradle" / "libs.versions.toml").read_text(encoding="utf-8")
+    catalog = modules.CATALOG.read_text(encoding="utf-8")
     aliases = {name.replace("-", ".") for name in re.findall(r"^([\w-]+) = \{", catalog, re.MULTILINE)}
-    scripts = [kotlin.DEMO / "build.gradle.kts", APP / "build.gradle.kts", kotlin.DEMO / "tagger" / "build.gradle.kts"]
-    for script in scripts:
+    assert len(SCRIPTS) == 4
+    for script in SCRIPTS:
         names = re.findall(r"libs\.(?!versions\.)(?:plugins\.)?([\w.]+)", script.read_text(encoding="utf-8"))
         assert names
         assert set(names) <= aliases, script

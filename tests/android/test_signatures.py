@@ -187,7 +187,12 @@ def test_newer_members_need_a_check(jvm: None, tmp_path: Path) -> None:
     )
     text = signatures.ANDROID.read_text(encoding="utf-8")
     signatures.write_stubs(text, tmp_path / "android")
-    kotlin.compile_sources([source, tmp_path / "android"], class_path=kotlin.class_path(), out=tmp_path / "classes")
+    kotlin.compile_sources(
+        [source, tmp_path / "android"],
+        module="guards",
+        class_path=[kotlin.standard_library()],
+        out=tmp_path / "classes",
+    )
     listed = levels.newer(levels.NEWER.read_text(encoding="utf-8"))
     found = levels.unguarded(tmp_path / "classes", signatures.parse(text), listed)
     refused = {line.split(",")[0].split("$")[0].split(":")[0] for line in found}

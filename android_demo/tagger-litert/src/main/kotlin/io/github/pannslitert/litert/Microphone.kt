@@ -237,9 +237,10 @@ internal class Microphone(
             private var silenced = false
 
             override fun onRecordingConfigChanged(configs: List<AudioRecordingConfiguration>) {
+                if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) return
                 val own = configs.firstOrNull { it.clientAudioSessionId == session } ?: return
-                if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q || own.isClientSilenced == silenced) return
-                silenced = own.isClientSilenced
+                if (own.isClientSilenced == silenced) return
+                silenced = !silenced
                 listener.onSilenced(silenced)
             }
         }

@@ -11,8 +11,10 @@ import android.media.AudioRecord
 import android.media.AudioRecordingConfiguration
 import android.media.MediaRecorder
 import android.os.Build
+import android.os.SystemClock
 import io.github.pannslitert.MicrophoneException
 import io.github.pannslitert.MicrophoneException.Problem
+import io.github.pannslitert.audio.ReadClock
 import java.util.concurrent.Executor
 
 /**
@@ -116,12 +118,11 @@ internal class Microphone(
     }
 
     private fun record() {
-        var lastRead: Long? = null // when samples arrived last
+        val clock = ReadClock()
         while (wanted) {
-            val recorder = open()
-            val before = lastRead
-            if (recorder != null) lastRead = use(recorder, lastRead)
-            if (lastRead == before && wanted) pause(lastRead)
+            val before = clock.lastRead
+            open()?.let { use(it, clock) }
+            if (clock.lastRead == before && wanted) pause(before)
         }
     }
 
@@ -133,7 +134,7 @@ internal class Microphone(
                 "the microphone cannot be opened; close other apps that record, or choose another microphone",
             )
         }
-        if (System.nanoTime() - lastRead > PATIENCE_NS) {
+        if (SystemClock.elapsedRealtimeNanos() - lastRead > PATIENCE_NS) {
             throw MicrophoneException(
                 Problem.LOST,
                 "the microphone was lost and did not come back for ${PATIENCE_NS / 1_000_000_000} s; connect it again",
@@ -142,11 +143,12 @@ internal class Microphone(
         Thread.sleep(PAUSE_MS)
     }
 
-    private fun use(recorder: AudioRecord, lastRead: Long?): Long? {
+    private fun use(recorder: AudioRecord, clock: ReadClock) {
         val watcher = watchSilence(recorder)
         try {
             listener.onOpened(recorder.routedDevice)
-            return read(recorder, lastRead)
+            clock.restart()
+            read(recorder, clock)
         } finally {
             if (watcher != null && Build.VERSION.SDK_INT >= Build.VERSION_CODES.Q) {
                 recorder.unregisterAudioRecordingCallback(watcher)
@@ -155,31 +157,20 @@ internal class Microphone(
         }
     }
 
-    /**
-     * Reads until [close] is called or the microphone is lost.
-     *
-     * @param lastRead when the recorder before this one gave its last samples, of [System.nanoTime]; null if there was
-     *     none
-     * @return when samples arrived last
-     */
-    private fun read(recorder: AudioRecord, lastRead: Long?): Long? {
+    /** Reads until [close] is called or the microphone is lost. */
+    private fun read(recorder: AudioRecord, clock: ReadClock) {
         val rate = recorder.sampleRate
         val channels = recorder.channelCount
+        val buffer = 1_000_000_000L * recorder.bufferSizeInFrames / rate
         val chunk = FloatArray(rate / CHUNKS_PER_SECOND * channels)
-        var last = lastRead
-        var buffered = 0L // what the recorder could keep since then
         while (wanted) {
             val count = recorder.read(chunk, 0, chunk.size, AudioRecord.READ_BLOCKING)
-            if (count <= 0) return last // 0: the recorder has stopped
-            val now = System.nanoTime()
-            val span = 1_000_000_000L * count / channels / rate
-            val late = if (last == null) 0L else now - last - span - buffered
-            if (late > 0) listener.onLost(late / 1e9)
-            last = now
-            buffered = 1_000_000_000L * recorder.bufferSizeInFrames / rate
+            if (count <= 0) return // 0: the recorder has stopped
+            val span = 1_000_000_000L * (count / channels) / rate
+            val lost = clock.read(SystemClock.elapsedRealtimeNanos(), span, buffer)
+            if (lost > 0) listener.onLost(lost)
             listener.onSamples(chunk.copyOf(count), rate, channels)
         }
-        return last
     }
 
     /** Opens a recorder and starts it, with the best of the formats that work. Null if none does. */

@@ -18,13 +18,9 @@ import io.github.pannslitert.measure.EngineChoice
 import io.github.pannslitert.sense.Sense
 import io.github.pannslitert.tagging.Aggregate
 import io.github.pannslitert.tagging.LongTagging
+import io.github.pannslitert.tagging.ModelThread
 import io.github.pannslitert.tagging.RecordingEvents
 import io.github.pannslitert.tagging.Tagger
-import java.util.concurrent.Callable
-import java.util.concurrent.ExecutionException
-import java.util.concurrent.Executor
-import java.util.concurrent.ExecutorService
-import java.util.concurrent.Executors
 
 /**
  * Tags sound with a bundle on the best engine of this phone:
@@ -211,36 +207,5 @@ class SoundTagger private constructor(
         private fun noEngine(choice: EngineChoice) =
             "no engine of this phone agrees with PyTorch, so there are no tags; use another model. " +
                 choice.attempts.joinToString("; ") { "${it.name}: ${it.why}" }
-    }
-}
-
-/** The thread of a model: LiteRT's objects belong to the thread that made them. */
-internal class ModelThread : Executor {
-    @Volatile private var own: Thread? = null
-    private val executor: ExecutorService = Executors.newSingleThreadExecutor { task ->
-        Thread(task, "tagger").also { own = it }
-    }
-
-    /** Runs a task later. After [end] it is dropped. */
-    override fun execute(task: Runnable) {
-        if (!executor.isShutdown) executor.execute(task)
-    }
-
-    /** Runs a task and waits for its result. From a task it runs at once. */
-    fun <T> call(task: () -> T): T {
-        if (Thread.currentThread() === own) return task()
-        check(!executor.isShutdown) { "this tagger is closed; open another one" }
-        try {
-            return executor.submit(Callable(task)).get()
-        } catch (error: ExecutionException) {
-            throw error.cause ?: error
-        }
-    }
-
-    /** Runs a last task after those that wait, then ends the thread. */
-    fun end(task: () -> Unit) {
-        if (executor.isShutdown) return
-        executor.execute(task)
-        executor.shutdown()
     }
 }

@@ -22,7 +22,7 @@ class ReadClockTest {
             var held = 0.0
             var lost = 0.0
             for (i in 0 until 1000) {
-                val pause = if (i % 20 == 0) random.nextDouble(most) else 0.0 // then it catches up
+                val pause = if (i % 20 == 10) random.nextDouble(most) else 0.0 // then it catches up
                 val wait = maxOf(0.0, 0.1 - held - pause) // the reader waits for a whole piece
                 now += pause + wait
                 held += pause + wait

@@ -16,8 +16,8 @@ NAMES = {
         exchange remove_unfinished replacing writing
     """,
     "panns_litert.audio": """
-        Audio audio_files AUDIO_SUFFIXES AudioBlocks AudioWarning FileLike Folder from_array is_container
-        is_file_like is_silent level_dbfs load_audio MEDIA_SUFFIXES microphone MonoResampler name_of no_audio
+        Audio audio_files AUDIO_SUFFIXES AudioBlocks AudioWarning FileLike from_array is_container is_file_like
+        is_silent LEAST_RATE level_dbfs load_audio MEDIA_SUFFIXES microphone MonoResampler MOST_RATE name_of no_audio
         Prefixed raw_blocks RAW_FORMATS read_head Recording Scale SCALES scan_folder UnreadWarning wav_header
     """,
     "panns_litert.batch": """

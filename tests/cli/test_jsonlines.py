@@ -106,17 +106,17 @@ def test_other_settings_are_refused_by_name(capsys: pytest.CaptureFixture[str], 
         (["--top", "3"], "top was 5, now 3"),
         (["--threshold", "0.5"], "threshold was 0.0, now 0.5"),
         (["--hop", "5"], "hop was 10.0, now 5.0"),
-        (["--aggregate", "max"], 'aggregate was "mean", now "max"'),
-        (["--roll-up"], "roll_up was false, now true"),
-        (["--silence", "-60"], "silence_dbfs was null, now -60.0"),
-        (["--allow", "Siren"], 'allow was null, now ["Siren"]'),
-        (["--embedding"], "embedding was false, now true"),
-        (["--temperature", "2"], 'temperature was {"Siren": 1.5}, now 2.0'),
+        (["--aggregate", "max"], "aggregate was 'mean', now 'max'"),
+        (["--roll-up"], "roll_up was False, now True"),
+        (["--silence", "-60"], "silence_dbfs was None, now -60.0"),
+        (["--allow", "Siren"], "allow was None, now ['Siren']"),
+        (["--embedding"], "embedding was False, now True"),
+        (["--temperature", "2"], "temperature was {'Siren': 1.5}, now 2.0"),
     ):
         assert change in tag(capsys, *given, "--out", out, *option, code=2), option
     groups.write_text(json.dumps({"alarms": ["Siren", "Foghorn"]}))  # the same name, other contents
     message = tag(capsys, *given, "--out", out, code=2)
-    assert 'groups was {"alarms": ["Siren"]}, now {"alarms": ["Siren", "Foghorn"]}' in message
+    assert "groups was {'alarms': ['Siren']}, now {'alarms': ['Siren', 'Foghorn']}" in message
     assert message.endswith("give another --out")
     assert out.read_bytes() == whole
 

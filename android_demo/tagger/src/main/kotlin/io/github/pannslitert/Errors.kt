@@ -26,3 +26,24 @@ class RecordException(message: String, cause: Throwable? = null) : PannsLitertEx
 
 /** An engine fails its self-test, its outputs do not match the manifest, or a setting of a tagger is out of range. */
 class EngineException(message: String) : PannsLitertException(message)
+
+/** A microphone cannot be used, or can no longer be used. [problem] says why, for an app with texts of its own. */
+class MicrophoneException(val problem: Problem, message: String, cause: Throwable? = null) :
+    PannsLitertException(message, cause) {
+    enum class Problem {
+        /** The user has not permitted it. */
+        NO_PERMISSION,
+
+        /** An app in the background may not begin to listen. */
+        IN_BACKGROUND,
+
+        /** There is none. */
+        NO_MICROPHONE,
+
+        /** It cannot be opened, for example because another app has it. */
+        BUSY,
+
+        /** It was lost while it recorded, and did not come back. */
+        LOST,
+    }
+}

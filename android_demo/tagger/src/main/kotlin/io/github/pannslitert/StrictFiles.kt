@@ -2,6 +2,7 @@ package io.github.pannslitert
 
 import java.io.File
 import java.io.IOException
+import java.io.InputStream
 import java.nio.ByteBuffer
 import java.nio.charset.CharacterCodingException
 
@@ -9,18 +10,32 @@ import java.nio.charset.CharacterCodingException
 internal const val MOST_JSON_BYTES = 4L shl 20
 
 /**
- * Reads a regular file of at most [most] bytes. A folder, a FIFO or a device is refused, none of them can block.
+ * Reads a stream of at most [most] bytes, and closes it.
+ *
+ * @param name name of the file in messages
+ * @throws IOException the stream is longer, or cannot be read
+ */
+internal fun InputStream.readAtMost(most: Long, name: String): ByteArray = use { stream ->
+    // Not readNBytes(Int), which Android has only since level 33.
+    val data = ByteArray(most.toInt() + 1)
+    var size = 0
+    while (size < data.size) {
+        val count = stream.read(data, size, data.size - size)
+        if (count < 0) break
+        size += count
+    }
+    if (size > most) throw IOException("$name has more than $most bytes; expected at most that")
+    data.copyOf(size)
+}
+
+/**
+ * Reads a regular file of at most [most] bytes. A folder, a FIFO or a device is refused: none of them can block.
  *
  * @throws IOException the file is missing, not regular or larger, or cannot be read
  */
 internal fun readRegular(file: File, most: Long): ByteArray {
     if (!file.isFile) throw IOException("no ${file.name}; expected a regular file")
-    if (file.length() > most) throw IOException("${file.name} has ${file.length()} bytes; expected at most $most")
-    return file.inputStream().use { stream ->
-        val data = stream.readNBytes(most.toInt() + 1)
-        if (data.size > most) throw IOException("${file.name} grew beyond $most bytes while it was read")
-        data
-    }
+    return file.inputStream().readAtMost(most, file.name)
 }
 
 /**
@@ -34,6 +49,3 @@ internal fun decodeUtf8(bytes: ByteArray, name: String): String = try {
 } catch (error: CharacterCodingException) {
     throw IOException("$name is not UTF-8; expected text", error)
 }
-
-/** Reads a JSON file as text, see [readRegular] and [decodeUtf8]. */
-internal fun readJsonText(file: File): String = decodeUtf8(readRegular(file, MOST_JSON_BYTES), file.name)

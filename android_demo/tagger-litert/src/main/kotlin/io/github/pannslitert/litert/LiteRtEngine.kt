@@ -8,7 +8,7 @@ import com.google.ai.edge.litert.Environment
 import com.google.ai.edge.litert.TensorBuffer
 import io.github.pannslitert.EngineException
 import io.github.pannslitert.bundle.Bundle
-import io.github.pannslitert.bundle.Manifest
+import io.github.pannslitert.bundle.BundleFolder
 import io.github.pannslitert.tagging.Engine
 import java.io.File
 
@@ -49,12 +49,14 @@ class LiteRtEngine private constructor(
          * @throws com.google.ai.edge.litert.LiteRtException there is no GPU, or it does not support the whole graph
          */
         fun gpu(bundle: Bundle, cache: File?, fallback: String? = null): LiteRtEngine =
-            open(bundle, "GPU", fallback, gpuOptions(bundle.manifest, cache))
+            open(bundle, "GPU", fallback, gpuOptions(bundle, cache))
+
+        /** Whether LiteRT supports an NPU in this phone. */
+        fun hasNpu(context: Context): Boolean = BuiltinNpuAcceleratorProvider(context).isDeviceSupported()
 
         /**
-         * Opens the model on the NPU, for [io.github.pannslitert.measure.EngineChoice]. The app must contain the
-         * libraries of the NPU's vendor. LiteRT adds the CPU for operators that the NPU does not have, and does not
-         * report which these are.
+         * Opens the model on the NPU. The app must contain the libraries of the NPU's vendor. LiteRT adds the CPU for
+         * operators that the NPU does not have, and does not report which these are.
          *
          * @throws EngineException LiteRT does not know an NPU in this phone, or the app has no libraries for it
          * @throws com.google.ai.edge.litert.LiteRtException the NPU refuses the graph
@@ -81,34 +83,6 @@ class LiteRtEngine private constructor(
         fun cpu(bundle: Bundle, fallback: String?, threads: Int = mostThreads()): LiteRtEngine =
             open(bundle, cpuName(threads), fallback, cpuOptions(threads))
 
-        /**
-         * Opens a model in the assets of the app, without a copy of it. Nothing compares it with its hash in the
-         * manifest: Android checks the signature of the app instead.
-         *
-         * @param asset name of the model's file, for example "bundles/demo/demo.tflite"
-         * @param manifest manifest of the model's bundle
-         * @param accelerator only [Accelerator.CPU] or [Accelerator.GPU]
-         * @param fallback why this is not the requested accelerator; null if it is
-         * @throws EngineException another accelerator
-         * @throws com.google.ai.edge.litert.LiteRtException there is no such asset, or the accelerator refuses it
-         */
-        fun fromAsset(
-            context: Context,
-            asset: String,
-            manifest: Manifest,
-            accelerator: Accelerator,
-            fallback: String? = null,
-        ): LiteRtEngine {
-            val (backend, options) = when (accelerator) {
-                Accelerator.CPU -> cpuName(mostThreads()) to cpuOptions(mostThreads())
-                Accelerator.GPU -> "GPU" to gpuOptions(manifest, programCache(context))
-                else -> throw EngineException("accelerator $accelerator; expected CPU or GPU")
-            }
-            return open(manifest, backend, fallback, { Environment.create() }) { environment ->
-                CompiledModel.create(context.assets, asset, options, environment)
-            }
-        }
-
         /** The folder for compiled GPU programs. Android empties it when the app or the system is updated. */
         fun programCache(context: Context): File = File(context.codeCacheDir, "gpu-programs")
 
@@ -120,14 +94,13 @@ class LiteRtEngine private constructor(
             return options
         }
 
-        private fun gpuOptions(manifest: Manifest, cache: File?): CompiledModel.Options {
+        private fun gpuOptions(bundle: Bundle, cache: File?): CompiledModel.Options {
             val options = CompiledModel.Options(Accelerator.GPU)
             if (cache != null && (cache.isDirectory || cache.mkdirs())) { // without the folder, it works, but slowly
-                val model = manifest.files.getValue(manifest.file("model"))
                 options.gpuOptions = CompiledModel.GpuOptions(
                     serializationDir = cache.path,
                     // A program fits only the model and the LiteRT that it was compiled from.
-                    modelCacheKey = "${model.sha256}-$VERSION",
+                    modelCacheKey = "${bundle.modelSha256}-$VERSION",
                     serializeProgramCache = true,
                 )
             }
@@ -140,22 +113,13 @@ class LiteRtEngine private constructor(
             fallback: String?,
             options: CompiledModel.Options,
             environment: () -> Environment = { Environment.create() },
-        ): LiteRtEngine = open(bundle.manifest, backend, fallback, environment) {
-            CompiledModel.create(bundle.file("model").path, options, it)
-        }
-
-        private fun open(
-            manifest: Manifest,
-            backend: String,
-            fallback: String?,
-            environment: () -> Environment,
-            compile: (Environment) -> CompiledModel,
         ): LiteRtEngine {
+            val manifest = bundle.manifest
             // The newest comes first: buffers are closed before their model. After a failure, nothing stays open.
             val owned = ArrayDeque<AutoCloseable>()
             fun <T : AutoCloseable> own(made: T): T = made.also(owned::addFirst)
             try {
-                val model = own(compile(own(environment())))
+                val model = own(compile(bundle, options, own(environment())))
                 val inputs = manifest.inputs.map { it.name }
                     .associateWith { own(model.createInputBuffer(it, SIGNATURE)) }
                 val outputs = manifest.outputs.map { it.name }
@@ -164,6 +128,19 @@ class LiteRtEngine private constructor(
             } catch (error: Throwable) {
                 closeAll(owned)
                 throw error
+            }
+        }
+
+        /** Compiles a model where it is, without a copy of the file. */
+        private fun compile(bundle: Bundle, options: CompiledModel.Options, environment: Environment): CompiledModel {
+            val name = bundle.manifest.file("model")
+            return when (val files = bundle.files) {
+                is BundleFolder -> CompiledModel.create(File(files.folder, name).path, options, environment)
+                is AssetFiles -> {
+                    files.stored(name).close() // LiteRT's own error would not say that the file is compressed
+                    CompiledModel.create(files.assets, files.path(name), options, environment)
+                }
+                else -> throw EngineException("$files; expected a bundle in a folder or in the assets of the app")
             }
         }
 

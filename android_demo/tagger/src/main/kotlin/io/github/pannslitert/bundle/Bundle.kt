@@ -1,10 +1,10 @@
 package io.github.pannslitert.bundle
 
 import io.github.pannslitert.BundleException
+import io.github.pannslitert.MOST_JSON_BYTES
 import io.github.pannslitert.decodeUtf8
 import io.github.pannslitert.frontend.melBasis
-import io.github.pannslitert.readJsonText
-import io.github.pannslitert.readRegular
+import io.github.pannslitert.readAtMost
 import java.io.File
 import java.io.IOException
 import java.nio.ByteBuffer
@@ -13,20 +13,21 @@ import java.security.MessageDigest
 import kotlin.math.abs
 
 /**
- * An opened bundle: a folder that `panns-litert convert` wrote. Every file in it was checked but the model card, which is
+ * An opened bundle, which `panns-litert convert` wrote. Every file in it was checked but the model card, which is
  * documentation and may be edited or removed.
  *
+ * @property files where its files are
  * @property labels class names, in the order of the output `probs`
  * @property melBasis row-major, shape [nMels][bins]
  */
 class Bundle private constructor(
-    val folder: File,
+    val files: BundleFiles,
     val manifest: Manifest,
     val labels: List<String>,
     val melBasis: FloatArray,
 ) {
-    /** The file with the given role: model, mel_basis, labels or model_card. */
-    fun file(role: String): File = File(folder, manifest.file(role))
+    /** The SHA-256 of the model's file, which tells one model from another. */
+    val modelSha256: String get() = manifest.files.getValue(manifest.file("model")).sha256
 
     companion object {
         internal const val MANIFEST = "manifest.json"
@@ -34,58 +35,60 @@ class Bundle private constructor(
         private const val BLOCK_BYTES = 1 shl 20
         private const val BASIS_TOLERANCE = 1e-6f // float32 rounding of weights up to 1, in two languages
 
+        /** Opens the bundle in a folder, see the other function. */
+        fun open(folder: File): Bundle = open(BundleFolder(folder))
+
         /**
-         * Opens the bundle in a folder. Reads every file once, to check its hash.
+         * Opens a bundle. Reads every file once, to check its hash.
          *
          * @throws BundleException a file is missing, altered or invalid; the message names the file, what was expected
          *     and the remedy
          */
-        fun open(folder: File): Bundle {
-            val manifestFile = File(folder, MANIFEST)
-            if (!manifestFile.isFile) {
-                throw BundleException("$folder has no $MANIFEST; expected a bundle that `panns-litert convert` wrote")
-            }
-            try {
-                val manifest = Manifest.parse(readJsonText(manifestFile))
-                for ((name, record) in manifest.files) {
-                    if (record.role != "model_card") requireUnaltered(File(folder, name), record)
-                }
-                return Bundle(folder, manifest, readLabels(folder, manifest), readMelBasis(folder, manifest))
-            } catch (error: BundleException) {
-                throw BundleException("$folder: ${error.message}", error)
+        fun open(files: BundleFiles): Bundle {
+            val text = try {
+                decodeUtf8(files.open(MANIFEST).readAtMost(MOST_JSON_BYTES, MANIFEST), MANIFEST)
             } catch (error: IOException) {
-                throw BundleException("$folder: ${error.message}; $REMEDY", error)
-            }
-        }
-
-        private fun requireUnaltered(file: File, record: FileRecord) {
-            if (!file.isFile) throw BundleException("no ${file.name}; $REMEDY")
-            if (file.length() != record.bytes) {
                 throw BundleException(
-                    "${file.name} has ${file.length()} bytes; the manifest says ${record.bytes}; $REMEDY",
+                    "$files: ${error.message}; expected the $MANIFEST of a bundle that `panns-litert convert` wrote",
+                    error,
                 )
             }
-            if (sha256(file) != record.sha256) {
-                throw BundleException("${file.name} was altered: its sha256 is not the manifest's; $REMEDY")
+            try {
+                val manifest = Manifest.parse(text)
+                for ((name, record) in manifest.files) {
+                    if (record.role != "model_card") requireUnaltered(files, name, record)
+                }
+                return Bundle(files, manifest, readLabels(files, manifest), readMelBasis(files, manifest))
+            } catch (error: BundleException) {
+                throw BundleException("$files: ${error.message}", error)
+            } catch (error: IOException) {
+                throw BundleException("$files: ${error.message}; $REMEDY", error)
             }
         }
 
-        private fun sha256(file: File): String {
+        private fun requireUnaltered(files: BundleFiles, name: String, record: FileRecord) {
             val digest = MessageDigest.getInstance("SHA-256")
             val block = ByteArray(BLOCK_BYTES)
-            file.inputStream().use { stream ->
+            var bytes = 0L
+            files.open(name).use { stream ->
                 while (true) {
                     val count = stream.read(block)
                     if (count < 0) break
                     digest.update(block, 0, count)
+                    bytes += count
                 }
             }
-            return digest.digest().joinToString("") { "%02x".format(it) }
+            if (bytes != record.bytes) {
+                throw BundleException("$name has $bytes bytes; the manifest says ${record.bytes}; $REMEDY")
+            }
+            if (digest.digest().joinToString("") { "%02x".format(it) } != record.sha256) {
+                throw BundleException("$name was altered: its sha256 is not the manifest's; $REMEDY")
+            }
         }
 
-        private fun readLabels(folder: File, manifest: Manifest): List<String> {
+        private fun readLabels(files: BundleFiles, manifest: Manifest): List<String> {
             val name = manifest.file("labels")
-            val bytes = readRegular(File(folder, name), manifest.files.getValue(name).bytes)
+            val bytes = files.open(name).readAtMost(manifest.files.getValue(name).bytes, name)
             val labels = classNames(decodeUtf8(bytes, name), name)
             if (labels.size != manifest.classes) {
                 throw BundleException(
@@ -95,14 +98,14 @@ class Bundle private constructor(
             return labels
         }
 
-        private fun readMelBasis(folder: File, manifest: Manifest): FloatArray {
+        private fun readMelBasis(files: BundleFiles, manifest: Manifest): FloatArray {
             val name = manifest.file("mel_basis")
             val expected = manifest.frontEnd.nMels.toLong() * manifest.frontEnd.bins
             val bytes = manifest.files.getValue(name).bytes
             if (bytes != 4L * expected) {
                 throw BundleException("$name has $bytes bytes; the front end needs ${4 * expected}; $REMEDY")
             }
-            val values = ByteBuffer.wrap(readRegular(File(folder, name), bytes)).order(ByteOrder.LITTLE_ENDIAN)
+            val values = ByteBuffer.wrap(files.open(name).readAtMost(bytes, name)).order(ByteOrder.LITTLE_ENDIAN)
             val basis = FloatArray(expected.toInt()).also(values.asFloatBuffer()::get)
             val own = melBasis(manifest.frontEnd)
             if (!basis.indices.all { abs(basis[it] - own[it]) <= BASIS_TOLERANCE }) { // NaN is not within it either

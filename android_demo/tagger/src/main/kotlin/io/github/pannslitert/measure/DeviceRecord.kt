@@ -4,10 +4,12 @@ import com.google.gson.GsonBuilder
 import com.google.gson.JsonArray
 import com.google.gson.JsonObject
 import io.github.pannslitert.BundleException
+import io.github.pannslitert.MOST_JSON_BYTES
 import io.github.pannslitert.RecordException
 import io.github.pannslitert.StrictJson
-import io.github.pannslitert.readJsonText
 import io.github.pannslitert.bundle.Manifest
+import io.github.pannslitert.decodeUtf8
+import io.github.pannslitert.readRegular
 import java.io.File
 import java.io.IOException
 import java.time.LocalDate
@@ -214,7 +216,7 @@ data class DeviceRecord(val device: Device, val runs: List<Run>) {
          *     was expected
          */
         fun read(file: File): DeviceRecord = try {
-            parse(readJsonText(file))
+            parse(decodeUtf8(readRegular(file, MOST_JSON_BYTES), file.name))
         } catch (error: IOException) {
             throw RecordException("$file: ${error.message}; expected a device record", error)
         } catch (error: RecordException) {

@@ -4,6 +4,7 @@ import io.github.pannslitert.BundleException
 import io.github.pannslitert.EngineException
 import io.github.pannslitert.RecordException
 import io.github.pannslitert.bundle.Bundle
+import io.github.pannslitert.bundle.BundleFiles
 import io.github.pannslitert.tagging.Engine
 import io.github.pannslitert.tagging.Tagger
 import java.io.File
@@ -11,8 +12,6 @@ import java.io.IOException
 import java.nio.BufferUnderflowException
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
-import java.nio.channels.FileChannel
-import java.nio.file.StandardOpenOption
 import java.time.LocalDate
 
 /**
@@ -57,6 +56,7 @@ class Measurement(
         if (warmup < 1 || runs < 1) throw EngineException("$warmup warm-up runs, $runs runs; expected at least 1 each")
         val manifest = bundle.manifest
         val model = manifest.files.getValue(manifest.file("model"))
+        val operators = operatorCount(bundle.files, manifest.file("model"))
         val start = System.nanoTime()
         return open().use { engine ->
             val openMs = Tagger.millisecondsSince(start)
@@ -67,7 +67,6 @@ class Measurement(
             if (wrong.isNotEmpty()) throw EngineException("$setting fails the self-test: $wrong; it is not measured")
             repeat(warmup - 1) { tagger.tag(selfTest.samples) }
             val ms = List(runs) { tagger.tag(selfTest.samples).modelMs }
-            val operators = operatorCount(bundle.file("model"))
             Run(
                 model = manifest.model,
                 network = manifest.network,
@@ -121,16 +120,14 @@ internal fun peakMemoryBytes(status: File = File("/proc/self/status")): Long {
  *
  * @throws BundleException the file is not a .tflite file, or it is damaged
  */
-internal fun operatorCount(model: File): Int {
+internal fun operatorCount(files: BundleFiles, model: String): Int {
     try {
-        FileChannel.open(model.toPath(), StandardOpenOption.READ).use { channel ->
-            val data = channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size()).order(ByteOrder.LITTLE_ENDIAN)
-            if (data.capacity() < 8 || data.getInt(4) != IDENTIFIER) throw BundleException("$model: not a .tflite file")
-            val subgraphs = data.vector(data.getInt(0), SUBGRAPHS)
-            if (data.getInt(subgraphs) < 1) throw BundleException("$model: it has no graph")
-            val first = subgraphs + 4
-            return data.getInt(data.vector(first + data.getInt(first), OPERATORS))
-        }
+        val data = files.map(model).order(ByteOrder.LITTLE_ENDIAN)
+        if (data.capacity() < 8 || data.getInt(4) != IDENTIFIER) throw BundleException("$model: not a .tflite file")
+        val subgraphs = data.vector(data.getInt(0), SUBGRAPHS)
+        if (data.getInt(subgraphs) < 1) throw BundleException("$model: it has no graph")
+        val first = subgraphs + 4
+        return data.getInt(data.vector(first + data.getInt(first), OPERATORS))
     } catch (error: IndexOutOfBoundsException) {
         throw BundleException("$model: damaged .tflite file; convert it again", error)
     } catch (error: BufferUnderflowException) {

@@ -3,13 +3,14 @@ package io.github.pannslitert.measure
 import io.github.pannslitert.BundleException
 import io.github.pannslitert.EngineException
 import io.github.pannslitert.StrictJson
-import io.github.pannslitert.readJsonText
-import io.github.pannslitert.readRegular
+import io.github.pannslitert.MOST_JSON_BYTES
+import io.github.pannslitert.decodeUtf8
+import io.github.pannslitert.readAtMost
 import io.github.pannslitert.bundle.Bundle
+import io.github.pannslitert.bundle.BundleFiles
 import io.github.pannslitert.bundle.Manifest
 import io.github.pannslitert.tagging.Engine
 import io.github.pannslitert.tagging.Tagger
-import java.io.File
 import java.io.IOException
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
@@ -95,31 +96,32 @@ class SelfTest private constructor(val samples: FloatArray, val probs: FloatArra
         private const val REMEDY = "make it again: python -m panns_litert_convert.selftest BUNDLE"
 
         /**
-         * Opens the self-test in a folder, which is that of the bundle or another one.
+         * Opens the self-test of a bundle.
          *
+         * @param files where the self-test is
          * @throws BundleException the self-test is missing or altered, or belongs to another model
          */
-        fun open(folder: File, bundle: Bundle): SelfTest {
+        fun open(bundle: Bundle, files: BundleFiles = bundle.files): SelfTest {
             try {
-                return read(folder, bundle)
+                return read(files, bundle)
             } catch (error: IOException) {
-                throw BundleException("$folder has no self-test (${error.message}); $REMEDY", error)
+                throw BundleException("$files has no self-test (${error.message}); $REMEDY", error)
             } catch (error: BundleException) {
-                throw BundleException("$folder: ${error.message}; $REMEDY", error)
+                throw BundleException("$files: ${error.message}; $REMEDY", error)
             }
         }
 
-        private fun read(folder: File, bundle: Bundle): SelfTest {
+        private fun read(files: BundleFiles, bundle: Bundle): SelfTest {
             val manifest = bundle.manifest
-            val json = StrictJson.parse(readJsonText(File(folder, FILE)), "self-test")
+            val text = decodeUtf8(files.open(FILE).readAtMost(MOST_JSON_BYTES, FILE), FILE)
+            val json = StrictJson.parse(text, "self-test")
             val version = json.int("format_version")
             if (version != FORMAT_VERSION) json.fail("format_version $version; this version reads $FORMAT_VERSION")
             val probs = json.numbers("probs")
             val samples = json.int("samples")
-            val pcm = readRegular(File(folder, SAMPLES), 2L * manifest.clipSamples)
-            val model = manifest.files.getValue(manifest.file("model"))
+            val pcm = files.open(SAMPLES).readAtMost(2L * manifest.clipSamples, SAMPLES)
             val expected = mapOf(
-                "model_sha256" to (json.string("model_sha256") to model.sha256),
+                "model_sha256" to (json.string("model_sha256") to bundle.modelSha256),
                 "sample_rate" to (json.int("sample_rate") to manifest.frontEnd.sampleRate),
                 "number of probs" to (probs.size to manifest.classes),
                 "bytes of $SAMPLES" to (pcm.size to 2 * samples),

@@ -3,8 +3,8 @@ package io.github.pannslitert.tagging
 /**
  * Runs the model of a bundle. An engine belongs to one thread, which closes it after use.
  *
- * An engine uses one accelerator, an NPU with the CPU's help. For a fallback to another accelerator, make another engine and give the reason in
- * [fallback].
+ * An engine uses one accelerator, an NPU with the CPU's help. For a fallback to another accelerator, make another engine
+ * and give the reason in [fallback].
  */
 interface Engine : AutoCloseable {
     /** The accelerator that runs the model, for example "GPU" or "CPU, 4 threads". */

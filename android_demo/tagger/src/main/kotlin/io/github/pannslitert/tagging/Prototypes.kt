@@ -75,10 +75,10 @@ class Prototypes private constructor(
      */
     fun requireModel(bundle: Bundle) {
         val manifest = bundle.manifest
-        val own = manifest.files.getValue(manifest.file("model")).sha256
+        val own = bundle.modelSha256
         if (modelSha256 != own || dim != manifest.outputs[1].shape[1]) {
             throw PrototypeException(
-                "prototypes of $model (${modelSha256.take(SHOWN_HASH)}…); ${bundle.folder} is ${manifest.model} " +
+                "prototypes of $model (${modelSha256.take(SHOWN_HASH)}…); ${bundle.files} is ${manifest.model} " +
                     "(${own.take(SHOWN_HASH)}…); enroll the clips again with that bundle",
             )
         }

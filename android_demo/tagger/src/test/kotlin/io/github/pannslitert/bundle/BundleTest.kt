@@ -22,7 +22,7 @@ class BundleTest {
         assertEquals(64 * 513, bundle.melBasis.size)
         assertEquals(listOf("probs", "embedding"), bundle.manifest.outputs.map { it.name })
         assertTrue(bundle.manifest.parity.all { it.passed })
-        assertTrue(bundle.file("model").name.endsWith(".tflite"))
+        assertTrue(bundle.manifest.file("model").endsWith(".tflite"))
         assertEquals("Apache-2.0", bundle.manifest.source.licence)
     }
 
@@ -217,7 +217,7 @@ class BundleTest {
             }
             assertRefused<BundleException>("$name was altered") { Bundle.open(altered) }
         }
-        assertRefused<BundleException>("has no manifest.json") { Bundle.open(File("nowhere")) }
+        assertRefused<BundleException>("nowhere: no manifest.json") { Bundle.open(File("nowhere")) }
     }
 
     @Test

@@ -5,6 +5,7 @@ import io.github.pannslitert.EngineException
 import io.github.pannslitert.RecordException
 import io.github.pannslitert.assertRefused
 import io.github.pannslitert.bundle.Bundle
+import io.github.pannslitert.bundle.BundleFolder
 import io.github.pannslitert.tagging.Engine
 import java.io.File
 import org.junit.Assert.assertEquals
@@ -14,7 +15,7 @@ import org.junit.Test
 
 class MeasurementTest {
     private val bundle = Bundle.open(File("assets/demo_bundle"))
-    private val selfTest = SelfTest.open(File("assets/demo_selftest"), bundle)
+    private val selfTest = SelfTest.open(bundle, BundleFolder(File("assets/demo_selftest")))
     private val measurement = Measurement(bundle, selfTest, mapOf("litert" to "2.3.0"))
 
     /** An engine that returns given probabilities after some milliseconds. */
@@ -77,10 +78,11 @@ class MeasurementTest {
 
     @Test
     fun `operators are counted in the flatbuffer, and damage is refused`() {
-        val model = bundle.file("model")
-        assertEquals(41, operatorCount(model))
-        val bytes = model.readBytes()
+        val name = bundle.manifest.file("model")
+        assertEquals(41, operatorCount(bundle.files, name))
+        val bytes = bundle.files.open(name).use { it.readBytes() }
         val file = kotlin.io.path.createTempFile("model", ".tflite").toFile()
+        fun operatorCount(file: File) = operatorCount(BundleFolder(file.parentFile), file.name)
         try {
             for (size in listOf(0, 4, 8, 16, 40)) {
                 file.writeBytes(bytes.copyOf(size))

@@ -6,6 +6,7 @@ import com.google.gson.JsonPrimitive
 import io.github.pannslitert.BundleException
 import io.github.pannslitert.assertRefused
 import io.github.pannslitert.bundle.Bundle
+import io.github.pannslitert.bundle.BundleFolder
 import io.github.pannslitert.tagging.Engine
 import java.io.File
 import org.junit.Assert.assertEquals
@@ -18,7 +19,7 @@ import org.junit.Test
 /** Tests above all that wrong engines fail the self-test: without that, a pass means nothing. */
 class SelfTestTest {
     private val bundle = Bundle.open(File("assets/demo_bundle"))
-    private val selfTest = SelfTest.open(File("assets/demo_selftest"), bundle)
+    private val selfTest = SelfTest.open(bundle, BundleFolder(File("assets/demo_selftest")))
     private val cpuGate = SelfTest.Gate.cpu(bundle.manifest)
 
     private val wrong: Map<String, (FloatArray) -> FloatArray> = mapOf(
@@ -161,7 +162,7 @@ class SelfTestTest {
 
     @Test
     fun `a self-test that is missing, altered or for another model is refused`() {
-        assertRefused<BundleException>("make it again") { SelfTest.open(File("assets"), bundle) }
+        assertRefused<BundleException>("make it again") { SelfTest.open(bundle, BundleFolder(File("assets"))) }
         val changes: Map<String, (JsonObject) -> Unit> = mapOf(
             "model_sha256" to { it.addProperty("model_sha256", "0".repeat(64)) },
             "sample_rate" to { it.addProperty("sample_rate", 16000) },
@@ -179,7 +180,7 @@ class SelfTestTest {
                 File("assets/demo_selftest").copyRecursively(folder)
                 val file = File(folder, "selftest.json")
                 file.writeText(JsonParser.parseString(file.readText()).asJsonObject.also(change).toString())
-                assertRefused<BundleException>(message) { SelfTest.open(folder, bundle) }
+                assertRefused<BundleException>(message) { SelfTest.open(bundle, BundleFolder(folder)) }
             } finally {
                 folder.deleteRecursively()
             }

@@ -1,0 +1,27 @@
+package com.example.listen
+
+import android.Manifest
+import android.app.Activity
+import android.os.Bundle
+import io.github.pannslitert.litert.SoundTagger
+import java.util.concurrent.Executors
+
+class MainActivity : Activity() {
+    private val background = Executors.newSingleThreadExecutor()
+    private var tagger: SoundTagger? = null
+
+    override fun onCreate(state: Bundle?) {
+        super.onCreate(state)
+        requestPermissions(arrayOf(Manifest.permission.RECORD_AUDIO), 0)
+    }
+
+    override fun onRequestPermissionsResult(code: Int, names: Array<String>, results: IntArray) = background.execute {
+        tagger = SoundTagger.open(this, "mn04") // assets/mn04
+        tagger?.listen { event -> title = "${event.label} since ${event.start} s" }
+    }
+
+    override fun onDestroy() {
+        background.execute { tagger?.close() }
+        super.onDestroy()
+    }
+}

@@ -26,6 +26,9 @@ CATALOG = DEMO / "gradle" / "libs.versions.toml"
 PROJECT = ROOT / "pyproject.toml"
 PLATFORM = (signatures.ANDROID, signatures.ANDROIDX)
 
+NEW_PROJECT = {"minSdk": "26", "targetSdk": "36", "versionCode": "1"}
+"""What the build script of a sample leaves out. The level is the library's."""
+
 Names = dict[str, set[str]]
 
 _FILES = ("anim", "animator", "color", "drawable", "font", "interpolator", "layout", "menu", "mipmap", "raw", "xml")
@@ -73,9 +76,14 @@ class Module:
         return self.namespace.replace(".", "/")
 
     def value(self, name: str) -> str:
-        """Returns a value of the build script, for example of `minSdk`."""
+        """Returns a value of the build script, for example of `minSdk`; if it has none, that of a new project."""
         text = self.script.read_text(encoding="utf-8")
-        (value,) = re.findall(rf'^ *{name} = "?([\w.]+)"?$', text, re.MULTILINE)
+        found = re.findall(rf'^ *{name} = "?([\w.]+)"?$', text, re.MULTILINE)
+        if not found and name == "applicationId":
+            return self.namespace
+        if not found and name == "namespace":
+            found = re.findall(r"^package ([\w.]+)$", self.sources[0].read_text(encoding="utf-8"), re.MULTILINE)
+        (value,) = found or [NEW_PROJECT[name]]
         return str(value)
 
     def complete_manifest(self, level: str | None = None) -> str:
@@ -188,18 +196,24 @@ def compile_library(folder: Path, change: Change = lambda _, text: text) -> None
     Raises:
         ToolMissingError, KotlinError: as `kotlin.library`.
     """
-    _compile(LIBRARY, folder, [kotlin.library()], change, _build_config())
+    _compile(LIBRARY, folder, [kotlin.library(), platform() / "litert"], change, _build_config())
 
 
-def compile_app(app: Module, published: Path, folder: Path, change: Change = lambda _, text: text) -> None:
+def compile_app(
+    app: Module,
+    published: Path,
+    folder: Path,
+    change: Change = lambda _, text: text,
+) -> None:
     """Compiles an app to `folder/classes`, against the files in the folder `published` and what they bring along.
 
     Raises:
         ToolMissingError, KotlinError: as `kotlin.library`.
     """
     aar = unpack(published / AAR, folder / "aar")
-    _write(folder / "made" / "LibraryR.java", r_java(LIBRARY.namespace, r_names(aar / "R.txt")))
-    _compile(app, folder, [published / JAR, aar / "classes.jar"], change)
+    _write(folder / "made" / LIBRARY.package / "R.java", r_java(LIBRARY.namespace, r_names(aar / "R.txt")))
+    brought = [platform() / "litert"] if "api(libs.litert)" in LIBRARY.script.read_text(encoding="utf-8") else []
+    _compile(app, folder, [published / JAR, aar / "classes.jar", *brought], change)
 
 
 def unpack(archive: Path, folder: Path) -> Path:
@@ -218,7 +232,7 @@ def _compile(module: Module, folder: Path, class_path: list[Path], change: Chang
     kotlin.compile_sources(
         [sources, made, platform() / "android"],
         module=module.folder.name,
-        class_path=[*class_path, platform() / "litert", kotlin.standard_library()],
+        class_path=[*class_path, kotlin.standard_library()],
         out=folder / "classes",
     )
     if build_config:

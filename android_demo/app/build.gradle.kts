@@ -27,6 +27,10 @@ android {
         targetCompatibility = JavaVersion.VERSION_17
     }
 
+    androidResources {
+        noCompress += "tflite" // so that LiteRT can map it into memory
+    }
+
     // The demo bundle, which copyDemoBundle copies from assets/ of the repository.
     sourceSets["main"].assets.directories += "build/assets"
 }
@@ -34,6 +38,7 @@ android {
 dependencies {
     implementation(project(":tagger-litert"))
     implementation(libs.androidx.core) // only for FileProvider
+    testImplementation(libs.junit)
 }
 
 // On the device, a bundle and its self-test are in the same folder.

@@ -158,11 +158,11 @@ def test_the_resources_are_the_sources(built: Path, classes: set[str]) -> None:
 REFUSED = {
     "attribute": ("AndroidManifest.xml", 'android:exported="true"', 'android:exportd="true"', "exportd"),
     "flag": ("AndroidManifest.xml", 'android:exported="true"', 'android:exported="yes"', "exported"),
-    "theme": ("AndroidManifest.xml", "Theme.Material.Light", "Theme.Materiel.Light", "Materiel"),
+    "theme": ("AndroidManifest.xml", "@style/Theme.App", "@style/Theme.Ap", "Theme.Ap'"),
     "label": ("AndroidManifest.xml", "@string/app_name", "@string/app_title", "app_title"),
-    "text": ("layout/main.xml", "@string/listen", "@string/listn", "listn"),
-    "size": ("layout/main.xml", 'android:padding="12dp"', 'android:padding="12dq"', "padding"),
-    "string": ("values/strings.xml", "%1$.1f s of", "%.1f s of %s", "positional"),
+    "text": ("layout/controls.xml", "@string/listen", "@string/listn", "listn"),
+    "size": ("layout/main.xml", 'android:padding="16dp"', 'android:padding="16dq"', "padding"),
+    "string": ("values/strings.xml", "%1$.1f s were", "%.1f s of %s were", "positional"),
 }
 
 

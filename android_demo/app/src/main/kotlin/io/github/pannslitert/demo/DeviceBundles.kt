@@ -1,41 +1,28 @@
 package io.github.pannslitert.demo
 
 import android.content.Context
+import io.github.pannslitert.bundle.BundleFiles
+import io.github.pannslitert.bundle.BundleFolder
+import io.github.pannslitert.litert.AssetFiles
 import java.io.File
 
-/**
- * All bundles on the device, each with its self-test: those in the assets of the app, and those that install_bundle.sh
- * copied.
- */
+/** All bundles on the device: those in the assets of the app, and those that install_bundle.sh copied. */
 class DeviceBundles(private val context: Context) {
-    private val folder = File(context.filesDir, "bundles")
+    private val folder = File(context.filesDir, BUNDLES)
 
-    /**
-     * Returns the folders of the bundles, sorted by name. Before that, it copies the assets to files, once per
-     * installation of the app, because `Bundle` opens only files.
-     */
-    fun list(): List<File> {
-        val assets = File(context.noBackupFilesDir, "bundles")
-        val installed = context.packageManager.getPackageInfo(context.packageName, 0).lastUpdateTime.toString()
-        val marker = File(assets, "installed")
-        if (!marker.isFile || marker.readText() != installed) {
-            assets.deleteRecursively()
-            for (name in context.assets.list(ASSETS).orEmpty()) copy("$ASSETS/$name", File(assets, name))
-            assets.mkdirs()
-            marker.writeText(installed)
-        }
-        val found = listOf(assets, folder).flatMap { it.listFiles().orEmpty().toList() }
-        return found.filter(File::isDirectory).sortedBy(File::getName)
+    /** The bundles, the installed ones first, each sorted by name. */
+    fun list(): List<BundleChoice> {
+        val installed = folder.listFiles().orEmpty().filter(File::isDirectory).map(File::getName)
+        val assets = context.assets.list(BUNDLES).orEmpty()
+        return installed.sorted().map { BundleChoice(it, isInstalled = true) } +
+            assets.sorted().map { BundleChoice(it, isInstalled = false) }
     }
 
-    private fun copy(asset: String, target: File) {
-        target.mkdirs()
-        for (name in context.assets.list(asset).orEmpty()) {
-            context.assets.open("$asset/$name").use { from -> File(target, name).outputStream().use(from::copyTo) }
-        }
-    }
+    /** Where the files of a bundle are. */
+    fun files(bundle: BundleChoice): BundleFiles =
+        if (bundle.isInstalled) BundleFolder(File(folder, bundle.name)) else AssetFiles(context, "$BUNDLES/${bundle.name}")
 
     private companion object {
-        const val ASSETS = "bundles"
+        const val BUNDLES = "bundles"
     }
 }

@@ -14,6 +14,7 @@ import io.github.pannslitert.measure.Run
 import io.github.pannslitert.measure.SelfTest
 import io.github.pannslitert.tagging.Engine
 import java.io.File
+import java.util.concurrent.CancellationException
 
 /** Measures bundles on this phone and writes a device record, which the user can share. */
 class PhoneRecord(private val context: Context) {
@@ -31,13 +32,16 @@ class PhoneRecord(private val context: Context) {
      *
      * @param gpu whether to measure the GPU; only safe if it passed its self-test, because a driver that crashes ends
      *     the app
+     * @param isCancelled asked before every run of an engine
      * @param onSetting called before each engine
      * @throws EngineException no engine could be measured
+     * @throws CancellationException it was cancelled; nothing is written
      */
     fun measure(
         bundle: Bundle,
         selfTest: SelfTest,
         gpu: Boolean,
+        isCancelled: () -> Boolean,
         onSetting: (Measurement.Setting) -> Unit,
     ): Measured {
         val measurement = Measurement(bundle, selfTest, mapOf("litert" to LiteRtEngine.VERSION))
@@ -53,13 +57,23 @@ class PhoneRecord(private val context: Context) {
         for ((setting, open) in engines) {
             onSetting(setting)
             try {
-                runs += measurement.run(setting, open)
-            } catch (error: Exception) {
+                runs += measurement.run(setting, { Cancellable(open(), isCancelled) })
+            } catch (error: CancellationException) {
+                throw error
+            } catch (error: Throwable) { // an Error, too: the other engines are measured
                 failures += "$setting: ${error.message ?: error.javaClass.simpleName}"
             }
         }
         if (runs.isEmpty()) throw EngineException(failures.joinToString("; "))
         return Measured(write(runs), runs, failures)
+    }
+
+    /** An engine that stops at its next run. */
+    private class Cancellable(private val engine: Engine, private val isCancelled: () -> Boolean) : Engine by engine {
+        override fun run(input: FloatArray): Map<String, FloatArray> {
+            if (isCancelled()) throw CancellationException("cancelled")
+            return engine.run(input)
+        }
     }
 
     private fun write(runs: List<Run>): File {

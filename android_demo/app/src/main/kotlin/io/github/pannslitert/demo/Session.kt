@@ -1,208 +1,446 @@
 package io.github.pannslitert.demo
 
 import android.content.Context
+import android.content.SharedPreferences
+import android.media.AudioDeviceCallback
+import android.media.AudioDeviceInfo
+import android.media.AudioManager
 import android.net.Uri
 import android.os.Handler
 import android.os.Looper
-import io.github.pannslitert.bundle.Bundle
-import io.github.pannslitert.litert.LiteRtEngine
+import android.os.SystemClock
+import io.github.pannslitert.MicrophoneException
+import io.github.pannslitert.events.Event
+import io.github.pannslitert.events.EventDetector
+import io.github.pannslitert.litert.AudioFile
+import io.github.pannslitert.litert.ListenOptions
+import io.github.pannslitert.litert.Listening
+import io.github.pannslitert.litert.ListeningListener
+import io.github.pannslitert.litert.ListeningNotification
+import io.github.pannslitert.litert.SoundTagger
+import io.github.pannslitert.litert.microphones
 import io.github.pannslitert.measure.EngineChoice
-import io.github.pannslitert.measure.Measurement
 import io.github.pannslitert.measure.SelfTest
-import io.github.pannslitert.tagging.Engine
-import io.github.pannslitert.tagging.Tagger
+import io.github.pannslitert.tagging.LiveProgress
+import io.github.pannslitert.tagging.LongTagging
+import io.github.pannslitert.tagging.RecordingEvents
 import io.github.pannslitert.tagging.Tagging
-import java.io.File
-import java.io.IOException
-import java.util.concurrent.Executors
+import java.util.concurrent.CancellationException
+import kotlin.concurrent.thread
 
 /**
- * The open bundle, its engine and the current results. It lives as long as the process, independent of the screen.
+ * The open bundle and what is done with it. It lives as long as the process, independent of the screen.
  *
- * Call its functions on the main thread. One other thread does all the work and owns the model.
+ * Everything here runs on the main thread and never waits: bundles are opened, recordings read and engines measured on
+ * threads of their own. A new wish replaces the running one, whose result is then of no interest.
  */
 class Session(private val context: Context) {
-    private class Opened(val bundle: Bundle, val engine: Engine, val modelMs: Double) {
-        val tagger = Tagger(bundle, engine, top = TOP)
+    /** Something that runs on a thread of its own. */
+    private class Task {
+        private var resource: AutoCloseable? = null
+        @Volatile var isCancelled = false
+            private set
+
+        /** Closes [made] when this task is cancelled. */
+        @Synchronized
+        fun closeIfCancelled(made: AutoCloseable) {
+            resource = made
+            if (isCancelled) made.close()
+        }
+
+        @Synchronized
+        fun cancel() {
+            isCancelled = true
+            resource?.close()
+        }
     }
 
     private val main = Handler(Looper.getMainLooper())
-    private val model = Executors.newSingleThreadExecutor { Thread(it, "model") }
+    private val onDevice = DeviceBundles(context)
+    private val kept = context.getSharedPreferences("session", Context.MODE_PRIVATE) // survives the end of the process
+    private var state = State()
+    private var tagger: SoundTagger? = null
+    private var opening: Thread? = null
+    private var listening: Listening? = null
+    private var task: Task? = null
+    private var waiting: Uri? = null // a recording to read when the model is open
+    private var screenIsGone = false
 
-    /** Called on the main thread: with the current state when it is set, then with every new state. */
+    /** Called with the current state when it is set, then with every new state. */
     var onState: ((State) -> Unit)? = null
         set(value) {
             field = value
-            value?.invoke(shown)
+            value?.invoke(state)
         }
-    private var shown = State()
 
-    // The following fields belong to the model thread.
-    private var state = State()
-    private var opened: Opened? = null
-    private var live: LiveTagging? = null
+    private val devices = object : AudioDeviceCallback() {
+        override fun onAudioDevicesAdded(addedDevices: Array<AudioDeviceInfo>) = listMicrophones()
 
-    /** Looks for bundles, and opens one if none is open. */
-    fun start() = onModel {
-        val bundles = DeviceBundles(context).list()
-        val chosen = bundles.find { it == state.chosen } ?: bundles.firstOrNull()
-        show { copy(bundles = bundles, chosen = chosen) }
-        if (chosen == null) {
-            fail(context.getString(R.string.no_bundle))
-        } else if (opened?.bundle?.folder != chosen) {
-            open(chosen)
-        }
+        override fun onAudioDevicesRemoved(removedDevices: Array<AudioDeviceInfo>) = listMicrophones()
     }
 
-    /** Opens a bundle and closes the one that was open. */
-    fun choose(folder: File) = onModel { if (folder != state.chosen) open(folder) }
-
-    /** Starts tagging the microphone. */
-    fun listen() = onModel {
-        val ready = opened
-        if (ready != null && live == null) {
-            show { copy(message = "", isError = false, listening = true, tagging = null, timeline = Timeline()) }
-            live = LiveTagging(ready.tagger, ready.modelMs, listener) { sender, task ->
-                onModel { if (live === sender) task() }
-            }
-        }
+    init {
+        context.getSystemService(AudioManager::class.java).registerAudioDeviceCallback(devices, main)
     }
 
-    /** Releases the microphone. */
-    fun stopListening() = onModel { stopLive() }
-
-    /** Tags the start of an audio file, up to the length of one clip. */
-    fun tag(file: Uri) = onModel {
-        val ready = opened
-        if (ready != null) {
-            stopLive()
-            val reading = context.getString(R.string.reading_file)
-            show { copy(message = reading, isError = false, tagging = null, timeline = Timeline()) }
-            val manifest = ready.bundle.manifest
-            val samples = decodeAudio(context, file, manifest.frontEnd.sampleRate, manifest.clipSamples)
-            val tagging = ready.tagger.tag(samples)
-            show { copy(message = context.getString(R.string.heard_of_file, tagging.seconds), tagging = tagging) }
-        }
-    }
+    // --- the screen ---
 
     /**
-     * Measures the open bundle on all engines that passed their self-test. After that, the state has the record to
-     * share.
+     * The screen is visible: looks for bundles, and opens one if none is open.
+     *
+     * @param mayListen whether the app has the permission for the microphone
      */
-    fun measure() = onModel {
-        val ready = opened
-        if (ready != null) {
-            val bundle = ready.bundle
-            val gpu = state.attempts.any { it.name == "GPU" && it.passed }
-            closeModel() // frees its memory and its accelerator for the measurement
-            show { copy(measuring = true, record = null, timeline = Timeline()) }
-            val measured = try {
-                PhoneRecord(context).measure(bundle, SelfTest.open(bundle.folder, bundle), gpu) { setting ->
-                    show { copy(message = context.getString(R.string.measuring, "$setting"), isError = false) }
-                }
-            } finally {
-                show { copy(measuring = false) }
-                open(bundle.folder)
-            }
-            val lines = measured.runs.map { run ->
-                val engine = run.threads?.let { Measurement.Setting.cpu(it) } ?: run.adapter
-                context.getString(R.string.measured, "$engine", run.ms.median, run.firstMs)
-            }
-            val message = (lines + measured.failures).joinToString("\n")
-            show { copy(message = message, isError = measured.failures.isNotEmpty(), record = measured.file) }
+    fun start(mayListen: Boolean) {
+        screenIsGone = false
+        show { listed(onDevice.list()) }
+        if (mayListen && state.notice in listOf(Notice.MicrophoneDenied, Notice.WhyMicrophone)) say(null)
+        if (state.chosen == null) close() // there was none, or it was removed
+        if (state.model == Model.NONE) {
+            val wanted = state.chosen ?: state.bundles.find { it.id == kept.getString(BUNDLE, null) }
+            (wanted ?: state.bundles.firstOrNull())?.let { open(it) }
+        }
+        if (kept.getBoolean(LISTENING, false) && listening == null) {
+            remember { putBoolean(LISTENING, false) }
+            say(Notice.ListeningEnded)
         }
     }
 
-    /** Shows an error message of the screen. */
-    fun reject(message: String) = onModel { fail(message) }
-
-    /** Releases the microphone, then the model. [start] opens the model again. */
-    fun close() = onModel { closeModel() }
-
-    private fun open(folder: File) {
-        closeModel()
-        show { State(bundles = bundles, chosen = folder, message = context.getString(R.string.testing)) }
-        val bundle = Bundle.open(folder)
-        val selfTest = SelfTest.open(folder, bundle)
-        val choice = prove(bundle, selfTest)
-        show { copy(attempts = choice.attempts) }
-        val engine = choice.engine ?: throw IOException(context.getString(R.string.no_engine))
-        opened = Opened(bundle, engine, choice.result?.run { frontEndMs + modelMs } ?: 0.0)
-        show { copy(message = "", ready = true) }
+    /** The screen is gone for good. Listening goes on, by its service; other work ends. */
+    fun leave() {
+        screenIsGone = true
+        if (listening == null) close()
     }
 
-    private fun prove(bundle: Bundle, selfTest: SelfTest): EngineChoice {
-        // If a driver crashes, the process ends and this file remains. The next time, the CPU is used.
-        val model = bundle.manifest.files.getValue(bundle.manifest.file("model"))
-        val attempt = File(context.noBackupFilesDir, "gpu-attempt-${model.sha256}")
-        val crashed = attempt.exists()
-        return EngineChoice.make(
-            bundle,
-            selfTest,
-            gpu = { fallback ->
-                if (crashed) throw IOException(context.getString(R.string.gpu_crashed))
-                attempt.createNewFile()
-                LiteRtEngine.gpu(bundle, LiteRtEngine.programCache(context), fallback)
-            },
-            cpu = { fallback -> LiteRtEngine.cpu(bundle, fallback) },
-        ).also { if (!crashed) attempt.delete() }
+    /** Shows a message of the screen; null for none. */
+    fun say(notice: Notice?) = show { copy(notice = notice) }
+
+    /** Whether the user should be asked to allow notifications: only once, as listening works without them. */
+    fun shouldAskToNotify(): Boolean {
+        val asked = kept.getBoolean(ASKED, false)
+        remember { putBoolean(ASKED, true) }
+        return !asked
     }
 
-    private fun closeModel() {
-        stopLive()
-        show { copy(ready = false, tagging = null) }
-        opened?.engine?.close()
-        opened = null
+    // --- bundles ---
+
+    /** Opens a bundle and closes the one that was open. */
+    fun choose(bundle: BundleChoice) {
+        if (bundle != state.chosen) open(bundle)
     }
 
-    private fun stopLive() {
-        live?.close()
-        live = null
-        show { copy(listening = false) }
+    /** Tries to open the chosen bundle again. */
+    fun openAgain() {
+        state.chosen?.let { open(it) }
     }
 
-    private val listener = object : LiveTagging.Listener {
-        override fun onHeard(seconds: Double, silent: Double) {
-            val clip = opened?.bundle?.manifest?.clipSeconds ?: return
-            val message = when {
-                silent >= LONG_SILENCE -> context.getString(R.string.microphone_silent)
-                state.tagging == null -> context.getString(R.string.listening, seconds, clip)
-                else -> ""
+    private fun open(bundle: BundleChoice, notice: Notice? = null) {
+        close()
+        show { opens(bundle, notice) }
+        remember { putString(BUNDLE, bundle.id) }
+        val number = state.opening
+        opening = thread(name = "open bundle") {
+            var attempts = emptyList<EngineChoice.Attempt>()
+            val result = runCatching {
+                SoundTagger.open(context, onDevice.files(bundle), npu = true, top = TagBars.ROWS) { attempts = it }
             }
-            if (message != state.message) show { copy(message = message, isError = silent >= LONG_SILENCE) }
-        }
-
-        override fun onTagging(tagging: Tagging, timeline: Timeline) =
-            show { copy(tagging = tagging, timeline = timeline) }
-
-        override fun onFailure(reason: Int) {
-            stopLive()
-            fail(context.getString(reason))
+            main.post { onOpened(number, result, attempts) }
         }
     }
 
-    private fun onModel(task: () -> Unit) = model.execute {
+    private fun onOpened(number: Int, result: Result<SoundTagger>, attempts: List<EngineChoice.Attempt>) {
+        val opened = result.getOrNull()
+        if (number != state.opening) {
+            opened?.close()
+            return
+        }
+        opening = null
+        tagger = opened
+        when {
+            opened != null -> show { opened(number, attempts, opened.bundle.manifest.clipSeconds) }
+            attempts.isNotEmpty() && attempts.none { it.passed } -> show { opened(number, attempts, null) }
+            else -> show { notOpened(number, inWords(result.exceptionOrNull())) }
+        }
+        val file = waiting
+        waiting = null
+        if (file != null) tag(file)
+    }
+
+    /** Ends all work and closes the model, also one that is being opened. */
+    private fun close() {
+        endWork()
+        opening?.interrupt()
+        opening = null
+        closeTagger()
+        show { closed() }
+    }
+
+    private fun closeTagger() {
+        tagger?.close()
+        tagger = null
+    }
+
+    /** Ends whatever is done, without its result. */
+    private fun endWork() {
+        task?.cancel()
+        task = null
+        if (listening != null) onListeningOver { it.cancel() }
+        show { ends(notice) }
+    }
+
+    // --- listening ---
+
+    /** Takes another microphone; null for Android's choice. If the app listens, it goes on with the new one. */
+    fun chooseMicrophone(microphone: MicrophoneChoice?) {
+        if (microphone == state.microphone) return
+        show { copy(microphone = microphone) }
+        if (listening != null && !state.isEnding) {
+            onListeningOver { it.cancel() }
+            show { ends() }
+            listen()
+        }
+    }
+
+    private fun listMicrophones() = show { withMicrophones(microphoneChoices(context)) }
+
+    /** Starts to listen. The app must have the permission for the microphone, and be visible. */
+    fun listen() {
+        val ready = tagger
+        if (ready == null || !state.canBegin) return
+        show { begins(Work.Listening()).copy(heard = Heard(timeline = Timeline(labels = ready.bundle.labels))) }
+        val options = ListenOptions(
+            microphone = microphones(context).find { it.id == state.microphone?.id },
+            pauseOthers = true,
+            notification = ListeningNotification(
+                title = context.getString(R.string.app_name),
+                text = context.getString(R.string.listens),
+                stop = context.getString(R.string.stop),
+                channel = context.getString(R.string.channel),
+                activity = MainActivity::class.java,
+            ),
+        )
         try {
-            task()
-        } catch (error: Exception) {
-            stopLive()
-            fail(error.message ?: error.javaClass.simpleName)
+            val listener = Listener()
+            val begun = ready.listen(listener, options)
+            listener.hopSeconds = begun.hopSeconds
+            listening = begun
+            remember { putBoolean(LISTENING, true) }
+        } catch (error: Throwable) {
+            show { ends(failure(error)) }
         }
     }
 
-    private fun fail(message: String) = show { copy(message = message, isError = true) }
+    /** Releases the microphone. What was heard before is still tagged. */
+    fun stopListening() {
+        show { listening { copy(isEnding = true) } }
+        listening?.stop()
+    }
+
+    private fun onListeningOver(end: (Listening) -> Unit = {}) {
+        listening?.let(end)
+        listening = null
+        remember { putBoolean(LISTENING, false) }
+    }
+
+    /** Collects what is heard. Called on the main thread. */
+    private inner class Listener : ListeningListener {
+        var hopSeconds = 0.0
+        private var stepEnd = 0.0
+        private val newest = Newest<String>(
+            NOTIFY_EVERY_MS,
+            now = SystemClock::uptimeMillis,
+            later = { ms, task -> main.postDelayed(task, ms) },
+            passOn = { listening?.showText(it) },
+        )
+
+        override fun onProgress(progress: LiveProgress) = show {
+            listening { copy(progress = progress) }.heard {
+                copy(
+                    timeline = timeline.at(progress.seconds),
+                    seconds = progress.seconds,
+                    lostSeconds = progress.lostSeconds,
+                )
+            }
+        }
+
+        override fun onWindow(tagging: Tagging) {
+            val step = step(tagging)
+            show {
+                heard {
+                    copy(
+                        tags = tagging.tags,
+                        timeline = timeline.copy(steps = timeline.steps + listOfNotNull(step)),
+                        times = tagging.run { Times(backend, frontEndMs, modelMs, fallback) },
+                        windowsSkipped = windowsSkipped + if (tagging.unusable == null) 0 else 1,
+                        skipped = skipped ?: tagging.unusable,
+                    )
+                }
+            }
+        }
+
+        /** The scores of a window apply to one hop around its centre; those of the first one also to the time before. */
+        private fun step(tagging: Tagging): Timeline.Step? {
+            val start = stepEnd
+            stepEnd = tagging.startSeconds + (state.windowSeconds + hopSeconds) / 2
+            val scores = tagging.probs.withIndex().filter { it.value >= EventDetector.DEFAULT_OFF }
+            return Timeline.Step(start, stepEnd, scores.associate { it.index to it.value })
+                .takeIf { tagging.unusable == null }
+        }
+
+        override fun onOnset(label: String, start: Double) {
+            show { heard { copy(timeline = timeline.begun(label, start)) } }
+            newest.offer { context.getString(R.string.running, Timeline.clock(start), label) }
+        }
+
+        override fun onOffset(event: Event) = show { heard { copy(timeline = timeline.ended(event)) } }
+
+        override fun onMicrophone(microphone: AudioDeviceInfo?) =
+            show { listening { copy(microphone = microphone?.let { microphoneName(context, it) }) } }
+
+        override fun onSilenced(silenced: Boolean) = show { listening { copy(isSilenced = silenced) } }
+
+        override fun onInterrupted(interrupted: Boolean) = show { listening { copy(isInterrupted = interrupted) } }
+
+        override fun onEnd() = over(null)
+
+        override fun onFailure(error: Throwable) = over(failure(error))
+
+        private fun over(notice: Notice?) {
+            onListeningOver()
+            show { ends(notice) }
+            if (screenIsGone) close()
+        }
+    }
+
+    private fun failure(error: Throwable): Notice = when {
+        error !is MicrophoneException -> Notice.ListeningFailed(inWords(error))
+        error.problem == MicrophoneException.Problem.NO_PERMISSION -> Notice.MicrophoneDenied
+        else -> Notice.MicrophoneFailed(error.problem)
+    }
+
+    // --- recordings ---
+
+    /** Tags a whole audio file and finds its events; as soon as the model is open. */
+    fun tag(uri: Uri) {
+        val ready = tagger
+        if (state.model == Model.OPENING) waiting = uri
+        if (ready == null || !state.canBegin) return
+        val labels = ready.bundle.labels
+        begin(Work.Reading(), "read recording", { task ->
+            val (tagging, damage) = read(task, uri, forEvents = false) { ready.tag(it.recording) to it.warning }
+            main.post { ifCurrent(task) { show { copy(heard = heardOf(tagging, damage, labels)) } } }
+            val events = read(task, uri, forEvents = true) { ready.findEvents(it.recording) }
+            heardOf(tagging, damage, labels, events)
+        }) { result ->
+            result.onSuccess { show { ends().copy(heard = it) } }
+            result.onFailure { show { ends(Notice.FileFailed(inWords(it))) } }
+        }
+    }
+
+    /** Opens a file for one pass over it, whose progress the screen shows. */
+    private fun <T> read(task: Task, uri: Uri, forEvents: Boolean, use: (AudioFile) -> T): T =
+        AudioFile.open(context, uri).use { file ->
+            task.closeIfCancelled(file)
+            main.post { follow(task, file, forEvents) }
+            use(file)
+        }
+
+    private fun follow(task: Task, file: AudioFile, forEvents: Boolean): Unit = ifCurrent(task) {
+        val work = state.work
+        if (work is Work.Reading && !(work.forEvents && !forEvents)) { // the second pass may have begun
+            show { copy(work = Work.Reading(forEvents, file.decodedSeconds, file.durationSeconds)) }
+            main.postDelayed({ follow(task, file, forEvents) }, FOLLOW_EVERY_MS)
+        }
+    }
+
+    private fun heardOf(
+        tagging: LongTagging,
+        damage: String?,
+        labels: List<String>,
+        events: RecordingEvents? = null,
+    ) = Heard(
+        isFile = true,
+        tags = tagging.tags,
+        timeline = Timeline(
+            end = tagging.seconds,
+            now = tagging.seconds,
+            labels = labels,
+            events = events?.events.orEmpty(),
+        ),
+        times = tagging.run { Times(backend, frontEndMs, modelMs, fallback) },
+        seconds = tagging.seconds,
+        windowsSkipped = tagging.windowsSkipped,
+        skipped = tagging.skipped,
+        damage = damage,
+    )
+
+    // --- measuring ---
+
+    /**
+     * Measures the open bundle on the CPU, and on the GPU if it passed its self-test. After that, the state has the
+     * record to share.
+     */
+    fun measure() {
+        val bundle = tagger?.bundle
+        val chosen = state.chosen
+        if (bundle == null || chosen == null || !state.canBegin) return
+        val gpu = state.attempts.any { it.name == "GPU" && it.passed }
+        closeTagger() // frees its memory and its accelerator for the measurement
+        begin(Work.Measuring(), "measure", { task ->
+            PhoneRecord(context).measure(bundle, SelfTest.open(bundle), gpu, { task.isCancelled }) { setting ->
+                main.post { ifCurrent(task) { show { copy(work = Work.Measuring("$setting")) } } }
+            }
+        }) { result ->
+            open(chosen, result.fold({ Notice.Measured(it.runs, it.failures) }, { Notice.MeasuringFailed(inWords(it)) }))
+            show { copy(record = result.getOrNull()?.file) }
+        }
+    }
+
+    /** Ends reading or measuring. */
+    fun cancel() {
+        val measured = state.chosen.takeIf { state.work is Work.Measuring }
+        if (!state.canCancel) return
+        endWork()
+        if (measured != null) open(measured, Notice.Cancelled) else say(Notice.Cancelled)
+    }
+
+    // --- threads ---
+
+    /** Runs work on a thread of its own. [done] gets its result, unless it was cancelled. */
+    private fun <T> begin(what: Work, name: String, work: (Task) -> T, done: (Result<T>) -> Unit) {
+        val begun = Task()
+        task = begun
+        show { begins(what) }
+        thread(name = name) {
+            val result = runCatching { work(begun) } // an Error, too: nobody else would show it
+            main.post {
+                ifCurrent(begun) {
+                    task = null
+                    done(result)
+                }
+            }
+        }
+    }
+
+    private fun ifCurrent(task: Task, act: () -> Unit) {
+        if (this.task === task) act()
+    }
 
     private fun show(change: State.() -> State) {
-        val next = state.change()
-        state = next
-        main.post {
-            shown = next
-            onState?.invoke(next)
-        }
+        state = state.change()
+        onState?.invoke(state)
     }
 
+    private fun remember(change: SharedPreferences.Editor.() -> Unit) =
+        kept.edit().apply(change).apply()
+
+    private fun inWords(error: Throwable?): String =
+        error?.message?.ifBlank { null } ?: error?.javaClass?.simpleName.orEmpty()
+
     private companion object {
-        const val TOP = 5
-        const val LONG_SILENCE = 3.0
+        const val BUNDLE = "bundle"
+        const val LISTENING = "listening"
+        const val ASKED = "asked to notify"
+        const val NOTIFY_EVERY_MS = 1000L
+        const val FOLLOW_EVERY_MS = 250L
     }
 }

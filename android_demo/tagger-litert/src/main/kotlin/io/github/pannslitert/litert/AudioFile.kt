@@ -36,12 +36,15 @@ class AudioFile private constructor(private val extractor: MediaExtractor, forma
     private val pieces = pieces().iterator()
     private var fed = false
     private var read = false
-    private var heardSeconds = 0.0
     @Volatile private var closed = false
 
     val recording: Recording
     val durationSeconds: Double? =
         if (format.containsKey(MediaFormat.KEY_DURATION)) format.getLong(MediaFormat.KEY_DURATION) / 1e6 else null
+
+    /** How much of it has been decoded so far. Any thread may ask. */
+    @Volatile var decodedSeconds: Double = 0.0
+        private set
 
     /** Why less than the whole file was heard; null if nothing is known to be missing. Final after the last sample. */
     @Volatile var warning: String? = null
@@ -84,9 +87,9 @@ class AudioFile private constructor(private val extractor: MediaExtractor, forma
             yield(resampler?.push(piece.samples) ?: piece.samples)
         }
         resampler?.let { yield(it.finish()) }
-        val missing = (durationSeconds ?: 0.0) - heardSeconds
-        if (warning == null && missing > max(LEAST_MISSING, heardSeconds / 100)) {
-            warning = "%.1f s of %.1f s could be decoded; the file may be cut".format(heardSeconds, durationSeconds)
+        val missing = (durationSeconds ?: 0.0) - decodedSeconds
+        if (warning == null && missing > max(LEAST_MISSING, decodedSeconds / 100)) {
+            warning = "%.1f s of %.1f s could be decoded; the file may be cut".format(decodedSeconds, durationSeconds)
         }
     }
 
@@ -101,15 +104,15 @@ class AudioFile private constructor(private val extractor: MediaExtractor, forma
                 }
             } catch (error: IllegalStateException) { // includes MediaCodec.CodecException
                 if (error is CancellationException) throw error
-                warning = "decoding ended at %.1f s: %s".format(heardSeconds, error.message ?: "the decoder failed")
+                warning = "decoding ended at %.1f s: %s".format(decodedSeconds, error.message ?: "the decoder failed")
                 return@sequence
             }
             if (piece != null) {
                 progress = System.nanoTime()
-                heardSeconds += piece.samples.size.toDouble() / piece.rate
+                decodedSeconds += piece.samples.size.toDouble() / piece.rate
                 yield(piece)
             } else if (System.nanoTime() - progress > PATIENCE_NS) {
-                warning = "decoding ended at %.1f s: the decoder does not answer".format(heardSeconds)
+                warning = "decoding ended at %.1f s: the decoder does not answer".format(decodedSeconds)
                 return@sequence
             }
         }
@@ -178,12 +181,11 @@ class AudioFile private constructor(private val extractor: MediaExtractor, forma
                 if (track < 0) throw IOException("no audio in this file; expected an audio track")
                 extractor.selectTrack(track)
                 return AudioFile(extractor, formats[track])
-            } catch (error: IllegalStateException) { // includes MediaCodec.CodecException
-                extractor.release()
-                throw IOException("this file cannot be decoded (${error.message}); expected audio", error)
             } catch (error: Throwable) {
                 extractor.release()
-                throw error
+                // Both are what Android throws for a format that it does not know, and when a decoder fails.
+                if (error !is IllegalStateException && error !is IllegalArgumentException) throw error
+                throw IOException("this file cannot be decoded (${error.message}); expected audio", error)
             }
         }
     }

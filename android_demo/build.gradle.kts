@@ -1,6 +1,33 @@
-// Sets Kotlin's version for the app, too: the Android plugin would bring an older one.
+// Sets Kotlin's version for the Android modules, too: the Android plugin would bring an older one.
 plugins {
     alias(libs.plugins.android.application) apply false
     alias(libs.plugins.android.library) apply false
     alias(libs.plugins.kotlin.jvm) apply false
+}
+
+// The project has one version: pyproject.toml.
+val projectVersion = Regex("""^version = "(.+)"$""", RegexOption.MULTILINE)
+    .find(rootDir.resolve("../pyproject.toml").readText())!!.groupValues[1]
+
+subprojects {
+    group = "io.github.pannslitert"
+    version = projectVersion
+
+    // What both libraries say of themselves. A publication has the name of its module.
+    plugins.withId("maven-publish") {
+        configure<PublishingExtension> {
+            publications.withType<MavenPublication>().configureEach {
+                pom {
+                    name = "panns-litert ${project.name}"
+                    description = provider { project.description }
+                    licenses {
+                        license {
+                            name = "Apache-2.0"
+                            url = "https://www.apache.org/licenses/LICENSE-2.0.txt"
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -2,10 +2,6 @@ plugins {
     alias(libs.plugins.android.application)
 }
 
-// The project has one version: pyproject.toml.
-val projectVersion = Regex("""^version = "(.+)"$""", RegexOption.MULTILINE)
-    .find(rootDir.resolve("../pyproject.toml").readText())!!.groupValues[1]
-
 android {
     namespace = "io.github.pannslitert.demo"
     compileSdk = 36
@@ -15,7 +11,15 @@ android {
         minSdk = 26
         targetSdk = 36
         versionCode = 1
-        versionName = projectVersion
+        versionName = project.version.toString()
+    }
+
+    buildTypes {
+        release {
+            isMinifyEnabled = true
+            isShrinkResources = true
+            proguardFiles(getDefaultProguardFile("proguard-android-optimize.txt"))
+        }
     }
 
     compileOptions {

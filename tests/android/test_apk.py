@@ -32,10 +32,15 @@ def built(jvm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def dex_classes(path: Path) -> set[str]:
+    """Returns the classes that an APK defines, as descriptors."""
+    return set(re.findall(r"^  Class descriptor  : '(L.+;)'$", kotlin.run_tool("dexdump", str(path)), re.MULTILINE))
+
+
 @pytest.fixture(scope="module")
 def classes(built: Path) -> set[str]:
-    """The classes that the APK defines, as descriptors."""
-    return set(re.findall(r"^  Class descriptor  : '(L.+;)'$", kotlin.run_tool("dexdump", str(built)), re.MULTILINE))
+    """The classes that the APK defines."""
+    return dex_classes(built)
 
 
 def read_xml(path: Path, name: str) -> ET.Element:
@@ -226,7 +231,8 @@ def test_the_dex_has_the_app_and_no_stub_or_test(classes: set[str]) -> None:
         packages = {str(file.parent.relative_to(sources)) for file in sources.rglob("*.kt")}
         assert packages <= {name[1:].rpartition("/")[0] for name in classes}
     assert {descriptor("kotlin.Unit"), descriptor("com.google.gson.JsonParser")} <= classes
-    allowed = ("Lio/github/pannslitert/", "Lkotlin/", "Lcom/google/gson/")
+    annotations = ("Lorg/jetbrains/annotations/", "Lorg/intellij/lang/annotations/")  # Kotlin's library needs them
+    allowed = ("Lio/github/pannslitert/", "Lkotlin/", "Lcom/google/gson/", *annotations)
     assert [name for name in classes if not name.startswith(allowed)] == []
     tests = [path.stem for path in kotlin.TESTS.rglob("*.kt")]
     assert [name for name in classes if re.fullmatch(rf"L.*/({'|'.join(tests)})(Kt)?(\$.*)?;", name)] == []
@@ -239,3 +245,29 @@ def test_only_litert_and_the_file_provider_are_missing(built: Path, classes: set
     assert classes <= named
     missing = {name for name in named - classes if not name.startswith(PLATFORM)}
     assert {next((start for start in ABSENT if name.startswith(start)), name) for name in missing} == set(ABSENT)
+
+
+def test_the_ontology_is_where_the_library_looks(built: Path) -> None:
+    source = (kotlin.MAIN / "io/github/pannslitert/sense/Ontology.kt").read_text(encoding="utf-8")
+    (name,) = re.findall(r'"/(.*\.json)"', source)
+    (file,) = kotlin.RESOURCES.values()
+    assert zipfile.ZipFile(built).read(name) == file.read_bytes()
+
+
+def test_a_release_has_the_same_components_and_less_code(built: Path, classes: set[str], tmp_path: Path) -> None:
+    """R8 removes and renames the rest. It refuses code that needs a class that is nowhere."""
+    release = tmp_path / "release.apk"
+    apk.build(release, release=True)
+    shrunk = dex_classes(release)
+    (application,) = read_xml(release, "AndroidManifest.xml").iter("application")
+    names = [e.attrib[f"{ANDROID}name"] for e in application.iter() if e.tag in ("application", *COMPONENTS)]
+    assert {descriptor(name) for name in names} - shrunk <= set(ABSENT)
+    assert f"{ANDROID}debuggable" not in application.attrib
+    own = [{name for name in found if name.startswith("Lio/github/pannslitert/")} for found in (classes, shrunk)]
+    assert len(own[1]) < len(own[0]) / 4
+    files = [zipfile.ZipFile(path).infolist() for path in (built, release)]
+    sizes = [sum(info.file_size for info in infos if info.filename.endswith(".dex")) for infos in files]
+    assert sizes[1] < sizes[0] / 4
+    assert {info.filename for info in files[0] if ".dex" not in info.filename} == {
+        info.filename for info in files[1] if ".dex" not in info.filename
+    }

@@ -181,12 +181,11 @@ class AudioFile private constructor(private val extractor: MediaExtractor, forma
                 if (track < 0) throw IOException("no audio in this file; expected an audio track")
                 extractor.selectTrack(track)
                 return AudioFile(extractor, formats[track])
-            } catch (error: IllegalStateException) { // includes MediaCodec.CodecException
-                extractor.release()
-                throw IOException("this file cannot be decoded (${error.message}); expected audio", error)
             } catch (error: Throwable) {
                 extractor.release()
-                throw error
+                // Both are what Android throws for a format that it does not know, and when a decoder fails.
+                if (error !is IllegalStateException && error !is IllegalArgumentException) throw error
+                throw IOException("this file cannot be decoded (${error.message}); expected audio", error)
             }
         }
     }

@@ -107,7 +107,8 @@ class Ontology(val labels: List<String>) {
     }
 
     internal companion object {
-        private const val RESOURCE = "audioset_ontology.json"
+        /** Absolute, since R8 may move this class to another package. */
+        private const val RESOURCE = "/io/github/pannslitert/sense/audioset_ontology.json"
 
         /** The highest of the scores of some classes. */
         fun highest(scores: FloatArray, classes: IntArray): Float =

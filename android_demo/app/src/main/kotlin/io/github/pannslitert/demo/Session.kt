@@ -9,6 +9,7 @@ import android.net.Uri
 import android.os.Handler
 import android.os.Looper
 import android.os.SystemClock
+import android.text.format.DateFormat
 import io.github.pannslitert.MicrophoneException
 import io.github.pannslitert.events.Event
 import io.github.pannslitert.events.EventDetector
@@ -25,7 +26,7 @@ import io.github.pannslitert.tagging.LiveProgress
 import io.github.pannslitert.tagging.LongTagging
 import io.github.pannslitert.tagging.RecordingEvents
 import io.github.pannslitert.tagging.Tagging
-import java.util.concurrent.CancellationException
+import java.util.Date
 import kotlin.concurrent.thread
 
 /**
@@ -288,7 +289,8 @@ class Session(private val context: Context) {
 
         override fun onOnset(label: String, start: Double) {
             show { heard { copy(timeline = timeline.begun(label, start)) } }
-            newest.offer { context.getString(R.string.running, Timeline.clock(start), label) }
+            val now = Date()
+            newest.offer { context.getString(R.string.newest, label, DateFormat.getTimeFormat(context).format(now)) }
         }
 
         override fun onOffset(event: Event) = show { heard { copy(timeline = timeline.ended(event)) } }

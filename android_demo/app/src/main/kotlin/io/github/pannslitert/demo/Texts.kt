@@ -65,7 +65,7 @@ class Texts(private val context: Context) {
     private fun heard(heard: Heard): String = joined(
         text(R.string.heard, clock(heard.seconds)),
         lost(heard.lostSeconds),
-        heard.skipped?.let {
+        heard.skipped?.takeIf { heard.lostSeconds == 0.0 }?.let { // lost sound has said why
             val count = heard.windowsSkipped
             context.resources.getQuantityString(R.plurals.skipped_windows, count, count, it)
         },

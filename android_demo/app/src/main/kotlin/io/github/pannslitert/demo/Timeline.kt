@@ -40,7 +40,10 @@ data class Timeline(
     }
 
     /** A copy with the event of a class that began at [start]. */
-    fun begun(label: String, start: Double): Timeline = copy(running = running + (labels.indexOf(label) to start))
+    fun begun(label: String, start: Double): Timeline {
+        val index = labels.indexOf(label)
+        return if (index < 0) this else copy(running = running + (index to start))
+    }
 
     /** A copy with an event that is over. */
     fun ended(event: Event): Timeline = copy(running = running - event.index, events = events + event)

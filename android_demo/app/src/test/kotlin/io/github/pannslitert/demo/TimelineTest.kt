@@ -25,6 +25,7 @@ class TimelineTest {
         assertEquals(mapOf(1 to 2.0), begun.running)
         assertEquals(listOf(1), begun.rows(most = 6))
         assertEquals(mapOf(1 to 2.0), begun.at(100.0).running)
+        assertEquals(begun, begun.begun("unknown", 3.0))
         val over = Event(1, 2.0, 3.0, 0.4f, "b")
         assertEquals(listOf(over) to mapOf<Int, Double>(), begun.ended(over).let { it.events to it.running })
     }

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import kotlin
+import levels
 import numpy as np
 import pytest
+import r8
 import soundfile
 import torch
 from hypothesis import settings
@@ -121,6 +123,15 @@ def jvm() -> None:
     """Compiles the Kotlin library. Skips where a tool is missing."""
     try:
         kotlin.class_path()
+    except kotlin.ToolMissingError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def android_levels() -> levels.Levels:
+    """The levels of all that Android has. Skips where R8 cannot be fetched."""
+    try:
+        return levels.known(r8.tools())
     except kotlin.ToolMissingError as error:
         pytest.skip(str(error))
 

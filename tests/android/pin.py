@@ -1,9 +1,9 @@
 """Makes `signatures/android-34.txt` again, after android_demo began to use something else of Android:
 
-    python tests/android/pin.py API-34.txt API-29.txt
+    python tests/android/pin.py API-34.txt
 
-The arguments are the signature files of these levels. Debian has both in the source package
-android-platform-frameworks-base: level 34 in 14~beta1 (core/api/current.txt), 29 in 10.0.0+r36 (api/current.txt).
+The argument is the signature file of level 34. Debian has it in the source package android-platform-frameworks-base
+14~beta1 (core/api/current.txt).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import kotlin
-import levels
 import modules
 import signatures
 
@@ -39,24 +38,9 @@ def pinned(full: str) -> str:
     return header + signatures.subset(signatures.parse(full), sources())
 
 
-def unlisted(pinned: str, older: str) -> list[tuple[str, str]]:
-    """Returns what an older level lacks of the pinned part and `newer-than-26.txt` does not list."""
-    known = levels.newer(levels.NEWER.read_text(encoding="utf-8"))
-    found = levels.missing(signatures.parse(pinned), signatures.parse(older))
-    return [(owner, member) for owner, member in found if not {(owner, ""), (owner, member)} & known.keys()]
-
-
-def main(full: str, older: str) -> int:
-    text = pinned(Path(full).read_text(encoding="utf-8"))
-    new = unlisted(text, Path(older).read_text(encoding="utf-8"))
-    for owner, member in new:
-        print(
-            f"{owner} {member}".rstrip() + f" is not in {older}; look up its level and list it in {levels.NEWER.name}"
-        )
-    if not new:
-        signatures.ANDROID.write_text(text, encoding="utf-8")
-    return 1 if new else 0
+def main(full: str) -> None:
+    signatures.ANDROID.write_text(pinned(Path(full).read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    main(*sys.argv[1:])

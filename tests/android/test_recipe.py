@@ -11,6 +11,7 @@ from pathlib import Path
 
 import apk
 import kotlin
+import levels
 import manifests
 import modules
 import pytest
@@ -76,6 +77,12 @@ def test_a_sample_is_packed_with_the_library(sample: Path, tmp_path: Path) -> No
     for kind, names in wanted.items():
         for name in names:
             assert f"{app.namespace}:{kind}/{name}:" in resources
+
+
+def test_a_sample_uses_what_level_26_lacks_only_within_checks(sample: Path, android_levels: levels.Levels) -> None:
+    library = [sample / JAR, sample / "built" / "aar" / "classes.jar"]
+    class_path = [*library, *kotlin.dependencies(), modules.platform() / "litert"]
+    assert levels.unguarded([sample / "built" / "classes"], class_path, android_levels) == []
 
 
 def test_what_else_the_readme_calls_compiles(jvm: None, tmp_path: Path) -> None:

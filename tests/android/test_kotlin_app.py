@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import subprocess
 import tomllib
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -185,6 +188,8 @@ def test_the_android_manifest(jvm: None) -> None:
         *("RECORD_AUDIO", "FOREGROUND_SERVICE", "FOREGROUND_SERVICE_MICROPHONE"),
         *("POST_NOTIFICATIONS", "MODIFY_AUDIO_SETTINGS"),
     ]
+    readme = (kotlin.DEMO / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([A-Z_]+)` \|", readme, re.MULTILINE) == permissions
     (application,) = root.iter("application")
     libraries = {x.get(f"{ANDROID}name"): x.get(f"{ANDROID}required") for x in root.iter("uses-native-library")}
     assert libraries == {"libOpenCL.so": "false", "libvndksupport.so": "false"}
@@ -294,19 +299,92 @@ def test_every_version_stands_in_one_place() -> None:
     """The project's in pyproject.toml, LiteRT's in the catalog: build scripts read both, the sources have none."""
     script = LIBRARY.script.read_text(encoding="utf-8")
     assert 'buildConfigField("String", "LITERT_VERSION", "\\"${libs.versions.litert.get()}\\"")' in script
-    assert "versionName = projectVersion" in APP.script.read_text(encoding="utf-8")
-    (pattern,) = re.findall(r'Regex\("""(.+)"""', APP.script.read_text(encoding="utf-8"))
+    root = SCRIPTS[0].read_text(encoding="utf-8")
+    (pattern,) = re.findall(r'Regex\("""(.+)"""', root)
     found = re.findall(pattern, modules.PROJECT.read_text(encoding="utf-8"), re.MULTILINE)
     assert found == [modules.version()]
+    assert "version = projectVersion" in root
+    assert "versionName = project.version.toString()" in APP.script.read_text(encoding="utf-8")
     for module in MODULES:
         assert not re.search(r'"\d+\.\d+(\.\d+)?"', source_text(module))
 
 
 def test_gradle_names_only_what_the_catalog_has() -> None:
-    catalog = modules.CATALOG.read_text(encoding="utf-8")
-    aliases = {name.replace("-", ".") for name in re.findall(r"^([\w-]+) = \{", catalog, re.MULTILINE)}
+    catalog = tomllib.loads(modules.CATALOG.read_text(encoding="utf-8"))
     assert len(SCRIPTS) == 4
     for script in SCRIPTS:
-        names = re.findall(r"libs\.(?!versions\.)(?:plugins\.)?([\w.]+)", script.read_text(encoding="utf-8"))
+        names = re.findall(
+            r"libs\.(?:(versions|plugins)\.)?([\w.]+?)(?:\.get\(\))?[)}]", script.read_text(encoding="utf-8")
+        )
         assert names
-        assert set(names) <= aliases, script
+        for table, name in names:
+            assert name.replace(".", "-") in catalog[table or "libraries"], script
+
+
+def test_both_libraries_are_published_with_sources_and_licence() -> None:
+    """Under the group and with the names that the recipe has, and as the project's own licence."""
+    root = SCRIPTS[0].read_text(encoding="utf-8")
+    assert 'group = "io.github.pannslitert"' in root
+    licence = tomllib.loads(modules.PROJECT.read_text(encoding="utf-8"))["project"]["license"]
+    assert re.findall(r'name = "([^$"]+)"$', root, re.MULTILINE) == [licence]
+    for name in ("tagger", "tagger-litert"):
+        script = (kotlin.DEMO / name / "build.gradle.kts").read_text(encoding="utf-8")
+        assert "    `maven-publish`\n" in script
+        assert f'register<MavenPublication>("{name}")' in script
+        assert "withSourcesJar()" in script
+        assert 'description = "' in script
+        assert f'":{name}"' in (kotlin.DEMO / "settings.gradle.kts").read_text(encoding="utf-8")
+
+
+def test_apps_with_an_older_kotlin_can_use_the_libraries(jvm: None) -> None:
+    """A compiler reads what was compiled for its own version of the language: that of the Android plugin is enough."""
+    oldest = tomllib.loads(modules.CATALOG.read_text(encoding="utf-8"))["versions"]["library-kotlin"]
+    constant = f"KotlinVersion.KOTLIN_{kotlin.LANGUAGE.replace('.', '_')}"
+    for name, folder, file in (
+        ("tagger", kotlin.library(), "io/github/pannslitert/bundle/Bundle.class"),
+        ("tagger-litert", modules.library_classes(), f"{LIBRARY.package}/LiteRtEngine.class"),
+    ):
+        script = (kotlin.DEMO / name / "build.gradle.kts").read_text(encoding="utf-8")
+        assert f"languageVersion = {constant}" in script
+        assert f"apiVersion = {constant}" in script
+        assert "coreLibrariesVersion = libs.versions.library.kotlin.get()" in script
+        listing = kotlin.run_tool("javap", "-v", "-cp", str(folder), file[:-6].replace("/", "."))
+        (metadata,) = re.findall(r"mv=\[(\d+),(\d+),\d+\]", listing)
+        assert ".".join(metadata) == kotlin.LANGUAGE == oldest.rpartition(".")[0]
+
+
+WRAPPER = {  # the files of Gradle 9.4.1, with the line ends of its repository; https://gradle.org/release-checksums
+    "gradle/wrapper/gradle-wrapper.jar": "55243ef57851f12b070ad14f7f5bb8302daceeebc5bce5ece5fa6edb23e1145c",
+    "gradlew": "aed171fb114f82e6eaea4970a245a200e0582a7dcc8ec0891ca41b6e4a62b754",
+    "gradlew.bat": "9ca26d733ada3a45f27b2151288f54e75c9f95b287d1f82ef942ec5cc2d4f006",
+}
+DISTRIBUTION = "https://services.gradle.org/distributions/gradle-9.4.1-bin.zip"
+
+
+def test_the_wrapper_is_gradles_own() -> None:
+    for name, sha256 in WRAPPER.items():
+        data = (kotlin.DEMO / name).read_bytes()
+        if name.endswith(".bat"):
+            assert data.count(b"\r\n") == data.count(b"\n")
+            data = data.replace(b"\r\n", b"\n")
+        assert hashlib.sha256(data).hexdigest() == sha256, name
+    assert next(iter(WRAPPER.values())) in (kotlin.DEMO / "README.md").read_text(encoding="utf-8")
+    assert (kotlin.DEMO / "gradlew").stat().st_mode & 0o111
+
+
+def test_the_wrapper_asks_for_the_pinned_gradle(jvm: None, tmp_path: Path) -> None:
+    """It starts and names what it would download. There is no proxy at the address that it gets, so it ends there."""
+    properties = (kotlin.DEMO / "gradle/wrapper/gradle-wrapper.properties").read_text(encoding="utf-8")
+    assert re.search(r"^distributionSha256Sum=[0-9a-f]{64}$", properties, re.MULTILINE)
+    nowhere = "-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=9"
+    result = subprocess.run(
+        ["./gradlew", "--version"],
+        cwd=kotlin.DEMO,
+        env={**os.environ, "GRADLE_USER_HOME": str(tmp_path), "JAVA_OPTS": nowhere},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stdout.startswith(f"Downloading {DISTRIBUTION}\n")
+    assert result.returncode != 0
+    assert "java.net.ConnectException" in result.stderr

@@ -247,7 +247,8 @@ def write_stubs(text: str, out: Path, *, compilable: bool = False) -> None:
     """Writes a Java source for every class of a signature file, for a compiler to resolve names against.
 
     javac compiles only `compilable` sources, in which all classes are abstract, have no constructors, and no final
-    fields. They still say who extends whom and which methods there are.
+    fields, and interfaces have no fields. They still say who extends whom and which methods there are, but those with
+    an XmlPullParser, which Android's signature file does not declare.
     """
     classes = parse(text)
     if compilable:
@@ -264,7 +265,9 @@ def write_stubs(text: str, out: Path, *, compilable: bool = False) -> None:
 
 
 def _compilable(c: Class) -> Class:
-    members = [replace(m, head=re.sub(r"\bfinal ", "", m.head), value="") for m in c.members if m.kind != "ctor"]
+    unwanted = ("ctor",) if c.kind in ("class", "enum") else ("ctor", "field")
+    known = [m for m in c.members if m.kind not in unwanted and "org.xmlpull." not in m.line]
+    members = [replace(m, head=re.sub(r"\bfinal ", "", m.head), value="") for m in known]
     head = re.sub(r"\b(final|abstract) ", "", c.head)
     return replace(c, members=members, head=head.replace("class ", "abstract class ", 1) if c.kind == "class" else head)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Copies a bundle and its self-test into the demo app on a phone. The debug build of the app must be installed there.
+# Copies a bundle into the demo app on a phone. The debug build of the app must be installed there.
 #
 #   ./install_bundle.sh BUNDLE [NAME]     NAME: shown in the app (default: the name of the folder)
 #
@@ -20,7 +20,7 @@ name=${2:-$(basename "$(realpath "$bundle")")}
 [[ $name =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || fail "name '$name'; expected only letters, digits, dots, - and _"
 [ -f "$bundle/manifest.json" ] || fail "$bundle has no manifest.json; expected a bundle that \`panns-litert convert\` wrote"
 [ -f "$bundle/selftest.json" ] && [ -f "$bundle/selftest.pcm" ] ||
-    fail "$bundle has no self-test, and the app shows no tags without one; make it: python -m panns_litert_convert.selftest $bundle"
+    fail "$bundle has no self-test, and the app shows no tags without one; convert it again: \`panns-litert convert\`"
 
 command -v adb >/dev/null || fail "no adb; it is part of the Android SDK's platform-tools"
 if [ -z "${ANDROID_SERIAL:-}" ]; then

@@ -14,7 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from panns_litert.bundle import MANIFEST, Manifest, file_sha256, model_card
+from panns_litert.bundle import MANIFEST, SELF_TEST, SELF_TEST_SAMPLES, Manifest, file_sha256, model_card
 from panns_litert.cli import main
 from panns_litert.windows import Window
 from panns_litert_convert.networks import MobileNetV3
@@ -77,12 +77,31 @@ def edit_manifest(folder: Path, change: Callable[[dict], object]) -> None:  # ty
 
 
 def rehash(folder: Path, name: str) -> None:
-    """Updates size and SHA-256 of an altered file in the manifest."""
+    """Updates size and SHA-256 of an altered file in the manifest, and a model's SHA-256 in the self-test, too."""
 
     def change(data: dict) -> None:  # type: ignore[type-arg]
         data["files"][name] |= {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size}
 
     edit_manifest(folder, change)
+    if name.endswith(".tflite"):
+        edit_self_test(folder, lambda data: data.update(model_sha256=file_sha256(folder / name)))
+
+
+def edit_self_test(folder: Path, change: Callable[[dict], object]) -> None:  # type: ignore[type-arg]
+    """Edits a bundle's selftest.json in place, and updates its record in the manifest."""
+    path = folder / SELF_TEST
+    data = json.loads(path.read_text(encoding="utf-8"))
+    change(data)
+    path.write_text(json.dumps(data), encoding="utf-8")
+    rehash(folder, SELF_TEST)
+
+
+def without_self_test(folder: Path) -> Path:
+    """Removes the self-test from a bundle: earlier versions wrote none."""
+    for name in (SELF_TEST, SELF_TEST_SAMPLES):
+        (folder / name).unlink()
+        edit_manifest(folder, lambda data, name=name: data["files"].pop(name))
+    return folder
 
 
 def make_consistent(folder: Path, name: str) -> None:

@@ -26,7 +26,8 @@ NAMES = {
     "panns_litert.bundle": """
         Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE cached_bundle Check DEFAULT_PRECISION DEFAULT_SECONDS
         file_sha256 FileRecord FORMAT_VERSION GpuRecord GRAPHS KeptLayer LOG_MEL MANIFEST Manifest MEL_BASIS MODEL_CARD
-        model_card OWN_WEIGHTS PRECISIONS Quantization QUANTIZED Source STAGES TensorSpec
+        model_card OWN_WEIGHTS PRECISIONS Quantization QUANTIZED SELF_TEST SELF_TEST_SAMPLES SelfTest Source STAGES
+        TensorSpec
     """,
     "panns_litert.child": """
         PRINTED_LOG run_child
@@ -69,8 +70,8 @@ NAMES = {
     "panns_litert.proof": """
         add_one_model audit_fp16 Clips compare compare_outputs compare_tags DELEGATE_LOG demo_inputs few_as_one
         FEW_CLASSES FLUSH_SHARE FP16_MAX FP16_SMALLEST_NORMAL Gate GATES generated_inputs gpu_check GpuReport
-        graph_input load_clips PRINTED_LOG record_gpu require run_child save_clips TAG_GATES TAG_THRESHOLD
-        TensorRange TIMEOUT_SECONDS why_not_gpu
+        graph_input load_clips PRINTED_LOG record_gpu require run_child save_clips self_test_check self_test_gate
+        TAG_GATES TAG_THRESHOLD TensorRange TIMEOUT_SECONDS why_not_gpu
     """,
     "panns_litert.search": """
         embed Embeddings FORMATS Hit Index Match match MATCH_LIMITS MATCH_SPEC model_sha256 Prototype Prototypes

@@ -41,10 +41,8 @@ dependencies {
     testImplementation(libs.junit)
 }
 
-// On the device, a bundle and its self-test are in the same folder.
 val copyDemoBundle by tasks.registering(Sync::class) {
     from(rootDir.resolve("../assets/demo_bundle"))
-    from(rootDir.resolve("../assets/demo_selftest"))
     into(layout.buildDirectory.dir("assets/bundles/demo"))
 }
 

@@ -1,8 +1,7 @@
 """Writes the derived files of assets/: `python -m panns_litert_convert.assets --out assets`.
 
-They are mel_basis.bin (Cnn14's), audioset_labels.txt (from class_labels_indices.csv), and demo_bundle/ with its
-self-test demo_selftest/ (from the demo checkpoint). The modules of panns_litert_convert.demo write the demo checkpoint
-and the clips.
+They are mel_basis.bin (Cnn14's), audioset_labels.txt (from class_labels_indices.csv), and demo_bundle/ (from the demo
+checkpoint). The modules of panns_litert_convert.demo write the demo checkpoint and the clips.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from panns_litert.bundle import MEL_BASIS
 from panns_litert.errors import BundleError
 from panns_litert.frontend import PANNS_32K, mel_basis
 from panns_litert_convert.convert import convert
-from panns_litert_convert.selftest import write_self_test
 from panns_litert_convert.zoo import asset
 
 # AudioSet's class list, unchanged from Google's publication (CC-BY-4.0).
@@ -42,7 +40,6 @@ def write_assets(folder: Path) -> None:
     mel_basis(PANNS_32K).astype("<f4").tofile(folder / MEL_BASIS)  # [64, 513]
     (folder / "audioset_labels.txt").write_text("\n".join(audioset_labels()) + "\n", encoding="utf-8")
     convert("demo", out=folder / "demo_bundle", report=print)
-    write_self_test(folder / "demo_bundle", out=folder / "demo_selftest")
 
 
 def main() -> None:

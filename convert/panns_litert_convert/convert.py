@@ -34,6 +34,8 @@ from panns_litert.bundle import (
     OWN_WEIGHTS,
     PRECISIONS,
     QUANTIZED,
+    SELF_TEST,
+    SELF_TEST_SAMPLES,
     Bundle,
     BundleWriter,
     Check,
@@ -48,6 +50,7 @@ from panns_litert.bundle import (
     file_sha256,
     model_card,
 )
+from panns_litert.engine import CpuEngine
 from panns_litert.errors import (
     BundleError,
     ConversionError,
@@ -57,13 +60,14 @@ from panns_litert.errors import (
     ResultsError,
 )
 from panns_litert.frontend import mel_basis
-from panns_litert.proof import require
+from panns_litert.proof import require, self_test_check
 from panns_litert.strict import shown
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of, weights_file
 from panns_litert_convert.export import export_fp32
 from panns_litert_convert.frontend import WaveformNetwork
 from panns_litert_convert.networks import AudioTagger
 from panns_litert_convert.quantize import calibration_clips, write_precision
+from panns_litert_convert.selftest import recorded_check, self_tests
 from panns_litert_convert.stages import (
     Reference,
     constants_check,
@@ -185,9 +189,37 @@ def convert(
             gpu=proof.gpu,
             versions=_versions(),
         )
+        report("self_test")
+        manifest = _with_self_test(manifest, network, proof, writer)
         (writer.folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
         manifest = replace(manifest, files=manifest.files | {MODEL_CARD: writer.record(MODEL_CARD, "model_card")})
         return writer.commit(manifest)
+
+
+def _with_self_test(manifest: Manifest, network: AudioTagger, proof: _Proof, writer: BundleWriter) -> Manifest:
+    """Writes the self-test's files. Returns the manifest with their records.
+
+    The bounds of a self-test come from the parity clips. Any other recording may exceed them by a little, especially
+    with few classes. So the first recording that the CPU reproduces within them is taken: parity proves the model, and
+    the self-test proves the engine of a phone.
+
+    Raises:
+        ParityError: the CPU reproduces none of the recordings.
+    """
+    spec, engine = manifest.front_end, CpuEngine(proof.file)
+    for self_test in self_tests(network, spec, samples=manifest.clip_samples):
+        check = self_test_check(self_test, manifest, engine)
+        if check.passed:
+            break
+    require([*proof.checks, check])
+    text = self_test.to_json(model_sha256=manifest.model_sha256, sample_rate=spec.sample_rate)
+    (writer.folder / SELF_TEST).write_text(text, encoding="utf-8")
+    (writer.folder / SELF_TEST_SAMPLES).write_bytes(self_test.pcm)
+    records = {
+        SELF_TEST: writer.record(SELF_TEST, "selftest"),
+        SELF_TEST_SAMPLES: writer.record(SELF_TEST_SAMPLES, "selftest_samples"),
+    }
+    return replace(manifest, files=manifest.files | records)
 
 
 def verify(
@@ -198,7 +230,7 @@ def verify(
     report: Report = lambda _: None,
     progress: bool = False,
 ) -> list[Check]:
-    """Runs all stages again for a bundle, with its own .tflite and mel basis.
+    """Runs all stages again for a bundle, with its own .tflite and mel basis, and its self-test if it has one.
 
     Args:
         bundle: the bundle's folder.
@@ -235,6 +267,11 @@ def verify(
     checks = proof.checks
     if all(check.passed for check in checks):
         _require_figures(opened, [check for check in checks if check.output != "constants"])
+    if (self_test := opened.self_test) is not None:
+        report("self_test")
+        checks.append(recorded_check(self_test, network, model.front_end, samples=manifest.clip_samples))
+        engine = CpuEngine(opened.file("model"), content=opened.model)
+        checks.append(self_test_check(self_test, manifest, engine))
     if proof.gpu:
         checks += proof.gpu.checks
         if all(check.passed for check in checks):

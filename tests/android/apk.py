@@ -48,9 +48,8 @@ def build(apk: Path, *, release: bool = False) -> None:
     """
     require_tools()
     with tempfile.TemporaryDirectory(dir=apk.resolve().parent) as name:
-        bundle = Path(name) / "assets" / "bundles" / "demo"  # as Gradle's copyDemoBundle
-        for source in ("demo_bundle", "demo_selftest"):
-            shutil.copytree(ROOT / "assets" / source, bundle, dirs_exist_ok=True)
+        # As Gradle's copyDemoBundle.
+        shutil.copytree(ROOT / "assets" / "demo_bundle", Path(name) / "assets" / "bundles" / "demo")
         assemble(
             apk,
             APP,

@@ -289,9 +289,9 @@ def test_gradle_takes_a_litert_that_has_the_listed_api() -> None:
 def test_gradle_takes_the_repositorys_bundle() -> None:
     build = APP.script.read_text(encoding="utf-8")
     copied = [(kotlin.DEMO / path).resolve() for path in re.findall(r'from\(rootDir\.resolve\("([^"]+)"\)', build)]
-    assert [path.name for path in copied] == ["demo_bundle", "demo_selftest"]
+    assert [path.name for path in copied] == ["demo_bundle"]
     assert (copied[0] / "manifest.json").is_file()
-    assert (copied[1] / "selftest.json").is_file()
+    assert (copied[0] / "selftest.json").is_file()
     assert not list(APP.main.rglob("*.tflite"))
 
 

@@ -6,18 +6,20 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import edit_manifest, rehash
+from support import edit_manifest, edit_self_test, rehash, without_self_test
 
-from panns_litert.bundle import FORMAT_VERSION, MANIFEST, Bundle, BundleWriter, Manifest
+from panns_litert.bundle import FORMAT_VERSION, MANIFEST, Bundle, BundleWriter, Manifest, SelfTest
 from panns_litert.errors import BundleError, PannsLitertError
 
 Copy = Callable[[Bundle], Path]
+CHECKED = ["model", "mel_basis", "labels", "selftest", "selftest_samples"]
 
 
 def test_what_convert_wrote_is_read(demo: Bundle) -> None:
@@ -47,7 +49,7 @@ def test_model_card_shows_every_figure(demo: Bundle) -> None:
     assert card.count("| yes |") == len(manifest.parity)
 
 
-@pytest.mark.parametrize("role", ["model", "mel_basis", "labels"])
+@pytest.mark.parametrize("role", CHECKED)
 def test_missing_file(demo: Bundle, copy_of: Copy, role: str) -> None:
     folder = copy_of(demo)
     (folder / demo.manifest.file(role)).unlink()
@@ -55,7 +57,7 @@ def test_missing_file(demo: Bundle, copy_of: Copy, role: str) -> None:
         Bundle(folder)
 
 
-@pytest.mark.parametrize("role", ["model", "mel_basis", "labels"])
+@pytest.mark.parametrize("role", CHECKED)
 def test_altered_file(demo: Bundle, copy_of: Copy, role: str) -> None:
     folder = copy_of(demo)
     path = folder / demo.manifest.file(role)
@@ -78,7 +80,7 @@ def test_the_model_card_may_be_edited_or_removed(demo: Bundle, copy_of: Copy, ed
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "device", "loop", "large"])
-@pytest.mark.parametrize("role", ["manifest", "model", "mel_basis", "labels", "model_card"])
+@pytest.mark.parametrize("role", ["manifest", *CHECKED, "model_card"])
 def test_only_regular_files_of_bounded_size_are_read(demo: Bundle, copy_of: Copy, role: str, kind: str) -> None:
     folder = copy_of(demo)
     path = folder / MANIFEST if role == "manifest" else folder / demo.manifest.file(role)
@@ -148,6 +150,12 @@ def test_unknown_format_version(demo: Bundle, copy_of: Copy, version: object) ->
         (lambda m: m["front_end"].update(sample_rate=2**31), "whole number"),
         (lambda m: m["files"]["mel_basis.bin"].update(bytes=10**17), "expected a mel_basis of 1"),
         (lambda m: m["files"]["mel_basis.bin"].update(bytes=-1), "expected a mel_basis of 1"),
+        (lambda m: m["files"]["selftest.json"].update(bytes=(4 << 20) + 1), "expected a selftest of 1 … 4194304 bytes"),
+        (lambda m: m["files"]["selftest.pcm"].update(bytes=0), "expected a selftest_samples of 1 … 4194304 bytes"),
+        (lambda m: m["files"].pop("selftest.pcm"), "selftest and selftest_samples or neither"),
+        (lambda m: m["files"].pop("selftest.json"), "selftest and selftest_samples or neither"),
+        (lambda m: m["files"]["selftest.pcm"].update(role="selftest"), "'selftest', 'selftest'.; expected"),
+        (lambda m: m["files"]["selftest.pcm"].update(role="model"), "'model', 'model', 'model_card', 'selftest'"),
         (lambda m: m["files"].update({"a\nb": m["files"].pop("mel_basis.bin")}), "plain name"),
         (lambda m: m["files"].update({"x" * 300: m["files"].pop("mel_basis.bin")}), "plain name"),
         (lambda m: m.update(clip_seconds=1e308), "clip_seconds"),
@@ -189,6 +197,54 @@ def test_labels_must_be_one_per_class(demo: Bundle, copy_of: Copy) -> None:
     (folder / name).write_bytes(b"\xef\xbb\xbf" + "\r\n".join(demo.labels).encode())
     rehash(folder, name)
     assert Bundle(folder).labels == demo.labels
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.update(model_sha256="0" * 64), "model_sha256"),
+        (lambda s: s.update(model_sha256="0" * 100_000), "model_sha256"),
+        (lambda s: s.update(sample_rate=16000), "sample_rate 16000; expected 32000"),
+        (lambda s: s.update(samples=63999), "bytes of the samples 128000; expected 127998"),
+        (lambda s: s.update(samples_sha256="0" * 64), "samples_sha256"),
+        (lambda s: s.update(format_version=2), "format_version 2; expected 1"),
+        (lambda s: s.update(extra=1), "unknown extra"),
+        (lambda s: s.pop("probs"), "missing probs"),
+        (lambda s: s["probs"].pop(), "number of probs 21; expected 22"),
+        (lambda s: s["probs"].append("1"), r"probs\[22\] '1'; expected a finite number"),
+        (lambda s: s["probs"].__setitem__(0, 1.5), "probs outside 0 … 1"),
+        (lambda s: s["probs"].__setitem__(0, float("nan")), "NaN; expected a finite number"),
+    ],
+)
+def test_a_self_test_that_does_not_fit(
+    demo: Bundle, copy_of: Copy, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    """With a consistent hash. A self-test of another model is one of them."""
+    folder = copy_of(demo)
+    edit_self_test(folder, change)
+    with pytest.raises(BundleError, match=rf"selftest.json: self-test.*{message}.*convert it again") as caught:
+        Bundle(folder)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("samples", [0, 320001])
+def test_a_self_test_has_the_samples_of_a_clip_at_most(demo: Bundle, samples: int) -> None:
+    assert demo.self_test is not None
+    other = replace(demo.self_test, pcm=bytes(2 * samples))
+    text = other.to_json(model_sha256=demo.manifest.model_sha256, sample_rate=32000)
+    with pytest.raises(BundleError, match=f"samples {samples}; expected 1 … 320000"):
+        SelfTest.from_files(text.encode(), other.pcm, demo.manifest)
+
+
+def test_a_bundle_of_an_earlier_version_has_no_self_test(demo: Bundle, copy_of: Copy) -> None:
+    """It opens, and gives the same answers: an index or a batch of it goes on with the new one."""
+    old = Bundle(without_self_test(copy_of(demo)))
+    assert old.self_test is None
+    assert demo.self_test is not None
+    assert old.manifest.answers_sha256 == demo.manifest.answers_sha256
+    with pytest.raises(BundleError, match="role 'selftest'; expected one of"):
+        old.file("selftest")
 
 
 JSON = st.recursive(

@@ -25,6 +25,7 @@ from support import disk_full, edit_manifest, make_consistent, rehash, run_pytho
 
 from panns_litert.bundle import CACHE_VARIABLE, MANIFEST, Bundle, Check, file_sha256
 from panns_litert.demo import demo_bundle, demo_clips
+from panns_litert.engine import CpuEngine
 from panns_litert.errors import (
     BundleError,
     CheckpointError,
@@ -34,7 +35,7 @@ from panns_litert.errors import (
     ParityError,
     ResultsError,
 )
-from panns_litert.proof import GATES
+from panns_litert.proof import GATES, self_test_check
 from panns_litert.tagger import Tagger
 from panns_litert_convert import export
 from panns_litert_convert import quantize as quantize_module
@@ -62,6 +63,10 @@ def test_demo_passes_every_stage(seconds: float, demo: Bundle, tmp_path: Path) -
     assert all(check.passed for check in manifest.parity)
     assert manifest.inputs[0].shape == (1, 1, round(seconds * 32000) // 320 + 1, 64)
     assert [output.name for output in manifest.outputs] == ["probs", "embedding"]
+    assert bundle.self_test is not None
+    assert len(bundle.self_test.pcm) == 2 * 32000 * min(2, seconds)
+    check = self_test_check(bundle.self_test, manifest, CpuEngine(bundle.file("model")))
+    assert check.passed, check.why
 
 
 @pytest.mark.full
@@ -123,8 +128,8 @@ def test_shipped_demo_bundle_verifies() -> None:
     """The bundle in assets/ was made from the checkpoint in assets/ and passes every stage."""
     checks = verify(demo_bundle())
     show(checks)
-    assert [check.stage for check in checks] == [*STAGES, "fp16"]
-    assert checks[-1].output == "constants"
+    assert [check.stage for check in checks] == [*STAGES, "fp16", "self_test", "self_test"]
+    assert [check.output for check in checks[-3:]] == ["constants", "probs, PyTorch", "probs, CPU"]
     assert all(check.passed for check in checks)
 
 
@@ -245,21 +250,21 @@ def failed(folder: Path) -> set[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("change", "outputs"),
     [
-        (flip_one_bit_of_one_weight, {"probs", "logits", "embedding", "constants"}),
+        (flip_one_bit_of_one_weight, {"probs", "logits", "embedding", "constants", "probs, CPU"}),
         (perturb_one_weight, {"probs", "logits", "embedding", "constants"}),
-        (put_nan_in_a_constant, {"probs", "logits", "embedding", "constants"}),
-        (zero_the_last_layer, {"probs", "logits", "constants"}),
+        (put_nan_in_a_constant, {"probs", "logits", "embedding", "constants", "probs, CPU"}),
+        (zero_the_last_layer, {"probs", "logits", "constants", "probs, CPU"}),
         (disable_classes_that_no_clip_has, {"logits", "constants"}),
         (perturb_one_weight_slightly, {"constants"}),
     ],
 )
-def test_altered_weights_fail_the_fp16_gate(
+def test_altered_weights_fail_the_fp16_gate_and_the_self_test(
     change: Callable[[bytearray], None], outputs: set[str], demo: Bundle, copy_of: Callable[[Bundle], Path]
 ) -> None:
     folder = copy_of(demo)
     tamper(folder / demo.file("model").name, change)
     make_consistent(folder, demo.file("model").name)
-    assert failed(folder) == {("fp16", output) for output in outputs}
+    assert failed(folder) == {("self_test" if output == "probs, CPU" else "fp16", output) for output in outputs}
 
 
 def test_swapped_outputs_are_refused(demo: Bundle, copy_of: Callable[[Bundle], Path]) -> None:

@@ -293,7 +293,9 @@ def test_bundle_and_runtime_follow_the_manifest(demo: Bundle, demo_waveform: Bun
 
 
 def test_verify_and_what_it_catches(demo_waveform: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
-    assert all(check.passed for check in verify(demo_waveform.path))
+    checks = verify(demo_waveform.path)
+    assert all(check.passed for check in checks)
+    assert [check.output for check in checks if check.stage == "self_test"] == ["probs, PyTorch", "probs, CPU"]
     # Change one weight of the DFT. The manifest agrees with the file, so that only a parity gate can detect it.
     folder = copy_of(demo_waveform)
     path = folder / demo_waveform.manifest.file("model")

@@ -474,6 +474,7 @@ def test_recording(demo: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
     assert record.adapter == "Mali-G715"
     assert "Mali-G715" in (folder / "README.md").read_text(encoding="utf-8")
     assert bundle.file("model").read_bytes() == demo.file("model").read_bytes()
+    assert bundle.self_test == demo.self_test is not None
     assert Tagger(folder).tag(demo_clips()[0]).tags
 
 

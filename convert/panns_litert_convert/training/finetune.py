@@ -315,13 +315,13 @@ def _measured(result: FineTuned, model: Model, checkpoint: Path, watch: Watch) -
 
 
 def _fp16_alone(error: ParityError) -> str | None:
-    """Returns what failed if only the float16 stage failed, otherwise None.
+    """Returns what failed if only the float16 stage or the self-test failed, otherwise None.
 
     Rounding shows most where probabilities are close to 0.5. Taggers of hundreds of classes rarely give such
     probabilities; taggers of a few classes do.
     """
     failed = [check for check in error.report if not check.passed] if isinstance(error.report, list) else []
-    if not failed or any(check.stage != "fp16" for check in failed):
+    if not failed or any(check.stage not in ("fp16", "self_test") for check in failed):
         return None
     return "; ".join(f"{check.stage}/{check.output}: {check.why}" for check in failed)
 

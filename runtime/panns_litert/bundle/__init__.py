@@ -1,5 +1,5 @@
-"""Bundle: the folder that `convert` writes and every runtime reads, its manifest with the record of its proof, and the
-cache for bundles.
+"""Bundle: the folder that `convert` writes and every runtime reads, its manifest with the record of its proof, its
+self-test, and the cache for bundles.
 
 It may import `frontend`, `events`, `demo` and the layers below them. It uses `frontend`, `sense`, `strict`, `atomic`
 and `errors`.
@@ -31,6 +31,7 @@ from panns_litert.bundle.manifest import (
     TensorSpec,
 )
 from panns_litert.bundle.model_card import model_card
+from panns_litert.bundle.selftest import SELF_TEST, SELF_TEST_SAMPLES, SelfTest
 from panns_litert.bundle.writer import BundleWriter
 
 __all__ = [
@@ -46,6 +47,8 @@ __all__ = [
     "OWN_WEIGHTS",
     "PRECISIONS",
     "QUANTIZED",
+    "SELF_TEST",
+    "SELF_TEST_SAMPLES",
     "STAGES",
     "Bundle",
     "BundleWriter",
@@ -55,6 +58,7 @@ __all__ = [
     "KeptLayer",
     "Manifest",
     "Quantization",
+    "SelfTest",
     "Source",
     "TensorSpec",
     "bundle_dir",

@@ -1,10 +1,11 @@
 """Opens bundles: the folders that `convert` writes and every runtime reads.
 
     <model>_<dataset>_<precision>.tflite   mel_basis.bin   <labels>.txt   manifest.json   README.md
+    selftest.json   selftest.pcm
 
 `manifest.json` holds everything else: front end, shapes, hashes, source and proof. Reading is strict: an unknown format
 version, a missing or altered file, or a shape that does not fit raises an error. README.md is documentation: it may be
-edited or removed.
+edited or removed. Bundles of earlier versions have no self-test.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from panns_litert.bundle.manifest import MANIFEST, MOST_MODEL_BYTES, FileRecord, Manifest
 from panns_litert.bundle.replacing import recover
+from panns_litert.bundle.selftest import SelfTest
 from panns_litert.bundle.trial import require_tried
 from panns_litert.engine import read_graph
 from panns_litert.errors import BundleError
@@ -52,6 +54,7 @@ class Bundle:
         labels: class names, in the order of the outputs.
         mel_basis: (n_mels, bins) float32.
         model: the content of the .tflite file.
+        self_test: the self-test; None if the bundle has none.
 
     Raises:
         BundleError: a file is missing, altered or does not fit. The message names the file and the remedy.
@@ -95,6 +98,7 @@ class Bundle:
         self.labels = self._labels(contents["labels"])
         self.mel_basis = self._mel_basis(contents["mel_basis"])
         self.model = contents["model"]
+        self.self_test = self._self_test(contents) if "selftest" in contents else None
         self._require_graph()
 
     def _require_graph(self) -> None:
@@ -111,7 +115,7 @@ class Bundle:
         require_tried(path, self.model, self.manifest.model_sha256)
 
     def file(self, role: str) -> Path:
-        """Returns the path of the file with a role: model, mel_basis, labels or model_card.
+        """Returns the path of the file with a role, see `Manifest.file`.
 
         Raises:
             BundleError: there is no such role.
@@ -152,6 +156,12 @@ class Bundle:
         if not np.abs(basis - mel_basis(spec)).max() <= 1e-7:
             raise BundleError(f"{path} is not the mel basis of the manifest's front end; {_REMEDY}")
         return basis
+
+    def _self_test(self, contents: dict[str, bytes]) -> SelfTest:
+        try:
+            return SelfTest.from_files(contents["selftest"], contents["selftest_samples"], self.manifest)
+        except BundleError as error:
+            raise BundleError(f"{printable(self.file('selftest'))}: {error}; {_REMEDY}") from error
 
 
 def file_sha256(path: Path) -> str:

@@ -23,7 +23,15 @@ OWN_WEIGHTS = "unknown: the user's own checkpoint"
 
 MOST_MODEL_BYTES = 2**31 - 1
 """Size of the largest file of a bundle: a flatbuffer has offsets of 31 bits."""
-_MOST_BYTES = {"model": MOST_MODEL_BYTES, "mel_basis": 64 << 20, "labels": 4 << 20}
+_MOST_BYTES = {
+    "model": MOST_MODEL_BYTES,
+    "mel_basis": 64 << 20,
+    "labels": 4 << 20,
+    "selftest": 4 << 20,
+    "selftest_samples": 4 << 20,
+}
+_ROLES = ("labels", "mel_basis", "model", "model_card")
+_SELF_TEST_ROLES = ("selftest", "selftest_samples")  # both or none: bundles of earlier versions have none
 _MOST_SAMPLES = 100_000_000  # of a clip: almost an hour at 32 kHz; the same bound in Manifest.kt
 
 
@@ -204,8 +212,11 @@ class Manifest:
             if output.dtype != "float32" or len(output.shape) < 2 or output.shape[0] != 1 or min(output.shape) < 1:
                 raise BundleError(f"output {output}; expected float32 of shape (1, …)")
         roles = sorted(record.role for record in self.files.values())
-        if roles != ["labels", "mel_basis", "model", "model_card"]:
-            raise BundleError(f"files with roles {roles}; expected labels, mel_basis, model, model_card, one each")
+        if roles not in (sorted(_ROLES), sorted(_ROLES + _SELF_TEST_ROLES)):
+            raise BundleError(
+                f"files with roles {roles}; expected {', '.join(_ROLES)}, one each, "
+                f"and {' and '.join(_SELF_TEST_ROLES)} or neither"
+            )
         for name, record in self.files.items():
             plain = name.isprintable() and not set(name) & set("/\\")
             if not plain or len(name) > 255 or name in ("", ".", "..", MANIFEST):
@@ -233,10 +244,10 @@ class Manifest:
 
     @property
     def answers_sha256(self) -> str:
-        """SHA-256 of all that changes an answer, hexadecimal: the files, without the model card, and their use."""
+        """SHA-256 of all that changes an answer, hexadecimal: model, mel basis, labels, and their use."""
         names = ("front_end", "graph", "log_mel", "clip_seconds", "inputs", "outputs")
         about = {name: value for name, value in asdict(self).items() if name in names}
-        files = {record.role: record.sha256 for record in self.files.values() if record.role != "model_card"}
+        files = {role: self.files[self.file(role)].sha256 for role in ("model", "mel_basis", "labels")}
         return hashlib.sha256(json.dumps(about | files, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -255,7 +266,7 @@ class Manifest:
         return self.outputs[0].shape[1]
 
     def file(self, role: str) -> str:
-        """Returns the name of the file with a role: model, mel_basis, labels or model_card.
+        """Returns the name of the file with a role: model, mel_basis, labels, model_card, selftest, selftest_samples.
 
         Raises:
             BundleError: there is no such role.

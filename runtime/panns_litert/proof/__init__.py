@@ -29,6 +29,7 @@ from panns_litert.proof.parity import (
     few_as_one,
     require,
 )
+from panns_litert.proof.selftest import self_test_check, self_test_gate
 
 __all__ = [
     "DELEGATE_LOG",
@@ -60,5 +61,7 @@ __all__ = [
     "require",
     "run_child",
     "save_clips",
+    "self_test_check",
+    "self_test_gate",
     "why_not_gpu",
 ]

@@ -107,7 +107,7 @@ data class Manifest(
     /** Number of classes. */
     val classes: Int get() = outputs[0].shape[1]
 
-    /** Name of the file with the given role: model, mel_basis, labels or model_card. */
+    /** Name of the file with the given role: model, mel_basis, labels, model_card, selftest or selftest_samples. */
     fun file(role: String): String = files.entries.first { it.value.role == role }.key
 
     init {
@@ -148,7 +148,10 @@ data class Manifest(
 
     private fun requireFiles() {
         val roles = files.values.map { it.role }.sorted()
-        require(roles == ROLES) { "files with roles $roles; expected ${ROLES.joinToString()}, one each" }
+        require(roles == ROLES || roles == ROLES + SELF_TEST_ROLES) {
+            "files with roles $roles; expected ${ROLES.joinToString()}, one each, " +
+                "and ${SELF_TEST_ROLES.joinToString(" and ")} or neither"
+        }
         for ((name, record) in files) {
             val plain = name.length <= MOST_NAME && name.none { it in "/\\" || it.isISOControl() }
             require(plain && name !in setOf("", ".", "..", Bundle.MANIFEST)) {
@@ -204,11 +207,17 @@ data class Manifest(
 
         private const val MOST_SAMPLES = 100_000_000.0
         private const val MOST_NAME = 255
-        private val MOST_BYTES =
-            mapOf("model" to Int.MAX_VALUE.toLong(), "mel_basis" to (64L shl 20), "labels" to (4L shl 20))
+        private val MOST_BYTES = mapOf(
+            "model" to Int.MAX_VALUE.toLong(),
+            "mel_basis" to (64L shl 20),
+            "labels" to (4L shl 20),
+            "selftest" to (4L shl 20),
+            "selftest_samples" to (4L shl 20),
+        )
         private val GRAPHS = listOf("logmel", "waveform")
         private val LOG_MEL = listOf("host", "graph", "none")
         private val ROLES = listOf("labels", "mel_basis", "model", "model_card")
+        private val SELF_TEST_ROLES = listOf("selftest", "selftest_samples") // bundles of earlier versions have none
         private val QUANTIZED = listOf("int8", "int8-weights", "int8-full", "int4-weights")
         private val FINER = listOf("int8", "fp16", "fp32")
         private val STAGES =

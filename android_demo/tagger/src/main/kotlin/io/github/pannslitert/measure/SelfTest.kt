@@ -20,8 +20,7 @@ import kotlin.math.max
 import kotlin.math.sqrt
 
 /**
- * The self-test of a bundle, as `python -m panns_litert_convert.selftest` writes it: a recording and PyTorch's
- * probabilities for it.
+ * The self-test of a bundle, as `panns-litert convert` writes it: a recording and PyTorch's probabilities for it.
  *
  * @property samples mono, at the model's sample rate, within [-1, 1]; the rest of the clip is silence
  * @property probs PyTorch's probabilities, one per class
@@ -90,10 +89,8 @@ class SelfTest private constructor(val samples: FloatArray, val probs: FloatArra
     }
 
     companion object {
-        const val FILE = "selftest.json"
-        private const val SAMPLES = "selftest.pcm"
         private const val FORMAT_VERSION = 1
-        private const val REMEDY = "make it again: python -m panns_litert_convert.selftest BUNDLE"
+        private const val REMEDY = "convert the bundle again: panns-litert convert"
 
         /**
          * Opens the self-test of a bundle.
@@ -102,10 +99,13 @@ class SelfTest private constructor(val samples: FloatArray, val probs: FloatArra
          * @throws BundleException the self-test is missing or altered, or belongs to another model
          */
         fun open(bundle: Bundle, files: BundleFiles = bundle.files): SelfTest {
+            if (bundle.manifest.files.values.none { it.role == "selftest" }) {
+                throw BundleException("$files has no self-test; $REMEDY")
+            }
             try {
                 return read(files, bundle)
             } catch (error: IOException) {
-                throw BundleException("$files has no self-test (${error.message}); $REMEDY", error)
+                throw BundleException("$files: ${error.message}; $REMEDY", error)
             } catch (error: BundleException) {
                 throw BundleException("$files: ${error.message}; $REMEDY", error)
             }
@@ -113,18 +113,19 @@ class SelfTest private constructor(val samples: FloatArray, val probs: FloatArra
 
         private fun read(files: BundleFiles, bundle: Bundle): SelfTest {
             val manifest = bundle.manifest
-            val text = decodeUtf8(files.open(FILE).readAtMost(MOST_JSON_BYTES, FILE), FILE)
+            val (name, samplesName) = manifest.file("selftest") to manifest.file("selftest_samples")
+            val text = decodeUtf8(files.open(name).readAtMost(MOST_JSON_BYTES, name), name)
             val json = StrictJson.parse(text, "self-test")
             val version = json.int("format_version")
             if (version != FORMAT_VERSION) json.fail("format_version $version; this version reads $FORMAT_VERSION")
             val probs = json.numbers("probs")
             val samples = json.int("samples")
-            val pcm = files.open(SAMPLES).readAtMost(2L * manifest.clipSamples, SAMPLES)
+            val pcm = files.open(samplesName).readAtMost(2L * manifest.clipSamples, samplesName)
             val expected = mapOf(
                 "model_sha256" to (json.string("model_sha256") to bundle.modelSha256),
                 "sample_rate" to (json.int("sample_rate") to manifest.frontEnd.sampleRate),
                 "number of probs" to (probs.size to manifest.classes),
-                "bytes of $SAMPLES" to (pcm.size to 2 * samples),
+                "bytes of $samplesName" to (pcm.size to 2 * samples),
                 "samples_sha256" to (json.string("samples_sha256") to sha256(pcm)),
             )
             json.requireNoOther()

@@ -6,8 +6,10 @@ import com.google.gson.JsonObject
 import io.github.pannslitert.BundleException
 import io.github.pannslitert.assertRefused
 import io.github.pannslitert.frontend.PANNS_32K
+import io.github.pannslitert.measure.SelfTest
 import java.io.File
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNotEquals
 import org.junit.Assert.assertTrue
 import org.junit.Test
@@ -72,6 +74,19 @@ class BundleTest {
             "expected probs, embedding" to { it.first("outputs").addProperty("name", "scores") },
             "expected float32" to { it.first("outputs").addProperty("dtype", "float16") },
             "roles" to { it["files"].asJsonObject["README.md"].asJsonObject.addProperty("role", "model") },
+            "selftest and selftest_samples or neither" to { it["files"].asJsonObject.remove("selftest.pcm") },
+            "[labels, mel_basis, model, model_card, selftest_samples]" to {
+                it["files"].asJsonObject.remove("selftest.json")
+            },
+            "selftest, selftest]" to {
+                it["files"].asJsonObject["selftest.pcm"].asJsonObject.addProperty("role", "selftest")
+            },
+            "expected a selftest of 1 … 4194304 bytes" to {
+                it["files"].asJsonObject["selftest.json"].asJsonObject.addProperty("bytes", 4194305)
+            },
+            "expected a selftest_samples of 1 … 4194304 bytes" to {
+                it["files"].asJsonObject["selftest.pcm"].asJsonObject.addProperty("bytes", 0)
+            },
             "plain name" to { it["files"].asJsonObject.apply { add("../README.md", remove("README.md")) } },
             "expected a mel_basis of 1" to {
                 it["files"].asJsonObject["mel_basis.bin"].asJsonObject.addProperty("bytes", 100_000_000_000L)
@@ -83,6 +98,17 @@ class BundleTest {
             "its figures say otherwise" to { it.add("gpu", gpuRecord(passed = true)) },
         )
         for ((message, change) in changes) assertRefused<BundleException>(message) { Bundle.open(bundleCopy(change)) }
+    }
+
+    @Test
+    fun `a bundle of an earlier version has no self-test`() {
+        val folder = bundleCopy { manifest ->
+            for (name in listOf("selftest.json", "selftest.pcm")) manifest["files"].asJsonObject.remove(name)
+        }
+        for (name in listOf("selftest.json", "selftest.pcm")) assertTrue(File(folder, name).delete())
+        val bundle = Bundle.open(folder)
+        assertFalse(bundle.manifest.files.values.any { it.role.startsWith("selftest") })
+        assertRefused<BundleException>("has no self-test") { SelfTest.open(bundle) }
     }
 
     @Test
@@ -205,7 +231,9 @@ class BundleTest {
 
     @Test
     fun `a file that is missing, cut off or altered is refused`() {
-        for (name in listOf("demo_synthetic_fp16.tflite", "mel_basis.bin", "demo_labels.txt")) {
+        val names =
+            listOf("demo_synthetic_fp16.tflite", "mel_basis.bin", "demo_labels.txt", "selftest.json", "selftest.pcm")
+        for (name in names) {
             val missing = bundleCopy().also { File(it, name).delete() }
             assertRefused<BundleException>("no $name") { Bundle.open(missing) }
             val cut = bundleCopy().also { folder ->

@@ -15,7 +15,7 @@ import org.junit.Test
 
 class MeasurementTest {
     private val bundle = Bundle.open(File("assets/demo_bundle"))
-    private val selfTest = SelfTest.open(bundle, BundleFolder(File("assets/demo_selftest")))
+    private val selfTest = SelfTest.open(bundle)
     private val measurement = Measurement(bundle, selfTest, mapOf("litert" to "2.3.0"))
 
     /** An engine that returns given probabilities after some milliseconds. */

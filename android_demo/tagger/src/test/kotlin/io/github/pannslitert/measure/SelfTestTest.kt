@@ -7,6 +7,7 @@ import io.github.pannslitert.BundleException
 import io.github.pannslitert.assertRefused
 import io.github.pannslitert.bundle.Bundle
 import io.github.pannslitert.bundle.BundleFolder
+import io.github.pannslitert.bundle.bundleCopy
 import io.github.pannslitert.tagging.Engine
 import java.io.File
 import org.junit.Assert.assertEquals
@@ -19,7 +20,7 @@ import org.junit.Test
 /** Tests above all that wrong engines fail the self-test: without that, a pass means nothing. */
 class SelfTestTest {
     private val bundle = Bundle.open(File("assets/demo_bundle"))
-    private val selfTest = SelfTest.open(bundle, BundleFolder(File("assets/demo_selftest")))
+    private val selfTest = SelfTest.open(bundle)
     private val cpuGate = SelfTest.Gate.cpu(bundle.manifest)
 
     private val wrong: Map<String, (FloatArray) -> FloatArray> = mapOf(
@@ -162,7 +163,11 @@ class SelfTestTest {
 
     @Test
     fun `a self-test that is missing, altered or for another model is refused`() {
-        assertRefused<BundleException>("make it again") { SelfTest.open(bundle, BundleFolder(File("assets"))) }
+        val none = bundleCopy { manifest ->
+            for (name in listOf("selftest.json", "selftest.pcm")) manifest["files"].asJsonObject.remove(name)
+        }
+        assertRefused<BundleException>("convert the bundle again: panns-litert convert") { SelfTest.open(Bundle.open(none)) }
+        assertRefused<BundleException>("no selftest.json") { SelfTest.open(bundle, BundleFolder(File("assets"))) }
         val changes: Map<String, (JsonObject) -> Unit> = mapOf(
             "model_sha256" to { it.addProperty("model_sha256", "0".repeat(64)) },
             "sample_rate" to { it.addProperty("sample_rate", 16000) },
@@ -175,15 +180,9 @@ class SelfTestTest {
             "missing" to { it.remove("probs") },
         )
         for ((message, change) in changes) {
-            val folder = kotlin.io.path.createTempDirectory("selftest").toFile()
-            try {
-                File("assets/demo_selftest").copyRecursively(folder)
-                val file = File(folder, "selftest.json")
-                file.writeText(JsonParser.parseString(file.readText()).asJsonObject.also(change).toString())
-                assertRefused<BundleException>(message) { SelfTest.open(bundle, BundleFolder(folder)) }
-            } finally {
-                folder.deleteRecursively()
-            }
+            val file = File(bundleCopy(), "selftest.json")
+            file.writeText(JsonParser.parseString(file.readText()).asJsonObject.also(change).toString())
+            assertRefused<BundleException>(message) { SelfTest.open(bundle, BundleFolder(file.parentFile)) }
         }
     }
 }

@@ -69,7 +69,11 @@ class LiveTaggerTest {
         fun await() = assertTrue("the stream did not end", end.await(60, TimeUnit.SECONDS))
 
         fun awaitSeconds(seconds: Double) {
-            while (synchronized(progress) { progress.lastOrNull()?.seconds ?: 0.0 } < seconds - 1e-6) Thread.sleep(1)
+            val deadline = System.nanoTime() + 60_000_000_000L
+            while (synchronized(progress) { progress.lastOrNull()?.seconds ?: 0.0 } < seconds - 1e-6) {
+                assertTrue("$seconds s were not heard", System.nanoTime() < deadline)
+                Thread.sleep(1)
+            }
         }
     }
 
@@ -149,6 +153,7 @@ class LiveTaggerTest {
         assertTrue(blocked.await(60, TimeUnit.SECONDS))
         pieces.subList(100, 200).forEach { live.push(it, 32000) } // returns, although the model does not
         released.countDown()
+        told.awaitSeconds(12.9) // now nothing waits, so that the next piece is not lost, too
         for ((i, piece) in pieces.withIndex().drop(200)) {
             live.push(piece, 32000)
             told.awaitSeconds(0.1 * (i + 1))

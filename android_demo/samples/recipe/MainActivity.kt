@@ -3,6 +3,7 @@ package com.example.listen
 import android.Manifest
 import android.app.Activity
 import android.os.Bundle
+import android.widget.Toast
 import io.github.pannslitert.litert.SoundTagger
 import java.util.concurrent.Executors
 
@@ -17,7 +18,7 @@ class MainActivity : Activity() {
 
     override fun onRequestPermissionsResult(code: Int, names: Array<String>, results: IntArray) = background.execute {
         tagger = SoundTagger.open(this, "mn04") // assets/mn04
-        tagger?.listen { event -> title = "${event.label} since ${event.start} s" }
+        tagger?.listen { event -> Toast.makeText(this, event.label, Toast.LENGTH_SHORT).show() }
     }
 
     override fun onDestroy() {

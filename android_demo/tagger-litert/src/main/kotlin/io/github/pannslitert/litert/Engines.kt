@@ -18,8 +18,8 @@ import java.io.File
  * Tests the engines of this phone with the self-test of a bundle, and opens the best one on the calling thread, which it
  * belongs to then.
  *
- * A driver that crashes ends the whole process. Then the next start does not try that accelerator again, until the app,
- * the system or the model changes.
+ * A driver that crashes ends the whole process. Then the next start does not try that accelerator again for this model,
+ * until LiteRT or the system changes.
  *
  * @param npu whether to try the NPU first, if LiteRT supports the one in this phone
  * @throws BundleException the self-test is missing or altered
@@ -32,8 +32,8 @@ fun chooseEngine(context: Context, bundle: Bundle, npu: Boolean): EngineChoice {
         val mark = CrashMark(folder, "$accelerator-${bundle.modelSha256}-$system", Process.myPid())
         if (mark.isBarred { endOf(context, it) }) {
             throw EngineException(
-                "the last attempt on the $accelerator ended the app; it is tried again after an update of the app or " +
-                    "of the system, or when the app's storage is cleared",
+                "the last attempt on the $accelerator ended the app; it is tried again after an update of LiteRT or of " +
+                    "the system, or when the app's storage is cleared",
             )
         }
         mark.begin()

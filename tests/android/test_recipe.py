@@ -86,17 +86,22 @@ def test_a_sample_uses_what_level_26_lacks_only_within_checks(sample: Path, andr
 
 
 def test_what_else_the_readme_calls_compiles(jvm: None, tmp_path: Path) -> None:
-    """The block below the recipe, in a function that has what the block does not say itself."""
-    ((_, block),) = recipe()[1]
+    """The blocks below the recipe, in functions that have what a block does not say itself."""
+    ((_, more),) = recipe()[1]
+    readme = (kotlin.DEMO / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("\n## tagger\n")[2].partition("\n## ")[0]
+    (library,) = re.findall(r"^```kotlin\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     app = tmp_path / "app"
     shutil.copytree(RECIPE, app)
     imports = "".join(f"import io.github.pannslitert.{package}.*\n" for package in PACKAGES)
     (app / "More.kt").write_text(
-        f"package com.example.listen\n\nimport android.content.Context\nimport android.net.Uri\n{imports}\n"
-        '@Suppress("UNUSED_VARIABLE")\n'
+        "package com.example.listen\n\nimport android.content.Context\nimport android.net.Uri\nimport java.io.File\n"
+        f'{imports}\n@Suppress("UNUSED_VARIABLE")\n'
         "fun more(context: Context, uri: Uri, tagger: SoundTagger, samples: ShortArray) {\n"
         "    fun save(event: Event) = println(event)\n    fun alert(label: String) = println(label)\n"
-        f"{block}}}\n",
+        f"{more}}}\n\n"
+        "fun library(folder: File, recording: Boolean, microphone: () -> FloatArray, show: (Tagging) -> Unit) {\n"
+        f"{library}}}\n",
         encoding="utf-8",
     )
     modules.compile_app(Module(app), modules.published(), tmp_path / "built")

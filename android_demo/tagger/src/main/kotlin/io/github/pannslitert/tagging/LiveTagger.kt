@@ -8,6 +8,7 @@ import io.github.pannslitert.events.Event
 import io.github.pannslitert.events.EventListener
 import io.github.pannslitert.events.EventSettings
 import io.github.pannslitert.sense.Sense
+import java.util.Locale
 import java.util.concurrent.Executor
 import kotlin.math.ceil
 import kotlin.math.max
@@ -98,6 +99,7 @@ class LiveTagger(
     private var seconds = 0.0
     private var lostSeconds = 0.0
     private var silentSeconds = 0.0
+    private val gaps = ArrayDeque<ClosedFloatingPointRange<Double>>() // what was lost, until all windows are past it
 
     /**
      * Takes the next samples. After [finish], [cancel] or a failure they are ignored.
@@ -182,6 +184,7 @@ class LiveTagger(
                 feed(resampler(piece.rate, piece.channels).push(piece.samples))
             }
             is Gap -> {
+                gaps += seconds..(seconds + piece.seconds)
                 seconds += piece.seconds
                 lostSeconds += piece.seconds
                 endResampler()
@@ -219,8 +222,16 @@ class LiveTagger(
     private fun feed(samples: FloatArray) = stream.push(samples).forEach(::tell)
 
     private fun tell(tagging: Tagging) {
-        listener.onWindow(tagging)
+        listener.onWindow(if (tagging.unusable == null) tagging else explained(tagging))
         events.push(tagging)
+    }
+
+    /** An unusable window, with its reason in words if sound was lost in it. */
+    private fun explained(tagging: Tagging): Tagging {
+        while (gaps.isNotEmpty() && gaps.first().endInclusive <= tagging.startSeconds) gaps.removeFirst()
+        val gap = gaps.firstOrNull { it.start < tagging.startSeconds + tagging.seconds } ?: return tagging
+        val length = gap.endInclusive - gap.start
+        return tagging.unusableBecause("%.1f s of sound were lost at %.1f s".format(Locale.ROOT, length, gap.start))
     }
 
     companion object {

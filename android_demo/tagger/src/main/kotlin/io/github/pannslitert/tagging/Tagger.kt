@@ -66,6 +66,12 @@ class Tagging internal constructor(
         val time = "%.1f … %.1f s".format(Locale.ROOT, startSeconds, startSeconds + seconds)
         return "$model, $backend, $time: ${unusable ?: shown(tags)}"
     }
+
+    /** This result, unusable for another reason. */
+    internal fun unusableBecause(reason: String) = Tagging(
+        tags, probs, embedding, framewise, index, startSeconds, seconds, paddingSeconds, levelDbfs, frontEndMs, modelMs,
+        backend, fallback, model, reason,
+    )
 }
 
 /** The first tags with their scores, for people. */

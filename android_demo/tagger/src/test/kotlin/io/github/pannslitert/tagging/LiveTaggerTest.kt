@@ -167,6 +167,7 @@ class LiveTaggerTest {
         assertEquals(7.1, last.lostSeconds, 1e-6) // from 12.9 to 20 s
         assertEquals((0..20).map { it.toDouble() }, told.windows.map { it.startSeconds })
         assertEquals(listOf(0, 1, 2, 20), told.windows.filter { it.unusable == null }.map { it.index })
+        assertEquals(setOf("7.1 s of sound were lost at 12.9 s"), told.windows.mapNotNull { it.unusable }.toSet())
     }
 
     @Test

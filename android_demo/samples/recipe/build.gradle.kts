@@ -1,3 +1,1 @@
-dependencies {
-    implementation("io.github.pannslitert:tagger-litert:0.1.0")
-}
+dependencies { implementation("io.github.pannslitert:tagger-litert:0.1.0") }

@@ -33,6 +33,7 @@ class MainActivity : Activity() {
     private val bars by lazy { TagBars(findViewById(R.id.bars)) }
     private var attempts = emptyList<EngineChoice.Attempt>()
     private var state = State()
+    private val onState: (State) -> Unit = ::show
 
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
@@ -50,18 +51,18 @@ class MainActivity : Activity() {
 
     override fun onStart() {
         super.onStart()
-        session.onState = ::show
+        session.onState = onState
         val allowed = checkSelfPermission(Manifest.permission.RECORD_AUDIO) == PackageManager.PERMISSION_GRANTED
         session.start(allowed)
     }
 
     override fun onStop() {
-        session.onState = null
+        if (session.onState === onState) session.onState = null // another instance may be visible already
         super.onStop()
     }
 
     override fun onDestroy() {
-        if (isFinishing) session.leave()
+        if (isFinishing && isTaskRoot) session.leave()
         super.onDestroy()
     }
 

@@ -13,6 +13,7 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.util.concurrent.CancellationException
 import kotlin.math.max
+import kotlin.math.min
 
 /**
  * An audio file of any format that the phone can play, for the tagger:
@@ -88,30 +89,32 @@ class AudioFile private constructor(private val extractor: MediaExtractor, forma
         }
         resampler?.let { yield(it.finish()) }
         val missing = (durationSeconds ?: 0.0) - decodedSeconds
-        if (warning == null && missing > max(LEAST_MISSING, decodedSeconds / 100)) {
+        if (warning == null && missing > max(LEAST_MISSING, min(decodedSeconds / 100, MOST_MISSING))) {
             warning = "%.1f s of %.1f s could be decoded; the file may be cut".format(decodedSeconds, durationSeconds)
         }
     }
 
     /** Decodes the file. Ends at its end, or with a [warning] where it cannot be decoded any more. */
     private fun pieces(): Sequence<Piece> = sequence {
-        var progress = System.nanoTime()
+        var idle = 0 // steps without samples, each of which waits for some
         while (info.flags and MediaCodec.BUFFER_FLAG_END_OF_STREAM == 0) {
             val piece = try {
                 synchronized(this@AudioFile) {
                     if (closed) throw CancellationException("the file was closed")
                     step()
                 }
-            } catch (error: IllegalStateException) { // includes MediaCodec.CodecException
-                if (error is CancellationException) throw error
+            } catch (error: RuntimeException) {
+                // Of the codec (CodecException is an IllegalStateException), and of an extractor that cannot read on.
+                val known = error is IllegalStateException || error is IllegalArgumentException
+                if (error is CancellationException || !known) throw error
                 warning = "decoding ended at %.1f s: %s".format(decodedSeconds, error.message ?: "the decoder failed")
                 return@sequence
             }
             if (piece != null) {
-                progress = System.nanoTime()
+                idle = 0
                 decodedSeconds += piece.samples.size.toDouble() / piece.rate
                 yield(piece)
-            } else if (System.nanoTime() - progress > PATIENCE_NS) {
+            } else if (++idle > MOST_IDLE) {
                 warning = "decoding ended at %.1f s: the decoder does not answer".format(decodedSeconds)
                 return@sequence
             }
@@ -146,12 +149,17 @@ class AudioFile private constructor(private val extractor: MediaExtractor, forma
 
     private fun mono(pcm: ByteBuffer, format: MediaFormat): Piece {
         val channels = format.getInteger(MediaFormat.KEY_CHANNEL_COUNT)
-        val isFloat = format.containsKey(MediaFormat.KEY_PCM_ENCODING) &&
-            format.getInteger(MediaFormat.KEY_PCM_ENCODING) == AudioFormat.ENCODING_PCM_FLOAT
-        val values = if (isFloat) {
-            pcm.asFloatBuffer().let { FloatArray(it.remaining(), it::get) }
+        val encoding = if (format.containsKey(MediaFormat.KEY_PCM_ENCODING)) {
+            format.getInteger(MediaFormat.KEY_PCM_ENCODING)
         } else {
-            pcm.asShortBuffer().let { FloatArray(it.remaining()) { i -> it.get(i) / FULL_SCALE } }
+            AudioFormat.ENCODING_PCM_16BIT
+        }
+        val values = when (encoding) {
+            AudioFormat.ENCODING_PCM_FLOAT -> pcm.asFloatBuffer().let { FloatArray(it.remaining(), it::get) }
+            AudioFormat.ENCODING_PCM_16BIT -> pcm.asShortBuffer().let { FloatArray(it.remaining()) { i -> it.get(i) / 32768f } }
+            AudioFormat.ENCODING_PCM_32BIT -> pcm.asIntBuffer().let { FloatArray(it.remaining()) { i -> it.get(i) / 2147483648f } }
+            AudioFormat.ENCODING_PCM_8BIT -> FloatArray(pcm.remaining()) { i -> ((pcm.get(pcm.position() + i).toInt() and 0xFF) - 128) / 128f }
+            else -> throw IllegalStateException("the decoder gives PCM of encoding $encoding; expected 8, 16, 32 bits or float")
         }
         val samples = FloatArray(values.size / channels) { i ->
             var sum = 0f
@@ -163,9 +171,9 @@ class AudioFile private constructor(private val extractor: MediaExtractor, forma
 
     companion object {
         private const val TIMEOUT_US = 10_000L
-        private const val PATIENCE_NS = 10_000_000_000L
-        private const val FULL_SCALE = 32768f
+        private const val MOST_IDLE = 1000 // 10 s
         private const val LEAST_MISSING = 0.5 // seconds; encoders' padding is shorter
+        private const val MOST_MISSING = 5.0 // containers state a duration only roughly
 
         /**
          * Opens a file.

@@ -24,7 +24,7 @@ import java.io.File
  * @param npu whether to try the NPU first, if LiteRT supports the one in this phone
  * @throws BundleException the self-test is missing or altered
  */
-fun chooseEngine(context: Context, bundle: Bundle, npu: Boolean): EngineChoice {
+fun chooseEngine(context: Context, bundle: Bundle, npu: Boolean): EngineChoice = synchronized(turn) {
     val marks = mutableListOf<CrashMark>()
     fun attempt(accelerator: String, open: () -> Engine): Engine {
         val system = "$accelerator ${LiteRtEngine.VERSION} ${Build.FINGERPRINT}".hashCode().toUInt().toString(16)
@@ -41,7 +41,7 @@ fun chooseEngine(context: Context, bundle: Bundle, npu: Boolean): EngineChoice {
         return open()
     }
     try {
-        return EngineChoice.make(
+        EngineChoice.make(
             bundle,
             SelfTest.open(bundle),
             gpu = { attempt("GPU") { LiteRtEngine.gpu(bundle, LiteRtEngine.programCache(context), it) } },
@@ -53,6 +53,9 @@ fun chooseEngine(context: Context, bundle: Bundle, npu: Boolean): EngineChoice {
     }
 }
 
+private const val SIGKILL = 9 // what Android itself ends processes with
+private val turn = Any() // one choice at a time: two would use twice the memory, and mix up the marks
+
 /** Why an earlier process of this app ended, as far as Android tells. */
 private fun endOf(context: Context, process: Int): CrashMark.End {
     if (Build.VERSION.SDK_INT < Build.VERSION_CODES.R) return CrashMark.End.UNKNOWN
@@ -62,6 +65,8 @@ private fun endOf(context: Context, process: Int): CrashMark.End {
         null, ApplicationExitInfo.REASON_UNKNOWN -> CrashMark.End.UNKNOWN
         // ANR: a driver that never returns keeps the app from answering, if it was opened on the main thread's behalf.
         ApplicationExitInfo.REASON_CRASH_NATIVE, ApplicationExitInfo.REASON_ANR -> CrashMark.End.CRASH
+        ApplicationExitInfo.REASON_SIGNALED ->
+            if (record.status == SIGKILL) CrashMark.End.OTHER else CrashMark.End.CRASH
         else -> CrashMark.End.OTHER
     }
 }

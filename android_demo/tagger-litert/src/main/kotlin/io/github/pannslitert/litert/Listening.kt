@@ -18,6 +18,7 @@ import io.github.pannslitert.tagging.LiveTagger
 import io.github.pannslitert.tagging.Tagger
 import io.github.pannslitert.tagging.Tagging
 import java.util.concurrent.Executor
+import java.util.concurrent.RejectedExecutionException
 
 /** The beginning of an event: its class, and when it began, in seconds since listening began. */
 class Onset(val label: String, val start: Double)
@@ -33,7 +34,7 @@ class Onset(val label: String, val start: Double)
  * @property pauseOthers whether music and speech of other apps pause while this app listens
  * @property notification shown while listening goes on in the background, by [ListeningService]; null to listen only
  *     while the app is visible: in the background, Android gives only zeros
- * @property executor where the listener is called; null for the main thread
+ * @property executor where the listener is called, one call after the other; null for the main thread
  */
 class ListenOptions(
     val settings: EventSettings = EventSettings(),
@@ -99,6 +100,7 @@ class Listening internal constructor(
     private val audio = context.getSystemService(AudioManager::class.java)
     private val microphone = Microphone(context, options.microphone, Heard())
     private var focus: AudioFocusRequest? = null
+    private var released = false // this and `focus` are used within `synchronized` only
 
     /** Length of a window, seconds. */
     val windowSeconds: Double get() = live.windowSeconds
@@ -107,9 +109,14 @@ class Listening internal constructor(
     val hopSeconds: Double get() = live.hopSeconds
 
     internal fun start() {
-        options.notification?.let { ListeningService.start(context, it, this) }
-        if (options.pauseOthers) requestFocus()
-        microphone.start()
+        try {
+            options.notification?.let { ListeningService.start(context, it, this) }
+            if (options.pauseOthers) requestFocus()
+            microphone.start()
+        } catch (error: Throwable) {
+            cancel()
+            throw error
+        }
     }
 
     /** Releases the microphone. What was heard until now is still tagged, then the listener gets `onEnd`. */
@@ -135,7 +142,9 @@ class Listening internal constructor(
         told.onFailure(error)
     }
 
+    @Synchronized
     private fun release() {
+        released = true
         microphone.close()
         focus?.let(audio::abandonAudioFocusRequest)
         focus = null
@@ -147,17 +156,33 @@ class Listening internal constructor(
         onOver(this)
     }
 
+    @Synchronized
     private fun requestFocus() {
+        if (released) return
         val attributes = AudioAttributes.Builder().setUsage(AudioAttributes.USAGE_ASSISTANT).build()
         val request = AudioFocusRequest.Builder(AudioManager.AUDIOFOCUS_GAIN_TRANSIENT_EXCLUSIVE)
             .setAudioAttributes(attributes)
-            .setOnAudioFocusChangeListener(
-                { change -> told.onInterrupted(change != AudioManager.AUDIOFOCUS_GAIN) },
-                main,
-            )
+            .setAcceptsDelayedFocusGain(true) // after a call
+            .setOnAudioFocusChangeListener({ change -> onFocus(change) }, main)
             .build()
         focus = request
         if (audio.requestAudioFocus(request) != AudioManager.AUDIOFOCUS_REQUEST_GRANTED) told.onInterrupted(true)
+    }
+
+    private fun onFocus(change: Int) {
+        told.onInterrupted(change != AudioManager.AUDIOFOCUS_GAIN)
+        // Android does not give the focus back to an app that lost it for good.
+        if (change == AudioManager.AUDIOFOCUS_LOSS) main.postDelayed(::regainFocus, REGAIN_MS)
+    }
+
+    @Synchronized
+    private fun regainFocus() {
+        val request = focus ?: return
+        if (!audio.isMusicActive && audio.requestAudioFocus(request) == AudioManager.AUDIOFOCUS_REQUEST_GRANTED) {
+            told.onInterrupted(false)
+        } else {
+            main.postDelayed(::regainFocus, REGAIN_MS)
+        }
     }
 
     /** Passes the microphone's sound to the tagger. */
@@ -184,6 +209,10 @@ class Listening internal constructor(
         stop()
     }
 
+    private companion object {
+        const val REGAIN_MS = 2000L
+    }
+
     /** Calls a listener on an executor, in order, until it is closed or the end was told. */
     private class Dispatched(
         private val listener: ListeningListener,
@@ -193,7 +222,34 @@ class Listening internal constructor(
         @Volatile var closed = false
         @Volatile var reason: Throwable? = null // why listening ends, if nobody asked for it
 
-        private fun tell(call: ListeningListener.() -> Unit) = executor.execute { if (!closed) listener.call() }
+        private val waiting = ArrayDeque<Runnable>()
+        private var active = false
+
+        private fun tell(call: ListeningListener.() -> Unit) {
+            synchronized(waiting) {
+                waiting += Runnable { if (!closed) listener.call() }
+                if (active) return
+                active = true
+            }
+            next()
+        }
+
+        /** Runs the first call that waits. The executor may have several threads, but the calls come in order. */
+        private fun next() {
+            val call = synchronized(waiting) { waiting.removeFirstOrNull().also { active = it != null } } ?: return
+            try {
+                executor.execute {
+                    try {
+                        call.run()
+                    } finally {
+                        next()
+                    }
+                }
+            } catch (_: RejectedExecutionException) { // the executor was shut down: nobody is told any more
+                closed = true
+                onOver()
+            }
+        }
 
         override fun onWindow(tagging: Tagging) = tell { onWindow(tagging) }
 
@@ -214,11 +270,14 @@ class Listening internal constructor(
         override fun onFailure(error: Throwable) = end { onFailure(error) }
 
         private fun end(call: ListeningListener.() -> Unit) {
-            tell {
-                closed = true
-                call()
+            try {
+                tell {
+                    closed = true
+                    call()
+                }
+            } finally {
+                onOver()
             }
-            onOver()
         }
     }
 }

@@ -1,5 +1,6 @@
 package io.github.pannslitert.litert
 
+import android.Manifest
 import android.app.Notification
 import android.app.NotificationChannel
 import android.app.NotificationManager
@@ -7,6 +8,7 @@ import android.app.PendingIntent
 import android.app.Service
 import android.content.Context
 import android.content.Intent
+import android.content.pm.PackageManager
 import android.content.pm.ServiceInfo
 import android.graphics.drawable.Icon
 import android.os.Build
@@ -23,6 +25,8 @@ import io.github.pannslitert.MicrophoneException.Problem
  * the app.
  */
 class ListeningService : Service() {
+    private var number = 0 // of the listening that this service was made for
+
     override fun onBind(intent: Intent?): IBinder? = null
 
     override fun onStartCommand(intent: Intent?, flags: Int, startId: Int): Int {
@@ -37,6 +41,7 @@ class ListeningService : Service() {
                 } else {
                     startForeground(ID, notification)
                 }
+                number = current.number
             } catch (error: IllegalStateException) {
                 refuse(current, error)
             } catch (error: SecurityException) {
@@ -46,12 +51,24 @@ class ListeningService : Service() {
         return START_NOT_STICKY
     }
 
+    /** Listening cannot go on in the background if Android ends this service alone. */
+    override fun onDestroy() {
+        shown?.takeIf { it.number == number }?.listening?.fail(inBackground("Android has ended the service"))
+        super.onDestroy()
+    }
+
     private fun refuse(current: Shown, error: RuntimeException) {
-        current.listening.fail(inBackground(error))
+        val allowed = checkSelfPermission(Manifest.permission.RECORD_AUDIO) == PackageManager.PERMISSION_GRANTED
+        current.listening.fail(if (allowed) inBackground(error.message, error) else noPermission(error))
         stopSelf()
     }
 
-    private class Shown(val what: ListeningNotification, val text: CharSequence, val listening: Listening) {
+    private class Shown(
+        val number: Int,
+        val what: ListeningNotification,
+        val text: CharSequence,
+        val listening: Listening,
+    ) {
         fun notification(context: Context): Notification {
             val stop = Intent(context, ListeningService::class.java).setAction(STOP)
             val stopIntent = PendingIntent.getService(context, 0, stop, PendingIntent.FLAG_IMMUTABLE)
@@ -68,7 +85,8 @@ class ListeningService : Service() {
         }
 
         private fun openIntent(context: Context, activity: Class<*>): PendingIntent {
-            val open = Intent(context, activity).addFlags(Intent.FLAG_ACTIVITY_SINGLE_TOP)
+            val open = Intent(context, activity)
+                .addFlags(Intent.FLAG_ACTIVITY_NEW_TASK or Intent.FLAG_ACTIVITY_SINGLE_TOP)
             return PendingIntent.getActivity(context, 0, open, PendingIntent.FLAG_IMMUTABLE)
         }
     }
@@ -78,27 +96,36 @@ class ListeningService : Service() {
         private const val CHANNEL = "panns-litert-listening"
         private const val STOP = "io.github.pannslitert.litert.STOP"
         @Volatile private var shown: Shown? = null
+        private var count = 0
 
         /**
-         * @throws MicrophoneException the app is in the background
+         * @throws MicrophoneException the app is in the background, listens with the service already, or has removed it
+         *     from its manifest
          */
         @Synchronized
         fun start(context: Context, what: ListeningNotification, listening: Listening) {
             val channel = NotificationChannel(CHANNEL, what.channel, NotificationManager.IMPORTANCE_LOW)
             context.getSystemService(NotificationManager::class.java).createNotificationChannel(channel)
-            shown = Shown(what, what.text, listening)
-            try {
+            if (shown != null) {
+                throw MicrophoneException(Problem.BUSY, "this app listens in the background already; stop that first")
+            }
+            shown = Shown(++count, what, what.text, listening)
+            val started = try {
                 context.startService(Intent(context, ListeningService::class.java))
             } catch (error: IllegalStateException) {
                 shown = null
-                throw inBackground(error)
+                throw inBackground(error.message, error)
+            }
+            if (started == null) {
+                shown = null
+                throw inBackground("ListeningService is not in the app's manifest")
             }
         }
 
         @Synchronized
         fun show(context: Context, text: CharSequence, listening: Listening) {
             val current = shown?.takeIf { it.listening === listening } ?: return
-            val next = Shown(current.what, text, listening)
+            val next = Shown(current.number, current.what, text, listening)
             shown = next
             context.getSystemService(NotificationManager::class.java).notify(ID, next.notification(context))
         }
@@ -110,9 +137,9 @@ class ListeningService : Service() {
             context.stopService(Intent(context, ListeningService::class.java))
         }
 
-        private fun inBackground(error: RuntimeException) = MicrophoneException(
+        private fun inBackground(why: String?, error: RuntimeException? = null) = MicrophoneException(
             Problem.IN_BACKGROUND,
-            "Android does not let this app listen in the background now (${error.message}); listen while it is visible",
+            "Android does not let this app listen in the background now ($why); listen while it is visible",
             error,
         )
     }

@@ -17,6 +17,7 @@ import io.github.pannslitert.events.EventSettings
 import io.github.pannslitert.measure.EngineChoice
 import io.github.pannslitert.sense.Sense
 import io.github.pannslitert.tagging.Aggregate
+import io.github.pannslitert.tagging.Engine
 import io.github.pannslitert.tagging.LongTagging
 import io.github.pannslitert.tagging.ModelThread
 import io.github.pannslitert.tagging.RecordingEvents
@@ -47,6 +48,7 @@ class SoundTagger private constructor(
     private val engine = checkNotNull(choice.engine)
     private val tagger = Tagger(bundle, engine, top)
     private var listening: Listening? = null
+    private var closed = false // this and `listening` are used within `synchronized` only
 
     val attempts: List<EngineChoice.Attempt> get() = choice.attempts
 
@@ -125,12 +127,14 @@ class SoundTagger private constructor(
      * what this instance has listened to before.
      *
      * @throws EventException, MicrophoneException as the other function
+     * @throws IllegalStateException this instance is closed
      */
     @Synchronized
     fun listen(listener: ListeningListener, options: ListenOptions = ListenOptions()): Listening {
-        listening?.cancel()
+        check(!closed) { "this tagger is closed; open another one" }
         val windowMs = choice.result?.run { frontEndMs + modelMs } ?: 0.0
         val made = Listening(context, tagger, thread, windowMs, options, listener, ::forget)
+        listening?.cancel()
         made.start()
         listening = made
         return made
@@ -151,7 +155,11 @@ class SoundTagger private constructor(
 
     /** Ends listening and closes the model, after the work that was begun. */
     override fun close() {
-        synchronized(this) { listening }?.cancel()
+        val last = synchronized(this) {
+            closed = true
+            listening
+        }
+        last?.cancel()
         thread.end { engine.close() }
     }
 
@@ -189,17 +197,18 @@ class SoundTagger private constructor(
             check(Looper.myLooper() != Looper.getMainLooper()) { "SoundTagger.open takes seconds; open it on another thread" }
             val app = context.applicationContext
             val thread = ModelThread()
-            var opened: SoundTagger? = null // used on the thread only, until it is returned
+            var engine: Engine? = null // used on the thread only
             try {
                 return thread.call {
                     val bundle = Bundle.open(files)
                     val choice = chooseEngine(app, bundle, npu)
+                    engine = choice.engine
                     onAttempts(choice.attempts)
                     if (choice.engine == null) throw EngineException(noEngine(choice))
-                    SoundTagger(app, bundle, choice, top, thread).also { opened = it }
+                    SoundTagger(app, bundle, choice, top, thread)
                 }
             } catch (error: Throwable) {
-                thread.end { opened?.engine?.close() }
+                thread.end { engine?.close() }
                 throw error
             }
         }

@@ -9,8 +9,9 @@ import java.io.IOException
  * Remembers attempts that a process did not survive, such as a GPU driver that crashes: [begin] writes a file and [end]
  * removes it. If the file is still there when the app starts again, the process ended in between.
  *
- * Android may have ended it for another reason. From level 30 on, Android says why, and only a crash counts. Without
- * that knowledge, one unfinished attempt is forgiven, and two in a row count as a crash.
+ * Android may have ended it for another reason. From level 30 on, Android says why. A crash counts at once; anything else
+ * only if it happens [MOST_OTHER] times in a row, such as a compilation that always needs too much memory. Without that
+ * knowledge, one unfinished attempt is forgiven, and two in a row count as a crash.
  *
  * @param folder where the file is, a folder that the app's updates leave alone
  * @param key what was attempted: the model, the version of LiteRT and that of the system, so that an update of any of
@@ -44,9 +45,10 @@ class CrashMark(folder: File, key: String, private val process: Int) {
      */
     fun isBarred(endOf: (process: Int) -> End): Boolean {
         val (earlier, unfinished) = read() ?: return false
+        if (earlier == process) return false // that attempt is still running, or nobody ended it
         return when (endOf(earlier)) {
             End.CRASH -> true
-            End.OTHER -> false
+            End.OTHER -> unfinished >= MOST_OTHER
             End.UNKNOWN -> unfinished > 1
         }
     }
@@ -57,7 +59,8 @@ class CrashMark(folder: File, key: String, private val process: Int) {
      * @throws IOException the file cannot be written
      */
     fun begin() {
-        val unfinished = (read()?.second ?: 0) + 1
+        val last = read()
+        val unfinished = if (last?.first == process) last.second else (last?.second ?: 0) + 1
         file.parentFile?.mkdirs()
         file.writeText("$process $unfinished\n")
     }
@@ -78,9 +81,11 @@ class CrashMark(folder: File, key: String, private val process: Int) {
         return (words.getOrNull(0) ?: UNKNOWN_PROCESS) to (words.getOrNull(1) ?: 1)
     }
 
-    private companion object {
-        val KEY = Regex("[A-Za-z0-9._-]{1,200}")
-        const val MOST_BYTES = 100L
-        const val UNKNOWN_PROCESS = -1
+    companion object {
+        /** So many attempts in a row that ended without a known crash bar the next one. */
+        const val MOST_OTHER = 4
+        private val KEY = Regex("[A-Za-z0-9._-]{1,200}")
+        private const val MOST_BYTES = 100L
+        private const val UNKNOWN_PROCESS = -1
     }
 }

@@ -27,6 +27,7 @@ class CrashMarkTest {
             listOf(End.UNKNOWN) to false, // once is no proof
             listOf(End.UNKNOWN, End.UNKNOWN) to true,
             listOf(End.OTHER, End.OTHER, End.OTHER) to false,
+            listOf(End.OTHER, End.OTHER, End.OTHER, End.OTHER) to true,
             listOf(End.OTHER, End.CRASH) to true,
         )
         for ((ends, barred) in cases) {
@@ -47,6 +48,8 @@ class CrashMarkTest {
     fun `an attempt that ended, and another model, system or LiteRT, is free`() {
         mark(1).begin()
         mark(1).begin()
+        assertEquals(false, mark(1).isBarred { End.CRASH }) // it is this process's own
+        assertEquals(false, mark(2).isBarred { End.UNKNOWN }) // both were of one process
         assertEquals(false, mark(2, "model-1.1").isBarred { End.CRASH })
         mark(1).end()
         assertEquals(false, mark(2).isBarred { End.CRASH })

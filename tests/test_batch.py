@@ -315,14 +315,14 @@ def test_a_full_disk_leaves_whole_shards(manifest: Path, tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("other", "named"),
     [
-        ({"hop": 5.0}, "hop null, now 5.0"),
-        ({"top": 3}, "top 10, now 3"),
-        ({"embeddings": False}, "embeddings true, now false"),
-        ({"per_shard": 2}, "per_shard 1, now 2"),
-        ({"settings": EventSettings(on=0.9)}, "events.on 0.2, now 0.9"),
-        ({"sense": {"deny": ["Siren"]}}, r'sense.deny null, now \["Siren"\]'),
-        ({"sense": {"temperature": {"Siren": 2.0}}}, "sense.temperature.Siren null, now 2.0"),
-        ({"threshold": 0.5, "top": 3}, "top 10, now 3; threshold 0.0, now 0.5"),
+        ({"hop": 5.0}, "hop was None, now 5.0"),
+        ({"top": 3}, "top was 10, now 3"),
+        ({"embeddings": False}, "embeddings was True, now False"),
+        ({"per_shard": 2}, "per_shard was 1, now 2"),
+        ({"settings": EventSettings(on=0.9)}, "events.on was 0.2, now 0.9"),
+        ({"sense": {"deny": ["Siren"]}}, r"sense.deny was None, now \['Siren'\]"),
+        ({"sense": {"temperature": {"Siren": 2.0}}}, "sense.temperature.Siren was None, now 2.0"),
+        ({"threshold": 0.5, "top": 3}, "top was 10, now 3; threshold was 0.0, now 0.5"),
     ],
 )
 @pytest.mark.usefixtures("in_process")
@@ -346,7 +346,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
     assert record["model"] == "demo"
     for name in ("model_sha256", "bundle_sha256", "format_version"):
         (out / RECORD).write_text(json.dumps(record | {name: "0"}))
-        with pytest.raises(ResultsError, match=f'another run: {name} "0", now '):
+        with pytest.raises(ResultsError, match=f"another run: {name} was '0', now "):
             batch(demo_clips()[:1], out)
     for text in ("no JSON", "[]", "{}", "[" * 10**5, '{"settings": {"top": ' + "1" * 5000 + "}}"):
         (out / RECORD).write_text(text)

@@ -179,7 +179,7 @@ def test_output_of_the_converters_tools_is_not_shown(tmp_path: Path) -> None:
     assert result.returncode == 0
     steps = result.stderr.splitlines()
     assert all(line.startswith("[") and " s] " in line for line in steps), steps
-    assert "export fp32" in steps[-5]
+    assert any("export fp32" in line for line in steps)
 
 
 def test_demo_shows_the_whole_path(tmp_path: Path) -> None:

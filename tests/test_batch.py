@@ -607,7 +607,7 @@ def test_the_command(manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "bad.wav: not readable" in printed.err
     assert "nowhere.wav: no such file" in printed.err
     assert main([*command, "--top", "3"]) == 2
-    assert "top 10, now 3" in capsys.readouterr().err
+    assert "top was 10, now 3" in capsys.readouterr().err
     assert main(["batch", str(manifest), "--out", str(out), "--on", "2"]) == 2
     assert "expected off ≤ on ≤ 1" in capsys.readouterr().err
 

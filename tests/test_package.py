@@ -88,7 +88,8 @@ def test_the_repository_names_no_machine() -> None:
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\n")
     for name in filter(None, files):
         path = ROOT / name
-        if path.suffix in (".npz", ".tflite", ".bin", ".safetensors", ".flac", ".wav", ".pcm", ".jar") or not path.is_file():
+        binary = (".npz", ".tflite", ".bin", ".safetensors", ".flac", ".wav", ".pcm", ".jar")
+        if path.suffix in binary or not path.is_file():
             continue
         text = path.read_text(encoding="utf-8")
         found = re.findall(r"/(?:tmp|root|work|home|Users)/[\w.]+", text)

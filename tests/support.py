@@ -125,6 +125,16 @@ def edited_graph(source: Path, target: Path, change: Callable[[Any], object]) ->
     return target
 
 
+def data_place(buffer: Any) -> tuple[int, int]:
+    """Returns offset and size of a buffer's data in its .tflite, both 0 if it has none.
+
+    The data are inside the flatbuffer or, in a file that ai-edge-quantizer wrote, behind it.
+    """
+    if buffer.Size():
+        return buffer.Offset(), buffer.Size()
+    return (buffer._tab.Vector(buffer._tab.Offset(4)), buffer.DataLength()) if buffer.DataLength() else (0, 0)
+
+
 def operators_of(path: Path) -> tuple[list[str], list[int]]:
     """Returns the operators of a .tflite in execution order, and the rank of every tensor."""
     from ai_edge_litert.interpreter import Interpreter

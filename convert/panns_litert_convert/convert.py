@@ -65,6 +65,7 @@ from panns_litert.strict import shown
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of, weights_file
 from panns_litert_convert.export import export_fp32
 from panns_litert_convert.frontend import WaveformNetwork
+from panns_litert_convert.metadata import About, about_model, complete
 from panns_litert_convert.networks import AudioTagger
 from panns_litert_convert.quantize import calibration_clips, write_precision
 from panns_litert_convert.selftest import recorded_check, self_tests
@@ -146,6 +147,16 @@ def convert(
                 f"{checkpoint} is not the published {model.checkpoint.file}; the cache is for published weights; "
                 "expected --out DIR"
             )
+        description = _description(model, source, official)
+        versions = _versions()
+        about = about_model(
+            model,
+            source=source,
+            description=description,
+            graph=graph,
+            seconds=seconds,
+            version=versions["panns-litert"],
+        )
         model_file = f"{model.name}_{model.dataset}_{'' if graph == 'logmel' else f'{graph}_'}{precision}.tflite"
         proof = _prove(
             model,
@@ -155,21 +166,21 @@ def convert(
             precision=precision,
             calibration=clips,
             gpu=gpu,
+            about=about,
             work=work,
             report=report,
         )
         require([*proof.checks, *(proof.gpu.checks if proof.gpu else ())])
         _require_gpu(proof.gpu)
         report("bundle")
-        shutil.copyfile(proof.file, writer.folder / model_file)  # the exporter's file is executable
+        shutil.copyfile(proof.file, writer.folder / model_file)
         mel_basis(model.front_end).astype("<f4").tofile(writer.folder / MEL_BASIS)
-        lines = "".join(f"{label}\n" for label in model.class_names())
-        (writer.folder / model.labels).write_bytes(lines.encode())
+        (writer.folder / about.labels_file).write_bytes(about.labels)
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             model=model.name,
             network=model.network,
-            description=_description(model, source, official),
+            description=description,
             source=source,
             front_end=model.front_end,
             graph=graph,
@@ -187,7 +198,7 @@ def convert(
             quantization=proof.quantization,
             parity=tuple(proof.checks),
             gpu=proof.gpu,
-            versions=_versions(),
+            versions=versions,
         )
         report("self_test")
         manifest = _with_self_test(manifest, network, proof, writer)
@@ -251,7 +262,16 @@ def verify(
     model = model_of(find(manifest.model), checkpoint)
     require_length(manifest.clip_seconds, model)
     network, source, official = _load(model, checkpoint, report=report, progress=progress)
-    _require_manifest(opened, model, source, description=_description(model, source, official))
+    description = _description(model, source, official)
+    _require_manifest(opened, model, source, description=description)
+    about = about_model(
+        model,
+        source=source,
+        description=description,
+        graph=manifest.graph,
+        seconds=manifest.clip_seconds,
+        version=manifest.versions["panns-litert"],
+    )
     with _workspace() as work:
         proof = _prove(
             model,
@@ -260,13 +280,15 @@ def verify(
             seconds=manifest.clip_seconds,
             precision=manifest.precision,
             gpu=gpu,
+            about=about,
             work=work,
             report=report,
             bundle=opened,
         )
-    checks = proof.checks
-    if all(check.passed for check in checks):
-        _require_figures(opened, [check for check in checks if check.output != "constants"])
+        checks = proof.checks
+        if all(check.passed for check in checks):
+            _require_figures(opened, [check for check in checks if check.output != "constants"])
+            _require_complete(opened, about, work)
     if (self_test := opened.self_test) is not None:
         report("self_test")
         checks.append(recorded_check(self_test, network, model.front_end, samples=manifest.clip_samples))
@@ -298,6 +320,7 @@ def _prove(
     precision: str,
     calibration: Sequence[NDArray[np.float32]] = (),
     gpu: bool,
+    about: About,
     work: _Workspace,
     report: Report,
     bundle: Bundle | None = None,
@@ -344,6 +367,7 @@ def _prove(
     except ParityError as error:
         figures = error.report if isinstance(error.report, list) else []
         raise ParityError(str(error), [*checks, *figures], layers=error.layers) from error
+    complete(made, made, about)  # before its stage, which must run the final file
     made_here = Quantization(kept=found, calibration_clips=len(calibration)) if precision in QUANTIZED else None
     report(precision)
     shipped = bundle.file("model") if bundle else made
@@ -416,6 +440,16 @@ def _require_figures(bundle: Bundle, checks: list[Check]) -> None:
         same = same and old.max_abs is not None and (new.max_abs or 0.0) / 100 <= old.max_abs <= bound
     if not same:
         raise BundleError(f"{bundle.path}: the recorded parity is not that of these stages; convert it again")
+
+
+def _require_complete(bundle: Bundle, about: About, work: _Workspace) -> None:
+    """Requires the .tflite to have the metadata, class names and form that `complete` gives it."""
+    shipped, again = bundle.file("model"), work.folder / "again.tflite"
+    complete(shipped, again, about)
+    if again.read_bytes() != bundle.model:
+        raise BundleError(
+            f"{shipped}: its metadata or attached class names are not those of this model; convert it again"
+        )
 
 
 def require_length(seconds: float, model: Model) -> None:

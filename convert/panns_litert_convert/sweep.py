@@ -36,8 +36,6 @@ from panns_litert.frontend import LogMel
 from panns_litert.measure import insert, markdown
 from panns_litert.proof import demo_inputs, gpu_check
 from panns_litert_convert.convert import convert, work_folder
-from panns_litert_convert.export import cast_fp16, export_fp32
-from panns_litert_convert.frontend import ALWAYS_FLOAT32
 from panns_litert_convert.networks import MobileNetV3
 from panns_litert_convert.zoo import MODELS, Model, find, model_row, models_table, size_of
 from panns_litert_golden.recipe import waveform, weights
@@ -97,13 +95,9 @@ def measure(model: Model, folder: Path) -> dict[str, Any]:
 
 
 def remake(model: Model, folder: Path) -> dict[str, Any]:
-    """Writes the float16 file of a row again, as MODEL_FILE in the folder, without the parity stages."""
-    network = model.build()
-    network.load_state_dict(recipe_state(model), strict=False)
-    exported = network.eval().for_export(samples=model.front_end.samples(10.0))
-    source, log = folder / "fp32.tflite", folder / "log"
-    export_fp32(exported, {network.graph: torch.zeros(model.input_shape(10.0))}, source, log=log)
-    cast_fp16(source, folder / MODEL_FILE, keep=ALWAYS_FLOAT32, log=log)
+    """Makes the float16 file of a row again, as MODEL_FILE in the folder."""
+    bundle = convert(model.name, checkpoint=recipe_checkpoint(model, folder), out=folder / "bundle")
+    os.replace(bundle.file("model"), folder / MODEL_FILE)
     return {"name": model.name, "error": None, "fp16_bytes": (folder / MODEL_FILE).stat().st_size}
 
 

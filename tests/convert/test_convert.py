@@ -21,7 +21,7 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from safetensors.torch import load_file
-from support import disk_full, edit_manifest, make_consistent, rehash, run_python
+from support import data_place, disk_full, edit_manifest, make_consistent, rehash, run_python
 
 from panns_litert.bundle import CACHE_VARIABLE, MANIFEST, Bundle, Check, file_sha256
 from panns_litert.demo import demo_bundle, demo_clips
@@ -191,10 +191,9 @@ def weights_of(data: bytearray, rows: int) -> np.ndarray:  # type: ignore[type-a
     graph = model.Subgraphs(0)
     for i in reversed(range(graph.TensorsLength())):
         tensor = graph.Tensors(i)
-        buffer = model.Buffers(tensor.Buffer())
-        # The data of a large constant follows the flatbuffer, at an offset into the file.
-        if tensor.Type() == schema.TensorType.FLOAT16 and tensor.Shape(0) == rows and buffer.Size():
-            return np.frombuffer(data, np.float16, count=buffer.Size() // 2, offset=buffer.Offset())
+        if tensor.Type() == schema.TensorType.FLOAT16 and tensor.ShapeLength() > 1 and tensor.Shape(0) == rows:
+            offset, size = data_place(model.Buffers(tensor.Buffer()))
+            return np.frombuffer(data, np.float16, count=size // 2, offset=offset)
     raise AssertionError("no such tensor")
 
 

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support import AUDIO, REAL_WEIGHTS, edit_manifest, make_consistent, needs_shared, real_network
+from support import AUDIO, REAL_WEIGHTS, data_place, edit_manifest, make_consistent, needs_shared, real_network
 
 from panns_litert.audio import load_audio
 from panns_litert.bundle import QUANTIZED, STAGES, Bundle
@@ -293,16 +293,11 @@ def alter_a_weight(path: Path) -> None:
     model = schema.Model.GetRootAs(data, 0)
     graph, found = model.Subgraphs(0), []
     for i in range(graph.TensorsLength()):
-        buffer = model.Buffers(graph.Tensors(i).Buffer())
-        raw = buffer.DataAsNumpy()
-        if graph.Tensors(i).Type() not in (schema.TensorType.INT8, schema.TensorType.INT4):
-            continue
-        if buffer.Size():
-            found.append((buffer.Size(), buffer.Offset()))
-        elif not isinstance(raw, int):
-            found.append((len(raw), data.index(raw.tobytes())))
-    length, offset = max(found)
-    data[offset + length // 2] ^= 0x44  # a byte may hold two weights of four bits: alter both
+        if graph.Tensors(i).Type() in (schema.TensorType.INT8, schema.TensorType.INT4):
+            offset, size = data_place(model.Buffers(graph.Tensors(i).Buffer()))
+            found.append((size, offset))
+    size, offset = max(found)
+    data[offset + size // 2] ^= 0x44  # a byte may hold two weights of four bits: alter both
     path.write_bytes(data)
 
 

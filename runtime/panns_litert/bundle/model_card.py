@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from panns_litert.bundle.check import Check
 from panns_litert.bundle.manifest import GpuRecord, Manifest, Quantization
 
@@ -82,21 +84,8 @@ def _front_end(manifest: Manifest) -> str:
         return f"""The network takes samples, {spec.sample_rate} Hz mono, and has no log-mel: `{unused}` is not used.
 A clip of {manifest.clip_seconds:g} s is {manifest.clip_samples} samples."""
     by = "The host computes the log-mel" if manifest.graph == "logmel" else "The graph takes samples and computes"
-    mel = f"mel + {spec.log_offset:g}" if spec.log_offset is not None else f"max(mel, {spec.amin:g})"
-    log = f"{'ln' if spec.log == 'ln' else '10·log10'}({mel})"
-    if spec.padded_frames is not None:
-        log += f", zeros up to {spec.padded_frames} frames"
-    if spec.affine is not None:
-        log += ", (x + {:g}) / {:g}".format(*spec.affine)
-    emphasis = f"pre-emphasis {spec.pre_emphasis:g}" if spec.pre_emphasis else ""
-    before = f"{emphasis}, " if emphasis and spec.center else ""
-    frames = f"centred with {spec.pad_mode} padding"
-    if not spec.center:
-        frames = f"frames that lie whole within the clip, each without its mean and with {emphasis}"
-    return f"""{by}: {spec.sample_rate} Hz mono, {before}{spec.window} window of {spec.win_length} samples in an
-FFT of {spec.n_fft}, hop {spec.hop_length}, {frames}, power {spec.power:g},
-{spec.n_mels} {spec.mel_scale} mels {spec.fmin:g}–{spec.fmax:g} Hz (`{manifest.file("mel_basis")}`, float32
-little-endian, [{spec.n_mels}, {spec.bins}]), {log}.
+    return f"""{textwrap.fill(f"{by}: {spec.describe()}.", 100)}
+`{manifest.file("mel_basis")}` has the weights of the mel bands: float32 little-endian, [{spec.n_mels}, {spec.bins}].
 A clip of {manifest.clip_seconds:g} s is {manifest.clip_samples} samples, {manifest.frames} frames."""
 
 

@@ -202,6 +202,25 @@ class FrontEndSpec:
         """Returns the number of samples in `seconds`."""
         return round(seconds * self.sample_rate)
 
+    def describe(self) -> str:
+        """Returns the log-mel's definition in words, on one line."""
+        mel = f"mel + {self.log_offset:g}" if self.log_offset is not None else f"max(mel, {self.amin:g})"
+        log = f"{'ln' if self.log == 'ln' else '10·log10'}({mel})"
+        if self.padded_frames is not None:
+            log += f", zeros up to {self.padded_frames} frames"
+        if self.affine is not None:
+            log += ", (x + {:g}) / {:g}".format(*self.affine)
+        emphasis = f"pre-emphasis {self.pre_emphasis:g}" if self.pre_emphasis else ""
+        before = f"{emphasis}, " if emphasis and self.center else ""
+        frames = f"centred with {self.pad_mode} padding"
+        if not self.center:
+            frames = f"frames that lie whole within the clip, each without its mean and with {emphasis}"
+        return (
+            f"{self.sample_rate} Hz mono, {before}{self.window} window of {self.win_length} samples in an FFT of "
+            f"{self.n_fft}, hop {self.hop_length}, {frames}, power {self.power:g}, {self.n_mels} {self.mel_scale} mels "
+            f"{self.fmin:g}–{self.fmax:g} Hz, {log}"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the spec as JSON types."""
         data = asdict(self)

@@ -113,9 +113,7 @@ class Model:
     @property
     def graphs(self) -> tuple[str, ...]:
         """The graphs that the model can be converted to, the default first."""
-        if self.architecture.graph == "waveform":
-            return ("waveform",)
-        return ("logmel", "waveform") if self.front_end.mel_scale == "slaney" else ("logmel",)
+        return ("waveform",) if self.architecture.graph == "waveform" else ("logmel", "waveform")
 
     def input_shape(self, seconds: float, graph: str | None = None) -> tuple[int, ...]:
         """Returns the shape of a graph's input for clips of `seconds` s.

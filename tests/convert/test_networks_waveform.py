@@ -70,8 +70,8 @@ CASES = {
     "Res1dNet31": Case(Res1dNet31, _RES),
     "Res1dNet51": Case(Res1dNet51, _RES | {"depths": (1, 2, 1, 1, 1, 1, 1)}),
     "Wavegram_Cnn14": Case(WavegramCnn14, _WAVE, transposes=1),
-    "Wavegram_Logmel_Cnn14": Case(WavegramLogmelCnn14, _WAVE, transposes=2),
-    "Wavegram_Logmel128_Cnn14": Case(WavegramLogmel128Cnn14, _WAVE | {"pre_channels": (4, 4, 8, 128)}, transposes=2),
+    "Wavegram_Logmel_Cnn14": Case(WavegramLogmelCnn14, _WAVE, transposes=6),
+    "Wavegram_Logmel128_Cnn14": Case(WavegramLogmel128Cnn14, _WAVE | {"pre_channels": (4, 4, 8, 128)}, transposes=6),
 }
 LOGMEL = ("Wavegram_Logmel_Cnn14", "Wavegram_Logmel128_Cnn14")
 

@@ -34,6 +34,7 @@ from panns_litert.bundle import GRAPHS, Bundle
 from panns_litert.demo import demo_bundle, demo_clips
 from panns_litert.engine import CpuEngine, available_cores
 from panns_litert.frontend import PANNS_32K, LogMel, hann, mel_basis
+from panns_litert_convert import sweep
 from panns_litert_convert.references import TorchlibrosaLogMel
 from panns_litert_convert.zoo import find, golden_shapes
 from panns_litert_golden.recipe import waveform, weights
@@ -214,27 +215,33 @@ def body(rounds: int) -> list[dict[str, Any]]:
 
 
 def graphs(rounds: int) -> list[dict[str, Any]]:
-    """Samples to tags with full-size Cnn14 on the CPU: the waveform graph against host log-mel and logmel graph."""
+    """Samples to tags at full size on the CPU: the waveform graph against host log-mel and logmel graph."""
     samples = (0.1 * np.random.default_rng(0).standard_normal(320_000)).astype(np.float32)
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = recipe_checkpoint(Path(folder))
-        paths = {}
-        for graph in GRAPHS:
-            run_convert(checkpoint, Path(folder) / graph, "fp16", graph)
-            paths[graph] = Bundle(Path(folder) / graph).file("model")
-        front_end = LogMel(PANNS_32K)
-        for threads in dict.fromkeys((available_cores(), 1)):
-            logmel, whole = (CpuEngine(paths[graph], threads=threads) for graph in ("logmel", "waveform"))
-            times = take_turns(
-                {
-                    "host log-mel + logmel graph": lambda e=logmel: e.run(front_end(samples)[None, None]),
-                    "waveform graph": lambda e=whole: e.run(samples[None]),
-                },
-                max(5, rounds),
-            )
-            host = times["host log-mel + logmel graph"]
-            rows += [{"what": f"{name}, {count(threads)}", "ms": ms, "ratio": ms / host} for name, ms in times.items()]
+    for name in ("cnn14", "mn04"):
+        model = find(name)
+        front_end = LogMel(model.front_end)
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = sweep.recipe_checkpoint(model, Path(folder))
+            assert checkpoint is not None
+            paths = {}
+            for graph in GRAPHS:
+                run_convert(checkpoint, Path(folder) / graph, "fp16", graph, model=name)
+                paths[graph] = Bundle(Path(folder) / graph).file("model")
+            for threads in dict.fromkeys((available_cores(), 1)):
+                logmel, whole = (CpuEngine(paths[graph], threads=threads) for graph in ("logmel", "waveform"))
+                times = take_turns(
+                    {
+                        "host log-mel + logmel graph": lambda e=logmel, f=front_end: e.run(f(samples)[None, None]),
+                        "waveform graph": lambda e=whole: e.run(samples[None]),
+                    },
+                    max(5, rounds),
+                )
+                host = times["host log-mel + logmel graph"]
+                rows += [
+                    {"what": f"{name}: {what}, {count(threads)}", "ms": ms, "ratio": ms / host}
+                    for what, ms in times.items()
+                ]
     return rows
 
 

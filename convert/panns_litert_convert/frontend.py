@@ -174,7 +174,7 @@ class GraphLogMel(nn.Module):
             x = self._padded(x)[:, self.start : self.start + length]
             # The last difference may be any number, because its weight is the window's zero.
             return [x, x - torch.cat([x[:, 1:], x[:, :1]], dim=1)]
-        # x[n + 1] - a·x[n] as a sum of small terms. Between neighbours, float16's difference is exact.
+        # x[n + 1] - a·x[n] as a sum of small terms. In float16 the difference of similar numbers is exact.
         x = (x[:, 1:] - x[:, :-1]) + x[:, :-1] * (1.0 - spec.pre_emphasis)
         if spec.center:
             x = self._padded(x)

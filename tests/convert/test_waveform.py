@@ -264,6 +264,22 @@ def test_what_the_delegate_loses_in_a_sum(tmp_path: Path) -> None:
     assert losses[16] < 1e-3 < losses[128] < losses[1024]
 
 
+@pytest.mark.usefixtures("vulkan")
+def test_the_delegate_rounds_its_input_before_any_operation(tmp_path: Path) -> None:
+    """2049 is no float16 number. If this test fails, a graph can keep its samples' last digits."""
+
+    class AsIntegers(nn.Module):  # which the delegate computes exactly
+        def forward(self, x: Tensor) -> Tensor:
+            return (x.to(torch.int32) - 2000).float()
+
+    x, path = np.full((1, 64), 2049.0, np.float32), tmp_path / "graph.tflite"
+    export_fp32(Named(AsIntegers()), {"x": torch.from_numpy(x)}, path, log=tmp_path / "log")
+    engine = GpuEngine(path)
+    assert (CpuEngine(path).run_unchecked(x)["y"] == 49).all()
+    assert (engine.run_unchecked(x)["y"] == 48).all()
+    engine.close()
+
+
 class Named(nn.Module):
     """A layer with input `x` and output `y`."""
 
@@ -318,7 +334,7 @@ def specs(draw: st.DrawFn) -> FrontEndSpec:
     return replace(spec, center=False, remove_dc=True, amin=1e-7, log_offset=None, padded_frames=frames)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(spec=specs(), samples=st.integers(260, 3000), level=st.floats(-80, 3), seed=st.integers(0, 2**32 - 1))
 def test_any_front_end_any_length_any_level(spec: FrontEndSpec, samples: int, level: float, seed: int) -> None:
     x = np.random.default_rng(seed).uniform(-1, 1, samples).astype(np.float32) * np.float32(10 ** (level / 20))
@@ -365,9 +381,8 @@ def test_samples_give_the_same_outputs_as_the_log_mel(name: str) -> None:
 
 
 @pytest.mark.usefixtures("vulkan")
-@pytest.mark.parametrize("name", ["EfficientAT", "AST"])
-def test_kaldi_networks_run_whole_on_the_gpu(name: str, tmp_path: Path) -> None:
-    network, spec = networks()[name]
+def test_ast_runs_whole_on_the_gpu(tmp_path: Path) -> None:
+    network, spec = networks()["AST"]
     sound = load_audio(demo_clips()[0], sample_rate=spec.sample_rate, max_seconds=0.9).waveform
     clip = padded(sound, spec.samples(0.9))[None]
     with torch.inference_mode():
@@ -376,7 +391,7 @@ def test_kaldi_networks_run_whole_on_the_gpu(name: str, tmp_path: Path) -> None:
     waveform = {"waveform": torch.from_numpy(clip)}
     export_fp32(WaveformNetwork(network, spec, samples=clip.shape[1]), waveform, tmp_path / "32", log=tmp_path / "log")
     report = gpu_check(tmp_path / "32", inputs=[{"waveform": clip}], references=[want], audit=False)
-    print(f"{name}: {report.operators} operators, {[(check.output, check.max_abs) for check in report.checks]}")
+    print(f"{report.operators} operators, {[(check.output, check.max_abs) for check in report.checks]}")
     assert report.refused == ()
     assert report.resident
     assert report.passed, report.why
@@ -387,8 +402,9 @@ def test_kaldi_networks_run_whole_on_the_gpu(name: str, tmp_path: Path) -> None:
 def test_mn04_tags_real_recordings_on_the_gpu(tmp_path: Path) -> None:
     """The published weights, stored as float16, in the GPU's arithmetic against PyTorch with the host's log-mel.
 
-    The tags are within the gate of the stage gpu_fp16. Where rounding the samples to float16 costs half of that
-    already, twice this cost is allowed, as in that stage.
+    The tags are within the gate of the stage gpu_fp16. The delegate rounds the samples to float16 before any operation.
+    Where the log-mel graph, given the exact log-mel of samples that were rounded so, is outside the gate itself, 1.5
+    times its error is allowed.
     """
     network, spec, gate = real_network(), EFFICIENTAT_32K, GATES["gpu_fp16"]
     files = [sorted(folder.iterdir())[0] for folder in sorted((AUDIO / "esc10").iterdir()) if folder.is_dir()]
@@ -412,23 +428,20 @@ def test_mn04_tags_real_recordings_on_the_gpu(tmp_path: Path) -> None:
         clip = padded(load_audio(file, sample_rate=32000).waveform, SAMPLES)
         logmel, rounded = (LogMel(spec)(x)[None, None] for x in (clip, clip.astype(np.float16).astype(np.float32)))
         wanted = outputs(logmel)
-        found = (from_samples.run_unchecked(clip[None]), outputs(rounded), from_logmel.run_unchecked(logmel))
-        errors = [float(np.abs(one[key] - wanted[key]).max()) for one in found for key in ("probs", "embedding")]
+        found = (
+            from_samples.run_unchecked(clip[None]), outputs(rounded), from_logmel.run_unchecked(rounded),
+            from_logmel.run_unchecked(logmel),
+        )  # fmt: skip
+        errors = [float(np.abs(one[key] - wanted[key]).max()) for key in ("probs", "embedding") for one in found]
         rows.append((file.stem if file.parent == AUDIO else file.parent.name, *(f"{error:.3f}" for error in errors)))
         probs.append((found[0]["probs"], wanted["probs"]))
         assert gate.max_abs is not None
-        assert errors[0] <= max(gate.max_abs, 2 * errors[2]), rows[-1]
+        unavoidable = errors[2]
+        assert errors[0] <= (gate.max_abs if unavoidable <= gate.max_abs else 1.5 * unavoidable), rows[-1]
     from_samples.close()
     from_logmel.close()
-    heading = (
-        "recording",
-        "waveform graph: probs",
-        "emb.",
-        "samples alone: probs",
-        "emb.",
-        "log-mel graph: probs",
-        "emb.",
-    )
+    kinds = ("waveform graph", "samples alone, PyTorch", "samples alone, log-mel graph", "log-mel graph")
+    heading = ("recording", *(f"{kind}: {key}" for key in ("probs", "emb.") for kind in kinds))
     show("mn04 on the GPU in float16 against PyTorch, largest errors", heading, rows)
     got, want = (np.concatenate(part).ravel() for part in zip(*probs, strict=True))
     assert gate.corr is not None
@@ -517,7 +530,8 @@ def test_a_graph_that_the_gpu_refuses_leaves_no_bundle(tmp_path: Path, monkeypat
     ("spec", "name", "factor"),
     [
         (PANNS_32K, "_emphasis", 1.0002),
-        *((spec, name, 1.001) for spec in (PANNS_32K, EFFICIENTAT_32K) for name in ("hann", "mel_basis")),
+        (PANNS_32K, "hann", 1.001),
+        (EFFICIENTAT_32K, "hann", 1.001),
         (AST_16K, "mel_basis", 1.001),
     ],
 )

@@ -26,7 +26,7 @@ from panns_litert.errors import BundleError, PannsLitertError
 from panns_litert_convert.convert import convert
 
 PUBLIC = Path(__file__).resolve().parent / "public"
-TITLES = {"mn04": "mn04, AudioSet: 527 sounds", "demo": "Demo: 22 synthetic sounds"}
+TITLES = {"mn04": "mn04: 527 sounds of AudioSet", "demo": "demo: 22 synthetic sounds"}
 EXAMPLES = {"siren_44k1_stereo.flac": "a siren", "two_sounds_22k05.flac": "two sounds"}
 ALL = "six_sounds.flac"
 

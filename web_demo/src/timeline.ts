@@ -5,7 +5,7 @@ import type { Columns } from "./protocol.js";
 import type { Score } from "./score.js";
 import { melPosition } from "./spectrogram.js";
 
-const SHOWN_DB = 75;
+const SHOWN_DB = 70; // below the loudest band
 const WIDEST = 16000; // columns that a canvas can have everywhere
 const TICKS_HZ = [250, 1000, 4000, 12000];
 const TICK_SECONDS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600];
@@ -206,14 +206,14 @@ export class Timeline {
       ];
       g.beginPath();
       smooth(g, curve);
-      g.strokeStyle = ink("--accent");
+      g.strokeStyle = ink("--trace");
       g.lineWidth = 1.5;
       g.lineJoin = "round";
       g.stroke();
       g.lineTo(curve[curve.length - 1][0], base);
       g.lineTo(curve[0][0], base);
       g.closePath();
-      g.fillStyle = ink("--accent-wash");
+      g.fillStyle = ink("--trace-wash");
       g.fill();
     }
     g.fillStyle = ink("--accent");
@@ -269,7 +269,7 @@ function shades(...names: [string, string, string]): Uint8ClampedArray<ArrayBuff
   });
   const table = new Uint8ClampedArray(256 * 3);
   for (let i = 0; i < 256; i++) {
-    const t = (i / 255) ** 1.4;
+    const t = (i / 255) ** 1.6;
     const [a, b, share] = t < 0.6 ? [paper, deep, t / 0.6] : [deep, ink, (t - 0.6) / 0.4];
     for (let c = 0; c < 3; c++) table[3 * i + c] = a[c] + (b[c] - a[c]) * share;
   }

@@ -13,6 +13,7 @@ const TAGS = 8;
 const TABLE_COLUMNS = 12;
 /** A live timeline shows this much, seconds. */
 const LIVE_SECONDS = 30;
+const PHONE = matchMedia("(max-width: 44rem)");
 /** How often the tags of a live stream are spoken, milliseconds. */
 const SPOKEN_EVERY = 6000;
 
@@ -44,6 +45,7 @@ export class View {
   /** @param play called with the seconds from which a person wants to hear the recording */
   constructor(private readonly play: (from: number) => void) {
     this.threshold.addEventListener("input", () => this.refresh());
+    PHONE.addEventListener("change", () => this.refresh());
     element("events").addEventListener("click", (event) => {
       const from = (event.target as HTMLElement).closest("button")?.dataset.at;
       if (from) this.play(Number(from));
@@ -176,7 +178,7 @@ export class View {
   }
 
   private lanes(): number[] {
-    const count = matchMedia("(max-width: 44rem)").matches ? LANES_ON_A_PHONE : LANES;
+    const count = PHONE.matches ? LANES_ON_A_PHONE : LANES;
     if (this.score.windows.length === 0) return [];
     return this.score.top(count, this.live ? this.score.end - LIVE_SECONDS : undefined);
   }
@@ -222,6 +224,7 @@ export class View {
       }
       item.children[0].textContent = tag.label;
       item.children[1].textContent = tag.score.toFixed(3);
+      item.classList.toggle("event", tag.score >= Number(this.threshold.value));
       item.style.setProperty("--score", tag.score.toFixed(3));
     });
   }

@@ -14,12 +14,12 @@ export interface Progress {
 
 interface Job {
   progress: Progress | null;
-  resolve(model: OpenModel | null): void;
+  resolve(answer: OpenModel | string[]): void;
   reject(error: Error): void;
 }
 
 export class Engine {
-  private worker: Worker;
+  private readonly worker: Worker;
   private readonly jobs = new Map<number, Job>();
   private next = 1;
 
@@ -34,22 +34,27 @@ export class Engine {
     return model as OpenModel;
   }
 
-  /** Tags a recording. Throws the signal's reason if it is canceled. */
-  async tag(recording: Recording, hop: number, progress: Progress, signal: AbortSignal): Promise<void> {
-    const { id, done } = this.request({ kind: "tag", recording, hop }, progress);
+  /**
+   * Tags a recording, whose samples move to the worker. Returns what was noticed in them. Throws the signal's reason if
+   * it is canceled.
+   */
+  async tag(recording: Recording, hop: number, progress: Progress, signal: AbortSignal): Promise<string[]> {
+    const samples = [...new Set(recording.channels.map((channel) => channel.buffer))];
+    const { id, done } = this.request({ kind: "tag", recording, hop }, progress, samples);
     signal.addEventListener("abort", () => this.post({ id, kind: "cancel" }), { once: true });
-    await done;
+    const warnings = await done;
     signal.throwIfAborted();
+    return warnings as string[];
   }
 
-  /** Opens a stream. `stop` returns after its last window. */
+  /** Opens a stream of live sound. */
   listen(sampleRate: number, hop: number, progress: Progress): Stream {
     const { id, done } = this.request({ kind: "listen", sampleRate, hop }, progress);
     return {
       push: (samples) => this.post({ id, kind: "samples", samples }),
       stop: async () => {
         this.post({ id, kind: "finish" });
-        await done;
+        return (await done) as string[];
       },
       failed: done.then(
         () => new Promise<never>(() => {}),
@@ -58,15 +63,15 @@ export class Engine {
     };
   }
 
-  private request(request: WithoutId<Request>, progress: Progress | null) {
+  private request(request: WithoutId<Request>, progress: Progress | null, moved: Transferable[] = []) {
     const id = this.next++;
-    const done = new Promise<OpenModel | null>((resolve, reject) => this.jobs.set(id, { progress, resolve, reject }));
-    this.post({ ...request, id } as Request);
+    const done = new Promise<OpenModel | string[]>((resolve, reject) => this.jobs.set(id, { progress, resolve, reject }));
+    this.post({ ...request, id } as Request, moved);
     return { id, done };
   }
 
-  private post(request: Request): void {
-    this.worker.postMessage(request);
+  private post(request: Request, moved: Transferable[] = []): void {
+    this.worker.postMessage(request, moved);
   }
 
   private start(): Worker {
@@ -100,7 +105,7 @@ export class Engine {
         job.resolve(reply.model);
         break;
       case "done":
-        job.resolve(null);
+        job.resolve(reply.warnings);
         break;
       case "failed":
         job.reject(new Error(reply.message));
@@ -112,7 +117,8 @@ export class Engine {
 
 export interface Stream {
   push(samples: Float32Array): void;
-  stop(): Promise<void>;
+  /** Ends the stream. Returns what was noticed in it, after its last window. */
+  stop(): Promise<string[]>;
   /** Resolves if the model fails. */
   failed: Promise<Error>;
 }

@@ -91,11 +91,11 @@ function showSelfTest(open: OpenModel): void {
   ];
   if (open.fallback) facts.push(["Not WebGPU", open.fallback]);
   if (!selfTest) {
-    showBadge("none", "Not tested", open.untested || "This bundle has no self-test, so nothing proves its tags here.", facts);
+    showBadge("none", "Not tested", "This bundle has no self-test, so nothing shows whether this device computes its tags rightly.", facts);
     return;
   }
-  facts.push(["Bound", String(selfTest.threshold)]);
-  const difference = selfTest.largestDifference.toExponential(1);
+  facts.push(["Allowed", `a difference of ${selfTest.allowed} in a probability`]);
+  const difference = (selfTest.largestDifference ?? 0).toExponential(1);
   if (selfTest.passed) {
     showBadge("good", `Self-test ${difference}`, `This device computes what PyTorch computed: ${difference}.`, facts);
   } else {
@@ -158,7 +158,7 @@ async function tagFile(next: File, note = ""): Promise<void> {
   const current = (job = new AbortController());
   showProgress(0);
   try {
-    await engine.tag(
+    const more = await engine.tag(
       recording,
       HOP,
       {
@@ -171,7 +171,7 @@ async function tagFile(next: File, note = ""): Promise<void> {
       },
       current.signal,
     );
-    view.finish();
+    view.finish({ warnings: [...warnings, ...more] });
   } catch (error) {
     if (current.signal.aborted) {
       if (mine === turn) view.finish({ warnings: [...warnings, "canceled: what follows the last tag was not heard"] });
@@ -286,7 +286,10 @@ async function stopListening(): Promise<void> {
   play.disabled = true;
   // The last block still comes: it is part of what was heard.
   await now.microphone.stop();
-  await now.stream.stop().catch((error: unknown) => notify(messageOf(error)));
+  const noted = await now.stream.stop().catch((error: unknown) => {
+    notify(messageOf(error));
+    return [];
+  });
   play.disabled = false;
   const samples = new Float32Array(now.samples);
   let at = 0;
@@ -301,8 +304,8 @@ async function stopListening(): Promise<void> {
   showPlay("play");
   element("save").hidden = false;
   const seconds = samples.length / sampleRate;
-  const warnings = samples.length > 0 ? noticed({ channels: [samples], sampleRate, seconds, warnings: [], source: "" }) : [];
-  view.finish({ seconds, found: seconds, warnings });
+  const recording = { channels: [samples], sampleRate, seconds, warnings: [], source: "" };
+  view.finish({ seconds, found: seconds, warnings: [...noticed(recording), ...noted] });
   view.moveTo(0, false);
 }
 

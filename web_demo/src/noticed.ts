@@ -1,6 +1,6 @@
 /** What a person should know about a recording's sound before they believe its tags. */
 
-import type { Recording } from "panns-litert";
+import { levelDbfs, type Recording } from "panns-litert";
 
 /** Below this level there is nothing to tag, dB of full scale; Python's gate. */
 const SILENT_DBFS = -60;
@@ -17,24 +17,6 @@ export function noticed({ channels, sampleRate }: Recording): string[] {
   const clipped = Math.max(...channels.map(clippedSamples)) / sampleRate;
   if (clipped > 0) found.push(`clipped for ${clipped < 0.01 ? "less than 10 ms" : `${clipped.toFixed(2)} s`}: it was recorded too loud`);
   return found;
-}
-
-/** Level without the mean, dB of full scale; -Infinity for a constant. */
-export function levelDbfs(samples: Float32Array): number {
-  let sum = 0;
-  let squares = 0;
-  let count = 0;
-  for (let i = 0; i < samples.length; i++) {
-    const x = samples[i];
-    if (x !== x || x - x !== 0) continue; // NaN, Inf
-    sum += x;
-    squares += x * x;
-    count++;
-  }
-  if (count === 0) return -Infinity;
-  const power = squares / count;
-  const varying = power - (sum / count) ** 2;
-  return varying > 1e-14 * power ? 10 * Math.log10(varying) : -Infinity;
 }
 
 function clippedSamples(samples: Float32Array): number {

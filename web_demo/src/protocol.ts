@@ -19,9 +19,8 @@ export interface OpenModel {
   engine: Accelerator;
   /** Why not the engine that was asked for; null if it was. */
   fallback: string | null;
-  /** The bundle's self-test on this device; null if the bundle has none, and then `untested` says so. */
+  /** The bundle's self-test on this device; null if the bundle has none. */
   selfTest: SelfTestResult | null;
-  untested: string;
 }
 
 /** One window, without what the page does not show. */
@@ -57,6 +56,6 @@ export type Reply = { id: number } & (
   | { kind: "window"; window: Heard }
   | { kind: "columns"; columns: Columns }
   | { kind: "early"; tags: Tag[]; seconds: number }
-  | { kind: "done" }
+  | { kind: "done"; warnings: string[] }
   | { kind: "failed"; message: string }
 );

@@ -104,5 +104,5 @@ export class Score {
 const NOTHING = new Float32Array(0);
 
 function asWindow(heard: Heard): Window {
-  return { ...heard, embedding: NOTHING, framewise: null, logmel: null, frontEndMs: 0, modelMs: heard.milliseconds };
+  return { ...heard, embedding: NOTHING, framewise: null, logMel: null, frontEndMs: 0, modelMs: heard.milliseconds };
 }

@@ -1,6 +1,6 @@
 /** The log-mel that the model hears, as columns of decibels for a picture. */
 
-import { LogMel, MonoResampler, StreamingLogMel, type FrontEndSpec } from "panns-litert";
+import { LogMel, Resampler, StreamingLogMel, type FrontEndSpec } from "panns-litert";
 import type { Columns } from "./protocol.js";
 
 /**
@@ -12,7 +12,7 @@ import type { Columns } from "./protocol.js";
  */
 export class Spectrogram {
   private readonly logmel: StreamingLogMel;
-  private readonly mono: MonoResampler;
+  private readonly resampler: Resampler;
   private frames: Float32Array = new Float32Array(0);
   private any = false;
 
@@ -22,23 +22,23 @@ export class Spectrogram {
     private readonly stride: number,
   ) {
     this.logmel = new StreamingLogMel(new LogMel(spec));
-    this.mono = new MonoResampler(sampleRate, spec.sampleRate);
+    this.resampler = new Resampler(sampleRate, spec.sampleRate);
   }
 
   /** @param channels one array per channel, of one length */
   push(channels: Float32Array[]): Columns {
-    return this.columns(this.framesOf(this.mono.push(channels)), false);
+    return this.columns(this.framesOf(this.resampler.push(mean(channels))), false);
   }
 
   /** The columns at the end; none if the sound was too short for a frame. */
   finish(): Columns {
-    const frames = [this.framesOf(this.mono.finish())];
+    const frames = [this.framesOf(this.resampler.finish())];
     if (this.any) frames.push(this.logmel.finish());
     return this.columns(joined(frames), true);
   }
 
   private framesOf(samples: Float32Array): Float32Array {
-    const frames = this.logmel.push(samples.map((x) => (Number.isFinite(x) ? x : 0)));
+    const frames = this.logmel.push(samples);
     this.any ||= frames.length > 0;
     return frames;
   }
@@ -63,6 +63,15 @@ export class Spectrogram {
     const plain = affine ? value * affine[1] - affine[0] : value;
     return log === "ln" ? (10 / Math.LN10) * plain : plain;
   }
+}
+
+/** The mean of the channels, with 0 for what is not a number. */
+function mean(channels: Float32Array[]): Float32Array {
+  return channels[0].map((_, i) => {
+    let sum = 0;
+    for (const channel of channels) sum += channel[i];
+    return Number.isFinite(sum) ? sum / channels.length : 0;
+  });
 }
 
 export function joined(parts: Float32Array[]): Float32Array {

@@ -38,7 +38,7 @@ export class View {
   private live = false;
   private complete = false;
   private due = 0;
-  private spokenAt = 0;
+  private spokenAt = -Infinity;
   private position: number | null = null;
   private readonly threshold = element<HTMLInputElement>("threshold");
 
@@ -58,7 +58,7 @@ export class View {
   /** Begins with another sound. */
   begin(source: Source, model: OpenModel, hop: number, live: boolean): void {
     this.score = new Score(model.labels, model.clipSeconds, Math.min(hop, model.clipSeconds));
-    Object.assign(this, { model, source, live, complete: false, position: null, events: [], spokenAt: 0 });
+    Object.assign(this, { model, source, live, complete: false, position: null, events: [], spokenAt: -Infinity });
     this.timeline.clear(model.frontEnd);
     element("heard").hidden = false;
     document.body.classList.add("has-sound");
@@ -283,7 +283,7 @@ export class View {
   }
 
   private speak(tags: Tag[]): void {
-    if (performance.now() - this.spokenAt < SPOKEN_EVERY) return;
+    if (tags.length === 0 || performance.now() - this.spokenAt < SPOKEN_EVERY) return;
     this.spokenAt = performance.now();
     say(`Hearing ${spoken(tags)}`);
   }

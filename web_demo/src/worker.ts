@@ -5,7 +5,7 @@ import type { Heard, OpenModel, Reply, Request } from "./protocol.js";
 import { joined, Spectrogram } from "./spectrogram.js";
 
 const MOST_COLUMNS = 4000;
-const LIVE_STRIDE_SECONDS = 0.05;
+const LIVE_COLUMN_SECONDS = 0.05;
 /** Before the first window is full, what has come so far is tagged this often. */
 const EARLY_SECONDS = 1;
 
@@ -38,21 +38,19 @@ async function handle(request: Request): Promise<void> {
       reply({ id, kind: "opened", model: await open(request) });
       break;
     case "tag":
-      await tag(id, request.recording, request.hop);
-      canceled.delete(id);
-      reply({ id, kind: "done" });
+      reply({ id, kind: "done", warnings: await tag(id, request.recording, request.hop) });
       break;
     case "listen":
       streams.set(id, new Live(id, opened(), request.sampleRate, request.hop));
       break;
     case "samples":
-      await streams.get(id)?.push(request.samples);
+      await streams.get(id)?.push([request.samples]);
       break;
     case "finish": {
       const live = streams.get(id);
       streams.delete(id);
       await live?.finish();
-      if (live) reply({ id, kind: "done" });
+      if (live) reply({ id, kind: "done", warnings: live.warnings });
       break;
     }
   }
@@ -66,13 +64,6 @@ async function open(request: Request & { kind: "open" }): Promise<OpenModel> {
   tagger?.close();
   tagger = next;
   const { manifest, labels } = bundle;
-  let selfTest: OpenModel["selfTest"] = null;
-  let untested = "";
-  try {
-    selfTest = await next.selfTest();
-  } catch (error) {
-    untested = messageOf(error);
-  }
   return {
     model: manifest.model,
     network: manifest.network,
@@ -85,73 +76,51 @@ async function open(request: Request & { kind: "open" }): Promise<OpenModel> {
     labels: [...labels],
     engine: next.engine,
     fallback: next.fallback,
-    selfTest,
-    untested,
+    selfTest: bundle.selfTest ? await next.selfTest() : null,
   };
 }
 
-/** Tags a recording, and sends windows and columns as they are ready. Stops between windows if it is canceled. */
-async function tag(id: number, recording: Recording, hop: number): Promise<void> {
+/** Tags a recording, and sends windows and columns as they are ready. Stops between two blocks if it is canceled. */
+async function tag(id: number, { channels, sampleRate }: Recording, hop: number): Promise<string[]> {
   const now = opened();
   const { frontEnd } = now.bundle.manifest;
-  const samples = recording.channels[0]?.length ?? 0;
-  const frames = (samples / recording.sampleRate) * (frontEnd.sampleRate / frontEnd.hopLength);
-  const stride = Math.max(1, Math.ceil(frames / MOST_COLUMNS));
-  const picture = new Spectrogram(frontEnd, recording.sampleRate, stride);
-  // A few windows' worth at a time, just ahead of the windows.
-  const block = recording.sampleRate * 10;
-  let drawn = 0;
-  const draw = (until: number) => {
-    for (; drawn < samples && drawn < until; drawn += block) {
-      sendColumns(id, picture.push(recording.channels.map((channel) => channel.subarray(drawn, drawn + block))));
-    }
-  };
-  draw(block);
-  for await (const window of now.windows(recording, undefined, { hop: Math.min(hop, now.bundle.manifest.clipSeconds) })) {
-    sendWindow(id, window);
-    draw(Math.ceil(window.end * recording.sampleRate) + block);
+  const samples = channels[0]?.length ?? 0;
+  const frames = (samples / sampleRate) * (frontEnd.sampleRate / frontEnd.hopLength);
+  const hearing = new Hearing(id, now, sampleRate, hop, Math.max(1, Math.ceil(frames / MOST_COLUMNS)));
+  const block = Math.ceil(sampleRate * hop);
+  for (let at = 0; at < samples; at += block) {
+    await hearing.push(channels.map((channel) => channel.subarray(at, at + block)));
     await new Promise((resume) => setTimeout(resume)); // lets a cancel message in
-    if (canceled.has(id)) return;
+    if (canceled.delete(id)) return [];
   }
-  draw(Infinity);
-  sendColumns(id, picture.finish());
+  await hearing.finish();
+  return hearing.warnings;
 }
 
-/** A live stream: windows as they fill, and before the first one the tags of what has come so far. */
-class Live {
+/** Sends the windows and the columns of a recording or a stream. */
+class Hearing {
   private readonly stream: StreamTagger;
   private readonly picture: Spectrogram;
-  private early: Float32Array[] = [];
-  private windows = 0;
-  private seconds = 0;
-  private earlyAt = EARLY_SECONDS;
 
   constructor(
-    private readonly id: number,
-    private readonly tagger: Tagger,
-    private readonly sampleRate: number,
+    readonly id: number,
+    readonly tagger: Tagger,
+    readonly sampleRate: number,
     hop: number,
+    stride: number,
   ) {
-    const { frontEnd, clipSeconds } = tagger.bundle.manifest;
-    const stride = Math.max(1, Math.round((LIVE_STRIDE_SECONDS * frontEnd.sampleRate) / frontEnd.hopLength));
-    this.stream = tagger.stream(sampleRate, { hop: Math.min(hop, clipSeconds) });
-    this.picture = new Spectrogram(frontEnd, sampleRate, stride);
+    this.stream = tagger.stream(sampleRate, { hop: Math.min(hop, tagger.bundle.manifest.clipSeconds) });
+    this.picture = new Spectrogram(tagger.bundle.manifest.frontEnd, sampleRate, stride);
   }
 
-  async push(samples: Float32Array): Promise<void> {
-    this.seconds += samples.length / this.sampleRate;
-    sendColumns(this.id, this.picture.push([samples]));
-    this.send(await this.stream.push(samples));
-    if (this.windows > 0) {
-      this.early = [];
-      return;
-    }
-    this.early.push(samples);
-    if (this.seconds >= this.earlyAt) {
-      this.earlyAt = Math.floor(this.seconds / EARLY_SECONDS + 1) * EARLY_SECONDS;
-      const tagging = await this.tagger.tag(joined(this.early), this.sampleRate, { top: 10 });
-      reply({ id: this.id, kind: "early", tags: tagging.tags, seconds: this.seconds });
-    }
+  /** What was noticed in the samples so far. */
+  get warnings(): string[] {
+    return [...this.stream.warnings];
+  }
+
+  async push(channels: Float32Array[]): Promise<void> {
+    sendColumns(this.id, this.picture.push(channels));
+    this.send(await this.stream.push(channels));
   }
 
   async finish(): Promise<void> {
@@ -159,9 +128,38 @@ class Live {
     this.send(await this.stream.finish());
   }
 
-  private send(found: Window[]): void {
+  protected send(found: Window[]): void {
     for (const window of found) sendWindow(this.id, window);
+  }
+}
+
+/** A live stream. Before its first window is full, it also sends the tags of what has come so far. */
+class Live extends Hearing {
+  private beginning: Float32Array[] = [];
+  private windows = 0;
+  private seconds = 0;
+  private next = EARLY_SECONDS;
+
+  constructor(id: number, tagger: Tagger, sampleRate: number, hop: number) {
+    const { sampleRate: rate, hopLength } = tagger.bundle.manifest.frontEnd;
+    super(id, tagger, sampleRate, hop, Math.max(1, Math.round((LIVE_COLUMN_SECONDS * rate) / hopLength)));
+  }
+
+  override async push(channels: Float32Array[]): Promise<void> {
+    await super.push(channels);
+    this.seconds += channels[0].length / this.sampleRate;
+    if (this.windows > 0) return;
+    this.beginning.push(channels[0]);
+    if (this.seconds < this.next) return;
+    this.next = Math.floor(this.seconds / EARLY_SECONDS + 1) * EARLY_SECONDS;
+    const { tags } = await this.tagger.tag(joined(this.beginning), this.sampleRate);
+    reply({ id: this.id, kind: "early", tags, seconds: this.seconds });
+  }
+
+  protected override send(found: Window[]): void {
+    super.send(found);
     this.windows += found.length;
+    if (this.windows > 0) this.beginning = [];
   }
 }
 

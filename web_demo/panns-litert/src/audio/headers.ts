@@ -56,7 +56,7 @@ function mp4(bytes: Uint8Array, view: DataView): Stated | null {
 
 function mpeg(bytes: Uint8Array, at: number): Stated | null {
   const [a, b, c] = bytes.subarray(at, at + 3);
-  if (a !== 0xff || (b & 0xe0) !== 0xe0) return null;
+  if (at + 4 > bytes.length || a !== 0xff || (b & 0xe0) !== 0xe0) return null;
   if ((b & 0xf6) === 0xf0) {
     const rate = AAC_RATES[(c >> 2) & 15]; // ADTS
     return rate === undefined ? null : { rate, seconds: null };

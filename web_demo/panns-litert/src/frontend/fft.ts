@@ -58,9 +58,12 @@ export class PowerSpectrum {
       const quarter = length / 4;
       const step = 2 * stride; // of the table: e^(−2πi p / length) = table[p · size / length]
       for (let p = 0; p < quarter; p++) {
-        const [c1, s1] = [cos[p * step], sin[p * step]];
-        const [c2, s2] = [cos[2 * p * step], sin[2 * p * step]];
-        const [c3, s3] = [cos[3 * p * step], sin[3 * p * step]];
+        const c1 = cos[p * step];
+        const s1 = sin[p * step];
+        const c2 = cos[2 * p * step];
+        const s2 = sin[2 * p * step];
+        const c3 = cos[3 * p * step];
+        const s3 = sin[3 * p * step];
         for (let q = 0; q < stride; q++) {
           const a = q + stride * p;
           const b = a + stride * quarter;
@@ -107,7 +110,10 @@ export class PowerSpectrum {
   }
 
   private swap(): void {
-    [this.re, this.re2] = [this.re2, this.re];
-    [this.im, this.im2] = [this.im2, this.im];
+    const { re, im } = this;
+    this.re = this.re2;
+    this.im = this.im2;
+    this.re2 = re;
+    this.im2 = im;
   }
 }

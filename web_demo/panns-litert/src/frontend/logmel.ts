@@ -82,7 +82,7 @@ export class LogMel {
   /** The waveform after the pre-emphasis that comes before frames are cut; else a copy. */
   emphasised(samples: Float32Array): Float64Array {
     const { center, preEmphasis } = this.spec;
-    if (!center || preEmphasis === 0) return Float64Array.from(samples);
+    if (!center || preEmphasis === 0) return new Float64Array(samples);
     const out = new Float64Array(Math.max(0, samples.length - 1));
     for (let i = 0; i < out.length; i++) out[i] = samples[i + 1] - preEmphasis * samples[i];
     return out;

@@ -17,7 +17,7 @@ export class StreamingLogMel {
   /** Takes the next samples and returns the frames that they complete, frames × nMels. */
   push(samples: Float32Array): Float32Array {
     const { center, preEmphasis } = this.logMel.spec;
-    if (!center || preEmphasis === 0) return this.take(Float64Array.from(samples));
+    if (!center || preEmphasis === 0) return this.take(new Float64Array(samples));
     const raw = new Float32Array(this.raw.length + samples.length);
     raw.set(this.raw);
     raw.set(samples, this.raw.length);

@@ -317,7 +317,7 @@ async function take(files: File[]): Promise<void> {
     if ("bundle" in dropped) {
       await openModel({ files: dropped.bundle }, OWN, "the bundle");
     } else {
-      const more = dropped.others > 0 ? `One recording at a time: ${dropped.recording.name} was taken, ${dropped.others} more were not.` : "";
+      const more = dropped.others > 0 ? `One recording at a time: ${dropped.recording.name} was taken, ${dropped.others} more ${dropped.others === 1 ? "was" : "were"} not.` : "";
       await tagFile(dropped.recording, more);
     }
   } catch (error) {

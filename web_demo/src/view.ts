@@ -40,6 +40,7 @@ export class View {
   private due = 0;
   private spokenAt = -Infinity;
   private position: number | null = null;
+  private readonly exports = document.querySelectorAll<HTMLButtonElement>("[data-export]");
   private readonly threshold = element<HTMLInputElement>("threshold");
 
   /** @param play called with the seconds from which a person wants to hear the recording */
@@ -50,7 +51,7 @@ export class View {
       const from = (event.target as HTMLElement).closest("button")?.dataset.at;
       if (from) this.play(Number(from));
     });
-    document.querySelectorAll<HTMLElement>("[data-export]").forEach((button) => {
+    this.exports.forEach((button) => {
       button.addEventListener("click", () => this.save(button.dataset.export!));
     });
   }
@@ -142,6 +143,7 @@ export class View {
     this.refreshLine();
     this.refreshTags();
     this.showEvents();
+    this.exports.forEach((button) => (button.disabled = !this.complete));
     if (this.live) {
       this.speak(this.latest());
       return; // its timeline is drawn from frame to frame

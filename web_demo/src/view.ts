@@ -79,7 +79,7 @@ export class View {
 
   /** Shows the tags of a stream that has not filled a window yet. */
   early(tags: Tag[], seconds: number): void {
-    this.showTags(tags.slice(0, TAGS), `${seconds.toFixed(0)} s of a ${this.score.window} s window`);
+    this.showTags(tags.slice(0, TAGS), `${Math.floor(seconds)} s of a ${this.score.window} s window`);
     this.speak(tags);
   }
 
@@ -167,7 +167,7 @@ export class View {
     const milliseconds = score.windows.reduce((sum, window) => sum + window.milliseconds, 0);
     const speed = score.windows.length > 0 ? ` ${(milliseconds / score.windows.length).toFixed(0)} ms per window.` : "";
     const heard = this.live
-      ? `Listening, ${source.seconds.toFixed(0)} s so far`
+      ? `Listening, ${Math.floor(source.seconds)} s so far`
       : `Heard ${Math.min(source.found, source.seconds).toFixed(1)} s of ${source.seconds.toFixed(1)} s${padded}`;
     element("heard-line").textContent = `${heard}. ${source.format}.${speed}`;
     const skipped = score.unusable ? [`some windows could not be tagged: ${score.unusable}`] : [];

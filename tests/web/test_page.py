@@ -57,19 +57,13 @@ def dist() -> Path:
     """The built page without bundles, and axe.min.js beside it."""
     if not shutil.which("npm"):
         pytest.skip("no npm; on Debian: apt install npm")
-    ignored = shutil.ignore_patterns("node_modules", "dist", "public")
-    sources = [
-        Path(folder, name)
-        for folder, folders, names in os.walk(WEB)
-        if not folders.__setitem__(slice(None), [f for f in folders if f not in ("node_modules", "dist", "public")])
-        for name in names
-        if name not in ("README.md", SCREENSHOT.name)
-    ]
+    left_out = {"node_modules", "dist", "public", "README.md", SCREENSHOT.name}
+    sources = [f for f in WEB.rglob("*") if f.is_file() and not left_out & set(f.relative_to(WEB).parts)]
 
     def make(folder: Path) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             work = Path(scratch) / "web_demo"
-            shutil.copytree(WEB, work, ignore=ignored)
+            shutil.copytree(WEB, work, ignore=shutil.ignore_patterns(*left_out))
             for command in (["npm", "ci", "--silent"], ["npm", "run", "build", "--silent"]):
                 done = subprocess.run(command, cwd=work, capture_output=True, text=True)
                 assert done.returncode == 0, done.stdout + done.stderr
@@ -334,6 +328,17 @@ def test_the_badge_is_the_bundles_self_test(page: Chrome) -> None:
     assert "computes what PyTorch computed" in text(page, "badge-line")
     difference = float(text(page, "badge-text").split()[-1])
     assert 0 < difference < 5e-3
+
+
+def test_without_webgpu_the_page_says_so(page: Chrome) -> None:
+    """This browser has no adapter. The page falls back to WebAssembly, and says why."""
+    page.execute_script(
+        "const engine = document.getElementById('engine'); engine.value = 'webgpu';"
+        "engine.dispatchEvent(new Event('change'))"
+    )
+    wait(page, lambda: "WebGPU is not used here" in text(page, "notices"))
+    assert page.find_element("id", "badge").get_attribute("data-state") == "good"
+    assert page.find_element("id", "engine").get_property("value") == "wasm"
 
 
 # ---- the microphone
@@ -617,6 +622,7 @@ def test_a_bundle_that_cannot_be_made_is_left_out(
 
 def test_the_screenshot_is_of_this_page(page: Chrome) -> None:
     """WEB_SCREENSHOT=1 takes it again. Fonts may differ between computers, so parts are compared, not pixels."""
+    emulate(page, height=1260)
     click(page, "#examples button")
     wait(page, lambda: "six_sounds" in page.find_element("id", "spoken").get_attribute("textContent"))
     page.execute_script(
@@ -631,7 +637,7 @@ def test_the_screenshot_is_of_this_page(page: Chrome) -> None:
     now, committed = coarse(png), coarse(SCREENSHOT.read_bytes())
     assert now.shape == committed.shape
     assert np.abs(now - committed).mean() < 0.02
-    emulate(page, scheme="dark")
+    emulate(page, scheme="dark", height=1260)
     time.sleep(0.3)
     dark = base64.b64decode(page.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"])
     assert np.abs(coarse(dark) - committed).mean() > 0.2  # so another page would be noticed

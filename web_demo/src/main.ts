@@ -69,6 +69,10 @@ async function openModel(source: BundleSource, value: string, title: string): Pr
   if (value === OWN) listOwn(model);
   models.value = value;
   showSelfTest(model);
+  if (model.fallback) {
+    engines.value = model.engine;
+    notify(`WebGPU is not used here, WebAssembly is: ${model.fallback}`, "plain");
+  }
   element("about").textContent = `${model.model}, ${model.labels.length} classes. ${model.attribution}, ${model.licence}.`;
   enable(true);
   if (file) await tagFile(file);
@@ -97,7 +101,7 @@ function showSelfTest(open: OpenModel): void {
   facts.push(["Allowed", `a difference of ${selfTest.allowed} in a probability`]);
   const difference = (selfTest.largestDifference ?? 0).toExponential(1);
   if (selfTest.passed) {
-    showBadge("good", `Self-test ${difference}`, `This device computes what PyTorch computed: ${difference}.`, facts);
+    showBadge("good", `Self-test ${difference}`, `This device computes what PyTorch computed, to within ${difference.replace("-", "\u2011")}.`, facts);
   } else {
     showBadge("bad", "Self-test failed", `This device does not compute what PyTorch computed: ${selfTest.why}`, facts);
   }

@@ -38,6 +38,7 @@ export class View {
   private live = false;
   private complete = false;
   private due = 0;
+  private cost = 0; // of the last drawing, milliseconds
   private spokenAt = -Infinity;
   private position: number | null = null;
   private readonly exports = document.querySelectorAll<HTMLButtonElement>("[data-export]");
@@ -128,15 +129,21 @@ export class View {
     this.refreshTags();
   }
 
-  /** Draws soon: many windows in one frame are one drawing. */
+  /** Draws soon. A long recording brings many windows and takes long to draw: it is drawn a fifth of the time. */
   private refresh(): void {
-    this.due ||= requestAnimationFrame(() => this.refreshNow());
+    this.due ||= window.setTimeout(() => requestAnimationFrame(() => this.refreshNow()), this.complete ? 0 : 5 * this.cost);
   }
 
   private refreshNow(): void {
-    cancelAnimationFrame(this.due);
+    clearTimeout(this.due);
     this.due = 0;
     if (!this.model) return;
+    const begin = performance.now();
+    this.draw();
+    this.cost = performance.now() - begin;
+  }
+
+  private draw(): void {
     const on = Number(this.threshold.value);
     element("threshold-value").textContent = on.toFixed(2);
     this.events = this.score.events(on);

@@ -49,5 +49,17 @@ def vectors() -> str:
     return f'{{"every": {EVERY}, "sounds": {made}, "cases": [\n{lines}\n]}}\n'
 
 
+def unpacked(text: str) -> Any:
+    """Returns the data of frontend.json with numbers in place of base64."""
+    data = json.loads(text)
+
+    def numbers(packed: str, dtype: str) -> list[float]:
+        return np.frombuffer(base64.b64decode(packed), dtype).astype(float).tolist()
+
+    sounds = {rate: numbers(samples, "<i2") for rate, samples in data["sounds"].items()}
+    cases = [case | {"logmel": numbers(case["logmel"], "<f4")} for case in data["cases"]]
+    return data | {"sounds": sounds, "cases": cases}
+
+
 if __name__ == "__main__":
     VECTORS.write_text(vectors(), encoding="utf-8")

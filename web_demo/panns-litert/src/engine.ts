@@ -29,7 +29,7 @@ export interface Engine {
 export interface EngineOptions {
   /**
    * URL of a folder with the files of node_modules/@litertjs/core/wasm, relative to the page (in a worker: to its
-   * script). Default "wasm/".
+   * script). Default "wasm/". LiteRT.js loads in a classic worker, not in one of type "module".
    */
   wasmPath?: string | URL;
   /** Threads of wasm, ≥ 1. More than one needs a cross-origin isolated page. Default 1. */
@@ -137,9 +137,17 @@ async function loadRuntime(path: string | URL, threads: number): Promise<void> {
       `threads = ${threads} on a page that is not cross-origin isolated; expected 1, or a server that sends COOP and COEP`,
     );
   }
-  const url = new URL(path, globalThis.location?.href).href;
+  const folder = new URL(path, globalThis.location?.href);
+  if (!folder.pathname.endsWith("/")) folder.pathname += "/";
+  const url = folder.href;
   try {
-    await (getGlobalLiteRtPromise() ?? loadLiteRt(url, { threads: threads > 1 }));
+    let loading = getGlobalLiteRtPromise();
+    if (loading === undefined) {
+      // Without this, its script looks for the .wasm file beside the script of a worker.
+      Object.assign(globalThis, { Module: { locateFile: (name: string) => new URL(name, folder).href } });
+      loading = loadLiteRt(url, { threads: threads > 1 });
+    }
+    await loading;
   } catch (error) {
     throw new PannsLitertError(
       "engine",

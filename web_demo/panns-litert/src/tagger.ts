@@ -1,5 +1,5 @@
 import { levelDbfs } from "./audio/level.js";
-import { LOUDEST, MonoResampler } from "./audio/mono.js";
+import { indexOfNaN, LOUDEST, MonoResampler, peakOf } from "./audio/mono.js";
 import { named, recordingOf, type Recording, type Sound } from "./audio/sound.js";
 import type { Bundle } from "./bundle/bundle.js";
 import { clipSamples, sizeOf } from "./bundle/manifest.js";
@@ -185,7 +185,7 @@ export class Tagger {
     }
     if (used < clip.length) used += copy(mono.finish(), clip, used);
     const own = clip.subarray(0, used);
-    const bad = own.findIndex(Number.isNaN);
+    const bad = indexOfNaN(own);
     if (bad >= 0) {
       throw new PannsLitertError(
         "audio",
@@ -368,7 +368,7 @@ export class Tagger {
         `input of ${input.length} values; expected ${manifest.inputs[0].shape.join(" × ")}`,
       );
     }
-    if (!input.every((value) => Math.abs(value) <= LARGEST_INPUT)) {
+    if (!(peakOf(input) <= LARGEST_INPUT)) {
       throw new PannsLitertError("audio", "samples are far too large for the model; expected samples in [-1, 1]");
     }
     const outputs = await this.ran.run(input);

@@ -1,5 +1,5 @@
 import { levelDbfs } from "./audio/level.js";
-import { MonoResampler } from "./audio/mono.js";
+import { indexOfNaN, MonoResampler } from "./audio/mono.js";
 import type { Bundle } from "./bundle/bundle.js";
 import { clipSamples, type Manifest } from "./bundle/manifest.js";
 import type { Outputs } from "./engine.js";
@@ -255,7 +255,7 @@ export class StreamTagger implements StreamShape {
     this.heard += part.length;
     if (this.streaming === null) return;
     const begin = performance.now();
-    this.frames.push(this.streaming.push(part.some(Number.isNaN) ? part.map((value) => value || 0) : part));
+    this.frames.push(this.streaming.push(indexOfNaN(part) < 0 ? part : part.map((value) => value || 0)));
     this.frontEndMs += performance.now() - begin;
   }
 
@@ -307,7 +307,7 @@ export class StreamTagger implements StreamShape {
 
   private async tag({ index, start, own, input, frontEndMs }: Place): Promise<Window> {
     const { manifest } = this.runner.bundle;
-    const bad = own.findIndex(Number.isNaN);
+    const bad = indexOfNaN(own);
     const place = {
       index,
       start: start / this.rate,

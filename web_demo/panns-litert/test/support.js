@@ -1,6 +1,9 @@
 // What the tests share: the vectors of tests/vectors, the demo bundle, and an engine of numbers.
+import { webcrypto } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { Bundle } from "../dist/index.js";
+
+globalThis.crypto ??= webcrypto; // Node 18 has it under another name
 
 const root = new URL("../../../", import.meta.url);
 

@@ -35,7 +35,7 @@ test("windows of recordings of many lengths", async () => {
   for (const { samples, hop, windows } of cases) {
     const stream = new Tagger(waveformBundle, new Numbers()).stream(32000, { hop: hop / 32000 });
     assert.equal(stream.frame * 32000, frame);
-    for (let turn = 0; turn < 2; turn++) {
+    for (let turn = 0; turn < (samples < window ? 2 : 1); turn++) { // the second time after a finish
       const found = [];
       for (let at = 0; at < samples; at += 50000) {
         found.push(...(await stream.push(new Float32Array(Math.min(50000, samples - at)))));

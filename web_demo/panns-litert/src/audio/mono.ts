@@ -40,7 +40,7 @@ export class MonoResampler {
    */
   push(sound: Float32Array | Float32Array[]): Float32Array {
     const channels = channelsOf(sound);
-    const peak = peakOf(channels);
+    const peak = peakOf(...channels);
     this.requireScale(channels, peak);
     const mono = mean(channels);
     if (peak <= LOUDEST) {
@@ -132,13 +132,19 @@ export class MonoResampler {
   }
 }
 
+/** The place of the first NaN, which stands for a sample that cannot be used; −1 if there is none. */
+export function indexOfNaN(samples: Float32Array): number {
+  for (let i = 0; i < samples.length; i++) if (samples[i] !== samples[i]) return i;
+  return -1;
+}
+
 /** The largest size of a sample; Infinity if one is NaN. */
-function peakOf(channels: Float32Array[]): number {
+export function peakOf(...channels: Float32Array[]): number {
   let peak = 0;
   for (const channel of channels) {
     for (let i = 0; i < channel.length; i++) {
       const size = Math.abs(channel[i]);
-      if (!(size <= peak)) peak = size > peak ? size : Infinity;
+      if (!(size <= peak)) peak = size > peak ? size : Infinity; // NaN is not ≤ anything
     }
   }
   return peak;

@@ -5,18 +5,18 @@ export const LEAST_RATE = 1000;
 export const MOST_RATE = 768_000;
 
 const CHUNK = 4096; // samples
-const TRANSITION = 0.1; // width from passband to stopband, as a share of the lower Nyquist frequency
-const STOP_DB = 90;
+const TRANSITION = 0.087; // width from passband to stopband, as a share of the lower Nyquist frequency
+const STOP_DB = 120;
 const BETA = 0.1102 * (STOP_DB - 8.7);
 
 /**
- * Streaming sample rate conversion of a mono signal, as in the Kotlin library. The output is bit-identical for every
- * division into chunks.
+ * Streaming sample rate conversion of a mono signal. The output is bit-identical for every division into chunks.
  *
  * The filter is a polyphase sinc with a Kaiser window (J. O. Smith, Digital Audio Resampling; Kaiser 1974). It has
  * linear phase and no delay: output sample n is at n / toRate seconds of the input. The gain is within 0.01 dB up to
- * 0.9 of the lower Nyquist frequency. Input components above the lower Nyquist frequency, and images above it in the
- * output, are below −85 dB.
+ * 0.91 of the lower Nyquist frequency. Input components above the lower Nyquist frequency, and images above it in the
+ * output, are below −115 dB. The passband is that of soxr's quality HQ, which the Python runtime uses. With images of
+ * −85 dB, tags of a synthetic sound at 11 kHz differ from Python's by 6e-3, with these by 6e-4.
  */
 export class Resampler {
   private readonly up: number;
@@ -45,7 +45,7 @@ export class Resampler {
     this.up = toRate / divisor;
     this.down = fromRate / divisor;
     this.scale = Math.min(1, this.up / this.down);
-    this.half = Math.ceil((STOP_DB - 7.95) / (2.285 * Math.PI * TRANSITION * this.scale) / 2);
+    this.half = 2 * Math.ceil((STOP_DB - 7.95) / (2.285 * Math.PI * TRANSITION * this.scale) / 4); // 4 taps at a time
     this.kernel = new Array<Float64Array | undefined>(this.up);
     this.recent = new Float32Array(2 * this.half + CHUNK);
     this.used = this.half - 1; // zeros before the first sample
@@ -97,9 +97,14 @@ export class Resampler {
       const first = Math.floor(position / up) - half + 1 - this.recentStart;
       const phase = position % up;
       const taps = (this.kernel[phase] ??= this.taps(phase / up));
-      let sum = 0;
-      for (let k = 0; k < taps.length; k++) sum += taps[k] * recent[first + k];
-      out[made++] = sum;
+      let [a, b, c, d] = [0, 0, 0, 0]; // four sums: an addition need not wait for the one before
+      for (let k = 0, i = first; k < taps.length; k += 4, i += 4) {
+        a += taps[k] * recent[i];
+        b += taps[k + 1] * recent[i + 1];
+        c += taps[k + 2] * recent[i + 2];
+        d += taps[k + 3] * recent[i + 3];
+      }
+      out[made++] = a + b + (c + d);
     }
     const keep = Math.floor((this.produced * down) / up) - half + 1 - this.recentStart;
     recent.copyWithin(0, keep, this.used);

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import re
 import shutil
 import subprocess
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import kotlin
+import numpy as np
 import pytest
 from driven import CHANGES, EVENT_SEEDS, RESAMPLED, SPECS, Driver, Json
 from support import ROOT
 
+from panns_litert import Tagger
+from panns_litert.demo import demo_clips
+from panns_litert.windows import tag_long
 from panns_litert_convert.references import front_end_sounds
 
 WEB = ROOT / "web_demo"
@@ -73,6 +82,20 @@ def test_what_is_published(package: Path) -> None:
     assert list(written["dependencies"]) == ["@litertjs/core"]
 
 
+def test_the_code_in_the_readme_compiles(package: Path) -> None:
+    text = (PACKAGE / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```ts\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 3
+    code = "".join(blocks).replace('"panns-litert"', '"./index.js"')
+    given = "declare const file: File, node: AudioWorkletNode, rate: number, samples: Float32Array;\n"
+    script = package / "src" / "readme.ts"
+    try:
+        script.write_text(given + code, encoding="utf-8")
+        kotlin.run_tool("npm", "run", "check", "--silent", cwd=package)
+    finally:
+        script.unlink()
+
+
 def test_the_lock_names_no_registry() -> None:
     lock = json.loads((WEB / "package-lock.json").read_text(encoding="utf-8"))
     resolved = [entry["resolved"] for entry in lock["packages"].values() if "resolved" in entry]
@@ -108,3 +131,122 @@ def test_resampler_in_chunks_is_one_call(driver: Driver) -> None:
 @pytest.mark.parametrize("seed", range(EVENT_SEEDS))
 def test_events_are_this_runtimes(driver: Driver, seed: int) -> None:
     driver.require_events(seed)
+
+
+# ---- the engine, in Chromium
+
+PAGE = """<!doctype html><title></title><link rel="icon" href="data:,"><script type="importmap">{"imports": {
+  "@litertjs/wasm-utils": "./web_demo/node_modules/@litertjs/wasm-utils/dist/index.js",
+  "@litertjs/core": "./web_demo/node_modules/@litertjs/core/dist/index.js"
+}}</script><script type="module">
+import { Bundle, decode, Tagger } from "./web_demo/panns-litert/dist/index.js";
+window.run = async (options, clips) => {
+  const bundle = await Bundle.open("assets/demo_bundle/");
+  const tagger = await Tagger.open(bundle, { wasmPath: "web_demo/node_modules/@litertjs/core/wasm", ...options });
+  const found = { engine: tagger.engine, fallback: tagger.fallback, test: await tagger.selfTest(), clips: [] };
+  for (const clip of clips) {
+    const recording = await decode(await (await fetch(clip)).arrayBuffer(), clip);
+    const { probs } = await tagger.tagLong(recording);
+    found.clips.push({ probs: [...probs], sampleRate: recording.sampleRate, warnings: recording.warnings });
+  }
+  tagger.close();
+  return found;
+};
+document.title = "ready";
+</script>"""
+
+Run = Callable[..., Any]
+
+
+class _Static(http.server.SimpleHTTPRequestHandler):
+    extensions_map = {  # noqa: RUF012 - as in the base class
+        **http.server.SimpleHTTPRequestHandler.extensions_map,
+        ".js": "text/javascript",
+        ".wasm": "application/wasm",
+    }
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def run(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Runs the page's function in Chromium, whose WebGPU is a software driver without float16."""
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not chromedriver:
+        pytest.skip("no chromium and chromedriver; on Debian: apt install chromium chromium-driver")
+    from selenium import webdriver
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    site = tmp_path_factory.mktemp("site")
+    (site / "index.html").write_text(PAGE, encoding="utf-8")
+    (site / "web_demo").symlink_to(package.parent)
+    (site / "assets").symlink_to(ROOT / "assets")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        "headless", "no-sandbox", "disable-quic", "disable-dev-shm-usage", "no-first-run",
+        "disable-background-networking", "disable-component-update", "disable-sync", "enable-unsafe-webgpu",
+        "use-webgpu-adapter=swiftshader", f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):  # fmt: skip
+        options.add_argument(f"--{argument}")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Static, directory=str(site))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+        driver.set_script_timeout(240)
+
+        def run(options: Json, clips: list[str] | None = None) -> Any:
+            driver.get(f"http://127.0.0.1:{server.server_port}/")
+            WebDriverWait(driver, 60).until(lambda driver: driver.title == "ready")
+            return driver.execute_async_script(
+                "const [options, clips, done] = arguments;"
+                "run(options, clips).then(done, (error) => done({error: `${error.name}: ${error.message}`}));",
+                options, clips or [],
+            )  # fmt: skip
+
+        yield run
+        driver.quit()
+        server.shutdown()
+
+
+def test_tags_in_chromium_are_pythons(run: Run) -> None:
+    """Recordings of every rate, WAV and FLAC, decoded at their own rate."""
+    clips, tagger = demo_clips(), Tagger(threads=1)
+    found = run({}, [f"assets/clips/{clip.name}" for clip in clips])
+    assert found["engine"] == "wasm"
+    assert found["fallback"] is None
+    assert found["test"]["passed"], found["test"]
+    assert [clip["warnings"] for clip in found["clips"]] == [[] for _ in clips]
+    assert len({clip["sampleRate"] for clip in found["clips"]}) >= 5
+    for clip, got in zip(clips, found["clips"], strict=True):
+        difference = np.abs(np.array(got["probs"]) - tag_long(tagger, clip).probs).max()
+        print(f"{clip.name}, {got['sampleRate']} Hz: {difference:.1e}")
+        assert difference <= 2e-3
+
+
+def test_webgpu_is_used_behind_the_self_test(run: Run) -> None:
+    found = run({"accelerator": "webgpu", "gpuPrecision": "fp32"})
+    assert found["engine"] == "webgpu", found["fallback"]
+    assert found["test"]["passed"]
+    assert found["test"]["largestDifference"] <= 1e-3
+
+
+def test_webgpu_that_returns_zeros_is_not_used(run: Run) -> None:
+    """In float16 without `shader-f16`, LiteRT.js returns zeros and says that all of the graph ran on the GPU."""
+    found = run({"accelerator": "webgpu", "gpuPrecision": "fp16"})
+    assert found["engine"] == "wasm"
+    assert found["fallback"].startswith("WebGPU fails the self-test: ")
+    assert "all zero" in found["fallback"]
+    assert found["test"]["passed"]
+
+
+def test_options_that_cannot_be_used(run: Run) -> None:
+    for options, part in (
+        ({"wasmPath": "nowhere/"}, "expected the files of @litertjs/core/wasm there"),
+        ({"threads": 2}, "not cross-origin isolated"),
+        ({"threads": 0}, "expected a whole number ≥ 1"),
+        ({"gpuPrecision": "fp8"}, "expected fp32 or fp16"),
+    ):
+        error = run(options)["error"]
+        assert error.startswith("PannsLitertError: "), options
+        assert part in error

@@ -34,6 +34,8 @@ export interface EngineOptions {
   wasmPath?: string | URL;
   /** Threads of wasm, ≥ 1. More than one needs a cross-origin isolated page. Default 1. */
   threads?: number;
+  /** Arithmetic of WebGPU. "fp16" needs the GPU's feature `shader-f16`. Default: the choice of LiteRT.js. */
+  gpuPrecision?: "fp32" | "fp16";
 }
 
 // A function that returns a SIMD vector: the smallest module that only a browser with WebAssembly SIMD accepts.
@@ -53,13 +55,16 @@ export class LiteRtEngine implements Engine {
   /**
    * Loads and compiles the model of a bundle.
    *
-   * @throws PannsLitertError ("engine") the browser lacks something, LiteRT.js cannot be loaded or refuses the model, or
-   *     not all of it would run on the accelerator; ("bundle") its inputs or outputs are not those of the manifest
+   * @throws PannsLitertError ("engine") the browser lacks something, LiteRT.js cannot be loaded or refuses the model,
+   *     or not all of it would run on the accelerator; ("bundle") its inputs or outputs are not those of the manifest
    */
   static async open(bundle: Bundle, accelerator: Accelerator, options: EngineOptions = {}): Promise<LiteRtEngine> {
     const threads = options.threads ?? 1;
     if (!(Number.isInteger(threads) && threads >= 1)) {
       throw new PannsLitertError("engine", `threads = ${threads}; expected a whole number ≥ 1`);
+    }
+    if (![undefined, "fp32", "fp16"].includes(options.gpuPrecision)) {
+      throw new PannsLitertError("engine", `gpuPrecision ${String(options.gpuPrecision)}; expected fp32 or fp16`);
     }
     await loadRuntime(options.wasmPath ?? "wasm/", threads);
     if (accelerator === "webgpu" && getWebGpuDevice() === null) {
@@ -67,7 +72,11 @@ export class LiteRtEngine implements Engine {
     }
     let model: CompiledModel;
     try {
-      model = await loadAndCompile(bundle.model, { accelerator, cpuOptions: { numThreads: threads } });
+      model = await loadAndCompile(bundle.model, {
+        accelerator,
+        cpuOptions: { numThreads: threads },
+        gpuOptions: options.gpuPrecision === undefined ? {} : { precision: options.gpuPrecision },
+      });
     } catch (error) {
       throw new PannsLitertError(
         "engine",
@@ -134,7 +143,7 @@ async function loadRuntime(path: string | URL, threads: number): Promise<void> {
   if (threads > 1 && !globalThis.crossOriginIsolated) {
     throw new PannsLitertError(
       "engine",
-      `threads = ${threads} on a page that is not cross-origin isolated; expected 1, or a server that sends COOP and COEP`,
+      `threads = ${threads} on a page that is not cross-origin isolated; expected 1, or a server with COOP and COEP`,
     );
   }
   const folder = new URL(path, globalThis.location?.href);

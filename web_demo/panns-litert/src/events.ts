@@ -170,7 +170,12 @@ const longEnough = (track: Track): boolean => track.end - track.start >= track.m
 
 const refusal = (message: string) => new PannsLitertError("events", message);
 
-function thresholds(label: string, general: Partial<Thresholds>, own: Partial<Thresholds>): Thresholds & { off: number } {
+/** The thresholds of one class, checked. */
+function thresholds(
+  label: string,
+  general: Partial<Thresholds>,
+  own: Partial<Thresholds>,
+): Thresholds & { off: number } {
   const known = Object.keys(DEFAULTS);
   const unknown = [...Object.keys(general), ...Object.keys(own)].find((name) => !known.includes(name));
   if (unknown !== undefined) throw refusal(`unknown ${shown(unknown)}; expected any of ${known.join(", ")}, classes`);

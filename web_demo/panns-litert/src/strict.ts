@@ -35,7 +35,7 @@ export class StrictJson {
     let value: unknown;
     try {
       value = JSON.parse(text, (name, item: unknown) => {
-        if (typeof item === "number" && !Number.isFinite(item)) refuse(`${name} is too large; expected a finite number`);
+        if (item === Infinity || item === -Infinity) refuse(`${name} is too large; expected a finite number`);
         for (const part of [name, item]) {
           if (typeof part === "string" && (part.includes("\0") || UNPAIRED.test(part))) {
             refuse("a text with NUL or an unpaired surrogate");

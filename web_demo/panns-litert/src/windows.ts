@@ -20,7 +20,7 @@ export interface Window {
   embedding: Float32Array;
   /** Probabilities over time, frames × classes, row-major; null if the network has none. */
   framewise: Float32Array | null;
-  /** The log-mel that the model got, frames × mels, row-major; null unless asked for, and if the graph takes samples. */
+  /** The log-mel that the model got, frames × mels, row-major; null if not asked for, or if the graph takes samples. */
   logMel: Float32Array | null;
   /** Level of the sound without its mean (DC), dB of full scale; −Infinity for silence and if it is unusable. */
   levelDbfs: number;
@@ -151,13 +151,13 @@ export class StreamTagger implements StreamShape {
   }
 
   /**
-   * Takes the next samples and returns the windows that they complete. A window with NaN, Inf or samples far beyond full
-   * scale is returned as unusable.
+   * Takes the next samples and returns the windows that they complete. A window with NaN, Inf or samples far beyond
+   * full scale is returned as unusable.
    *
    * @param samples mono, or one array per channel, nominally within [-1, 1]
-   * @throws PannsLitertError ("audio") channels of different lengths, or samples of a wrong scale: they are ignored, and
-   *     the stream can go on; ("engine") the model failed: the stream has taken all samples and can go on without the
-   *     windows that the model did not tag. The windows before them are returned by the next call
+   * @throws PannsLitertError ("audio") channels of different lengths, or samples of a wrong scale: they are ignored,
+   *     and the stream can go on; ("engine") the model failed: the stream has taken all samples and can go on without
+   *     the windows that the model did not tag. The windows before them are returned by the next call
    */
   push(samples: Float32Array | Float32Array[]): Promise<Window[]> {
     return this.inTurn(async () => {

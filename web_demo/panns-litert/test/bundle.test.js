@@ -48,7 +48,8 @@ test("two files of one name", async () => {
 });
 
 test("an altered file, or one of another length", async () => {
-  for (const name of ["demo_synthetic_fp16.tflite", "mel_basis.bin", "demo_labels.txt", "selftest.json", "selftest.pcm"]) {
+  const model = "demo_synthetic_fp16.tflite";
+  for (const name of [model, "mel_basis.bin", "demo_labels.txt", "selftest.json", "selftest.pcm"]) {
     await assertRefused((files) => (files.get(name)[100] ^= 1), "bundle", `${name} was altered`, "sha256");
     await assertRefused((files) => files.set(name, files.get(name).slice(1)), "bundle", name, "the manifest says");
   }

@@ -37,8 +37,8 @@ async function decodeByBrowser(bytes: Uint8Array, source: string): Promise<Recor
   if (typeof OfflineAudioContext === "undefined") {
     throw new PannsLitertError(
       "audio",
-      `${named(source)}not a WAV file of PCM or floats; expected one, because there is no other decoder here (a worker ` +
-        "has none): decode the file on the page",
+      `${named(source)}not a WAV file of PCM or floats; expected one, because there is no other decoder here (a ` +
+        "worker has none): decode the file on the page",
     );
   }
   const stated = statedIn(bytes);
@@ -49,8 +49,8 @@ async function decodeByBrowser(bytes: Uint8Array, source: string): Promise<Recor
   } catch (error) {
     throw new PannsLitertError(
       "audio",
-      `${named(source)}the browser cannot decode this file (${reason(error)}); expected a recording such as WAV, MP3, ` +
-        "FLAC, Ogg or M4A",
+      `${named(source)}the browser cannot decode this file (${reason(error)}); expected a recording such as WAV, ` +
+        "MP3, FLAC, Ogg or M4A",
       { cause: error },
     );
   }

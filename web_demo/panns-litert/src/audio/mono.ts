@@ -21,7 +21,7 @@ const CANCELLED_DB = 20; // below the loudest channel: there, the channels cance
  */
 export class MonoResampler {
   private readonly resampler: Resampler;
-  private unusable: { first: number; end: number }[] = []; // of the stream, until all samples of that time were returned
+  private unusable: { first: number; end: number }[] = []; // until all samples of that time were returned
   private taken = 0;
   private returned = 0;
   private peak = 0;

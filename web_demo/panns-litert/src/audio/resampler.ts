@@ -70,8 +70,8 @@ export class Resampler {
   }
 
   /**
-   * Ends the stream and returns the remaining output samples. In total there are ⌈samples · toRate / fromRate⌉. The next
-   * push begins another stream.
+   * Ends the stream and returns the remaining output samples. In total there are ⌈samples · toRate / fromRate⌉. The
+   * next push begins another stream.
    */
   finish(): Float32Array {
     if (this.up === this.down) return new Float32Array(0);

@@ -42,9 +42,7 @@ export function readWav(bytes: Uint8Array, source: string): Recording | null {
     const begin = at + 8;
     if (name === "data") {
       if (format === null) return refuse("no format before the samples; expected a WAV file");
-      const here = bytes.length - begin;
-      const unknown = stated === 0 || (stated >= UNKNOWN && stated < 2 ** 31) || stated >= 2 ** 32 - 2 ** 16;
-      const declared = stated === 0xffffffff && stated64 !== null ? stated64 : unknown && here !== stated ? here : stated;
+      const declared = (stated === 0xffffffff ? stated64 : null) ?? declaredBytes(stated, bytes.length - begin);
       return samples(view, format, begin, declared, source);
     }
     if (name === "ds64" && begin + 16 <= bytes.length) stated64 = Number(view.getBigUint64(begin + 8, true));
@@ -59,6 +57,12 @@ export function readWav(bytes: Uint8Array, source: string): Recording | null {
     at = begin + stated + (stated % 2);
   }
   return refuse("no samples; expected at least one; the file is cut or damaged");
+}
+
+/** What a header declares about the samples, bytes; what is here if the program that wrote it did not know. */
+function declaredBytes(stated: number, here: number): number {
+  const filler = (stated >= UNKNOWN && stated < 2 ** 31) || stated >= 2 ** 32 - 2 ** 16;
+  return stated === 0 || (filler && here < stated / 2) ? here : stated;
 }
 
 function formatOf(view: DataView, at: number, size: number): Format {

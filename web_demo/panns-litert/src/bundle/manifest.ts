@@ -109,7 +109,9 @@ const PRECISIONS = ["fp32", "fp16", ...QUANTIZED];
 const FINER = ["int8", "fp16", "fp32"];
 
 /** Length of one clip, samples. */
-export const clipSamples = (manifest: Manifest): number => halfEven(manifest.clipSeconds * manifest.frontEnd.sampleRate);
+export function clipSamples({ clipSeconds, frontEnd }: Manifest): number {
+  return halfEven(clipSeconds * frontEnd.sampleRate);
+}
 
 /** Number of values of a tensor. */
 export const sizeOf = (tensor: TensorSpec): number => tensor.shape.reduce((size, length) => size * length, 1);
@@ -278,7 +280,9 @@ function requireFiles({ files }: Manifest, refuse: (why: string) => never): void
 
 function requireProof(manifest: Manifest, refuse: (why: string) => never): void {
   const { precision, parity, gpu, quantization } = manifest;
-  if (!PRECISIONS.includes(precision)) refuse(`precision ${shown(precision)}; expected one of ${PRECISIONS.join(", ")}`);
+  if (!PRECISIONS.includes(precision)) {
+    refuse(`precision ${shown(precision)}; expected one of ${PRECISIONS.join(", ")}`);
+  }
   const stages = [...new Set(["front_end", "network", "fp32", precision])];
   if (!stages.every((stage) => parity.some((done) => done.stage === stage))) {
     refuse(`no proof of every stage; expected ${stages.join(", ")}; convert it again`);

@@ -165,5 +165,5 @@ export function requireSpec(spec: FrontEndSpec): FrontEndSpec {
   return spec;
 }
 
-const isCount = (value: unknown): boolean => Number.isInteger(value) && (value as number) >= 1 && (value as number) < 2 ** 31;
+const isCount = (value: unknown): boolean => Number.isInteger(value) && Number(value) >= 1 && Number(value) < 2 ** 31;
 const isFinite = (value: unknown): boolean => typeof value === "number" && Math.abs(value) <= LARGEST;

@@ -379,12 +379,14 @@ def test_the_microphone(
     at = int(correlation[: len(whole) - len(part)].argmax())
     assert np.corrcoef(whole[at : at + len(part)], part)[0, 1] > 0.99
 
-    origin = served.split("/some")[0]
-    denied = {"permission": {"name": "microphone"}, "setting": "denied", "origin": origin}
-    browser.execute_cdp_cmd("Browser.setPermission", denied)
+
+def test_a_microphone_that_is_not_allowed(start: Callable[..., Chrome], served: str, recording: Path) -> None:
+    browser = start("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream=deny")
+    opened(browser, served)
+    give(browser, recording)
     click(browser, "#listen")
-    wait(browser, lambda: "was not allowed" in text(browser, "notices"))
-    assert "Microphone" in text(browser, "heard-title")  # what was heard before is still there
+    wait(browser, lambda: "The microphone was not allowed" in text(browser, "notices"))
+    assert text(browser, "heard-title") == recording.name  # what was there before still is
 
 
 def test_no_microphone(page: Chrome, browser: Chrome, served: str) -> None:

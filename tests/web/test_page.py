@@ -624,7 +624,7 @@ def test_a_bundle_that_cannot_be_made_is_left_out(
 
 def test_the_screenshot_is_of_this_page(page: Chrome) -> None:
     """WEB_SCREENSHOT=1 takes it again. Fonts may differ between computers, so parts are compared, not pixels."""
-    emulate(page, height=1260)
+    emulate(page, height=1400)
     click(page, "#examples button")
     wait(page, lambda: "six_sounds" in page.find_element("id", "spoken").get_attribute("textContent"))
     page.execute_script(
@@ -639,7 +639,7 @@ def test_the_screenshot_is_of_this_page(page: Chrome) -> None:
     now, committed = coarse(png), coarse(SCREENSHOT.read_bytes())
     assert now.shape == committed.shape
     assert np.abs(now - committed).mean() < 0.02
-    emulate(page, scheme="dark", height=1260)
+    emulate(page, scheme="dark", height=1400)
     time.sleep(0.3)
     dark = base64.b64decode(page.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"])
     assert np.abs(coarse(dark) - committed).mean() > 0.2  # so another page would be noticed

@@ -258,7 +258,8 @@ def recordings(demo_sound: NDArray[np.float32], folder: Path) -> list[Path]:
 def test_tags_and_events_are_those_of_python_at_any_rate(
     page: Chrome, python: Tagger, demo_sound: NDArray[np.float32], tmp_path: Path
 ) -> None:
-    for path in recordings(demo_sound, tmp_path):
+    real = [*sorted(AUDIO.glob("*.wav")), *sorted(AUDIO.rglob("*.ogg"))[:1], *sorted(AUDIO.rglob("*.mp3"))[:1]]
+    for path in (*recordings(demo_sound, tmp_path), *real):
         give(page, path)
         compare(json.loads(saved(page, "json")), python, path)
 
@@ -279,7 +280,7 @@ def compare(result: dict[str, Any], python: Tagger, path: Path) -> None:
             assert python.labels[tag["index"]] == tag["label"]
             found[tag["index"]] = tag[aggregate]
         assert np.abs(found - wanted.probs).max() <= TOLERANCE
-        assert wanted.probs.max() > 0.5, "a recording that says nothing would prove nothing"
+        assert wanted.probs.max() > 0.1, "a recording that says nothing would prove nothing"
     assert result["windows"] == wanted.windows
     for key in ("seconds", "seconds_heard", "padding_seconds"):
         assert result[key] == pytest.approx(getattr(wanted, key), abs=1e-3)

@@ -18,7 +18,7 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
-/** Shows one sentence above everything until it is closed or replaced. Errors interrupt a screen reader; others wait. */
+/** Shows a sentence above everything until it is closed or replaced. Errors interrupt a screen reader, others wait. */
 export function notify(message: string, kind: "error" | "plain" = "error"): void {
   const close = make("button", { type: "button" }, "Close");
   const role = kind === "error" ? "alert" : "status";

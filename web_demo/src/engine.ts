@@ -65,7 +65,9 @@ export class Engine {
 
   private request(request: WithoutId<Request>, progress: Progress | null, moved: Transferable[] = []) {
     const id = this.next++;
-    const done = new Promise<OpenModel | string[]>((resolve, reject) => this.jobs.set(id, { progress, resolve, reject }));
+    const done = new Promise<OpenModel | string[]>((resolve, reject) =>
+      this.jobs.set(id, { progress, resolve, reject }),
+    );
     this.post({ ...request, id } as Request, moved);
     return { id, done };
   }

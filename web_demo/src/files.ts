@@ -5,6 +5,9 @@ export type Dropped = { bundle: File[] } | { recording: File; others: number };
 /** Longest recording that the page takes, seconds: decoded, an hour of stereo is more than a gigabyte. */
 export const MOST_SECONDS = 3600;
 
+/** Largest file, whatever it says of its length. */
+const MOST_BYTES = 2e9;
+
 /**
  * Tells a bundle from a recording.
  *
@@ -12,7 +15,7 @@ export const MOST_SECONDS = 3600;
  */
 export function sorted(files: File[]): Dropped {
   if (files.some((file) => file.name === "manifest.json" || file.name.endsWith(".tflite"))) return { bundle: files };
-  if (files.length === 0) throw new Error("Nothing that can be read was dropped. Expected a recording, or a bundle's folder.");
+  if (files.length === 0) throw new Error("Nothing was dropped that can be read. Expected a recording or a bundle.");
   return { recording: files[0], others: files.length - 1 };
 }
 
@@ -42,15 +45,18 @@ async function filesOf(entry: FileSystemEntry): Promise<File[]> {
  * @throws Error with a message for the person
  */
 export async function requireUsable(file: File): Promise<void> {
-  if (file.size === 0) throw new Error(`${file.name} is empty: 0 bytes. Expected a recording, such as WAV, FLAC or MP3.`);
+  if (file.size === 0) throw new Error(`${file.name} is empty: 0 bytes. Expected a recording, such as WAV.`);
   const seconds = await playableSeconds(file);
-  if (seconds > MOST_SECONDS || file.size > 4e9) {
-    const length = seconds > MOST_SECONDS ? `${Math.round(seconds / 60)} minutes long` : `${(file.size / 1e9).toFixed(1)} GB`;
-    throw new Error(
-      `${file.name} is ${length}. Expected at most ${MOST_SECONDS / 60} minutes, because the page decodes a recording ` +
-        "whole. Cut it, or use the command panns-litert events, which takes any length.",
-    );
-  }
+  if (seconds > MOST_SECONDS) throw tooLong(file.name, `${Math.round(seconds / 60)} minutes long`);
+  if (file.size > MOST_BYTES) throw tooLong(file.name, `${(file.size / 1e9).toFixed(1)} GB`);
+}
+
+/** The error for a recording that is too long to be decoded whole. */
+export function tooLong(name: string, length: string): Error {
+  return new Error(
+    `${name} is ${length}. Expected at most ${MOST_SECONDS / 60} minutes, because the page decodes a recording whole. ` +
+      "Cut it, or use the command panns-litert events, which takes any length.",
+  );
 }
 
 /** Returns the length that the browser's player reads from the file; 0 if it does not know. */

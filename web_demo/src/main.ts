@@ -1,9 +1,10 @@
 /** The page: takes recordings, bundles and the microphone, has the worker run the model, and shows what was heard. */
 
 import { decode, type Accelerator, type Recording } from "panns-litert";
+import { showBadge, showSelfTest } from "./badge.js";
 import { clearNotices, element, make, notify } from "./dom.js";
 import { Engine, type Stream } from "./engine.js";
-import { download, droppedFiles, MOST_SECONDS, requireUsable, sorted } from "./files.js";
+import { download, droppedFiles, MOST_SECONDS, requireUsable, sorted, tooLong } from "./files.js";
 import { openMicrophone, type Microphone } from "./microphone.js";
 import { noticed } from "./noticed.js";
 import { Player } from "./player.js";
@@ -40,6 +41,8 @@ const play = element<HTMLButtonElement>("play");
 const progress = element<HTMLProgressElement>("progress");
 
 let model: OpenModel | null = null;
+/** The model that is being opened, or was. The worker runs what follows with it, so that must wait for it, too. */
+let opening: Promise<unknown> = Promise.resolve();
 let chosen: { value: string; source: BundleSource } | null = null;
 let file: File | null = null;
 let listening: Listening | null = null;
@@ -52,15 +55,17 @@ let turn = 0;
 async function openModel(source: BundleSource, value: string, title: string): Promise<void> {
   await stopListening();
   job?.abort();
-  showBadge("busy", `Opening ${title}`, "", []);
+  showBadge("busy", `Opening ${title}`);
   enable(false);
   try {
-    model = await engine.open(source, engines.value as Accelerator);
+    const next = engine.open(source, engines.value as Accelerator);
+    opening = next;
+    model = await next;
   } catch (error) {
     notify(messageOf(error));
     models.value = chosen?.value ?? "";
     if (model) showSelfTest(model);
-    else showBadge("bad", "No model", "Choose another model, or drop a bundle's folder.", []);
+    else showBadge("bad", "No model", "Choose another model, or drop a bundle's folder.");
     enable(model !== null);
     return;
   }
@@ -73,45 +78,18 @@ async function openModel(source: BundleSource, value: string, title: string): Pr
     engines.value = model.engine;
     notify(`WebGPU is not used here, WebAssembly is: ${model.fallback}`, "plain");
   }
-  element("about").textContent = `${model.model}, ${model.labels.length} classes. ${model.attribution}, ${model.licence}.`;
+  if (model.selfTest && !model.selfTest.passed) {
+    notify(`The self-test of ${title} failed on this device, so its tags may be wrong: ${model.selfTest.why}`);
+  }
+  const { labels, attribution, licence } = model;
+  element("about").textContent = `${model.model}, ${labels.length} classes. ${attribution}, ${licence}.`;
   enable(true);
-  if (file) await tagFile(file);
+  if (file) await tagFile(file, true);
 }
 
 function listOwn(own: OpenModel): void {
   models.querySelector(`option[value="${OWN}"]`)?.remove();
   models.prepend(make("option", { value: OWN }, `${own.model}, ${own.precision}, opened here`));
-}
-
-function showSelfTest(open: OpenModel): void {
-  const { selfTest } = open;
-  const facts: [string, string][] = [
-    ["Model", `${open.model}: ${open.network}`],
-    ["Weights", open.precision],
-    ["Input", open.graph === "logmel" ? "log-mel, computed by this page" : "samples"],
-    ["Classes", String(open.labels.length)],
-    ["Window", `${open.clipSeconds} s at ${open.frontEnd.sampleRate / 1000} kHz`],
-    ["Engine", open.engine === "wasm" ? "WebAssembly" : "WebGPU"],
-  ];
-  if (open.fallback) facts.push(["Not WebGPU", open.fallback]);
-  if (!selfTest) {
-    showBadge("none", "Not tested", "This bundle has no self-test, so nothing shows whether this device computes its tags rightly.", facts);
-    return;
-  }
-  facts.push(["Allowed", `a difference of ${selfTest.allowed} in a probability`]);
-  const difference = (selfTest.largestDifference ?? 0).toExponential(1);
-  if (selfTest.passed) {
-    showBadge("good", `Self-test ${difference}`, `This device computes what PyTorch computed, to within ${difference.replace("-", "\u2011")}.`, facts);
-  } else {
-    showBadge("bad", "Self-test failed", `This device does not compute what PyTorch computed: ${selfTest.why}`, facts);
-  }
-}
-
-function showBadge(state: string, text: string, line: string, facts: [string, string][]): void {
-  element("badge").dataset.state = state;
-  element("badge-text").textContent = text;
-  element("badge-line").textContent = line;
-  element("badge-facts").replaceChildren(...facts.flatMap(([term, fact]) => [make("dt", {}, term), make("dd", {}, fact)]));
 }
 
 function enable(ready: boolean): void {
@@ -122,11 +100,13 @@ function enable(ready: boolean): void {
 
 // ---- a recording
 
-async function tagFile(next: File, note = ""): Promise<void> {
+/** @param again whether it is the recording of before, with another model: what the page says then stays */
+async function tagFile(next: File, again = false, note = ""): Promise<void> {
   const mine = ++turn;
   await stopListening();
   job?.abort();
   player.close();
+  await opening.catch(() => {});
   if (!model) {
     notify("No model is open yet. Wait until it is, or choose one.");
     return;
@@ -136,9 +116,10 @@ async function tagFile(next: File, note = ""): Promise<void> {
   try {
     await requireUsable(next);
     recording = await decode(next, next.name);
-    if (!(recording.channels[0]?.length > 0)) throw new Error(`${next.name} holds no sound. Expected at least one sample.`);
+    if (!(recording.channels[0]?.length > 0))
+      throw new Error(`${next.name} holds no sound. Expected a sample or more.`);
     if (recording.seconds > MOST_SECONDS) {
-      throw new Error(`${next.name} is longer than ${MOST_SECONDS / 60} minutes. Cut it, or use the command panns-litert events.`);
+      throw tooLong(next.name, `${Math.round(recording.seconds / 60)} minutes long`);
     }
   } catch (error) {
     if (mine === turn) notify(messageOf(error));
@@ -146,7 +127,7 @@ async function tagFile(next: File, note = ""): Promise<void> {
   }
   if (mine !== turn) return;
   if (note) notify(note, "plain");
-  else clearNotices();
+  else if (!again) clearNotices();
   file = next;
   const found = recording.channels[0].length / recording.sampleRate;
   const warnings = [...recording.warnings, ...noticed(recording)];
@@ -218,6 +199,7 @@ async function listen(): Promise<void> {
   await stopListening();
   job?.abort();
   player.close();
+  await opening.catch(() => {});
   const open = model;
   if (!open) return;
   clearNotices();
@@ -321,8 +303,10 @@ async function take(files: File[]): Promise<void> {
     if ("bundle" in dropped) {
       await openModel({ files: dropped.bundle }, OWN, "the bundle");
     } else {
-      const more = dropped.others > 0 ? `One recording at a time: ${dropped.recording.name} was taken, ${dropped.others} more ${dropped.others === 1 ? "was" : "were"} not.` : "";
-      await tagFile(dropped.recording, more);
+      const { name } = dropped.recording;
+      const more = `${dropped.others} more ${dropped.others === 1 ? "was" : "were"} not`;
+      const note = dropped.others > 0 ? `One recording at a time: ${name} was taken, ${more}.` : "";
+      await tagFile(dropped.recording, false, note);
     }
   } catch (error) {
     notify(messageOf(error));
@@ -332,7 +316,7 @@ async function take(files: File[]): Promise<void> {
 async function takeExample(address: string, name: string): Promise<void> {
   try {
     const response = await fetch(address);
-    if (!response.ok) throw new Error(`${address} is missing on the server (${response.status}). Choose a recording instead.`);
+    if (!response.ok) throw new Error(`${address} is missing on the server (${response.status}). Choose a recording.`);
     await tagFile(new File([await response.blob()], name));
   } catch (error) {
     notify(messageOf(error));
@@ -414,19 +398,22 @@ function bundleUrl(folder: string): string {
 /** Reads public/…/index.json, which web_demo/make_public.py writes. */
 async function listOf<T>(address: string): Promise<T[]> {
   const response = await fetch(address);
-  if (!response.ok) throw new Error(`${address} is missing on the server (${response.status}). Build the page with make web.`);
+  if (!response.ok) throw new Error(`${address} is missing on the server (${response.status}). Use make web.`);
   return (await response.json()) as T[];
 }
 
 /** WebAssembly's smallest module with a SIMD instruction. */
-const SIMD = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11);
+const SIMD = Uint8Array.from(atob("AGFzbQEAAAABBQFgAAF7AwIBAAoKAQgAQQD9D/1iCw=="), (c) => c.charCodeAt(0));
 
 async function start(): Promise<void> {
   wire();
   showPlay("play");
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD)) {
-    showBadge("bad", "No WebAssembly SIMD", "", []);
-    notify("This browser has no WebAssembly SIMD, which the model needs. Use Chrome or Edge 91, Firefox 89, Safari 16.4, or later.");
+    showBadge("bad", "No WebAssembly SIMD");
+    notify(
+      "This browser has no WebAssembly SIMD, which the model needs. Use Chrome or Edge 91, Firefox 89, Safari 16.4, " +
+        "or later.",
+    );
     return;
   }
   element("engine-choice").hidden = !("gpu" in navigator);
@@ -448,7 +435,7 @@ async function start(): Promise<void> {
     );
     if (bundles.length > 0) await openModel({ url: bundleUrl(bundles[0].folder) }, bundles[0].folder, bundles[0].title);
   } catch (error) {
-    showBadge("bad", "No model", "", []);
+    showBadge("bad", "No model");
     notify(messageOf(error));
   }
 }

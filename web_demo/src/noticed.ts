@@ -15,7 +15,8 @@ export function noticed({ channels, sampleRate }: Recording): string[] {
   if (level === -Infinity) found.push("digital silence: nothing was recorded, and the tags mean nothing");
   else if (level < SILENT_DBFS) found.push(`very quiet, ${level.toFixed(0)} dB of full scale: the tags mean little`);
   const clipped = Math.max(...channels.map(clippedSamples)) / sampleRate;
-  if (clipped > 0) found.push(`clipped for ${clipped < 0.01 ? "less than 10 ms" : `${clipped.toFixed(2)} s`}: it was recorded too loud`);
+  const length = clipped < 0.01 ? "less than 10 ms" : `${clipped.toFixed(2)} s`;
+  if (clipped > 0) found.push(`clipped for ${length}: it was recorded too loud`);
   return found;
 }
 

@@ -106,7 +106,8 @@ export class View {
     this.refreshNow();
     const tags = this.score.classes().slice(0, 3);
     const count = this.events.length;
-    say(`${this.source.name}: ${spoken(tags.map((tag) => ({ ...tag, score: tag.max })))}. ${count} event${count === 1 ? "" : "s"}.`);
+    const named = spoken(tags.map((tag) => ({ ...tag, score: tag.max })));
+    say(`${this.source.name}: ${named}. ${count} event${count === 1 ? "" : "s"}.`);
   }
 
   get seconds(): number {
@@ -131,7 +132,8 @@ export class View {
 
   /** Draws soon. A long recording brings many windows and takes long to draw: it is drawn a fifth of the time. */
   private refresh(): void {
-    this.due ||= window.setTimeout(() => requestAnimationFrame(() => this.refreshNow()), this.complete ? 0 : 5 * this.cost);
+    const wait = this.complete ? 0 : 5 * this.cost;
+    this.due ||= window.setTimeout(() => requestAnimationFrame(() => this.refreshNow()), wait);
   }
 
   private refreshNow(): void {
@@ -156,7 +158,8 @@ export class View {
       return; // its timeline is drawn from frame to frame
     }
     const { score, events } = this;
-    this.timeline.show({ score, events, lanes: this.lanes(), from: 0, to: Math.max(this.source.seconds, score.end, 0.1) });
+    const to = Math.max(this.source.seconds, score.end, 0.1);
+    this.timeline.show({ score, events, lanes: this.lanes(), from: 0, to });
     element("face").setAttribute("aria-valuemax", this.source.seconds.toFixed(1));
     element("length").textContent = ` / ${clock(this.source.seconds, true)}`;
     if (this.complete) this.showTable();
@@ -216,7 +219,10 @@ export class View {
       this.showTags(this.tagsOf(window), `${clock(window.start)} to ${clock(window.end)}`);
     } else {
       const tags = this.score.classes().slice(0, TAGS);
-      this.showTags(tags.map(({ label, index, max }) => ({ label, index, score: max })), "highest in the recording");
+      this.showTags(
+        tags.map(({ label, index, max }) => ({ label, index, score: max })),
+        "highest in the recording",
+      );
     }
   }
 
@@ -240,7 +246,8 @@ export class View {
 
   private showEvents(): void {
     const rows = this.events.map((event) => {
-      const attributes = { type: "button", "data-at": event.start.toFixed(3), "aria-label": `Play ${event.label} from ${clock(event.start, true)}` };
+      const name = `Play ${event.label} from ${clock(event.start, true)}`;
+      const attributes = { type: "button", "data-at": event.start.toFixed(3), "aria-label": name };
       const start = make("button", this.live ? { ...attributes, disabled: "" } : attributes, clock(event.start, true));
       return make(
         "tr",
@@ -253,7 +260,9 @@ export class View {
     });
     // A redraw must not take the focus away from a row.
     const focused = document.activeElement?.closest<HTMLElement>("#events button")?.dataset.at;
-    element("events").querySelector("tbody")!.replaceChildren(...rows);
+    element("events")
+      .querySelector("tbody")!
+      .replaceChildren(...rows);
     if (focused) document.querySelector<HTMLElement>(`#events button[data-at="${focused}"]`)?.focus();
     element("events").hidden = rows.length === 0;
     element("no-events").hidden = rows.length > 0;

@@ -4,7 +4,8 @@ export function wavFile(channels: Float32Array[], sampleRate: number): Blob {
   const frames = channels[0]?.length ?? 0;
   const bytes = frames * count * 4;
   const header = new DataView(new ArrayBuffer(58));
-  const text = (at: number, letters: string) => [...letters].forEach((c, i) => header.setUint8(at + i, c.charCodeAt(0)));
+  const text = (at: number, letters: string) =>
+    [...letters].forEach((c, i) => header.setUint8(at + i, c.charCodeAt(0)));
   text(0, "RIFF");
   header.setUint32(4, 50 + bytes, true);
   text(8, "WAVEfmt ");

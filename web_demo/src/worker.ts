@@ -20,7 +20,7 @@ self.onmessage = (event: MessageEvent<Request>) => {
     canceled.add(request.id);
     return;
   }
-  // One after another: a stream's chunks must keep their order, and a model is opened only when no job uses the old one.
+  // One after another: a stream's chunks keep their order, and a model is closed only when no job uses it.
   queue = queue.then(async () => {
     try {
       await handle(request);

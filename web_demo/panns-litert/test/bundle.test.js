@@ -42,6 +42,13 @@ test("a missing file", async () => {
   await assert.rejects(Bundle.open([]), refused("bundle", "no manifest.json"));
 });
 
+test("what is no address and no list of files", async () => {
+  for (const from of [undefined, null, 5, {}]) {
+    await assert.rejects(Bundle.open(from), refused("bundle", "or a list of files"));
+  }
+  await assert.rejects(Bundle.open("http://["), refused("bundle", "expected the URL"));
+});
+
 test("two files of one name", async () => {
   const files = asFiles(await demoFiles());
   await assert.rejects(Bundle.open([...files, files[0]]), refused("bundle", "two files", "one bundle"));

@@ -1,4 +1,4 @@
-// The resampler: chunks, constants, lengths and refusals; tests/web/test_package.py compares it with soxr.
+// The resampler: chunks, constants, lengths and refusals; tests/web/test_npm_package.py compares it with soxr.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Resampler } from "../dist/index.js";

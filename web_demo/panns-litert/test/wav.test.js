@@ -94,8 +94,12 @@ test("the rate in the headers of other formats", () => {
   assert.deepEqual(stated(...page, "OpusHead", le(0, 20)), { rate: 48000, seconds: null });
   assert.deepEqual(stated(...page, "\x01vorbis", le(0, 4), [1], le(22050, 4)), { rate: 22050, seconds: null });
   assert.deepEqual(stated([0xff, 0xfb, 0x90, 0x64]), { rate: 44100, seconds: null }); // MPEG 1, layer 3
+  const xing = [[0xff, 0xfb, 0x90, 0x64], le(0, 32), "Xing", [0, 0, 0, 1], [0, 0, 0, 103]];
+  assert.deepEqual(stated(...xing), { rate: 44100, seconds: (100 * 1152) / 44100 });
   assert.deepEqual(stated([0xff, 0xf3, 0x94, 0x64]), { rate: 24000, seconds: null }); // MPEG 2
   assert.deepEqual(stated([0xff, 0xf1, 0x50, 0x80]), { rate: 44100, seconds: null }); // AAC
+  const aLaw = ["RIFF", le(0, 4), "WAVEfmt ", le(18, 4), le(6, 2), le(1, 2), le(8000, 4), le(8000, 4)];
+  assert.deepEqual(stated(...aLaw), { rate: 8000, seconds: null });
   const scale = [0, 0, 0xbb, 0x80];
   const mp4 = (handler) => [le(0, 4), "ftypM4A ", "mdhd", le(0, 12), scale, le(0, 8), "hdlr", le(0, 8), handler];
   assert.deepEqual(stated(...mp4("soun")), { rate: 48000, seconds: null });

@@ -102,7 +102,7 @@ interface Folder {
 }
 
 function fetched(from: string | URL): Folder {
-  const base = new URL(from, globalThis.location?.href);
+  const base = addressOf(from);
   if (!base.pathname.endsWith("/")) base.pathname += "/";
   return {
     source: String(from),
@@ -120,7 +120,20 @@ function fetched(from: string | URL): Folder {
   };
 }
 
+function addressOf(from: string | URL): URL {
+  try {
+    return new URL(from, globalThis.location?.href);
+  } catch (error) {
+    throw new PannsLitertError("bundle", `${String(from)}: no address; expected the URL of a bundle's folder`, {
+      cause: error,
+    });
+  }
+}
+
 function given(from: Iterable<BundleFile>): Folder {
+  if (typeof from?.[Symbol.iterator] !== "function") {
+    throw new PannsLitertError("bundle", `bundle ${String(from)}; expected the URL of a folder, or a list of files`);
+  }
   const files = new Map<string, BundleFile>();
   for (const file of from) {
     if (files.has(file.name)) {

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench apk assets demo-model zoo ladder clean
+.PHONY: demo test lint bench apk web web-build web-screenshot assets demo-model zoo ladder clean
 
 demo: $(READY)
 	$(BIN)/panns-litert demo
@@ -26,6 +26,20 @@ bench: $(READY)
 apk: $(READY)
 	mkdir -p build
 	$(BIN)/python tests/android/apk.py build/app.apk
+
+# Builds the page of web_demo and serves it on this computer. MN04_CHECKPOINT=FILE takes mn04's weights from a file.
+WEB_PORT := 4173
+
+web: web-build
+	cd web_demo && npm run serve -- --port $(WEB_PORT)
+
+web-build: $(READY)
+	$(BIN)/python web_demo/make_public.py
+	cd web_demo && npm ci --silent && npm run build --silent
+
+# Takes the picture of web_demo/README.md again, with the same code that checks it in the tests.
+web-screenshot: $(READY)
+	WEB_SCREENSHOT=1 $(BIN)/python -m pytest tests/web/test_page.py -k screenshot
 
 # Makes the derived files of assets/ again: the clips, and everything that depends on the demo checkpoint.
 assets: $(READY)
@@ -81,4 +95,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist web_demo/public web_demo/dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

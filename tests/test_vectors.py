@@ -1,4 +1,4 @@
-"""The vectors that Kotlin must also compute are what this runtime computes and refuses."""
+"""The vectors that Kotlin and TypeScript must also compute are what this runtime computes and refuses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from vectors import make_long, make_prototypes, make_sense, make_streams
+from vectors import make_frontend, make_long, make_prototypes, make_sense, make_streams
 
 from panns_litert.errors import LabelError, PrototypeError
 from panns_litert.search import Prototypes
@@ -34,6 +34,11 @@ def assert_close(found: Any, want: Any, where: str) -> None:
 @pytest.mark.parametrize("made", [make_long, make_prototypes, make_sense, make_streams], ids=lambda made: made.__name__)
 def test_the_vectors_are_up_to_date(made: ModuleType) -> None:
     assert_close(json.loads(made.vectors()), json.loads(made.VECTORS.read_text(encoding="utf-8")), made.VECTORS.name)
+
+
+def test_the_log_mels_are_up_to_date() -> None:
+    made, kept = make_frontend.vectors(), make_frontend.VECTORS.read_text(encoding="utf-8")
+    assert_close(make_frontend.unpacked(made), make_frontend.unpacked(kept), make_frontend.VECTORS.name)
 
 
 @pytest.mark.parametrize("options", make_sense.REFUSED, ids=str)

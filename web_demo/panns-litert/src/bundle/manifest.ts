@@ -1,0 +1,319 @@
+import { shown } from "../errors.js";
+import { framesOf, leastSamples, mostSamples, readSpec, type FrontEndSpec } from "../frontend/spec.js";
+import { StrictJson } from "../strict.js";
+
+/** Name, static shape and type of an input or output of the model. */
+export interface TensorSpec {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly dtype: string;
+}
+
+/** Role of a file in the bundle, and the hash and size that show whether it was altered. */
+export interface FileRecord {
+  readonly role: string;
+  readonly sha256: string;
+  readonly bytes: number;
+}
+
+/** The checkpoint that a bundle was made from. */
+export interface Source {
+  readonly file: string;
+  readonly sha256: string;
+  readonly url: string | null;
+  readonly licence: string;
+  readonly attribution: string;
+  readonly publishedMap: number | null;
+}
+
+/** Figures and verdict of one parity check of the conversion. A figure that could not be computed is null. */
+export interface ParityCheck {
+  readonly stage: string;
+  readonly output: string;
+  readonly maxAbs: number | null;
+  readonly rmse: number | null;
+  readonly corr: number | null;
+  readonly psnrDb: number | null;
+  readonly top5Agree: number | null;
+  readonly threshold: ReadonlyMap<string, number>;
+  readonly passed: boolean;
+  readonly why: string;
+}
+
+/** The result of the last strict GPU check of the bundle's model; the fields are those of Python's `GpuRecord`. */
+export interface GpuRecord {
+  readonly adapter: string;
+  readonly driver: string;
+  readonly arithmetic: string;
+  readonly operators: number;
+  readonly resident: boolean;
+  readonly refused: readonly string[];
+  readonly errors: readonly string[];
+  readonly reference: string;
+  readonly checks: readonly ParityCheck[];
+  readonly passed: boolean;
+  readonly modelSha256: string;
+  readonly litert: string;
+}
+
+/** How a bundle with integer weights was made; the fields are those of Python's `Quantization`. */
+export interface Quantization {
+  readonly kept: readonly {
+    readonly operator: number;
+    readonly op: string;
+    readonly name: string;
+    readonly weights: number;
+    readonly precision: string;
+    readonly error: number;
+  }[];
+  readonly calibrationClips: number;
+}
+
+/** The content of a bundle's manifest.json, format 2; the fields are those of Python's `Manifest`. */
+export interface Manifest {
+  readonly model: string;
+  readonly network: string;
+  readonly description: string;
+  readonly source: Source;
+  readonly frontEnd: FrontEndSpec;
+  /** Input of the model. */
+  readonly graph: "logmel" | "waveform";
+  /** What computes the log-mel; "none" if the network has none. */
+  readonly logMel: "host" | "graph" | "none";
+  readonly clipSeconds: number;
+  readonly inputs: readonly TensorSpec[];
+  readonly outputs: readonly TensorSpec[];
+  readonly files: ReadonlyMap<string, FileRecord>;
+  readonly precision: string;
+  readonly quantization: Quantization | null;
+  readonly parity: readonly ParityCheck[];
+  readonly gpu: GpuRecord | null;
+  readonly versions: ReadonlyMap<string, string>;
+}
+
+export const MANIFEST = "manifest.json";
+
+const FORMAT_VERSION = 2;
+const MOST_SAMPLES = 100_000_000; // of a clip: almost an hour at 32 kHz
+const MOST_BYTES = new Map([
+  ["model", 2 ** 31 - 1],
+  ["mel_basis", 64 * 2 ** 20],
+  ["labels", 4 * 2 ** 20],
+  ["selftest", 4 * 2 ** 20],
+  ["selftest_samples", 4 * 2 ** 20],
+]);
+const ROLES = ["labels", "mel_basis", "model", "model_card"];
+const SELF_TEST_ROLES = ["selftest", "selftest_samples"]; // both or none: bundles of earlier versions have none
+const QUANTIZED = ["int8", "int8-weights", "int8-full", "int4-weights"];
+const PRECISIONS = ["fp32", "fp16", ...QUANTIZED];
+const FINER = ["int8", "fp16", "fp32"];
+
+/** Length of one clip, samples. */
+export function clipSamples({ clipSeconds, frontEnd }: Manifest): number {
+  return halfEven(clipSeconds * frontEnd.sampleRate);
+}
+
+/** Number of values of a tensor. */
+export const sizeOf = (tensor: TensorSpec): number => tensor.shape.reduce((size, length) => size * length, 1);
+
+/** Number of classes. */
+export const classesOf = (manifest: Manifest): number => manifest.outputs[0].shape[1];
+
+/** Name of the file with a role: model, mel_basis, labels, model_card, selftest or selftest_samples; null for none. */
+export function fileOf(manifest: Manifest, role: string): string | null {
+  for (const [name, record] of manifest.files) if (record.role === role) return name;
+  return null;
+}
+
+/**
+ * Reads a manifest. All fields of the format are required, and no others are allowed.
+ *
+ * @throws PannsLitertError the text is not JSON or not of this format, its fields contradict each other, or a stage of
+ *     the conversion has no passed parity check
+ */
+export function readManifest(bytes: Uint8Array, where: string): Manifest {
+  const json = StrictJson.parse(bytes, where);
+  const version = json.int("format_version"); // first: in another version, other fields may differ too
+  if (version !== FORMAT_VERSION) {
+    json.fail(
+      `format_version ${version}; this version reads ${FORMAT_VERSION}; update panns-litert or convert the model again`,
+    );
+  }
+  const manifest: Manifest = {
+    model: json.string("model"),
+    network: json.string("network"),
+    description: json.string("description"),
+    source: json.child("source").whole((j) => ({
+      file: j.string("file"),
+      sha256: j.string("sha256"),
+      url: j.optional("url", text),
+      licence: j.string("licence"),
+      attribution: j.string("attribution"),
+      publishedMap: j.optional("published_map", number),
+    })),
+    frontEnd: json.child("front_end").whole(readSpec),
+    graph: json.string("graph") as Manifest["graph"],
+    logMel: json.string("log_mel") as Manifest["logMel"],
+    clipSeconds: json.number("clip_seconds"),
+    inputs: json.children("inputs").map(tensor),
+    outputs: json.children("outputs").map(tensor),
+    files: json.map("files", (j, name) =>
+      j.child(name).whole((f) => ({ role: f.string("role"), sha256: f.string("sha256"), bytes: f.int("bytes", true) })),
+    ),
+    precision: json.string("precision"),
+    quantization: json.optional("quantization", (j, name) => j.child(name).whole(quantization)),
+    parity: json.children("parity").map(check),
+    gpu: json.optional("gpu", (j, name) => j.child(name).whole(gpuRecord)),
+    versions: json.map("versions", text),
+  };
+  json.requireNoOther();
+  const refuse = (why: string): never => json.fail(why);
+  requireGraph(manifest, refuse);
+  requireFiles(manifest, refuse);
+  requireProof(manifest, refuse);
+  return manifest;
+}
+
+const text = (json: StrictJson, name: string): string => json.string(name);
+const number = (json: StrictJson, name: string): number => json.number(name);
+
+const tensor = (json: StrictJson): TensorSpec =>
+  json.whole((j) => ({ name: j.string("name"), shape: j.ints("shape"), dtype: j.string("dtype") }));
+
+const check = (json: StrictJson): ParityCheck =>
+  json.whole((j) => ({
+    stage: j.string("stage"),
+    output: j.string("output"),
+    maxAbs: j.optional("max_abs", number),
+    rmse: j.optional("rmse", number),
+    corr: j.optional("corr", number),
+    psnrDb: j.optional("psnr_db", number),
+    top5Agree: j.optional("top5_agree", number),
+    threshold: j.map("threshold", number),
+    passed: j.boolean("passed"),
+    why: j.string("why"),
+  }));
+
+const quantization = (json: StrictJson): Quantization => ({
+  kept: json.children("kept").map((layer) =>
+    layer.whole((j) => ({
+      operator: j.int("operator"),
+      op: j.string("op"),
+      name: j.string("name"),
+      weights: j.int("weights", true),
+      precision: j.string("precision"),
+      error: j.number("error"),
+    })),
+  ),
+  calibrationClips: json.int("calibration_clips"),
+});
+
+const gpuRecord = (json: StrictJson): GpuRecord => ({
+  adapter: json.string("adapter"),
+  driver: json.string("driver"),
+  arithmetic: json.string("arithmetic"),
+  operators: json.int("operators"),
+  resident: json.boolean("resident"),
+  refused: json.strings("refused"),
+  errors: json.strings("errors"),
+  reference: json.string("reference"),
+  checks: json.children("checks").map(check),
+  passed: json.boolean("passed"),
+  modelSha256: json.string("model_sha256"),
+  litert: json.string("litert"),
+});
+
+function requireGraph(manifest: Manifest, refuse: (why: string) => never): void {
+  const { graph, logMel, clipSeconds, frontEnd, inputs, outputs } = manifest;
+  if (!["logmel", "waveform"].includes(graph)) refuse(`graph ${shown(graph)}; expected logmel or waveform`);
+  if (!["host", "graph", "none"].includes(logMel) || (logMel === "host") !== (graph === "logmel")) {
+    refuse(`log_mel ${shown(logMel)} with graph ${graph}; expected host with logmel alone`);
+  }
+  const length = clipSeconds * frontEnd.sampleRate;
+  if (!(length > 0 && length <= MOST_SAMPLES)) {
+    refuse(`clip_seconds ${clipSeconds}; expected a number > 0 that makes at most ${MOST_SAMPLES} samples`);
+  }
+  const samples = clipSamples(manifest);
+  if (logMel !== "none" && samples < leastSamples(frontEnd)) {
+    refuse(`clip_seconds ${clipSeconds}; the front end takes at least ${leastSamples(frontEnd)} samples`);
+  }
+  if (samples > mostSamples(frontEnd)) {
+    refuse(`clip_seconds ${clipSeconds}; the front end has room for ${mostSamples(frontEnd)} samples`);
+  }
+  const shape = graph === "logmel" ? [1, 1, framesOf(frontEnd, samples), frontEnd.nMels] : [1, samples];
+  const expected = JSON.stringify([{ name: graph, shape, dtype: "float32" }]);
+  if (JSON.stringify(inputs) !== expected) {
+    refuse(`inputs ${shown(inputs)}; the front end and clip_seconds give ${expected}`);
+  }
+  const names = outputs.map((output) => output.name);
+  if (names[0] !== "probs" || names[1] !== "embedding") {
+    refuse(`outputs ${names.join(", ") || "none"}; expected probs, embedding`);
+  }
+  for (const output of outputs) {
+    const fits = output.shape.length >= 2 && output.shape[0] === 1 && output.shape.every((size) => size >= 1);
+    if (output.dtype !== "float32" || !fits) refuse(`output ${shown(output)}; expected float32 of shape (1, …)`);
+  }
+}
+
+function requireFiles({ files }: Manifest, refuse: (why: string) => never): void {
+  const roles = Array.from(files.values(), (record) => record.role).sort();
+  if (![ROLES, [...ROLES, ...SELF_TEST_ROLES]].some((expected) => expected.join() === roles.join())) {
+    refuse(
+      `files with roles ${roles.join(", ")}; expected ${ROLES.join(", ")}, one each, ` +
+        `and ${SELF_TEST_ROLES.join(" and ")} or neither`,
+    );
+  }
+  for (const [name, record] of files) {
+    if (/[\p{C}\p{Zl}\p{Zp}/\\]/u.test(name) || name.length > 255 || ["", ".", "..", MANIFEST].includes(name)) {
+      refuse(`file name ${shown(name)}; expected a plain name inside the bundle`);
+    }
+    const most = MOST_BYTES.get(record.role); // none for the model card, which is documentation: nothing checks it
+    if (most === undefined) continue;
+    if (!/^[0-9a-f]{64}$/.test(record.sha256)) {
+      refuse(`${name} with sha256 ${shown(record.sha256)}; expected 64 hexadecimal digits`);
+    }
+    if (!(record.bytes >= 1 && record.bytes <= most)) {
+      refuse(`${name} of ${record.bytes} bytes; expected a ${record.role} of 1 … ${most} bytes`);
+    }
+  }
+}
+
+function requireProof(manifest: Manifest, refuse: (why: string) => never): void {
+  const { precision, parity, gpu, quantization } = manifest;
+  if (!PRECISIONS.includes(precision)) {
+    refuse(`precision ${shown(precision)}; expected one of ${PRECISIONS.join(", ")}`);
+  }
+  const stages = [...new Set(["front_end", "network", "fp32", precision])];
+  if (!stages.every((stage) => parity.some((done) => done.stage === stage))) {
+    refuse(`no proof of every stage; expected ${stages.join(", ")}; convert it again`);
+  }
+  const unproven = parity.filter((done) => !done.passed || !done.threshold.has("max_abs"));
+  if (unproven.length > 0) {
+    refuse(`no proof of ${unproven.map((done) => `${done.stage}/${done.output}`).join(", ")}; convert it again`);
+  }
+  if (gpu !== null) {
+    const whole = gpu.resident && gpu.refused.length === 0 && gpu.errors.length === 0;
+    const proven = gpu.arithmetic === "float16" && gpu.checks.length > 0 && gpu.checks.every((done) => done.passed);
+    if (gpu.passed && !(whole && proven)) refuse("gpu: passed, but its figures say otherwise; run gpu-check again");
+    if (gpu.modelSha256 !== manifest.files.get(fileOf(manifest, "model")!)!.sha256) {
+      refuse("the GPU's result is of another .tflite; run gpu-check again");
+    }
+  }
+  if ((quantization !== null) !== QUANTIZED.includes(precision)) {
+    refuse(`quantization ${shown(quantization)} with precision ${precision}; expected it with integer weights`);
+  }
+  if (quantization === null) return;
+  const clips = quantization.calibrationClips;
+  if (clips > 0 !== (precision === "int8-full")) refuse(`calibration_clips ${clips} with precision ${precision}`);
+  for (const layer of quantization.kept) {
+    if (!(layer.operator >= 0 && layer.weights >= 0 && layer.error >= 0 && FINER.includes(layer.precision))) {
+      refuse(`kept layer ${shown(layer)}; expected figures ≥ 0 and one of ${FINER.join(", ")}`);
+    }
+  }
+}
+
+/** Rounds half to even, as Python's `round`, which defines the length of a clip. */
+function halfEven(value: number): number {
+  const rounded = Math.round(value);
+  return rounded - value === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;
+}

@@ -87,14 +87,18 @@ def gpu(model: str) -> Run:
     return lambda values, rate: [engine.run(values.reshape(shape))["probs"][0]]
 
 
-def mediapipe(model: str) -> Run:
-    """MediaPipe Tasks' AudioClassifier."""
+def without_pictures() -> None:
+    """Puts empty modules where `import mediapipe` imports what draws hands and faces: large, and no audio needs it."""
     for name in ("cv2", "matplotlib", "matplotlib.pyplot", "jax", "jax.numpy"):
-        # `import mediapipe` imports them for pictures of hands and faces. They are large, and no audio needs them.
         sys.modules[name] = types.ModuleType(name)
     for name in ("matplotlib.pyplot", "jax.numpy"):
         package, _, module = name.partition(".")
         setattr(sys.modules[package], module, sys.modules[name])
+
+
+def mediapipe(model: str) -> Run:
+    """MediaPipe Tasks' AudioClassifier."""
+    without_pictures()
     from mediapipe.tasks import python as tasks
     from mediapipe.tasks.python import audio
     from mediapipe.tasks.python.components.containers import AudioData

@@ -42,15 +42,24 @@ class Browser:
             const [reader, job, done] = arguments;
             read(reader, job).then((found) => done(found), (error) => done({error: String(error)}));
         """
-        self._driver.get(self._address(HERE / "page.html"))
-        self._driver.set_script_timeout(SCRIPT_SECONDS)
-        self._driver.execute_async_script(
-            "const done = arguments[0]; (function wait() { window.ready ? done() : setTimeout(wait, 20); })();"
-        )
+        self._open("page.html")
         found = self._driver.execute_async_script(script, reader, job)
         if "error" in found:
             raise RuntimeError(found["error"])
         return found["results"], found["facts"]
+
+    def printed(self, page: str) -> list[str]:
+        """Opens a page of the folder that collects what it prints in `printed`. Returns that when it is `ready`."""
+        self._open(page)
+        lines: list[str] = self._driver.execute_script("return printed")
+        return lines
+
+    def _open(self, page: str) -> None:
+        self._driver.get(self._address(page))
+        self._driver.set_script_timeout(SCRIPT_SECONDS)
+        self._driver.execute_async_script(
+            "const done = arguments[0]; (function wait() { window.ready ? done() : setTimeout(wait, 20); })();"
+        )
 
     def _address(self, path: str | Path) -> str:
         return f"{self._base}/{Path(path).name}"

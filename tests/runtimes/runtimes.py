@@ -312,6 +312,8 @@ class Bench:
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             if "GpuDriverError" in last:
                 raise MissingError("no Vulkan driver that the delegate can use: see README.md")
+            if "cannot open shared object file" in last:
+                raise MissingError(f"{last}; on Debian: apt install libegl1 libgles2 libusb-1.0-0")
             raise RuntimeError(last.replace(str(self.folder), "").strip())
         results: list[dict[str, Any]] = json.loads(path.with_suffix(".out.json").read_text(encoding="utf-8"))
         return results

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench apk web web-build web-screenshot assets demo-model zoo ladder clean
+.PHONY: demo test lint bench apk web web-build web-screenshot assets demo-model zoo ladder runtimes clean
 
 demo: $(READY)
 	$(BIN)/panns-litert demo
@@ -85,6 +85,11 @@ zoo: $(READY)
 # interrupted run is resumed.
 ladder: $(READY)
 	$(BIN)/python -m panns_litert_convert.ladder --out assets/ladder.json --document docs/ladder.md --brief README.md
+
+# Runs the same files in every runtime that plain .tflite files are for, each in an environment of its own under build/.
+# Takes 8 minutes on two cores.
+runtimes: $(READY)
+	$(BIN)/python tests/runtimes/runtimes.py --out assets/runtimes.json --document docs/runtimes.md
 
 # The marker is written last, so that an interrupted installation is repeated.
 $(READY): pyproject.toml constraints.txt

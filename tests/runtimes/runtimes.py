@@ -256,7 +256,7 @@ class Bench:
         self._stack.close()
 
     def read(
-        self, runtime: Runtime, model: Path | None, clips: Sequence[tuple[NDArray[np.float32], int]], *, runs: int
+        self, runtime: Runtime, model: Path, clips: Sequence[tuple[NDArray[np.float32], int]], *, runs: int
     ) -> list[dict[str, Any]]:
         """Runs a file on inputs with their rates. Returns what reader.py writes.
 
@@ -271,10 +271,9 @@ class Bench:
             job["clips"].append(
                 {"path": str(path), "rate": rate, "channels": values.shape[1] if values.ndim > 1 else 1}
             )
-        if model is not None:
-            copy = self.folder / "model.tflite"
-            copy.write_bytes(model.read_bytes())
-            job["model"] = str(copy)
+        copy = self.folder / "model.tflite"
+        copy.write_bytes(model.read_bytes())
+        job["model"] = str(copy)
         if runtime.environment == "browser":
             results, self.facts = self.browser().read(runtime.reader, job)
             return results
@@ -547,6 +546,8 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, help="timed runs of every clip (default %(default)s)")
     parser.add_argument("--render", action="store_true", help="measure nothing: only write the tables of --out again")
     args = parser.parse_args()
+    if args.only and args.document:
+        parser.error("--only measures a part of the table; leave --document out")
     if args.render:
         render(json.loads(args.out.read_text(encoding="utf-8")), args.document)
         return 0

@@ -195,14 +195,14 @@ def test_what_readers_make_of_other_rates_lengths_and_channels(results: dict[str
     for key in ("mediapipe", "mediapipe-old", "mediapipe-web"):
         if key in found:
             assert found[key][rate]["chunks"] == 2
-            assert 1e-3 < found[key][rate]["python"] < 0.05
+            assert 0 < found[key][rate]["python"] < 0.05
             assert found[key][length] == {"chunks": 1, "python": pytest.approx(0, abs=1e-3)}
             assert key == "mediapipe-web" or found[key][channels]["python"] <= 1e-3
     if "tflite-support" in found:
         assert "44100 Hz" in found["tflite-support"][rate]["refused"]
         assert "number of channels" in found["tflite-support"][channels]["refused"]
     if "chromium" in found:
-        assert 1e-4 < found["chromium"][rate]["python"] < 0.05
+        assert 0 < found["chromium"][rate]["python"] < 0.05
 
 
 # ---- examples

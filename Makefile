@@ -34,8 +34,9 @@ web: web-build
 	cd web_demo && npm run serve -- --port $(WEB_PORT)
 
 web-build: $(READY)
+	@command -v npm >/dev/null || { echo "make: no npm; expected Node 18 or later with npm: https://nodejs.org"; exit 2; }
 	$(BIN)/python web_demo/make_public.py
-	cd web_demo && npm ci --silent && npm run build --silent
+	cd web_demo && npm ci --loglevel=error && npm run build --silent
 
 # Takes the picture of web_demo/README.md again, with the same code that checks it in the tests.
 web-screenshot: $(READY)

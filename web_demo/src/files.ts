@@ -54,8 +54,8 @@ export async function requireUsable(file: File): Promise<void> {
 /** The error for a recording that is too long to be decoded whole. */
 export function tooLong(name: string, length: string): Error {
   return new Error(
-    `${name} is ${length}. Expected at most ${MOST_SECONDS / 60} minutes, because the page decodes a recording whole. ` +
-      "Cut it, or use the command panns-litert events, which takes any length.",
+    `${name} is ${length}. Expected at most ${MOST_SECONDS / 60} minutes, because the page decodes a recording ` +
+      "whole. Cut it, or use the command panns-litert events, which takes any length.",
   );
 }
 

@@ -55,11 +55,8 @@ class HubId:
         if revision is None:
             return
         # It becomes a part of a path in the hub's cache.
-        if (
-            not isinstance(revision, str)
-            or not _REVISION.fullmatch(revision)
-            or {"", ".", ".."} & {*revision.split("/")}
-        ):
+        plain = isinstance(revision, str) and _REVISION.fullmatch(revision) is not None
+        if not plain or {"", ".", ".."} & {*revision.split("/")}:
             raise BundleError(f"revision {shown(revision)} of hf:{repo}; expected a branch, a tag or a commit")
 
     def __str__(self) -> str:
@@ -110,11 +107,11 @@ class Snapshot:
             BundleError: the repository has no such file.
             DownloadError: it cannot be downloaded or stored.
         """
-        from huggingface_hub.utils import tqdm
+        from huggingface_hub.utils.tqdm import tqdm
 
-        class Quiet(tqdm):  # type: ignore[type-arg, misc]
+        class Quiet(tqdm):
             def __init__(self, *args: object, **options: object) -> None:
-                super().__init__(*args, **options | {"disable": True})
+                super().__init__(*args, **options | {"disable": True})  # type: ignore[no-untyped-call]
 
         with _hub_errors(self.hub_id, name):
             found = self._api.hf_hub_download(
@@ -156,7 +153,7 @@ def upload(repo: str, files: Mapping[str, Path | bytes], *, message: str, privat
 
     with _hub_errors(hub_id, write=True):
         api.create_repo(repo, private=private or None, exist_ok=True)
-        info = api.repo_info(repo)
+        info = api.model_info(repo)
         there = {entry.rfilename for entry in info.siblings or ()}
         if other := there - {".gitattributes", "README.md"} if marker not in there else set():
             raise BundleError(
@@ -203,33 +200,37 @@ def _hub_errors(hub_id: HubId, file: str | None = None, *, write: bool = False) 
     except errors.RemoteEntryNotFoundError as error:
         raise BundleError(f"{hub_id} has no {file}; expected a bundle that `panns-litert publish` uploaded") from error
     except errors.RepositoryNotFoundError as error:
-        where = (
-            "expected one that your account may write" if write else "expected a public one, or one that you may read"
-        )
-        raise DownloadError(f"{hub_id}: no such repository, or a private one; {where}; {_LOG_IN}") from error
+        may = "write to" if write else "read"
+        raise DownloadError(f"{hub_id}: no such repository that you may {may}; if it is private, {_LOG_IN}") from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
+        if status == 412:
+            raise DownloadError(f"{hub_id}: somebody else made a commit meanwhile; look at it and try again") from error
         if status in (401, 403):
             may = "write to" if write else "read"
             raise DownloadError(f"{what}: the hub refuses ({status}); expected leave to {may} it; {_LOG_IN}") from error
-        raise DownloadError(f"{what}: the hub answers {status} ({_first_line(error)}); try again later") from error
+        raise DownloadError(f"{what}: the hub answers {status} ({_short(error)}); try again later") from error
     except (errors.LocalEntryNotFoundError, errors.RevisionResolutionError, errors.OfflineModeIsEnabled) as error:
-        why = "HF_HUB_OFFLINE is set" if _offline() else f"the hub cannot be reached ({_first_line(_cause(error))})"
+        why = "HF_HUB_OFFLINE is set" if _offline() else f"the hub cannot be reached ({_short(_cause(error))})"
         remedy = "expected a connection" if write else "expected a connection, or a revision that was used before"
         raise DownloadError(f"{what} is not in the cache, and {why}; {remedy}") from error
     except OSError as error:
         if error.filename is None:  # not of a file here, such as a size that is not what the hub said
-            raise DownloadError(f"{what}: {_first_line(error)}; try again") from error
+            raise DownloadError(f"{what}: {_short(error)}; try again") from error
         raise DownloadError(
             f"{error.filename}: {error.strerror}; expected a folder that can be written; point HF_HOME elsewhere"
         ) from error
-    except Exception as error:  # those of its HTTP library have no common class with its own
-        raise DownloadError(f"{what}: {type(error).__name__}: {_first_line(error)}; try again") from error
+    except ValueError as error:  # such as metadata of a model card that the hub refuses
+        raise DownloadError(f"{what}: {_short(error)}") from error
+    except Exception as error:  # those of its HTTP library have no class in common with its own
+        raise DownloadError(f"{what}: {type(error).__name__}: {_short(error)}; try again") from error
 
 
 def _cause(error: BaseException) -> BaseException:
     return error.__cause__ or error
 
 
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _short(error: BaseException) -> str:
+    """Returns the message of an error in one line that is not too long."""
+    text = " ".join(str(getattr(error, "server_message", None) or error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]}…"

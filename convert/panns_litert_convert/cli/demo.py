@@ -46,8 +46,7 @@ def run_demo(args: argparse.Namespace) -> int:
     print(f"{bundle.path}\nA demo network ({len(tagger.labels)} synthetic sounds, not PANNs) on the demo clips:\n")
     for tagging in results:
         print_tagging(tagging)
-    print(
-        f"Converted, proven and tagged in {seconds:.0f} s. The same with {RECOMMENDED_MODEL}, for AudioSet's classes:"
-    )
-    print(f"    panns-litert convert {RECOMMENDED_MODEL} && panns-litert tag --model {RECOMMENDED_MODEL} recording.wav")
+    model = RECOMMENDED_MODEL
+    print(f"Converted, proven and tagged in {seconds:.0f} s. The same with {model}, which knows AudioSet's classes:")
+    print(f"    panns-litert convert {model} && panns-litert tag --model {model} recording.wav")
     return 0

@@ -169,7 +169,8 @@ def _yaml(value: dict[str, Any] | list[Any], depth: int = 0) -> str:
 def _scalar(value: object) -> str:
     if isinstance(value, float):
         return format(Decimal(f"{value:.9g}"), "f")
-    return json.dumps(value, ensure_ascii=not str(value).isprintable())
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in text)
 
 
 def _front_end(manifest: Manifest) -> str:

@@ -22,7 +22,9 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("bundle", metavar="MODEL", help=BUNDLE_HELP)
     sub.add_argument("repo", metavar="ORG/NAME", help="the repository; it is created if there is none")
     sub.add_argument("--private", action="store_true", help="create a private repository; refuse a public one")
-    sub.add_argument("--dry-run", action="store_true", help="check everything and show the card, but upload nothing")
+    sub.add_argument(
+        "--dry-run", action="store_true", help="check everything and show the metadata, but upload nothing"
+    )
 
 
 def run_pull(args: argparse.Namespace) -> int:
@@ -58,7 +60,7 @@ def run_publish(args: argparse.Namespace) -> int:
         )  # fmt: skip
     print_checks([done.self_test])
     if done.url is None:
-        print(done.card.decode(errors="replace"))
+        print(done.card.decode(errors="replace").split("\n---", 1)[0] + "\n---")  # the hub's metadata
         for name, size in done.files.items():
             print(f"{size:12d}  {name}")
         print(f"{bundle.path}: can be published as {done.hub_id}; nothing was uploaded")

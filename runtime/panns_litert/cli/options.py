@@ -20,7 +20,7 @@ from panns_litert.bundle import (
 )
 from panns_litert.cli.extensions import converter
 from panns_litert.cli.output import note, progress_wanted
-from panns_litert.errors import AudioError, BundleError, LabelError
+from panns_litert.errors import AudioError, BundleError, LabelError, MissingDependencyError, ModelError
 from panns_litert.sense import Sense
 from panns_litert.strict import printable, read_json
 from panns_litert.tagger import ENGINES, Tagger
@@ -86,11 +86,21 @@ def named_bundle(args: argparse.Namespace, name: str) -> Bundle:
         DownloadError: the hub has no such repository, or it cannot be reached.
         MissingDependencyError: the converter or huggingface_hub is needed and is not installed.
     """
-    progress = progress_wanted(args)
-    if (found := find_bundle(name, progress=progress)) is not None:
+    if (found := find_bundle(name, progress=progress_wanted(args))) is not None:
         return found
-    note(f"no bundle at {printable(name)}, and none of that name in the cache; converting the model")
-    name = name.casefold()
+    try:
+        return _converted(args, name.casefold())
+    except ModelError as error:
+        raise ModelError(f"no bundle at {printable(name)}, and {error}") from error
+    except MissingDependencyError as error:
+        raise MissingDependencyError(
+            f"no bundle at {printable(name)}, and none of that name in the cache; to convert the model, {error}; "
+            "hf:ORG/NAME opens a published bundle without that"
+        ) from error
+
+
+def _converted(args: argparse.Namespace, name: str) -> Bundle:
+    """Converts a model, or waits for another run that does."""
     convert = converter("convert_bundle")
     with contextlib.ExitStack() as stack:
         converting = cache_dir() / "bundles" / name
@@ -103,7 +113,8 @@ def named_bundle(args: argparse.Namespace, name: str) -> Bundle:
         except BundleError:
             note(f"another run is converting {name}; waiting for its bundle")
             stack.enter_context(writing(converting, wait=_WAIT_SECONDS, error=BundleError))
-        return find_bundle(name, progress=progress) or convert(args, name)
+        found: Bundle = find_bundle(name) or convert(args, name)
+        return found
 
 
 def add_audio_options(sub: argparse.ArgumentParser) -> None:

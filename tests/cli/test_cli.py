@@ -192,7 +192,7 @@ def test_demo_shows_the_whole_path(tmp_path: Path) -> None:
     for clip in CLIPS:
         assert clip.name in result.stdout
     assert "not PANNs" in result.stdout
-    assert "panns-litert convert cnn14" in result.stdout
+    assert "panns-litert convert mn04" in result.stdout
     assert Bundle(tmp_path / "bundle").manifest.model == "demo"
 
 

@@ -13,6 +13,8 @@ import pytest
 import r8
 import soundfile
 import torch
+from hubserver import HubServer
+from huggingface_hub import constants
 from hypothesis import settings
 from numpy.typing import NDArray
 from suite import *  # noqa: F403 (its hooks)
@@ -20,7 +22,7 @@ from suite import *  # noqa: F403 (its hooks)
 from panns_litert import Tagger
 from panns_litert.audio import load_audio
 from panns_litert.bundle import Bundle
-from panns_litert.demo import demo_clips
+from panns_litert.demo import demo_bundle, demo_clips
 from panns_litert.errors import GpuDriverError
 from panns_litert.frontend import PANNS_32K, hann, mel_basis
 from panns_litert.proof import add_one_model, gpu_check
@@ -159,3 +161,20 @@ def copy_of(tmp_path: Path) -> Callable[[Bundle], Path]:
         return target
 
     return copy
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hugging Face hub on this machine with the demo bundle as org/demo. This process uses it, without a token."""
+    with HubServer() as server:
+        server.add("org/demo", demo_bundle())
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "hf" / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"):
+            monkeypatch.delenv(name, raising=False)
+        yield server

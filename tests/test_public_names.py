@@ -24,10 +24,11 @@ NAMES = {
         batch BatchSummary LEDGER MOST_TRIES RECORD RESULTS Rows Shard SHOWN_FAILURES
     """,
     "panns_litert.bundle": """
-        Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE cached_bundle Check DEFAULT_PRECISION DEFAULT_SECONDS
-        file_sha256 FileRecord FORMAT_VERSION GpuRecord GRAPHS KeptLayer LOG_MEL MANIFEST Manifest MEL_BASIS MODEL_CARD
-        model_card OWN_WEIGHTS PRECISIONS Quantization QUANTIZED SELF_TEST SELF_TEST_SAMPLES SelfTest Source STAGES
-        TensorSpec
+        Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE cached_bundle cached_model Check copy_bundle
+        DEFAULT_PRECISION DEFAULT_SECONDS file_sha256 FileRecord find_bundle FORMAT_VERSION GpuRecord GRAPHS
+        hub_metadata KeptLayer LOG_MEL MANIFEST Manifest MEL_BASIS METADATA_MARK MODEL_CARD model_card open_bundle
+        OWN_WEIGHTS PRECISIONS pull Quantization QUANTIZED RECOMMENDED_MODEL SELF_TEST SELF_TEST_SAMPLES SelfTest Source
+        STAGES TensorSpec
     """,
     "panns_litert.child": """
         PRINTED_LOG run_child
@@ -59,6 +60,9 @@ NAMES = {
         AST_16K EFFICIENTAT_32K FrontEndSpec hann LogMel mel_basis PANNS_16K PANNS_32K PANNS_8K require_waveform
         StreamingLogMel
     """,
+    "panns_litert.hub": """
+        HubId PREFIX Snapshot upload Uploaded
+    """,
     "panns_litert.measure": """
         add_runs Agreement agreement_of bench Device DeviceRecord ENGINES Failure FORMAT_VERSION insert join Latency
         markdown Measured plot_rungs read_record read_records ROUNDS Run Rung RUNS SECONDS Setting table this_device
@@ -70,7 +74,8 @@ NAMES = {
     "panns_litert.proof": """
         add_one_model audit_fp16 Clips compare compare_outputs compare_tags DELEGATE_LOG demo_inputs few_as_one
         FEW_CLASSES FLUSH_SHARE FP16_MAX FP16_SMALLEST_NORMAL Gate GATES generated_inputs gpu_check GpuReport
-        graph_input load_clips PRINTED_LOG record_gpu require run_child save_clips self_test_check self_test_gate
+        graph_input load_clips PRINTED_LOG publish Published record_gpu require run_child save_clips self_test_check
+        self_test_gate
         TAG_GATES TAG_THRESHOLD TensorRange TIMEOUT_SECONDS why_not_gpu
     """,
     "panns_litert.search": """

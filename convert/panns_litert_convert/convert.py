@@ -49,6 +49,7 @@ from panns_litert.bundle import (
     cache_dir,
     file_sha256,
     model_card,
+    open_bundle,
 )
 from panns_litert.engine import CpuEngine
 from panns_litert.errors import (
@@ -234,7 +235,7 @@ def _with_self_test(manifest: Manifest, network: AudioTagger, proof: _Proof, wri
 
 
 def verify(
-    bundle: str | os.PathLike[str],
+    bundle: str | os.PathLike[str] | Bundle,
     *,
     checkpoint: str | os.PathLike[str] | None = None,
     gpu: bool = False,
@@ -244,7 +245,7 @@ def verify(
     """Runs all stages again for a bundle, with its own .tflite and mel basis, and its self-test if it has one.
 
     Args:
-        bundle: the bundle's folder.
+        bundle: a bundle, or what `open_bundle` takes.
         checkpoint: the weights that it was made from, if they are not the published ones.
         gpu: whether to run the gpu_fp16 stage too, on this machine's GPU delegate.
         report, progress: as for `convert`.
@@ -257,7 +258,7 @@ def verify(
         GpuDriverError: `gpu` is set and there is no driver.
         ParityError: the GPU refuses an operation, or its driver failed.
     """
-    opened = Bundle(bundle)
+    opened = open_bundle(bundle)
     manifest = opened.manifest
     model = model_of(find(manifest.model), checkpoint)
     require_length(manifest.clip_seconds, model)

@@ -32,8 +32,7 @@ import numpy as np
 
 from panns_litert.atomic import replacing, writing
 from panns_litert.audio import AudioBlocks, Scale
-from panns_litert.bundle import Bundle, file_sha256
-from panns_litert.demo import demo_bundle
+from panns_litert.bundle import Bundle, file_sha256, open_bundle
 from panns_litert.engine import available_cores
 from panns_litert.errors import (
     AudioError,
@@ -191,7 +190,7 @@ def batch(
     table, names = _manifest(manifest, encoding)
     size = min(_MOST_OF_SHARD, -(-len(table) // _SHARDS)) if per_shard is None else _count("per_shard", per_shard)
     workers = max(1, available_cores() // _count("threads", threads)) if workers is None else _count("workers", workers)
-    opened = bundle if isinstance(bundle, Bundle) else Bundle(demo_bundle() if bundle is None else bundle)
+    opened = open_bundle(bundle)
     if not isinstance(settings, EventSettings | None):
         raise EventError(f"settings {shown(settings)}; expected EventSettings")
     if not isinstance(sense, Mapping | None):

@@ -83,7 +83,7 @@ class CheckpointError(PannsLitertError, ValueError):
 
 
 class DownloadError(PannsLitertError, OSError):
-    """A checkpoint could not be downloaded or stored."""
+    """A checkpoint or a bundle could not be downloaded, stored or uploaded."""
 
 
 class ConversionError(PannsLitertError, RuntimeError):

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.audio import Audio, FileLike, Scale, from_array, is_file_like, load_audio, name_of
-from panns_litert.bundle import Bundle
-from panns_litert.demo import demo_bundle
+from panns_litert.bundle import Bundle, open_bundle, pull
 from panns_litert.engine import FLOAT16_MAX, CpuEngine, Engine, GpuEngine, Outputs
 from panns_litert.errors import AudioError, BundleError, GpuError
 from panns_litert.frontend import LogMel
@@ -160,7 +159,8 @@ class Tagger:
     the GPU cannot be used there.
 
     Args:
-        bundle: folder of a bundle, or a `Bundle`; the demo bundle if not given.
+        bundle: the folder of a bundle, the name of a model that `convert` has put into the cache, such as "mn04",
+            `hf:ORG/NAME[@REVISION]`, or a `Bundle`, as for `open_bundle`; the demo bundle if not given.
         engine: "cpu", "gpu" or "auto". "gpu" runs the whole graph on the GPU or raises an error. "auto" uses the GPU
             if there is one, if it runs the whole graph, and if it agrees with the CPU on a demo recording. Otherwise
             "auto" uses the CPU, and `fallback` says why. This check runs in a separate process and takes as long as
@@ -172,7 +172,8 @@ class Tagger:
         fallback: why "auto" chose the CPU, or None.
 
     Raises:
-        BundleError: the bundle is incomplete or altered, or its graph does not match its manifest.
+        BundleError: there is no such bundle, it is incomplete or altered, or its graph does not match its manifest.
+        DownloadError: the hub has no such repository, or it cannot be reached.
         GpuError: the engine is "gpu", and the GPU refuses the graph or has no driver.
 
     >>> from panns_litert import Tagger
@@ -190,7 +191,7 @@ class Tagger:
     ) -> None:
         if not isinstance(engine, str) or engine not in ENGINES:
             raise BundleError(f"engine {shown(engine)}; expected one of {', '.join(ENGINES)}")
-        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(demo_bundle() if bundle is None else bundle)
+        self.bundle = open_bundle(bundle)
         manifest = self.bundle.manifest
         self._threads, self._auto, self._closed = threads, engine == "auto", False
         self._lock = threading.RLock()  # guards the buffers and the engine; `tag` holds it while it calls `run`
@@ -205,6 +206,22 @@ class Tagger:
         self._clip = np.zeros(manifest.clip_samples, np.float32)
         self._input = self._clip[None] if self._logmel is None else np.zeros(manifest.inputs[0].shape, np.float32)
         _open_taggers.add(self)
+
+    @classmethod
+    def from_pretrained(
+        cls, repo: str, *, revision: str | None = None, engine: str = "cpu", threads: int | None = None
+    ) -> Tagger:
+        """Opens a bundle of a Hugging Face repository. Downloads it if it is not in the hub's cache.
+
+        Args:
+            repo: ORG/NAME.
+            revision: branch, tag or commit. A commit is always the same bundle, and needs no network once it is cached.
+            engine, threads: as for `Tagger`.
+
+        Raises:
+            BundleError, DownloadError, MissingDependencyError: as for `panns_litert.bundle.pull`.
+        """
+        return cls(pull(repo, revision=revision), engine=engine, threads=threads)
 
     def _cpu(self) -> CpuEngine:
         return CpuEngine(self.bundle.file("model"), content=self.bundle.model, threads=self._threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import threading
 import time
@@ -13,7 +14,17 @@ from typing import Any
 import pytest
 from support import edit_manifest
 
-from panns_litert.bundle import CACHE_VARIABLE, DEFAULT_SECONDS, OWN_WEIGHTS, Bundle, bundle_dir, cached_bundle
+from panns_litert import Tagger
+from panns_litert.bundle import (
+    CACHE_VARIABLE,
+    DEFAULT_SECONDS,
+    OWN_WEIGHTS,
+    Bundle,
+    bundle_dir,
+    cached_bundle,
+    find_bundle,
+    open_bundle,
+)
 from panns_litert.cli import main, options
 from panns_litert.demo import demo_bundle
 from panns_litert.errors import BundleError, ModelError
@@ -61,9 +72,11 @@ def test_other_parts_of_the_name_are_checked(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc", "a\0b", "."])
-def test_the_command_refuses_such_a_model(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_takes_such_a_model_for_a_folder(
+    folder: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["tag", "x.wav", "--model", name]) == 2
-    assert "expected a name that `panns-litert models` lists" in capsys.readouterr().err
+    assert re.search("no bundle at|has no manifest.json", capsys.readouterr().err)
     assert not folder.exists()
 
 
@@ -113,7 +126,7 @@ def test_runs_that_need_one_model_convert_it_once(
 
     monkeypatch.setattr(options, "converter", lambda _: convert)
     found: list[Any] = []
-    args = argparse.Namespace(bundle=None, model="Demo")
+    args = argparse.Namespace(bundle=None, model="Demo", json=False)
     threads = [threading.Thread(target=lambda: found.append(options.bundle_for(args))) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -122,3 +135,44 @@ def test_runs_that_need_one_model_convert_it_once(
     assert converted == ["demo"]
     assert [bundle.path for bundle in found] == [bundle_dir("demo", **DEMO)] * 4
     assert "another run is converting demo; waiting for its bundle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["demo", "Demo"])
+def test_a_model_in_the_cache_opens_by_its_name(placed: Callable[..., Path], name: str) -> None:
+    path = placed()
+    with Tagger(name) as tagger:
+        assert tagger.bundle.path == path
+    assert open_bundle(name).path == path
+
+
+def test_a_folder_with_a_bundle_comes_before_a_model_of_its_name(
+    placed: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = placed()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert open_bundle("demo").path == cached  # an empty folder is no bundle
+    assert main(["labels", "--model", "demo"]) == 0
+    with pytest.raises(BundleError, match=r"demo has no manifest\.json"):
+        open_bundle(Path("demo"))  # a Path is always a folder
+    (tmp_path / "demo").rmdir()
+    shutil.copytree(cached, tmp_path / "demo")
+    assert open_bundle("demo").path == Path("demo")
+    assert open_bundle(tmp_path / "demo").path == tmp_path / "demo"
+
+
+def test_a_name_that_nothing_has_is_explained(folder: Path) -> None:
+    assert find_bundle("mn04") is None
+    with pytest.raises(
+        BundleError, match=r"no bundle at mn04, and no model mn04 in the cache; expected .*convert mn04"
+    ):
+        Tagger("mn04")
+    with pytest.raises(BundleError, match="no bundle at no/where"):
+        Tagger("no/where")
+    assert not folder.exists()
+
+
+def test_an_open_bundle_and_none_are_bundles_too() -> None:
+    demo = open_bundle()
+    assert demo.path == demo_bundle()
+    assert open_bundle(demo) is demo

@@ -82,7 +82,9 @@ def test_threshold_leaves_out_tags() -> None:
     ("arguments", "message"),
     [
         (["tag", "nowhere.wav"], "nowhere.wav: no such file"),
-        (["tag", "x.wav", "--bundle", "nowhere"], "no bundle at nowhere"),
+        (["tag", "x.wav", "--bundle", "nowhere"], "no bundle at nowhere, and no model 'nowhere'; expected one of demo"),
+        (["tag", "x.wav", "--bundle", "./nowhere"], "no bundle at nowhere; expected a folder"),
+        (["tag", "x.wav", "--model", "hf:nowhere"], "hub repository 'nowhere'; expected ORG/NAME"),
         (["tag", "x.wav", "--bundle", "b", "--model", "demo"], "expected one of them"),
         (["tag", "x.wav", "--model", "cnn41"], "no model 'cnn41'; expected one of demo, cnn14"),
         (["tag", str(CLIPS[0]), "--threshold", "nan"], "threshold = nan"),
@@ -190,7 +192,7 @@ def test_demo_shows_the_whole_path(tmp_path: Path) -> None:
     for clip in CLIPS:
         assert clip.name in result.stdout
     assert "not PANNs" in result.stdout
-    assert "panns-litert convert cnn14" in result.stdout
+    assert "panns-litert convert mn04" in result.stdout
     assert Bundle(tmp_path / "bundle").manifest.model == "demo"
 
 

@@ -41,6 +41,8 @@ LEFT_OUT = {
     "match": "no progress",
     "search": "no progress",
     "enroll": "no progress",
+    "pull": "needs the network; its bars are huggingface_hub's, on stderr",
+    "publish": "needs the network; the same progress as verify (steps), and huggingface_hub's bars, on stderr",
     "fetch": "needs the network; its bar is pooch's, on stderr",
     "gpu-check": "needs a GPU driver; the same progress as verify (steps)",
     "convert": "takes longer; the same progress as verify (steps)",

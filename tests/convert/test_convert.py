@@ -124,9 +124,10 @@ def test_converting_again_gives_the_same_bytes(demo: Bundle, copy_of: Callable[[
     assert os.listdir(tmp_path) == [target.name]
 
 
+@pytest.mark.usefixtures("hub")
 def test_shipped_demo_bundle_verifies() -> None:
-    """The bundle in assets/ was made from the checkpoint in assets/ and passes every stage."""
-    checks = verify(demo_bundle())
+    """The bundle in assets/ was made from the checkpoint in assets/ and passes every stage, also after a download."""
+    checks = verify("hf:org/demo")
     show(checks)
     assert [check.stage for check in checks] == [*STAGES, "fp16", "self_test", "self_test"]
     assert [check.output for check in checks[-3:]] == ["constants", "probs, PyTorch", "probs, CPU"]

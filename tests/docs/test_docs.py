@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from hubserver import TOKEN, HubServer
 from support import ROOT
 
-from panns_litert.demo import demo_clips
+from panns_litert.demo import demo_bundle, demo_clips
 
 DOCUMENTS = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
 BLOCKS = [
@@ -41,7 +43,8 @@ def test_documents_have_blocks_of_every_kind() -> None:
     assert len(blocks("bash")) >= 1
     assert len(blocks("bash gpu")) >= 2
     assert len(blocks("bash download")) >= 2
-    assert {info for info, _ in BLOCKS} == {"python", "bash", "bash gpu", "bash download", "console", "text"}
+    kinds = {"python", "python hub", "bash", "bash gpu", "bash hub", "bash download", "console", "text"}
+    assert {info for info, _ in BLOCKS} == kinds
     for text in DOCUMENTS.values():
         assert re.findall(r"@[A-Z_]+@", text) == []  # no placeholder is left
 
@@ -69,12 +72,25 @@ def test_shell_snippets_that_need_a_gpu_driver_run(script: str, folder: Path) ->
     assert ": passed" in run(script, folder)
 
 
-def run(script: str, folder: Path) -> str:
+@pytest.mark.parametrize("script", [*blocks("bash hub"), *blocks("python hub")])
+def test_snippets_of_the_hub_run_on_a_hub_of_this_machine(script: str, tmp_path: Path) -> None:
+    shutil.copyfile(next(path for path in demo_clips() if path.suffix == ".wav"), tmp_path / "recording.wav")
+    command = script if script.startswith("panns-litert") else f"python - <<'EOF'\n{script}EOF\n"
+    with HubServer() as hub:
+        hub.add("org/name", demo_bundle())
+        printed = run(command, tmp_path, hub.environment(tmp_path / "home") | {"HF_TOKEN": TOKEN})
+        assert f"hf:org/name@{hub.repos['org/name'].refs['main']}" in printed
+        assert ("me/name" in hub.repos) == ("publish" in script)
+
+
+def run(script: str, folder: Path, variables: Mapping[str, str] | None = None) -> str:
     """Run a script as a reader would, in a folder, and return what it prints."""
     result = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=folder,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        env=os.environ
+        | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        | dict(variables or {}),
         capture_output=True,
         text=True,
         check=False,

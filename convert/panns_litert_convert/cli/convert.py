@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from panns_litert.bundle import DEFAULT_PRECISION, DEFAULT_SECONDS, GRAPHS, PRECISIONS, Bundle
-from panns_litert.cli import AddCommand, note, print_checks, print_json, print_table, progress_wanted, steps
+from panns_litert.cli import (
+    BUNDLE_HELP,
+    AddCommand,
+    named_bundle,
+    note,
+    print_checks,
+    print_json,
+    print_table,
+    progress_wanted,
+    steps,
+)
 from panns_litert.errors import ParityError, importing
 
 
@@ -40,7 +50,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--out", type=Path, help="folder of the bundle (default: in the cache, where --model finds it)")
 
     sub = command("verify", run_verify, "Run every parity stage again for a bundle, and its self-test.")
-    sub.add_argument("bundle", type=Path)
+    sub.add_argument("bundle", metavar="MODEL", help=BUNDLE_HELP)
     sub.add_argument("--checkpoint", type=Path, help="the weights that it was made from, if not the published ones")
     sub.add_argument("--gpu", action="store_true", help="also run the GPU stage")
 
@@ -88,10 +98,9 @@ def run_verify(args: argparse.Namespace) -> int:
     """`verify`: runs every stage again for a bundle, and its self-test."""
     with importing("the converter", extra="convert", purpose="this needs"):
         from panns_litert_convert.convert import verify
+    bundle = named_bundle(args, args.bundle)
     with steps(args) as report:
-        checks = verify(
-            args.bundle, checkpoint=args.checkpoint, gpu=args.gpu, report=report, progress=progress_wanted(args)
-        )
+        checks = verify(bundle, checkpoint=args.checkpoint, gpu=args.gpu, report=report, progress=progress_wanted(args))
     if not any(check.stage == "self_test" for check in checks):
         note(f"{args.bundle} has no self-test, and the Android app needs one; convert it again")
     passed = all(check.passed for check in checks)

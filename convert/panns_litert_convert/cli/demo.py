@@ -6,6 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
+from panns_litert.bundle import RECOMMENDED_MODEL
 from panns_litert.cli import AddCommand, note, one_line, print_checks, print_json, print_tagging, residency
 from panns_litert.demo import demo_clips
 from panns_litert.errors import GpuDriverError
@@ -45,6 +46,7 @@ def run_demo(args: argparse.Namespace) -> int:
     print(f"{bundle.path}\nA demo network ({len(tagger.labels)} synthetic sounds, not PANNs) on the demo clips:\n")
     for tagging in results:
         print_tagging(tagging)
-    print(f"Converted, proven and tagged in {seconds:.0f} s. The same with Cnn14 (327 MB download):")
-    print("    panns-litert convert cnn14 && panns-litert tag --model cnn14 recording.wav")
+    model = RECOMMENDED_MODEL
+    print(f"Converted, proven and tagged in {seconds:.0f} s. The same with {model}, which knows AudioSet's classes:")
+    print(f"    panns-litert convert {model} && panns-litert tag --model {model} recording.wav")
     return 0

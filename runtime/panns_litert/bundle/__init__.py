@@ -1,8 +1,8 @@
 """Bundle: the folder that `convert` writes and every runtime reads, its manifest with the record of its proof, its
-self-test, and the cache for bundles.
+self-test, the cache for bundles, and pulling one from the Hugging Face hub.
 
-It may import `frontend`, `events`, `demo` and the layers below them. It uses `frontend`, `sense`, `strict`, `atomic`
-and `errors`.
+It may import `frontend`, `events`, `demo` and the layers below them. It uses `frontend`, `sense`, `hub`, `strict`,
+`atomic` and `errors`.
 """
 
 from panns_litert.bundle.bundle import MEL_BASIS, MODEL_CARD, Bundle, file_sha256
@@ -13,7 +13,7 @@ from panns_litert.bundle.cache import (
     bundle_dir,
     cache_dir,
 )
-from panns_litert.bundle.cached import cached_bundle
+from panns_litert.bundle.cached import cached_bundle, cached_model
 from panns_litert.bundle.check import QUANTIZED, STAGES, Check
 from panns_litert.bundle.manifest import (
     FORMAT_VERSION,
@@ -30,9 +30,11 @@ from panns_litert.bundle.manifest import (
     Source,
     TensorSpec,
 )
-from panns_litert.bundle.model_card import model_card
+from panns_litert.bundle.model_card import METADATA_MARK, hub_metadata, model_card
+from panns_litert.bundle.named import RECOMMENDED_MODEL, find_bundle, open_bundle
+from panns_litert.bundle.pulled import pull
 from panns_litert.bundle.selftest import SELF_TEST, SELF_TEST_SAMPLES, SelfTest
-from panns_litert.bundle.writer import BundleWriter
+from panns_litert.bundle.writer import BundleWriter, copy_bundle
 
 __all__ = [
     "CACHE_VARIABLE",
@@ -43,10 +45,12 @@ __all__ = [
     "LOG_MEL",
     "MANIFEST",
     "MEL_BASIS",
+    "METADATA_MARK",
     "MODEL_CARD",
     "OWN_WEIGHTS",
     "PRECISIONS",
     "QUANTIZED",
+    "RECOMMENDED_MODEL",
     "SELF_TEST",
     "SELF_TEST_SAMPLES",
     "STAGES",
@@ -64,6 +68,12 @@ __all__ = [
     "bundle_dir",
     "cache_dir",
     "cached_bundle",
+    "cached_model",
+    "copy_bundle",
     "file_sha256",
+    "find_bundle",
+    "hub_metadata",
     "model_card",
+    "open_bundle",
+    "pull",
 ]

@@ -47,9 +47,12 @@ class Bundle:
 
     Args:
         path: the folder.
+        origin: where the folder came from, if it must not be changed.
 
     Attributes:
         path: the folder.
+        origin: the hub's repository and commit that the bundle was pulled from, such as hf:ORG/NAME@COMMIT; None if the
+            folder is the user's own.
         manifest: the manifest.
         labels: class names, in the order of the outputs.
         mel_basis: (n_mels, bins) float32.
@@ -60,9 +63,10 @@ class Bundle:
         BundleError: a file is missing, altered or does not fit. The message names the file and the remedy.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, origin: str | None = None) -> None:
         if not isinstance(path, (str, os.PathLike)):
             raise BundleError(f"bundle {shown(path)}; expected the path of a folder")
+        self.origin = origin
         self.path = Path(path)
         for tries in range(1, _TRIES + 1):
             before = _identity(self.path)

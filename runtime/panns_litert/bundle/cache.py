@@ -32,7 +32,7 @@ def bundle_dir(model: str, *, graph: str, seconds: float, precision: str) -> Pat
     Raises:
         ModelError: an argument cannot be a part of the folder's name, such as a model with a path separator.
     """
-    if not isinstance(model, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", model):
+    if not is_model_name(model):
         raise ModelError(f"model {shown(model)}; expected a name that `panns-litert models` lists")
     for what, value, choices in (("graph", graph, GRAPHS), ("precision", precision, PRECISIONS)):
         if value not in choices:
@@ -40,3 +40,8 @@ def bundle_dir(model: str, *, graph: str, seconds: float, precision: str) -> Pat
     if not isinstance(seconds, (int, float)) or not 0.0 < seconds < 1e6:
         raise ModelError(f"clip of {shown(seconds)} s; expected a length in seconds")
     return cache_dir() / "bundles" / f"{model}_{graph}_{seconds:g}s_{precision}"
+
+
+def is_model_name(model: object) -> bool:
+    """Returns whether a value has the form of a model's name, which can be a part of a folder's name."""
+    return isinstance(model, str) and re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", model) is not None

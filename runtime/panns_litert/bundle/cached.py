@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from panns_litert.bundle.bundle import Bundle
-from panns_litert.bundle.cache import bundle_dir
-from panns_litert.bundle.manifest import OWN_WEIGHTS
+from panns_litert.bundle.cache import DEFAULT_PRECISION, DEFAULT_SECONDS, bundle_dir
+from panns_litert.bundle.manifest import GRAPHS, OWN_WEIGHTS
 from panns_litert.errors import BundleError
 
 
@@ -34,6 +34,19 @@ def cached_bundle(model: str, *, graph: str, seconds: float, precision: str) -> 
             f"{path} is a bundle of {what}; expected {_words(*asked)}; delete it or name it with --bundle"
         )
     return found
+
+
+def cached_model(model: str) -> Bundle | None:
+    """Opens the bundle that `convert MODEL` writes if no other option is given, or returns None if there is none.
+
+    Raises:
+        ModelError, BundleError: as for `cached_bundle`.
+    """
+    for graph in GRAPHS:  # a model has the first of these that its network takes
+        found = cached_bundle(model, graph=graph, seconds=DEFAULT_SECONDS, precision=DEFAULT_PRECISION)
+        if found is not None:
+            return found
+    return None
 
 
 def _words(model: str, graph: str, seconds: float, precision: str) -> str:

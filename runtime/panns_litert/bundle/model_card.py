@@ -1,11 +1,30 @@
-"""The model card: a bundle's README.md, made only from its manifest."""
+"""The model card: a bundle's README.md, made only from its manifest.
+
+It begins with the metadata of the Hugging Face hub, in YAML between lines of `---`, so that a bundle can be uploaded as
+it is, and what is downloaded is the same bundle, byte for byte.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import textwrap
+from decimal import Decimal
+from typing import Any
 
 from panns_litert.bundle.check import Check
-from panns_litert.bundle.manifest import GpuRecord, Manifest, Quantization
+from panns_litert.bundle.manifest import OWN_WEIGHTS, GpuRecord, Manifest, Quantization
+
+METADATA_MARK = "---\n"
+"""The first line of a card with metadata."""
+
+# Licences by the identifiers of https://huggingface.co/docs/hub/repositories-licenses; those of SPDX in lower case.
+_LICENCES = re.compile(
+    r"apache-2\.0|mit|isc|unlicense|bsd-[23]-clause|mpl-2\.0|a?gpl-3\.0|gpl-2\.0|cc0-1\.0|cc-by(-sa|-nc)?-[34]\.0|"
+    r"cc-by-nc-sa-4\.0|cc-by-nc-nd-4\.0"
+)
+_AUDIOSET_LABELS, _AUDIOSET = "audioset_labels.txt", "agkphysics/AudioSet"
+_ON_THE_HUB = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)/resolve/.+", re.ASCII)
 
 _PARITY_HEAD = """\
 | stage | output | max abs | rmse | corr | PSNR dB | top-5 | bound on max abs | passed |
@@ -13,7 +32,7 @@ _PARITY_HEAD = """\
 
 
 def model_card(manifest: Manifest) -> str:
-    """Returns the card as Markdown. The table of files leaves out the card itself."""
+    """Returns the card as Markdown with the hub's metadata. The table of files leaves out the card itself."""
     source = manifest.source
     published = f"{source.published_map:.3f}" if source.published_map is not None else "none"
     tensors = "\n".join(
@@ -28,7 +47,8 @@ def model_card(manifest: Manifest) -> str:
     )
     rows = "\n".join(_row(check) for check in manifest.parity)
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
-    return f"""# {manifest.model} ({manifest.precision}, {manifest.clip_seconds:g} s)
+    return f"""{METADATA_MARK}{_yaml(hub_metadata(manifest))}{METADATA_MARK}
+# {manifest.model} ({manifest.precision}, {manifest.clip_seconds:g} s)
 
 {manifest.description}
 
@@ -75,6 +95,82 @@ Made by panns-litert. `manifest.json` holds the same facts for programs.
 
 Tools: {versions}. Model file: `{manifest.file("model")}`.
 """
+
+
+def hub_metadata(manifest: Manifest) -> dict[str, Any]:
+    """Returns the metadata of the hub: licence, library, tags, base model, data set, and figures as its `model-index`.
+
+    The figures are the published mAP, which was measured on the checkpoint and not on this file, and the parity of this
+    file's probabilities with PyTorch's.
+    """
+    source, audioset = manifest.source, manifest.file("labels") == _AUDIOSET_LABELS
+    licence = source.licence.casefold()
+    data: dict[str, Any] = {}
+    if source.licence == OWN_WEIGHTS:
+        data["license"] = "unknown"
+    elif _LICENCES.fullmatch(licence):
+        data["license"] = licence
+    else:
+        data |= {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", licence).strip("-.") or "unnamed"}
+        data |= {"license_link": source.url} if source.url else {}
+    data |= {"library_name": "litert", "pipeline_tag": "audio-classification"}
+    if found := _ON_THE_HUB.fullmatch(source.url or ""):
+        data["base_model"] = found[1]
+    data["tags"] = ["audio-tagging", "litert", "tflite", "panns-litert", manifest.precision]
+    if audioset:
+        data["tags"].append("audioset")
+        data["datasets"] = [_AUDIOSET]
+    task = {"type": "audio-classification", "name": "Audio tagging"}
+    results = []
+    if source.published_map is not None:
+        results.append(
+            {
+                "task": task,
+                "dataset": {"type": _AUDIOSET if audioset else "other", "name": "AudioSet" if audioset else "other"},
+                "metrics": [_metric("mAP", source.published_map, "mAP, published for the checkpoint")],
+            }
+        )
+    results.append(
+        {
+            "task": task,
+            "dataset": {"type": "panns-litert/parity", "name": "parity clips, compared with PyTorch"},
+            "metrics": [
+                metric
+                for check in manifest.parity
+                if (check.stage, check.output) == (manifest.precision, "probs")
+                for metric in (
+                    _metric("max_abs_error", check.max_abs, "largest error of a probability"),
+                    _metric("correlation", check.corr, "correlation of the probabilities"),
+                )
+                if metric["value"] is not None
+            ],
+        }
+    )
+    return data | {"model-index": [{"name": f"{manifest.model} {manifest.precision}", "results": results}]}
+
+
+def _metric(kind: str, value: float | None, name: str) -> dict[str, Any]:
+    return {"type": kind, "value": value, "name": name}
+
+
+def _yaml(value: dict[str, Any] | list[Any], depth: int = 0) -> str:
+    """Returns a value as YAML in block style: texts in quotes, numbers without exponent, which YAML 1.1 lacks."""
+    pad, lines = "  " * depth, []
+    for key, item in value.items() if isinstance(value, dict) else (("", item) for item in value):
+        head = f"{pad}{key}:" if key else f"{pad}-"
+        if isinstance(item, (dict, list)):
+            inner = _yaml(item, depth + 1)
+            lines.append(f"{head}\n{inner}" if key else f"{head} {inner.lstrip()}")
+        else:
+            lines.append(f"{head} {_scalar(item)}\n")
+    return "".join(lines)
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, float):
+        return format(Decimal(f"{value:.9g}"), "f")
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in text)
 
 
 def _front_end(manifest: Manifest) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from panns_litert.bundle.bundle import Bundle, file_sha256
@@ -67,9 +68,28 @@ class BundleWriter:
         """Writes the manifest, reads the whole bundle back to check it, and puts it in the target's place."""
         (self.folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         remember(manifest.model_sha256)  # made here: the parity stages ran it
+        return self._place()
+
+    def _place(self) -> Bundle:
         Bundle(self.folder)
         self._replacement.finish()
         return Bundle(self.target)
+
+
+def copy_bundle(bundle: Bundle, target: str | os.PathLike[str]) -> Bundle:
+    """Copies a bundle into a folder of the user's own, byte for byte. Replaces an older bundle there.
+
+    Returns:
+        The new bundle.
+
+    Raises:
+        BundleError: the target cannot be written, as for `BundleWriter`.
+    """
+    with BundleWriter(target) as writer:
+        for name in (MANIFEST, *bundle.manifest.files):
+            if (bundle.path / name).exists():  # the model card may be removed
+                shutil.copyfile(bundle.path / name, writer.folder / name)
+        return writer._place()
 
 
 def _is_empty(folder: Path) -> bool:

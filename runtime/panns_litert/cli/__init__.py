@@ -6,6 +6,7 @@ points.
 
 from panns_litert.cli.evaluate import print_figures
 from panns_litert.cli.gpu import residency
+from panns_litert.cli.options import BUNDLE_HELP, named_bundle
 from panns_litert.cli.output import (
     SHOWN_SKIPPED,
     AddCommand,
@@ -23,10 +24,12 @@ from panns_litert.cli.program import build_parser, main
 from panns_litert.cli.tag import print_tagging
 
 __all__ = [
+    "BUNDLE_HELP",
     "SHOWN_SKIPPED",
     "AddCommand",
     "build_parser",
     "main",
+    "named_bundle",
     "note",
     "one_line",
     "print_checks",

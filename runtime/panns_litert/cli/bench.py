@@ -7,8 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from panns_litert.bundle import RECOMMENDED_MODEL, open_bundle
+from panns_litert.cli.options import BUNDLE_HELP, named_bundle
 from panns_litert.cli.output import AddCommand, note, print_json, print_table, steps
-from panns_litert.demo import demo_bundle
 from panns_litert.errors import BenchError, GpuDriverError
 from panns_litert.measure import (
     ENGINES,
@@ -42,7 +43,7 @@ def add_commands(command: AddCommand) -> None:
     """Adds bench."""
     sub = command("bench", run_bench, "Measure bundles on this device, or join the records of all devices (--report).")
     sub.add_argument(
-        "bundles", nargs="*", type=Path, metavar="BUNDLE", help="folders, measured in turns (default: demo)"
+        "bundles", nargs="*", metavar="MODEL", help=f"{BUNDLE_HELP}; measured in turns (default: the demo bundle)"
     )
     sub.add_argument(
         "--engine", choices=(*ENGINES, "all"), default="all", help="all skips a missing GPU (default %(default)s)"
@@ -69,10 +70,10 @@ def run_bench(args: argparse.Namespace) -> int:
         return _report(args)
     if args.out is not None or args.plot is not None:
         raise BenchError("--out or --plot without --report; expected --report")
-    bundles = args.bundles
+    bundles = [named_bundle(args, name) for name in args.bundles]
     if not bundles:
-        note("measuring the demo bundle (synthetic sounds, not PANNs); name folders of bundles to measure those")
-        bundles = [demo_bundle()]
+        note(f"measuring the demo bundle (synthetic sounds, not PANNs); name models, such as {RECOMMENDED_MODEL}")
+        bundles = [open_bundle()]
     device = this_device(args.device)
     with steps(args) as step:
         measured = bench(

@@ -96,6 +96,8 @@ def run_enroll(args: argparse.Namespace) -> int:
     if args.prototypes is None and args.bundle is None and args.model is None:
         raise PrototypeError("the demo bundle belongs to the package; expected --bundle, --model or --prototypes FILE")
     tagger = open_tagger(args)
+    if args.prototypes is None and (origin := tagger.bundle.origin) is not None:
+        raise PrototypeError(f"{origin} stays as it was published; expected --prototypes FILE")
     path = args.prototypes or prototypes_path(tagger.bundle)
     _known(path, tagger)  # raises before the clips are heard
     files = [file for name in args.clips for file in (audio_files(name) if Path(name).is_dir() else [Path(name)])]

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from panns_litert.audio import load_audio
 from panns_litert.bundle import Bundle
+from panns_litert.cli.options import BUNDLE_HELP, named_bundle
 from panns_litert.cli.output import AddCommand, note, one_line, print_checks, print_json, print_table, steps
 from panns_litert.errors import BundleError
+from panns_litert.hub import PREFIX
 from panns_litert.proof import (
     FP16_MAX,
     FP16_SMALLEST_NORMAL,
@@ -27,7 +29,7 @@ from panns_litert.proof import (
 def add_commands(command: AddCommand) -> None:
     """Adds gpu-check."""
     sub = command("gpu-check", run_gpu_check, "Run a model on the GPU delegate, whole and in float16, and compare.")
-    sub.add_argument("target", metavar="BUNDLE|FILE.tflite", type=Path)
+    sub.add_argument("target", metavar="MODEL|FILE.tflite", help=f"{BUNDLE_HELP}; or any .tflite file")
     sub.add_argument("--audio", nargs="+", default=[], metavar="FILE", help="recordings to run a bundle on")
     sub.add_argument(
         "--inputs", nargs="+", default=[], type=Path, metavar="NPZ", help="arrays by input name, to run on"
@@ -39,10 +41,12 @@ def add_commands(command: AddCommand) -> None:
 
 def run_gpu_check(args: argparse.Namespace) -> int:
     """Runs `gpu-check`: checks residency, float16 accuracy and float16 range of a bundle or a .tflite."""
-    bundle = Bundle(args.target) if args.target.is_dir() else None
+    file = Path(args.target)
+    is_file = not args.target.startswith(PREFIX) and (file.suffix == ".tflite" or file.is_file())
+    bundle = None if is_file else named_bundle(args, args.target)
     with steps(args) as step:
         step("gpu-check")
-        report = gpu_check(bundle or args.target, inputs=_gpu_inputs(args, bundle), timeout=args.timeout)
+        report = gpu_check(bundle or file, inputs=_gpu_inputs(args, bundle), timeout=args.timeout)
     data = report.to_dict() | {"bundle": str(bundle.path) if bundle else None, "recorded": False}
     if bundle is not None and not args.no_record:
         try:

@@ -13,16 +13,14 @@ from panns_litert.atomic import writing
 from panns_litert.audio import LEAST_RATE, MOST_RATE, RAW_FORMATS, SCALES, no_audio, scan_folder
 from panns_litert.bundle import (
     CACHE_VARIABLE,
-    DEFAULT_PRECISION,
-    DEFAULT_SECONDS,
-    GRAPHS,
+    RECOMMENDED_MODEL,
     Bundle,
     cache_dir,
-    cached_bundle,
+    find_bundle,
 )
 from panns_litert.cli.extensions import converter
-from panns_litert.cli.output import note
-from panns_litert.errors import AudioError, BundleError, LabelError
+from panns_litert.cli.output import note, progress_wanted
+from panns_litert.errors import AudioError, BundleError, LabelError, MissingDependencyError, ModelError
 from panns_litert.sense import Sense
 from panns_litert.strict import printable, read_json
 from panns_litert.tagger import ENGINES, Tagger
@@ -32,6 +30,10 @@ DEFAULT_ENGINE = "cpu"
 _WAIT_SECONDS = 3600.0  # for another run's conversion, which may download first
 
 
+BUNDLE_HELP = "a model's name (converted first if necessary), a bundle's folder, or hf:ORG/NAME[@REVISION]"
+"""Help of an argument that `named_bundle` opens."""
+
+
 def add_model_options(
     sub: argparse.ArgumentParser,
     *,
@@ -39,8 +41,8 @@ def add_model_options(
     threads_help: str = "CPU threads (default: all cores)",
 ) -> None:
     """Adds --bundle, --model, --engine and --threads, whose default is `threads`."""
-    sub.add_argument("--bundle", type=Path, help="folder of a bundle")
-    sub.add_argument("--model", help="use the cached bundle of this model; convert it first if necessary")
+    sub.add_argument("--model", help=BUNDLE_HELP)
+    sub.add_argument("--bundle", metavar="MODEL", help="the same as --model")
     sub.add_argument(
         "--engine", choices=ENGINES, default=DEFAULT_ENGINE, help="auto checks the GPU first (default %(default)s)"
     )
@@ -55,25 +57,50 @@ def open_tagger(args: argparse.Namespace) -> Tagger:
     return tagger
 
 
-def bundle_for(args: argparse.Namespace) -> Bundle | Path | None:
-    """Returns the bundle that --bundle or --model names. Converts the model first if necessary.
+def bundle_for(args: argparse.Namespace) -> Bundle | None:
+    """Returns the bundle that --model or --bundle names, as `named_bundle` does.
 
-    Of several runs that need the same model, one converts it and the others wait for its bundle. Without both options,
-    returns None, which stands for the demo bundle, and prints a note.
+    Without both options, returns None, which stands for the demo bundle, and prints a note.
 
     Raises:
-        BundleError: both options are given, or the cache holds another bundle in the model's place.
-        ModelError: there is no such model.
+        BundleError: both options are given.
+        PannsLitertError: as for `named_bundle`.
     """
     if args.bundle is not None and args.model is not None:
         raise BundleError("--bundle and --model together; expected one of them")
-    if args.model is None:
-        if args.bundle is None:
-            note("using the demo bundle (synthetic sounds, not PANNs); --model mn04 for AudioSet")
-        return args.bundle  # type: ignore[no-any-return]
-    name = args.model.casefold()
-    if (found := _cached(name)) is not None:
+    name = args.bundle if args.model is None else args.model
+    if name is None:
+        note(f"using the demo bundle (synthetic sounds, not PANNs); --model {RECOMMENDED_MODEL} for AudioSet")
+        return None
+    return named_bundle(args, name)
+
+
+def named_bundle(args: argparse.Namespace, name: str) -> Bundle:
+    """Opens the bundle that an argument names, as `open_bundle` does. Converts a model first if it is not in the cache.
+
+    Of several runs that need the same model, one converts it and the others wait for its bundle.
+
+    Raises:
+        BundleError: there is no such bundle, it is incomplete or altered, or the cache holds another one in its place.
+        ModelError: there is no such model.
+        DownloadError: the hub has no such repository, or it cannot be reached.
+        MissingDependencyError: the converter or huggingface_hub is needed and is not installed.
+    """
+    if (found := find_bundle(name, progress=progress_wanted(args))) is not None:
         return found
+    try:
+        return _converted(args, name.casefold())
+    except ModelError as error:
+        raise ModelError(f"no bundle at {printable(name)}, and {error}") from error
+    except MissingDependencyError as error:
+        raise MissingDependencyError(
+            f"no bundle at {printable(name)}, and none of that name in the cache; to convert the model, {error}; "
+            "hf:ORG/NAME opens a published bundle without that"
+        ) from error
+
+
+def _converted(args: argparse.Namespace, name: str) -> Bundle:
+    """Converts a model, or waits for another run that does."""
     convert = converter("convert_bundle")
     with contextlib.ExitStack() as stack:
         converting = cache_dir() / "bundles" / name
@@ -86,16 +113,8 @@ def bundle_for(args: argparse.Namespace) -> Bundle | Path | None:
         except BundleError:
             note(f"another run is converting {name}; waiting for its bundle")
             stack.enter_context(writing(converting, wait=_WAIT_SECONDS, error=BundleError))
-        return _cached(name) or convert(args, name)
-
-
-def _cached(name: str) -> Bundle | None:
-    """Returns the bundle of the first graph that the model was converted to, or None."""
-    for graph in GRAPHS:
-        found = cached_bundle(name, graph=graph, seconds=DEFAULT_SECONDS, precision=DEFAULT_PRECISION)
-        if found is not None:
-            return found
-    return None
+        found: Bundle = find_bundle(name) or convert(args, name)
+        return found
 
 
 def add_audio_options(sub: argparse.ArgumentParser) -> None:

@@ -15,14 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from panns_litert.audio import AudioWarning, UnreadWarning
-from panns_litert.cli import batch, bench, evaluate, events, gpu, match, picture, tag
+from panns_litert.cli import batch, bench, evaluate, events, gpu, hub, match, picture, tag
 from panns_litert.cli.extensions import add_extensions
 from panns_litert.cli.output import one_line
 from panns_litert.cli.streams import end_stdout, escaping, repair_streams
 from panns_litert.errors import GpuDriverError, GpuError, PannsLitertError, ParityError
 from panns_litert.escape import escaped_lines
 
-GROUPS = (tag, events, picture, match, batch, evaluate, gpu, bench)
+GROUPS = (tag, events, picture, match, batch, evaluate, gpu, bench, hub)
 """Modules with the commands of the runtime, in the order of --help. The commands of extensions follow."""
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from panns_litert.bundle import Bundle
+from panns_litert.bundle import Bundle, open_bundle
 from panns_litert.engine import ENGINES, available_cores, read_graph
 from panns_litert.errors import BenchError
 from panns_litert.measure.bench_worker import INPUTS, REQUEST, RESULT
@@ -107,7 +107,7 @@ def bench(
     """Measures bundles with a demo recording as input.
 
     Args:
-        bundles: bundles or their folders; measured in turns.
+        bundles: bundles, or what `open_bundle` takes; measured in turns.
         engines: "cpu", "gpu" or both. It is a failure if the GPU does not run the whole graph in float16, or if its
             outputs are outside the gpu_fp16 gate against those of the CPU.
         threads: numbers of CPU threads, each ≥ 1; the default is 1 and the number of cores.
@@ -127,7 +127,7 @@ def bench(
         BenchError: an argument is out of range, or a bundle is given twice.
         BundleError: a bundle cannot be read.
     """
-    opened = [bundle if isinstance(bundle, Bundle) else Bundle(bundle) for bundle in bundles]
+    opened = [open_bundle(bundle) for bundle in bundles]
     settings = _settings(engines, threads, xnnpack)
     for name, value in (("warmup", warmup), ("runs", runs), ("rounds", rounds)):
         if type(value) is not int or value < 1:

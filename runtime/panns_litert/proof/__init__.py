@@ -1,4 +1,5 @@
-"""Proof: parity of a model with its reference, and the check that the GPU delegate runs the whole graph correctly.
+"""Proof: parity of a model with its reference, the check that the GPU delegate runs the whole graph correctly, and
+publishing on the Hugging Face hub what is proven.
 
 It may import `bundle` and the layers below it.
 """
@@ -29,6 +30,7 @@ from panns_litert.proof.parity import (
     few_as_one,
     require,
 )
+from panns_litert.proof.publish import Published, publish
 from panns_litert.proof.selftest import self_test_check, self_test_gate
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "Clips",
     "Gate",
     "GpuReport",
+    "Published",
     "TensorRange",
     "add_one_model",
     "audit_fp16",
@@ -57,6 +60,7 @@ __all__ = [
     "gpu_check",
     "graph_input",
     "load_clips",
+    "publish",
     "record_gpu",
     "require",
     "run_child",

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.bundle import Bundle, BundleWriter, Check, GpuRecord, file_sha256, model_card
+from panns_litert.bundle import Bundle, BundleWriter, Check, GpuRecord, file_sha256, model_card, open_bundle
 from panns_litert.child import PRINTED_LOG, run_child
 from panns_litert.demo import demo_audio
 from panns_litert.engine import (
@@ -33,6 +33,7 @@ from panns_litert.engine import (
 )
 from panns_litert.errors import BundleError, GpuDriverError
 from panns_litert.frontend import LogMel
+from panns_litert.hub import PREFIX
 from panns_litert.proof.audit import TensorRange
 from panns_litert.proof.gpu_worker import DELEGATE_LOG, load_clips, save_clips
 from panns_litert.proof.parity import GATES, Gate, compare, few_as_one
@@ -320,8 +321,13 @@ def record_gpu(bundle: Bundle, report: GpuReport) -> Bundle:
         The new bundle.
 
     Raises:
-        BundleError: the bundle cannot be written.
+        BundleError: the bundle cannot be written, or it is one of the hub.
     """
+    if bundle.origin is not None:
+        raise BundleError(
+            f"{bundle.origin} stays as it was published, and the GPU check is not recorded; `panns-litert pull "
+            "--out DIR` makes a copy that can be changed"
+        )
     try:
         with BundleWriter(bundle.path) as writer:
             manifest, card = replace(bundle.manifest, gpu=report.record()), bundle.manifest.file("model_card")
@@ -349,7 +355,10 @@ def _edited_card(bundle: Bundle) -> bytes | None:
 def _bundle(model: str | os.PathLike[str] | Bundle) -> Bundle | None:
     if isinstance(model, Bundle):
         return model
-    return Bundle(model) if Path(model).is_dir() else None
+    # A file has a suffix, or is there; anything else names a bundle.
+    of_hub = isinstance(model, str) and model.startswith(PREFIX)
+    path = Path(model)
+    return open_bundle(model) if of_hub or path.is_dir() or not (path.suffix or path.is_file()) else None
 
 
 def _require_inputs(path: Path, graph: Graph, inputs: Clips) -> None:

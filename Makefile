@@ -65,12 +65,12 @@ demo-model: $(READY)
 
 # Measures every model at full size: about 20 minutes. An interrupted run is resumed.
 zoo: $(READY)
-	$(BIN)/python -m panns_litert_convert.sweep --out assets/zoo.json --document docs/zoo.md --brief README.md
+	$(BIN)/python -m panns_litert_convert.sweep --out assets/zoo.json --document docs/zoo.md --brief docs/choose.md
 
 # Measures every model at every precision. Slow, since layers that need a finer precision are found one by one. An
 # interrupted run is resumed.
 ladder: $(READY)
-	$(BIN)/python -m panns_litert_convert.ladder --out assets/ladder.json --document docs/ladder.md --brief README.md
+	$(BIN)/python -m panns_litert_convert.ladder --out assets/ladder.json --document docs/ladder.md --brief docs/choose.md
 
 # The marker is written last, so that an interrupted installation is repeated.
 $(READY): pyproject.toml constraints.txt

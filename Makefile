@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench apk assets demo-model zoo ladder clean
+.PHONY: demo test lint docs bench apk assets demo-model zoo ladder clean
 
 demo: $(READY)
 	$(BIN)/panns-litert demo
@@ -18,6 +18,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# Writes the site of docs/ to build/site. A broken link fails, and so does a page that is not in the nav of mkdocs.yml;
+# `--quiet` would let both pass.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: $(READY)
 	$(BIN)/python tests/bench/bench.py
@@ -77,7 +82,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "make: $(PYTHON) is too old; expected Python 3.11 or later: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[convert,train,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[convert,docs,train,test]'
 	touch $(READY)
 
 clean:

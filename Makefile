@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs bench apk assets demo-model zoo ladder clean
+.PHONY: demo test lint docs pictures bench apk assets demo-model zoo ladder clean
 
 demo: $(READY)
 	$(BIN)/panns-litert demo
@@ -23,6 +23,14 @@ lint: $(READY)
 # `--quiet` would let both pass.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+# Draws the picture of README.md, of a real recording, with mn04's published weights and windows of 2 s.
+RECORDING := ../shared/audio/metro_station-paris.wav
+WEIGHTS := ../shared/weights/mn04_as_mAP_432.pt
+
+pictures: $(READY)
+	$(BIN)/panns-litert convert mn04 --checkpoint $(WEIGHTS) --seconds 2 --out build/pictures/mn04
+	$(BIN)/panns-litert plot $(RECORDING) --bundle build/pictures/mn04 --hop 0.25 --top 6 --out docs/heard.png
 
 bench: $(READY)
 	$(BIN)/python tests/bench/bench.py

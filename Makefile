@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench apk web web-build web-screenshot assets demo-model zoo ladder runtimes clean
+.PHONY: demo test lint docs pictures bench apk web web-build web-screenshot assets demo-model zoo ladder runtimes clean
 
 demo: $(READY)
 	$(BIN)/panns-litert demo
@@ -18,6 +18,19 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# Writes the site of docs/ to build/site. A broken link fails, and so does a page that is not in the nav of mkdocs.yml;
+# `--quiet` would let both pass.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+# Draws the picture of README.md, of a real recording, with mn04's published weights and windows of 2 s.
+RECORDING := ../shared/audio/metro_station-paris.wav
+WEIGHTS := ../shared/weights/mn04_as_mAP_432.pt
+
+pictures: $(READY)
+	$(BIN)/panns-litert convert mn04 --checkpoint $(WEIGHTS) --seconds 2 --out build/pictures/mn04
+	$(BIN)/panns-litert plot $(RECORDING) --bundle build/pictures/mn04 --hop 0.25 --top 6 --out docs/heard.png
 
 bench: $(READY)
 	$(BIN)/python tests/bench/bench.py
@@ -80,12 +93,12 @@ demo-model: $(READY)
 
 # Measures every model at full size: about 20 minutes. An interrupted run is resumed.
 zoo: $(READY)
-	$(BIN)/python -m panns_litert_convert.sweep --out assets/zoo.json --document docs/zoo.md --brief README.md
+	$(BIN)/python -m panns_litert_convert.sweep --out assets/zoo.json --document docs/zoo.md --brief docs/choose.md
 
 # Measures every model at every precision. Slow, since layers that need a finer precision are found one by one. An
 # interrupted run is resumed.
 ladder: $(READY)
-	$(BIN)/python -m panns_litert_convert.ladder --out assets/ladder.json --document docs/ladder.md --brief README.md
+	$(BIN)/python -m panns_litert_convert.ladder --out assets/ladder.json --document docs/ladder.md --brief docs/choose.md
 
 # Runs the same files in every runtime that plain .tflite files are for, each in an environment of its own under build/.
 # Takes 8 minutes on two cores.
@@ -97,7 +110,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "make: $(PYTHON) is too old; expected Python 3.11 or later: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[convert,train,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[convert,docs,train,test]'
 	touch $(READY)
 
 clean:

@@ -45,7 +45,7 @@ CALIBRATION_CLIPS, CALIBRATION_SEED = 8, 7
 """Number and seed of the synthetic mixtures for the calibration of "int8-full". Other clips are used to measure it."""
 
 BRIEF = ("cnn14", "mn04")
-"""Models in the short table of README.md."""
+"""Models in the short table of docs/choose.md."""
 
 LABELLED_CLIPS, LABELLED_SEED = 200, HELD_OUT_SEED + 1
 """Number and seed of the labelled mixtures for the demo model's mean average precision."""

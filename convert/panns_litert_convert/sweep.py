@@ -47,7 +47,7 @@ JOBS = 2
 
 BRIEF = ("mn04", "mn10", "mn40", "mobilenetv1", "cnn14", "cnn14_decisionlevelmax", "wavegram_logmel_cnn14", "ast")
 BRIEF_COLUMNS = ("name", "Hz", "M params", "GMAC", "mAP", "fp16 MB", "fp16 error", "GPU error", "on the GPU", "CPU ms")
-"""Models and columns in the short table of README.md."""
+"""Models and columns in the short table of docs/choose.md."""
 
 MODEL_FILE = "model.tflite"
 

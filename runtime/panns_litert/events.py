@@ -28,7 +28,7 @@ _TOLERANCE = 1e-6  # seconds; sums of hops differ by rounding, and no step or ga
 
 TAIL_PERCENT = 5
 """A rest after the last window that is shorter than this share of a window, in percent, is left out. A window that ends
-with so short a rest does not find a sound that begins there: tests/bench/last_window.py, docs/recordings.md."""
+with so short a rest does not find a sound that begins there: tests/bench/last_window.py, docs/tag.md."""
 
 _THRESHOLDS = ("on", "off", "min_duration", "max_gap")
 
@@ -62,7 +62,7 @@ class EventSettings:
     {'on': 0.7, 'off': 0.3, 'min_duration': 0.0, 'max_gap': 0.0}
     """
 
-    on: float = 0.2  # measured on real recordings: tests/bench/event_defaults.py, docs/recordings.md
+    on: float = 0.2  # measured on real recordings: tests/bench/event_defaults.py, docs/events.md
     off: float | None = None
     min_duration: float = 0.0
     max_gap: float = 0.0

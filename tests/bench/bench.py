@@ -1,4 +1,4 @@
-"""`make bench`: measures everything that the README claims about speed.
+"""`make bench`: measures what docs/figures.md says about speed.
 
 Every table is one comparison. Its candidates take turns, so that a busy machine slows all of them equally. Compare the
 medians and ratios; the absolute times depend on the machine.

@@ -106,7 +106,7 @@ def test_a_rung_is_smaller_than_the_one_above(rungs: dict[str, Bundle], small: D
     half = Bundle(demo_bundle()).file("model").stat().st_size
     print(half, sizes)
     assert max(sizes["int8"], sizes["int8-weights"], sizes["int8-full"]) < 0.6 * half
-    assert sizes["int4-weights"] < 0.9 * sizes["int8"]  # a larger one would be of no use: docs/ladder.md
+    assert sizes["int4-weights"] < 0.9 * sizes["int8"]  # a larger one would be of no use: docs/quantization.md
     uniform = {}
     for precision in ("int8", "int4-weights"):
         quantize(small.source, tmp_path / precision, precision=precision, log=small.log)
@@ -160,7 +160,7 @@ def test_integer_weights_run_whole_on_the_gpu(rungs: dict[str, Bundle], precisio
 @pytest.mark.usefixtures("vulkan")
 @pytest.mark.parametrize("precision", ["int8-weights", "int8-full"])
 def test_precisions_that_fail_on_the_gpu(rungs: dict[str, Bundle], precision: str) -> None:
-    """If this test fails because they pass now, docs/ladder.md must be changed."""
+    """If this test fails because they pass now, docs/quantization.md must be changed."""
     report = gpu_check(rungs[precision], audit=False)
     print(f"{precision}: {report.why}")
     assert not report.passed

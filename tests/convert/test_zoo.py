@@ -252,7 +252,7 @@ def test_documents_show_the_zoo_as_it_was_measured() -> None:
     assert [row["name"] for row in rows] == [model.name for model in MODELS]
     assert {row["on the GPU"] for row in rows} == {"all"}
     assert "–" not in {row[column] for row in rows for column in ("fp16 MB", "fp16 error", "GPU error", "CPU ms")}
-    for document, shown in ((ROOT / "docs" / "zoo.md", rows), (ROOT / "README.md", brief(rows))):
+    for document, shown in ((ROOT / "docs" / "zoo.md", rows), (ROOT / "docs" / "choose.md", brief(rows))):
         found = re.search(r"<!-- zoo -->\n(.*?)<!-- /zoo -->", document.read_text(encoding="utf-8"), re.S)
         assert found is not None
         assert found[1] == markdown(shown), document.name

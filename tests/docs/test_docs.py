@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from bench.readme import MARKER, table
 from hubserver import TOKEN, HubServer
 from support import ROOT
 
 from panns_litert.demo import demo_bundle, demo_clips
 
-DOCUMENTS = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
+PATHS = (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")))
+DOCUMENTS = {path: path.read_text(encoding="utf-8") for path in PATHS}
 BLOCKS = [
     block
     for path, text in DOCUMENTS.items()
@@ -25,8 +27,15 @@ BLOCKS = [
 ]
 
 
-def blocks(language: str) -> list[str]:
-    return [text for info, text in BLOCKS if info == language]
+OUTPUT = "text output"
+"""Marks a block that is what the block before it prints."""
+
+
+def blocks(language: str) -> list[tuple[str, str | None]]:
+    """Returns the blocks of a language, each with the output that its document shows, if any."""
+    following = [*BLOCKS[1:], ("", "")]
+    pairs = zip(BLOCKS, following, strict=True)
+    return [(text, shown if then == OUTPUT else None) for (info, text), (then, shown) in pairs if info == language]
 
 
 @pytest.fixture
@@ -43,37 +52,41 @@ def test_documents_have_blocks_of_every_kind() -> None:
     assert len(blocks("bash")) >= 1
     assert len(blocks("bash gpu")) >= 2
     assert len(blocks("bash download")) >= 2
-    kinds = {"python", "python hub", "bash", "bash gpu", "bash hub", "bash download", "console", "text"}
+    kinds = {"python", "python hub", "bash", "bash gpu", "bash hub", "bash download", "console", "text", OUTPUT}
     assert {info for info, _ in BLOCKS} == kinds
+    outputs = [shown for language in ("python", "bash") for _, shown in blocks(language) if shown is not None]
+    assert len(outputs) == sum(info == OUTPUT for info, _ in BLOCKS) >= 2
     for text in DOCUMENTS.values():
         assert re.findall(r"@[A-Z_]+@", text) == []  # no placeholder is left
 
 
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python_snippets_run(code: str, folder: Path) -> None:
+@pytest.mark.parametrize(("code", "shown"), blocks("python"))
+def test_python_snippets_run(code: str, shown: str | None, folder: Path) -> None:
     result = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip()
+    assert shown in (None, result.stdout)
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("script", blocks("bash"))
-def test_shell_snippets_run(script: str, folder: Path) -> None:
+@pytest.mark.parametrize(("script", "shown"), blocks("bash"))
+def test_shell_snippets_run(script: str, shown: str | None, folder: Path) -> None:
     printed = run(script, folder)
     assert printed.strip()
+    assert shown in (None, printed)
     proves = re.search(r"panns-litert (convert|finetune|verify)\b", script)
     assert bool(proves) == ("every stage passed" in printed)
 
 
 @pytest.mark.full
 @pytest.mark.usefixtures("vulkan")
-@pytest.mark.parametrize("script", blocks("bash gpu"))
-def test_shell_snippets_that_need_a_gpu_driver_run(script: str, folder: Path) -> None:
+@pytest.mark.parametrize(("script", "_"), blocks("bash gpu"))
+def test_shell_snippets_that_need_a_gpu_driver_run(script: str, _: None, folder: Path) -> None:
     assert ": passed" in run(script, folder)
 
 
-@pytest.mark.parametrize("script", [*blocks("bash hub"), *blocks("python hub")])
-def test_snippets_of_the_hub_run_on_a_hub_of_this_machine(script: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("script", "_"), [*blocks("bash hub"), *blocks("python hub")])
+def test_snippets_of_the_hub_run_on_a_hub_of_this_machine(script: str, _: None, tmp_path: Path) -> None:
     shutil.copyfile(next(path for path in demo_clips() if path.suffix == ".wav"), tmp_path / "recording.wav")
     command = script if script.startswith("panns-litert") else f"python - <<'EOF'\n{script}EOF\n"
     with HubServer() as hub:
@@ -99,8 +112,8 @@ def run(script: str, folder: Path, variables: Mapping[str, str] | None = None) -
     return result.stdout
 
 
-@pytest.mark.parametrize("script", blocks("bash download"))
-def test_commands_that_download_are_valid_up_to_the_download(script: str) -> None:
+@pytest.mark.parametrize(("script", "_"), blocks("bash download"))
+def test_commands_that_download_are_valid_up_to_the_download(script: str, _: None) -> None:
     from panns_litert.cli import build_parser
 
     for line in script.splitlines():
@@ -109,11 +122,17 @@ def test_commands_that_download_are_valid_up_to_the_download(script: str) -> Non
         build_parser().parse_args(words[1:])
 
 
+def test_readme_is_short_and_has_the_figures_that_were_measured() -> None:
+    text = DOCUMENTS[ROOT / "README.md"]
+    assert text.count("\n") <= 100
+    assert f"<!-- {MARKER} -->\n{table()}<!-- /{MARKER} -->" in text, "run `python tests/bench/readme.py`"
+
+
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
     targets = set(re.findall(r"[`$] ?make ([a-z-]+)", text))
-    assert {"demo", "test", "bench", "assets"} <= targets
+    assert {"demo", "test", "docs"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.M), target
 

@@ -159,17 +159,15 @@ def test_kotlins_log_mel_gives_the_demo_models_probabilities(driver: Driver) -> 
 
 # --- resampler ---
 
-STOP_DB = -85
-
 
 @pytest.mark.parametrize("rates", RESAMPLED, ids=lambda rates: f"{rates[0]}-{rates[1]}")
 def test_resampler_keeps_the_passband_and_nothing_else(driver: Driver, rates: tuple[int, int]) -> None:
-    driver.require_passband(rates, stop_db=STOP_DB)
+    driver.require_passband(rates)
 
 
 @pytest.mark.parametrize("rates", RESAMPLED, ids=lambda rates: f"{rates[0]}-{rates[1]}")
 def test_resampler_agrees_with_soxr(driver: Driver, rates: tuple[int, int]) -> None:
-    driver.require_soxr(rates, rms_db=-75)
+    driver.require_soxr(rates)
 
 
 def test_resampler_in_chunks_is_one_call(driver: Driver) -> None:

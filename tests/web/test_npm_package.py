@@ -115,13 +115,12 @@ def test_another_definition_fails(driver: Driver, change: Json) -> None:
 
 @pytest.mark.parametrize("rates", RESAMPLED, ids=lambda rates: f"{rates[0]}-{rates[1]}")
 def test_resampler_keeps_the_passband_and_nothing_else(driver: Driver, rates: tuple[int, int]) -> None:
-    driver.require_passband(rates, stop_db=-115)
+    driver.require_passband(rates)
 
 
 @pytest.mark.parametrize("rates", RESAMPLED, ids=lambda rates: f"{rates[0]}-{rates[1]}")
 def test_resampler_agrees_with_soxr(driver: Driver, rates: tuple[int, int]) -> None:
-    # From 44.1 kHz, soxr itself differs from an exact tone by -104 dB at 8 kHz and -70 dB at 13 kHz.
-    driver.require_soxr(rates, rms_db=-75 if 44100 in rates else -110)
+    driver.require_soxr(rates)
 
 
 def test_resampler_in_chunks_is_one_call(driver: Driver) -> None:

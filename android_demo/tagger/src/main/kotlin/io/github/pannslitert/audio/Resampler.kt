@@ -14,8 +14,9 @@ import kotlin.math.sqrt
  *
  * The filter is a polyphase sinc with a Kaiser window (J. O. Smith, Digital Audio Resampling; Kaiser 1974). It has
  * linear phase and no delay: output sample n is at n / [toRate] seconds of the input. The gain is within 0.01 dB up to
- * 0.9 of the lower Nyquist frequency. Input components above the lower Nyquist frequency, and images above it in the
- * output, are below −85 dB.
+ * 0.91 of the lower Nyquist frequency. Input components above the lower Nyquist frequency, and images above it in the
+ * output, are below −115 dB. The passband is that of soxr's quality HQ, which the Python runtime uses. With images of
+ * −85 dB, tags of synthetic sounds differ from Python's by up to 0.02.
  *
  * @param fromRate Hz, 1000 … 768000
  * @param toRate Hz, 1000 … 768000; toRate / gcd(fromRate, toRate) must be at most 2560
@@ -125,8 +126,8 @@ class Resampler(val fromRate: Int, val toRate: Int) {
         const val CHUNK = 4096
 
         /** Width of the transition from passband to stopband, as a share of the lower Nyquist frequency. */
-        const val TRANSITION = 0.1
-        const val STOP_DB = 90.0
+        const val TRANSITION = 0.087
+        const val STOP_DB = 120.0
         const val BETA = 0.1102 * (STOP_DB - 8.7)
 
         fun sinc(x: Double): Double = if (abs(x) < 1e-9) 1.0 else sin(PI * x) / (PI * x)

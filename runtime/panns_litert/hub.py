@@ -107,20 +107,13 @@ class Snapshot:
             BundleError: the repository has no such file.
             DownloadError: it cannot be downloaded or stored.
         """
-        from huggingface_hub.utils.tqdm import tqdm
-
-        class Quiet(tqdm):
-            def __init__(self, *args: object, **options: object) -> None:
-                super().__init__(*args, **options | {"disable": True})  # type: ignore[no-untyped-call]
-
-        with _hub_errors(self.hub_id, name):
+        with _hub_errors(self.hub_id, name), _bars(self._progress):
             found = self._api.hf_hub_download(
                 self.hub_id.repo,
                 name,
                 revision=self.hub_id.revision,
                 local_files_only=_offline(),
                 force_download=again and not _offline(),
-                tqdm_class=None if self._progress else Quiet,
             )
         return Path(found)
 
@@ -133,7 +126,15 @@ class Uploaded:
     url: str
 
 
-def upload(repo: str, files: Mapping[str, Path | bytes], *, message: str, private: bool, marker: str) -> Uploaded:
+def upload(
+    repo: str,
+    files: Mapping[str, Path | bytes],
+    *,
+    message: str,
+    private: bool,
+    marker: str,
+    progress: bool = False,
+) -> Uploaded:
     """Uploads files to a repository in one commit. Creates the repository if there is none.
 
     Args:
@@ -142,6 +143,7 @@ def upload(repo: str, files: Mapping[str, Path | bytes], *, message: str, privat
         message: of the commit.
         private: whether the repository must be private.
         marker: name of a file that shows that a repository may be overwritten. Without it, the repository must be new.
+        progress: whether progress bars are drawn on stderr.
 
     Raises:
         BundleError: the repository holds other files, or it is public and must be private.
@@ -151,7 +153,7 @@ def upload(repo: str, files: Mapping[str, Path | bytes], *, message: str, privat
     hub_id, api = HubId(repo), _client()
     from huggingface_hub import CommitOperationAdd
 
-    with _hub_errors(hub_id, write=True):
+    with _hub_errors(hub_id, write=True), _bars(progress):
         api.create_repo(repo, private=private or None, exist_ok=True)
         info = api.model_info(repo)
         there = {entry.rfilename for entry in info.siblings or ()}
@@ -175,6 +177,21 @@ def _client() -> HfApi:
     with importing("huggingface_hub", extra="hub", purpose="the Hugging Face hub needs"):
         from huggingface_hub import HfApi
     return HfApi(library_name="panns-litert", library_version=metadata.version("panns-litert"))
+
+
+@contextlib.contextmanager
+def _bars(wanted: bool) -> Iterator[None]:
+    """Turns off the progress bars of huggingface_hub, which are on for the whole process, unless they are wanted."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if wanted or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 def _offline() -> bool:

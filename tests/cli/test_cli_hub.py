@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -48,7 +50,9 @@ def test_publish_and_its_dry_run(
     assert hub.requests == []
     assert "hf auth login" in run_command(capsys, "publish", demo_bundle(), "me/demo", code=2)[1]
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    found = json.loads(run_command(capsys, "publish", demo_bundle(), "hf:me/demo", "--private", "--json")[0])
+    out, err = run_command(capsys, "publish", demo_bundle(), "hf:me/demo", "--private", "--json")
+    assert "\r" not in err  # no progress bars: this is no terminal
+    found = json.loads(out)
     assert found["uploaded"]
     assert found["self_test"]["passed"]
     assert hub.repos["me/demo"].private
@@ -71,3 +75,15 @@ def test_without_the_converter_the_message_names_the_hub(
     assert "no bundle at mn04, and none of that name in the cache; to convert the model, this needs" in err
     assert "hf:ORG/NAME opens a published bundle without that" in err
     assert len(err.splitlines()) == 1
+
+
+def test_a_hub_that_cannot_be_reached_is_named_once(hub: HubServer, tmp_path: Path) -> None:
+    """The branch's last known commit is used then, which a user must know."""
+    command = [sys.executable, "-m", "panns_litert.cli", "pull", "org/demo"]
+    run = {"env": os.environ | hub.environment(tmp_path / "home"), "capture_output": True, "text": True, "check": True}
+    first = subprocess.run(command, **run)
+    assert first.stderr == ""
+    hub.close()
+    again = subprocess.run(command, **run)
+    assert again.stdout == first.stdout
+    assert again.stderr.count("Could not reach the Hub") == 1

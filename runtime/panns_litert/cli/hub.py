@@ -49,7 +49,8 @@ def run_publish(args: argparse.Namespace) -> int:
     repo = HubId.parse(args.repo)  # before a model is converted
     bundle = named_bundle(args, args.bundle)
     with steps(args) as report:
-        done = publish(bundle, repo, private=args.private, dry_run=args.dry_run, report=report)
+        options = {"private": args.private, "dry_run": args.dry_run, "progress": progress_wanted(args)}
+        done = publish(bundle, repo, report=report, **options)
     if hub_metadata(bundle.manifest)["license"] == "unknown":
         note(f"the licence of the weights is unknown; {bundle.file('model_card')} may be edited to name it")
     if args.json:

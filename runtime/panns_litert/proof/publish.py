@@ -44,6 +44,7 @@ def publish(
     private: bool = False,
     dry_run: bool = False,
     report: Callable[[str], None] = lambda _: None,
+    progress: bool = False,
 ) -> Published:
     """Uploads a bundle to a repository of the hub in one commit, byte for byte. Creates the repository if necessary.
 
@@ -56,6 +57,7 @@ def publish(
         private: whether the repository must be private.
         dry_run: check everything, and upload nothing.
         report: called at the start of each step.
+        progress: whether the upload draws progress bars on stderr.
 
     Raises:
         BundleError: the bundle has no proof or no self-test, its card was edited and has no metadata, or the repository
@@ -79,7 +81,7 @@ def publish(
         report("upload")
         manifest = bundle.manifest
         message = f"{manifest.model} {manifest.precision}, {manifest.graph}, {manifest.clip_seconds:g} s"
-        sent = upload(hub_id.repo, files, message=message, private=private, marker=MANIFEST)
+        sent = upload(hub_id.repo, files, message=message, private=private, marker=MANIFEST, progress=progress)
         hub_id, url = sent.hub_id, sent.url
     return Published(hub_id=hub_id, url=url, card=card, files=sizes, self_test=passed)
 

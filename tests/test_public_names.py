@@ -64,6 +64,9 @@ NAMES = {
         markdown Measured plot_rungs read_record read_records ROUNDS Run Rung RUNS SECONDS Setting table this_device
         TIMEOUT_SECONDS WARMUP
     """,
+    "panns_litert.models": """
+        MEASUREMENTS model_names model_row models_table no_model number PROPERTIES
+    """,
     "panns_litert.pictures": """
         clock drawing EMBEDDED_BYTES FORMATS PAGE_BYTES picture_format plot ticks Timeline timeline write_page
     """,
@@ -89,6 +92,9 @@ NAMES = {
     "panns_litert.windows": """
         Aggregate AGGREGATES audio_chunks event_hop EventStream find_events LongTagging Recording StreamTagger
         tag_long Window windows
+    """,
+    "panns_litert.words": """
+        counted did_you_mean
     """,
 }
 

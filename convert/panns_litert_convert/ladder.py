@@ -28,6 +28,7 @@ from panns_litert.engine import CpuEngine
 from panns_litert.errors import ConversionError, ParityError
 from panns_litert.evaluate import figures
 from panns_litert.measure import insert, markdown
+from panns_litert.models import number
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of
 from panns_litert_convert.convert import work_folder
 from panns_litert_convert.demo import sounds
@@ -37,7 +38,7 @@ from panns_litert_convert.networks import AudioTagger
 from panns_litert_convert.quantize import write_precision
 from panns_litert_convert.stages import Reference
 from panns_litert_convert.sweep import in_order, read, recipe_checkpoint, row_of_process, worst, write
-from panns_litert_convert.zoo import MODELS, Model, find, number
+from panns_litert_convert.zoo import MODELS, Model, find
 
 SECONDS = 10.0
 TIMEOUT_SECONDS = 3 * 3600  # AST in int8-full has 572 operators to try, about 7 s each

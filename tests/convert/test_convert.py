@@ -504,7 +504,7 @@ def test_length_out_of_range(seconds: float, tmp_path: Path) -> None:
 
 
 def test_unknown_names(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no model 'cnn41'; expected one of demo, cnn14"):
+    with pytest.raises(ModelError, match=r"no model 'cnn41'; did you mean cnn14 or cnn10\?"):
         convert("cnn41", out=tmp_path / "bundle")
     with pytest.raises(ModelError, match="expected one of fp32, fp16"):
         convert("demo", precision="int3", out=tmp_path / "bundle")

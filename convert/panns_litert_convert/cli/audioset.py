@@ -12,7 +12,7 @@ from panns_litert_convert.cli.finetune import given, resumable
 
 def add_commands(command: AddCommand) -> None:
     """Adds pack and train."""
-    sub = command("pack", run_pack, "Pack AudioSet's clips into an HDF5 file for `train`, in PANNs' layout.")
+    sub = command("pack", run_pack)
     sub.add_argument("--metadata", type=Path, required=True, help="AudioSet's segments, a CSV: YTID, start, end, mids")
     sub.add_argument("--clips", type=Path, required=True, help="folder of clips: Y<YTID>.wav, <YTID>.flac and so on")
     sub.add_argument("--out", type=Path, required=True, help="the HDF5 file to write")
@@ -20,7 +20,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--sample-rate", type=int, default=32000, help="Hz (default %(default)s)")
     sub.add_argument("--seconds", type=float, default=10.0, help="length of a clip (default %(default)g)")
 
-    sub = command("train", run_train, "Train a model from scratch on packed clips, as PANNs were.")
+    sub = command("train", run_train)
     sub.add_argument("--data", type=Path, nargs="+", required=True, help="packed clips to train on, of `pack` or PANNs")
     sub.add_argument("--evaluate", type=Path, nargs="+", default=[], help="packed clips to evaluate on")
     sub.add_argument("--model", required=True, help="the network: a name that `models` lists")

@@ -27,7 +27,7 @@ from panns_litert.strict import MOST_BYTES, read_text
 
 def add_commands(command: AddCommand) -> None:
     """Adds finetune."""
-    sub = command("finetune", run_finetune, "Fine-tune a model on your own classes and make a proven bundle of it.")
+    sub = command("finetune", run_finetune)
     sub.add_argument("--data", type=Path, required=True, help="a folder of class folders, or a CSV: file, labels, fold")
     sub.add_argument("--model", required=True, help="the base: a name that `models` lists")
     sub.add_argument("--checkpoint", type=Path, help="weights of the base, instead of a download")

@@ -21,7 +21,7 @@ from panns_litert.windows import AGGREGATES
 
 def add_commands(command: AddCommand) -> None:
     """Adds batch."""
-    sub = command("batch", run_batch, "Tag the recordings of a manifest on all cores or a cluster; write Parquet.")
+    sub = command("batch", run_batch)
     sub.add_argument("manifest", type=Path, help=".csv or .parquet with a column path, relative to the manifest")
     sub.add_argument("--out", type=Path, required=True, help="folder of shards; an interrupted run continues there")
     add_model_options(sub, threads=1, threads_help="CPU threads of each worker (default %(default)s)")

@@ -40,7 +40,7 @@ _XNNPACK = {"both": (True, False), "on": (True,), "off": (False,)}
 
 def add_commands(command: AddCommand) -> None:
     """Adds bench."""
-    sub = command("bench", run_bench, "Measure bundles on this device, or join the records of all devices (--report).")
+    sub = command("bench", run_bench)
     sub.add_argument(
         "bundles", nargs="*", type=Path, metavar="BUNDLE", help="folders, measured in turns (default: demo)"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from panns_litert.cli.output import (
     SHOWN_SKIPPED,
     AddCommand,
     note,
+    print_figures,
     print_json,
     print_skipped,
-    print_table,
     watching,
 )
 from panns_litert.cli.recordings import print_warnings
@@ -36,7 +36,7 @@ WAIT_SECONDS = 30.0
 
 def add_commands(command: AddCommand) -> None:
     """Adds evaluate and enroll."""
-    sub = command("evaluate", run_evaluate, "Measure a bundle on labelled clips: mAP, AUC, d-prime, accuracy.")
+    sub = command("evaluate", run_evaluate)
     sub.add_argument("--data", type=Path, required=True, help="folder of class folders, or CSV: file, labels, fold")
     sub.add_argument("--fold", help="use only the clips of this fold of the CSV")
     sub.add_argument("--bundle", type=Path, help="folder of a bundle")
@@ -52,7 +52,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--checkpoint", type=Path, help="checkpoint of the bundle: also print PyTorch's figures")
     sub.add_argument("--plot", type=Path, metavar="FILE", help="write a picture of the classes with the worst figures")
 
-    sub = command("enroll", run_enroll, "Add a class to a bundle from a few clips, without training.")
+    sub = command("enroll", run_enroll)
     sub.add_argument("name", help="name of the class; a class of the same name is replaced")
     sub.add_argument("clips", nargs="+", help="audio files and folders")
     add_model_options(sub)
@@ -153,31 +153,6 @@ def _accuracy(
     scores, dataset = score(dataset, lambda clip: prototypes.scores(_embedding(tagger, clip.path)))
     right = [dataset.classes[row.argmax()] in clip.labels for row, clip in zip(scores, dataset.clips, strict=True)]
     return float(np.mean(right)), dataset
-
-
-def print_figures(measured: Mapping[str, Figures]) -> None:
-    """Prints a table with a row for every class and one for their mean, and columns for every engine."""
-    rows = []
-    first = next(iter(measured.values()))
-    for k, one in enumerate(first.classes):
-        row = {"class": one.label, "clips": str(one.clips)}
-        for name, found in measured.items():
-            of = found.classes[k]
-            row |= _columns(name, of.average_precision, of.auc, of.d_prime)
-        rows.append(row)
-    rows.append({"class": "all", "clips": str(first.clips)})
-    for name, found in measured.items():
-        rows[-1] |= _columns(name, found.mean_ap, found.auc, found.d_prime)
-    print_table(rows, optional=())
-    print("accuracy " + ", ".join(f"{name} {_number(found.accuracy)}" for name, found in measured.items()))
-
-
-def _columns(name: str, precision: float | None, auc: float | None, distance: float | None) -> dict[str, str]:
-    return {f"{name} AP": _number(precision), f"{name} AUC": _number(auc), f"{name} d'": _number(distance)}
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def _skipped_rows(skipped: Sequence[Skipped]) -> list[dict[str, str]]:

@@ -20,7 +20,7 @@ from panns_litert.search import FORMATS, MATCH_LIMITS, MATCH_SPEC, Embeddings, I
 
 def add_commands(command: AddCommand) -> None:
     """Adds embed, similar, match, index and search."""
-    sub = command("embed", run_embed, "Write the embeddings of audio files, window by window.")
+    sub = command("embed", run_embed)
     sub.add_argument("audio", nargs="+", help="audio files (WAV, FLAC, OGG, MP3, …)")
     sub.add_argument("--out", type=Path, default=Path(), help="folder of the files (default: the current one)")
     sub.add_argument("--format", choices=FORMATS, default="npz", help="npy: only vectors (default %(default)s)")
@@ -28,12 +28,12 @@ def add_commands(command: AddCommand) -> None:
     _add_hop(sub)
     add_model_options(sub)
 
-    sub = command("similar", run_similar, "Print how similar two audio files sound, 0 to 1.")
+    sub = command("similar", run_similar)
     sub.add_argument("a")
     sub.add_argument("b")
     add_model_options(sub)
 
-    sub = command("match", run_match, "Find parts of one recording in another; needs no model.")
+    sub = command("match", run_match)
     sub.add_argument("query")
     sub.add_argument("reference")
     for name, default, text in (
@@ -46,13 +46,13 @@ def add_commands(command: AddCommand) -> None:
         text += f", {limits} (default %(default)g)"
         sub.add_argument(f"--{name.replace('_', '-')}", type=float, default=default, help=text)
 
-    sub = command("index", run_index, "Build an index of audio files and folders, or add to an existing one.")
+    sub = command("index", run_index)
     sub.add_argument("index", type=Path, help="folder of the index")
     sub.add_argument("audio", nargs="+", help="audio files and folders")
     _add_hop(sub)
     add_model_options(sub)
 
-    sub = command("search", run_search, "Find the recordings of an index that sound most like an audio file.")
+    sub = command("search", run_search)
     sub.add_argument("index", type=Path, help="folder of the index")
     sub.add_argument("audio")
     sub.add_argument("--top", type=int, default=10, help="largest number of recordings (default %(default)s)")

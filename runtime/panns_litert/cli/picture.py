@@ -28,12 +28,12 @@ from panns_litert.tagger import Tagger, require_choice
 
 def add_commands(command: AddCommand) -> None:
     """Adds plot and page."""
-    sub = command("plot", run_plot, "Draw a recording: log-mel, the top classes over time, events.")
+    sub = command("plot", run_plot)
     sub.add_argument("audio", help="an audio file")
     sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .png or .svg file")
     _add_options(sub)
 
-    sub = command("page", run_page, "Write one HTML page of recordings: player, timeline, tags, events.")
+    sub = command("page", run_page)
     sub.add_argument("audio", nargs="+", help="audio files, or folders")
     sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="an .html file")
     _add_options(sub)

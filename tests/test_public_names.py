@@ -25,8 +25,8 @@ NAMES = {
     """,
     "panns_litert.bundle": """
         Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE cached_bundle Check DEFAULT_PRECISION DEFAULT_SECONDS
-        file_sha256 FileRecord FORMAT_VERSION GpuRecord GRAPHS KeptLayer LOG_MEL MANIFEST Manifest MEL_BASIS MODEL_CARD
-        model_card OWN_WEIGHTS PRECISIONS Quantization QUANTIZED SELF_TEST SELF_TEST_SAMPLES SelfTest Source STAGES
+        file_sha256 FileRecord FORMAT_VERSION GpuRecord GraphName GRAPHS KeptLayer LOG_MEL MANIFEST Manifest MEL_BASIS MODEL_CARD
+        model_card OWN_WEIGHTS PrecisionName PRECISIONS Quantization QUANTIZED SELF_TEST SELF_TEST_SAMPLES SelfTest Source STAGES
         TensorSpec
     """,
     "panns_litert.child": """
@@ -76,6 +76,9 @@ NAMES = {
         graph_input load_clips PRINTED_LOG record_gpu require run_child save_clips self_test_check self_test_gate
         TAG_GATES TAG_THRESHOLD TensorRange TIMEOUT_SECONDS why_not_gpu
     """,
+    "panns_litert.results": """
+        bars Row short
+    """,
     "panns_litert.search": """
         embed Embeddings FORMATS Hit Index Match match MATCH_LIMITS MATCH_SPEC model_sha256 Prototype Prototypes
         prototypes_path require_same_model similar unit
@@ -87,10 +90,10 @@ NAMES = {
         MOST_BYTES parse_json printable read read_bytes read_json read_text shown
     """,
     "panns_litert.tagger": """
-        ENGINES require_choice Tag Tagger Tagging top_tags TruncationWarning
+        EngineName ENGINES require_choice Tag Tagger Tagging top_tags TruncationWarning
     """,
     "panns_litert.windows": """
-        Aggregate AGGREGATES audio_chunks event_hop EventStream find_events LongTagging Recording StreamTagger
+        Aggregate AggregateName AGGREGATES audio_chunks event_hop EventStream find_events LongTagging Recording StreamTagger
         tag_long Window windows
     """,
     "panns_litert.words": """

@@ -41,7 +41,9 @@ from panns_litert.bundle import (
     Check,
     FileRecord,
     GpuRecord,
+    GraphName,
     Manifest,
+    PrecisionName,
     Quantization,
     Source,
     TensorSpec,
@@ -91,9 +93,9 @@ def convert(
     name: str,
     *,
     checkpoint: str | os.PathLike[str] | None = None,
-    graph: str | None = None,
+    graph: GraphName | None = None,
     seconds: float = DEFAULT_SECONDS,
-    precision: str = DEFAULT_PRECISION,
+    precision: PrecisionName = DEFAULT_PRECISION,
     calibration: Sequence[str | os.PathLike[str]] = (),
     gpu: bool = False,
     out: str | os.PathLike[str] | None = None,
@@ -315,9 +317,9 @@ def _prove(
     model: Model,
     network: AudioTagger,
     *,
-    graph: str,
+    graph: GraphName,
     seconds: float,
-    precision: str,
+    precision: PrecisionName,
     calibration: Sequence[NDArray[np.float32]] = (),
     gpu: bool,
     about: About,
@@ -490,7 +492,7 @@ def _require_gpu(record: GpuRecord | None) -> None:
         )
 
 
-def _log_mel(network: AudioTagger, graph: str) -> str:
+def _log_mel(network: AudioTagger, graph: GraphName) -> str:
     """Returns where a bundle's log-mel is computed: "host", "graph" or "none"."""
     if graph == "logmel":
         return "host"

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from panns_litert.audio import from_array
-from panns_litert.bundle import PRECISIONS, QUANTIZED, Check
+from panns_litert.bundle import PRECISIONS, QUANTIZED, Check, PrecisionName
 from panns_litert.engine import CpuEngine
 from panns_litert.errors import ConversionError, ParityError
 from panns_litert.evaluate import figures
@@ -56,7 +56,7 @@ def measure(
     model: Model,
     folder: Path,
     *,
-    precisions: Sequence[str] = PRECISIONS,
+    precisions: Sequence[PrecisionName] = PRECISIONS,
     checkpoint: Path | None = None,
     mixed: bool = True,
 ) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def measure(
     reference = Reference(network, model.front_end, graph=network.graph, seconds=SECONDS)
     source, log = folder / "source.tflite", folder / "log"
     samples = model.front_end.samples(SECONDS)
-    inputs = {network.graph: torch.from_numpy(reference.inputs[0])}
+    inputs = {str(network.graph): torch.from_numpy(reference.inputs[0])}
     labelled = _labelled(reference, model) if model.checkpoint.ships else None
     export_fp32(network.for_export(samples=samples), inputs, source, log=log)
     rows = []
@@ -99,7 +99,7 @@ def measure(
 
 
 def _rung(
-    precision: str,
+    precision: PrecisionName,
     source: Path,
     reference: Reference,
     *,
@@ -229,7 +229,7 @@ def sweep(
 
 
 def in_process(
-    name: str, *, precisions: Sequence[str], checkpoint: Path | None = None, mixed: bool = True
+    name: str, *, precisions: Sequence[PrecisionName], checkpoint: Path | None = None, mixed: bool = True
 ) -> dict[str, Any]:
     """Runs `measure` in its own process, so that a crash or a lack of memory affects one row only."""
     words = [word for precision in precisions for word in ("--precision", precision)]

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.audio import audio_files, is_silent, load_audio
-from panns_litert.bundle import Check, KeptLayer
+from panns_litert.bundle import Check, KeptLayer, PrecisionName
 from panns_litert.errors import AudioError, ParityError
 from panns_litert.frontend import FrontEndSpec
 from panns_litert_convert.export import SIGNATURE, captured, cast_fp16, float16_weights, write
@@ -68,7 +68,7 @@ class Layer:
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "TRANSPOSE_CONV")
 
 
-def layers(path: Path, *, precision: str) -> list[Layer]:
+def layers(path: Path, *, precision: PrecisionName) -> list[Layer]:
     """Returns the operators that a precision quantizes, in graph order: those with weights, or all for "int8-full".
 
     Args:
@@ -103,7 +103,7 @@ def quantize(
     source: Path,
     path: Path,
     *,
-    precision: str,
+    precision: PrecisionName,
     kept: Mapping[int, str] | None = None,
     only: int | None = None,
     ranges: Ranges | None = None,
@@ -176,7 +176,7 @@ def _mend_outputs(source: Path, data: bytearray) -> None:
         struct.pack_into("<i", data, vector.Vector(vector.Offset(8)) + 4 * place_of[name], right)
 
 
-def _add_rung(work: Any, precision: str, regex: str, chosen: Sequence[Layer]) -> None:
+def _add_rung(work: Any, precision: PrecisionName, regex: str, chosen: Sequence[Layer]) -> None:
     """Adds a precision's recipe for the scopes that match `regex`. `chosen` are the layers with these scopes."""
     from ai_edge_quantizer import qtyping, quantizer
 
@@ -254,7 +254,7 @@ def write_precision(
     source: Path,
     path: Path,
     *,
-    precision: str,
+    precision: PrecisionName,
     reference: Reference,
     calibration: Sequence[NDArray[np.float32]],
     kept: Mapping[int, str] | None = None,
@@ -300,7 +300,7 @@ def quantize_within_gate(
     source: Path,
     path: Path,
     *,
-    precision: str,
+    precision: PrecisionName,
     reference: Reference,
     ranges: Ranges | None = None,
     log: Path,
@@ -386,7 +386,7 @@ def sensitivities(
     source: Path,
     path: Path,
     *,
-    precision: str,
+    precision: PrecisionName,
     reference: Reference,
     ranges: Ranges | None = None,
     log: Path,

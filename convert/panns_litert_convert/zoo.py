@@ -17,6 +17,7 @@ from urllib.parse import quote
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from panns_litert.bundle import GraphName
 from panns_litert.frontend import AST_16K, EFFICIENTAT_32K, PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec
 from panns_litert.models import no_model
 from panns_litert_convert.networks import (
@@ -110,11 +111,11 @@ class Model:
     own_classes: tuple[str, ...] | None = None
 
     @property
-    def graphs(self) -> tuple[str, ...]:
+    def graphs(self) -> tuple[GraphName, ...]:
         """The graphs that the model can be converted to, the default first."""
         return ("waveform",) if self.architecture.graph == "waveform" else ("logmel", "waveform")
 
-    def input_shape(self, seconds: float, graph: str | None = None) -> tuple[int, ...]:
+    def input_shape(self, seconds: float, graph: GraphName | None = None) -> tuple[int, ...]:
         """Returns the shape of a graph's input for clips of `seconds` s.
 
         It is (1, samples) for "waveform" and (1, 1, frames, mels) for "logmel". The default is the first of `graphs`.

@@ -47,10 +47,11 @@ from panns_litert.errors import (
 )
 from panns_litert.escape import utf8
 from panns_litert.events import Event, EventSettings
+from panns_litert.results import Row
 from panns_litert.sense import Sense
 from panns_litert.strict import changes, file_stamp, parse_json, read_bytes, read_json, shown
-from panns_litert.tagger import Tagger, require_choice
-from panns_litert.windows import Aggregate, EventStream, StreamTagger, windows
+from panns_litert.tagger import EngineName, Tagger, require_choice
+from panns_litert.windows import Aggregate, AggregateName, EventStream, StreamTagger, windows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,7 +90,7 @@ class Shard(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchSummary:
+class BatchSummary(Row):
     """Summary of a run.
 
     Attributes:
@@ -128,14 +129,14 @@ def batch(
     out: str | os.PathLike[str],
     *,
     bundle: str | os.PathLike[str] | Bundle | None = None,
-    engine: str = "cpu",
+    engine: EngineName = "cpu",
     threads: int = 1,
     workers: int | None = None,
     address: str | None = None,
     channel: int | None = None,
     scale: Scale | None = None,
     hop: float | None = None,
-    aggregate: str = "mean",
+    aggregate: AggregateName = "mean",
     top: int | None = 10,
     threshold: float = 0.0,
     settings: EventSettings | None = None,

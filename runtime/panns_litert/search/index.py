@@ -28,6 +28,7 @@ from panns_litert.atomic import replacing, writing
 from panns_litert.audio import audio_files
 from panns_litert.errors import AudioError, EmbeddingError, ResultsError, importing, why_failed
 from panns_litert.escape import utf8
+from panns_litert.results import Row
 from panns_litert.search.embeddings import Embeddings, embed, require_same_model, unit
 from panns_litert.strict import file_stamp, parse_json, read, read_bytes, read_json, shown
 from panns_litert.tagger import Tagger
@@ -42,7 +43,7 @@ _UNIT_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hit:
+class Hit(Row):
     """A search result: the window of a recording that is most similar to the query.
 
     Attributes:

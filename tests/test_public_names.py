@@ -25,9 +25,9 @@ NAMES = {
     """,
     "panns_litert.bundle": """
         Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE cached_bundle Check DEFAULT_PRECISION DEFAULT_SECONDS
-        file_sha256 FileRecord FORMAT_VERSION GpuRecord GraphName GRAPHS KeptLayer LOG_MEL MANIFEST Manifest MEL_BASIS MODEL_CARD
-        model_card OWN_WEIGHTS PrecisionName PRECISIONS Quantization QUANTIZED SELF_TEST SELF_TEST_SAMPLES SelfTest Source STAGES
-        TensorSpec
+        file_sha256 FileRecord FORMAT_VERSION GpuRecord GraphName GRAPHS KeptLayer LOG_MEL MANIFEST Manifest MEL_BASIS
+        MODEL_CARD model_card OWN_WEIGHTS PrecisionName PRECISIONS Quantization QUANTIZED SELF_TEST SELF_TEST_SAMPLES
+        SelfTest Source STAGES TensorSpec
     """,
     "panns_litert.child": """
         PRINTED_LOG run_child
@@ -68,7 +68,8 @@ NAMES = {
         MEASUREMENTS model_names model_row models_table no_model number PROPERTIES
     """,
     "panns_litert.pictures": """
-        clock drawing EMBEDDED_BYTES FORMATS PAGE_BYTES picture_format plot ticks Timeline timeline write_page
+        BLUE clock drawing EMBEDDED_BYTES FORMATS ORANGE PAGE_BYTES picture_format plot
+        ticks Timeline timeline write_page
     """,
     "panns_litert.proof": """
         add_one_model audit_fp16 Clips compare compare_outputs compare_tags DELEGATE_LOG demo_inputs few_as_one
@@ -93,8 +94,8 @@ NAMES = {
         EngineName ENGINES require_choice Tag Tagger Tagging top_tags TruncationWarning
     """,
     "panns_litert.windows": """
-        Aggregate AggregateName AGGREGATES audio_chunks event_hop EventStream find_events LongTagging Recording StreamTagger
-        tag_long Window windows
+        Aggregate AggregateName AGGREGATES audio_chunks event_hop EventStream find_events LongTagging Recording
+        StreamTagger tag_long Window windows
     """,
     "panns_litert.words": """
         counted did_you_mean

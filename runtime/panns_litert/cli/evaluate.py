@@ -26,6 +26,7 @@ from panns_litert.cli.output import (
 from panns_litert.cli.recordings import print_warnings
 from panns_litert.errors import AudioError, DatasetError, PrototypeError, why_failed
 from panns_litert.evaluate import Dataset, Figures, Skipped, evaluate, figures, plot_worst, read_dataset, score
+from panns_litert.pictures import picture_format
 from panns_litert.search import Prototypes, prototypes_path
 from panns_litert.tagger import ENGINES, Tagger
 from panns_litert.windows import tag_long
@@ -62,6 +63,8 @@ def add_commands(command: AddCommand) -> None:
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """Runs `evaluate`: prints the figures of a bundle on every engine."""
+    if args.plot is not None:
+        picture_format(args.plot)  # before the clips, which may be many, are heard
     measured: dict[str, Figures] = {}
     dataset: Dataset | None = None
     chosen = bundle_for(args)

@@ -39,6 +39,7 @@ class Timeline:
     Attributes:
         source: path of the file.
         model: name of the model.
+        window, hop: length of the model's windows, and time from one to the next, seconds.
         seconds: length of the recording.
         seconds_heard: length of the usable sound in it.
         warnings: what was wrong with the recording or is missing, one phrase each.
@@ -55,6 +56,8 @@ class Timeline:
 
     source: str
     model: str
+    window: float
+    hop: float
     seconds: float
     seconds_heard: float
     warnings: tuple[str, ...]
@@ -77,6 +80,11 @@ class Timeline:
         scores = [(self.labels[i], float(self.scores[:, i].max())) for i in best]
         title = f"{self.name}, {self.seconds:.1f} s: highest scores"
         return bars(title, scores, times=self.times, over_time=self.scores[:, best])
+
+    @property
+    def about(self) -> str:
+        """The model, and the length and hop of its windows, for the title of a picture."""
+        return f"{escaped(self.model)}, windows of {self.window:g} s every {self.hop:.4g} s"
 
     @property
     def name(self) -> str:
@@ -145,6 +153,8 @@ def timeline(
     return Timeline(
         source=found.source,
         model=found.model,
+        window=stream.window,
+        hop=stream.hop,
         seconds=end,
         seconds_heard=found.seconds_heard,
         warnings=found.warnings,

@@ -64,6 +64,7 @@ from panns_litert.errors import (
 from panns_litert.frontend import mel_basis
 from panns_litert.proof import require, self_test_check
 from panns_litert.strict import shown
+from panns_litert.words import counted
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of, weights_file
 from panns_litert_convert.export import export_fp32
 from panns_litert_convert.frontend import WaveformNetwork
@@ -407,7 +408,7 @@ def _load(
 def _description(model: Model, source: Source, official: bool) -> str:
     if official:
         return model.description
-    classes = f" for {len(model.own_classes)} classes" if model.own_classes is not None else ""
+    classes = f" for {counted(len(model.own_classes), 'class', 'classes')}" if model.own_classes is not None else ""
     return f"{model.network} with the user's own weights{classes} ({source.file})"
 
 

@@ -26,6 +26,7 @@ from panns_litert.audio import audio_files, is_silent, load_audio
 from panns_litert.bundle import Check, KeptLayer, PrecisionName
 from panns_litert.errors import AudioError, ParityError
 from panns_litert.frontend import FrontEndSpec
+from panns_litert.words import counted
 from panns_litert_convert.export import SIGNATURE, captured, cast_fp16, float16_weights, write
 from panns_litert_convert.frontend import ALWAYS_FLOAT32
 from panns_litert_convert.stages import Reference
@@ -352,7 +353,7 @@ def quantize_within_gate(
 
     def attempt(count: int) -> bool:
         nonlocal checks
-        report(f"{precision}: {count} layers finer")
+        report(f"{precision}: {counted(count, 'layer')} finer")
         checks = made(affordable[:count])
         return all(check.passed for check in checks)
 
@@ -363,7 +364,8 @@ def quantize_within_gate(
             failed = "; ".join(f"{check.stage}/{check.output}: {check.why}" for check in checks if not check.passed)
             hurt = [f"{layer.op} {layer.name} alone {layer.error:.2g}" for layer in ranked[:3]]
             raise ParityError(
-                f"{precision} fails its gate, even with the {passes} layers finer that it has room for ({failed}); "
+                f"{precision} fails its gate, even with the {counted(passes, 'layer')} finer "
+                f"that it has room for ({failed}); "
                 f"the layers that hurt most: {'; '.join(hurt)}; expected another precision for this network",
                 checks,
                 layers=hurt,

@@ -167,6 +167,14 @@ print("imported:", [name for name in slow if name in sys.modules])
     assert run_python(code).stdout.splitlines()[-1] == "imported: []"
 
 
+def test_counts_agree_with_their_nouns() -> None:
+    """A command that says "1 windows" does not use `counted`."""
+    nouns = "windows|recordings|clips|classes|files|shards|steps|events|operators|epochs|cores|layers|rows|models"
+    for folder in (ROOT / "runtime" / "panns_litert" / "cli", ROOT / "convert" / "panns_litert_convert" / "cli"):
+        for path in folder.glob("*.py"):
+            assert re.findall(rf"\}} (?:{nouns})\b.*", path.read_text(encoding="utf-8")) == [], path.name
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"panns-litert {panns_litert.__version__}\n"

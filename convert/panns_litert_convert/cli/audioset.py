@@ -7,6 +7,7 @@ from pathlib import Path
 
 from panns_litert.cli import AddCommand, note, print_json, print_skipped, watching
 from panns_litert.errors import importing
+from panns_litert.words import counted
 from panns_litert_convert.cli.finetune import given, resumable
 
 
@@ -67,7 +68,8 @@ def run_pack(args: argparse.Namespace) -> int:
         return print_json({"file": str(packed.path)} | counts | {"skipped": skipped})
     print_skipped(packed.skipped)
     print(
-        f"{packed.path}: {packed.clips} clips, {packed.classes} classes; {packed.missing} missing, {unusable} unusable"
+        f"{packed.path}: {counted(packed.clips, 'clip')}, {counted(packed.classes, 'class', 'classes')}; "
+        f"{packed.missing} missing, {unusable} unusable"
     )
     return 0
 
@@ -95,8 +97,8 @@ def run_train(args: argparse.Namespace) -> int:
     if args.json:
         return print_json(result.to_dict())
     if result.absent:
-        note(f"{result.absent} rows of the files contain no clip")
-    print(f"{result.clips} clips, {result.steps} steps, processes: {result.processes}")
+        note(f"{counted(result.absent, 'row')} without a clip in the files")
+    print(f"{counted(result.clips, 'clip')}, {counted(result.steps, 'step')}, processes: {result.processes}")
     print(describe(result.history[-1]))
     print(f"{result.checkpoint}: for `convert {args.model} --checkpoint`; {args.out / METRICS}")
     return 0

@@ -9,6 +9,7 @@ from typing import Any
 from panns_litert.bundle import DEFAULT_PRECISION, DEFAULT_SECONDS, GRAPHS, PRECISIONS, Bundle
 from panns_litert.cli import AddCommand, note, print_checks, print_json, progress_wanted, steps
 from panns_litert.errors import ParityError, importing
+from panns_litert.words import counted
 
 
 def add_commands(command: AddCommand) -> None:
@@ -64,7 +65,8 @@ def run_convert(args: argparse.Namespace) -> int:
         return print_json({"bundle": str(bundle.path), "passed": True, "parity": [c.to_dict() for c in checks]})
     print_checks(checks)
     if gpu := bundle.manifest.gpu:
-        print(f"GPU: all {gpu.operators} operators resident, {gpu.arithmetic}, on {gpu.adapter}; driver: {gpu.driver}")
+        operators = counted(gpu.operators, "operator")
+        print(f"GPU: all {operators} resident, {gpu.arithmetic}, on {gpu.adapter}; driver: {gpu.driver}")
     size = bundle.file("model").stat().st_size / 1e6
     print(f"{bundle.path}: {bundle.file('model').name}, {size:.1f} MB, every stage passed")
     return 0

@@ -32,6 +32,7 @@ from panns_litert.measure import (
     table,
     this_device,
 )
+from panns_litert.words import counted
 
 RECORDS = Path("records")
 MARKER = "records"
@@ -114,7 +115,7 @@ def _json(device: Device, path: Path | None, runs: tuple[Run, ...], failures: li
 
 
 def _print(device: Device, path: Path | None, runs: tuple[Run, ...], failures: list[Failure]) -> None:
-    print(f"{device.name}: {device.os}, {device.cores} cores, {device.memory_bytes / 1e9:.1f} GB")
+    print(f"{device.name}: {device.os}, {counted(device.cores, 'core')}, {device.memory_bytes / 1e9:.1f} GB")
     rows = [
         {
             "model": run.model,

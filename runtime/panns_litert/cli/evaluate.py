@@ -30,6 +30,7 @@ from panns_litert.pictures import picture_format
 from panns_litert.search import Prototypes, prototypes_path
 from panns_litert.tagger import ENGINES, Tagger
 from panns_litert.windows import tag_long
+from panns_litert.words import counted
 
 WAIT_SECONDS = 30.0
 """How long `enroll` waits for another one that writes the same file."""
@@ -90,7 +91,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
         return print_json({"bundle": str(tagger.bundle.path), "figures": rows, "skipped": skipped})
     print_figures(measured)
     print_skipped(dataset.skipped, repeated=dataset.repeated)
-    print(f"{tagger.bundle.path}: {len(dataset.clips)} clips")
+    print(f"{tagger.bundle.path}: {counted(len(dataset.clips), 'clip')}")
     return 0
 
 
@@ -109,7 +110,7 @@ def run_enroll(args: argparse.Namespace) -> int:
         except Exception as error:
             skipped.append(Skipped(path=file, reason=why_failed(str(file), error)))
     if not embeddings:
-        raise AudioError(f"none of {len(files)} clips can be used; {skipped[0].reason}")
+        raise AudioError(f"none of {counted(len(files), 'clip')} can be used; {skipped[0].reason}")
     accuracy, tested = None, None
     with writing(path, wait=WAIT_SECONDS, error=PrototypeError):
         known = _known(path, tagger).enroll(args.name, np.stack(embeddings))  # read again: others may have added to it
@@ -125,10 +126,14 @@ def run_enroll(args: argparse.Namespace) -> int:
         return print_json(data | {"tested": len(tested.clips) if tested else 0})
     for one in skipped[:SHOWN_SKIPPED]:
         note(f"skipped {one.path}: {one.reason}")
-    print(f"{path}: {new.name!r} from {new.count} clips ({len(skipped)} skipped), threshold {new.threshold:.3f}; "
-          f"{len(known.classes)} classes")  # fmt: skip
+    classes = counted(len(known.classes), "class", "classes")
+    print(f"{path}: {new.name!r} from {counted(new.count, 'clip')} ({len(skipped)} skipped), "
+          f"threshold {new.threshold:.3f}; {classes}")  # fmt: skip
     if accuracy is not None and tested is not None:
-        print(f"the nearest class is right for {accuracy:.1%} of {len(tested.clips)} clips that were not enrolled")
+        print(
+            f"the nearest class is right for {accuracy:.1%} of {counted(len(tested.clips), 'clip')} "
+            "that were not enrolled"
+        )
     return 0
 
 

@@ -16,6 +16,7 @@ from panns_litert.cli.recordings import of_recording, print_warnings
 from panns_litert.errors import EmbeddingError
 from panns_litert.escape import escaped
 from panns_litert.search import FORMATS, MATCH_LIMITS, MATCH_SPEC, Embeddings, Index, embed, match, similar
+from panns_litert.words import counted
 
 
 def add_commands(command: AddCommand) -> None:
@@ -84,7 +85,7 @@ def run_embed(args: argparse.Namespace) -> int:
         results.append(_summary(found) | {"file": str(target)})
         if not args.json:
             windows, dim = found.vectors.shape
-            print(f"{escaped(target)}: {windows} windows × {dim}")
+            print(f"{escaped(target)}: {counted(windows, 'window')} × {dim}")
     if args.json:
         print_json({"results": results})
     return 2 if failed else 0
@@ -150,12 +151,15 @@ def run_match(args: argparse.Namespace) -> int:
 def run_index(args: argparse.Namespace) -> int:
     """Runs `index`. A file that cannot be used is reported; the others are still indexed."""
     tagger = open_tagger(args)
+    taken = total = 0
     with counting(args, "index", keep=True) as count:
 
-        def report(number: int, total: int, source: str, error: str | None) -> None:
+        def report(number: int, of: int, source: str, error: str | None) -> None:
+            nonlocal taken, total
+            taken, total = taken + (error is None), of
             if error is not None:
                 print(f"panns-litert: {error}", file=sys.stderr)
-            count(number, total)
+            count(number, of)
 
         index = Index.build(args.index, tagger, args.audio, hop=args.hop, report=report)
     for source, warnings in index.warned.items():
@@ -172,9 +176,10 @@ def run_index(args: argparse.Namespace) -> int:
             }
         )
     else:
-        print(f"{escaped(args.index)}: {len(index.sources)} recordings, {index.windows} windows, {index.model}")
         if index.failed:
-            note(f"{len(index.failed)} files could not be used; their errors are above")
+            note(f"{counted(len(index.failed), 'file')} could not be used; see above")
+        found = f"{counted(len(index.sources), 'recording')}, {counted(index.windows, 'window')}, by {index.model}"
+        print(f"Indexed {taken} of {counted(total, 'file')}; {escaped(args.index)} now has {found}.")
     return 2 if index.failed else 0
 
 

@@ -18,6 +18,7 @@ from panns_litert.bundle import Check
 from panns_litert.cli.streams import plain
 from panns_litert.errors import ResultsError
 from panns_litert.escape import escaped, escaped_json
+from panns_litert.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -250,11 +251,11 @@ SHOWN_SKIPPED = 5
 def print_skipped(skipped: Sequence[Skipped], *, repeated: int = 0) -> None:
     """Prints the first skipped files, the number of all if there are more, and how many files were repeated."""
     if repeated:
-        note(f"{repeated} files have the same bytes as another; each recording counts once")
+        note(f"{counted(repeated, 'file')} with the same bytes as another; each recording counts once")
     for one in skipped[:SHOWN_SKIPPED]:
         note(f"skipped {one.path}: {one.reason}")
     if len(skipped) > SHOWN_SKIPPED:
-        note(f"{len(skipped)} files were skipped in all")
+        note(f"skipped {counted(len(skipped), 'file')} in all")
 
 
 def print_figures(measured: Mapping[str, Figures]) -> None:
@@ -285,7 +286,7 @@ def _number(value: float | None) -> str:
 def print_tagging(tagging: LongTagging) -> None:
     """Prints the tags of one recording."""
     times = f"front end {tagging.front_end_ms:.1f} ms, model {tagging.model_ms:.1f} ms, {tagging.engine}"
-    count = f"{tagging.windows} windows; " if tagging.windows > 1 else ""
+    count = f"{counted(tagging.windows, 'window')}; " if tagging.windows > 1 else ""
     print(f"{escaped(tagging.source)}  ({tagging.seconds:.1f} s; {count}{times})")
     for tag in tagging.tags:
         print(f"  {tag.score:6.3f}  {escaped(tag.label)}")
@@ -295,6 +296,7 @@ def print_tagging(tagging: LongTagging) -> None:
 def residency(report: GpuReport) -> str:
     """Returns one line: whether all operators are on the GPU, and the names of the GPU and its driver."""
     where = f"{report.adapter or 'no adapter'}; driver: {report.driver or 'unknown'}"
+    operators = counted(report.operators, "operator")
     if report.resident:
-        return f"GPU: all {report.operators} operators resident, {report.arithmetic or 'nothing run'}, on {where}"
-    return f"GPU: NOT resident, {report.operators} operators, on {where}"
+        return f"GPU: all {operators} resident, {report.arithmetic or 'nothing run'}, on {where}"
+    return f"GPU: NOT resident, {operators}, on {where}"

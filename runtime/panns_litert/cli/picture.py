@@ -24,6 +24,7 @@ from panns_litert.errors import AudioError, PictureError
 from panns_litert.escape import escaped
 from panns_litert.pictures import Timeline, picture_format, plot, timeline, write_page
 from panns_litert.tagger import Tagger, require_choice
+from panns_litert.words import counted
 
 
 def add_commands(command: AddCommand) -> None:
@@ -87,7 +88,7 @@ def run_page(args: argparse.Namespace) -> int:
 
     write_page(args.out, heard(), top=args.top)
     if interrupted:
-        note(f"{args.out}: shows {sum('error' not in result for result in results)} recordings")
+        note(f"{args.out}: shows {counted(sum('error' not in result for result in results), 'recording')}")
         raise interrupted[0]
     if args.json:
         print_json({"page": str(args.out), "results": results})

@@ -27,6 +27,7 @@ from panns_litert.pictures import timeline, write_page
 from panns_litert.sense import Ontology
 from panns_litert.tagger import Tagger, require_choice
 from panns_litert.windows import AGGREGATES, Aggregate, StreamTagger
+from panns_litert.words import counted
 
 
 def add_commands(command: AddCommand) -> None:
@@ -114,8 +115,8 @@ def _tag_into(args: argparse.Namespace, settings: dict[str, Any], one: Callable[
         try:
             failed = each_source(args, kept, lines.write, lines)
         finally:  # also if the run is interrupted
-            counts = f"{lines.tagged} tagged, {lines.skipped} skipped (already there), {lines.failed} failed"
-            note(f"{args.out}: {counts}")
+            done = f"tagged {counted(lines.tagged, 'recording')}, skipped {lines.skipped} (already there)"
+            note(f"{args.out}: {done}, {lines.failed} failed")
     if args.json:
         print_json({"out": str(args.out), "tagged": lines.tagged, "skipped": lines.skipped, "failed": lines.failed})
     return 2 if failed else 0

@@ -33,6 +33,7 @@ from panns_litert.search.embeddings import Embeddings, embed, require_same_model
 from panns_litert.strict import file_stamp, parse_json, read, read_bytes, read_json, shown
 from panns_litert.tagger import Tagger
 from panns_litert.windows import StreamTagger
+from panns_litert.words import counted
 
 FORMAT_VERSION = 2  # also counts changes of the algorithms that give other windows or vectors
 _HEADER, _ENTRIES, _VECTORS = "index.json", "entries.jsonl", "vectors.f32"
@@ -165,7 +166,7 @@ class Index:
                     report(number, len(files), source, error)
             if store is None:
                 raise EmbeddingError(
-                    f"none of {len(files)} files could be used; the first: {next(iter(failed.values()))}"
+                    f"none of {counted(len(files), 'file')} could be used; the first: {next(iter(failed.values()))}"
                 )
             index = cls(folder)
         index.failed, index.warned = failed, warned

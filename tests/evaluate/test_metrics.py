@@ -86,7 +86,7 @@ def test_a_picture_of_the_worst_classes(tmp_path: Path) -> None:
     plot_worst(found, tmp_path / "worst.svg")
     drawn = (tmp_path / "worst.svg").read_text(encoding="utf-8")
     worst = sorted((row.average_precision or 0, row.label) for row in found.classes)
-    shown = [label for _, label in worst if f"<!-- {label} -->" in drawn]
+    shown = [label for _, label in worst if f">{label}</text>" in drawn]
     assert shown == [label for _, label in worst[:30]]
     with pytest.raises(PictureError, match=r"suffix '\.xyz'; expected \.png or \.svg"):
         plot_worst(found, tmp_path / "worst.xyz")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-from panns_litert import __version__
+import panns_litert
 from panns_litert.audio import AudioWarning, UnreadWarning
 from panns_litert.cli.commands import COMMANDS
 from panns_litert.cli.extensions import add_extension, add_unlisted_extensions
@@ -77,7 +77,7 @@ def _frame() -> tuple[_Parser, Any]:
         description="Pretrained audio taggers as proven LiteRT bundles. Exit codes: 0 ok, 1 check failed, 2 bad input.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"panns-litert {__version__}")
+    parser.add_argument("--version", action="version", version=f"panns-litert {panns_litert.__version__}")
     parser.add_argument("--verbose", action="store_true", help="log to stderr")
     shells = ("bash", "zsh", "tcsh")
     parser.add_argument(

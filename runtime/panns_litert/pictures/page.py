@@ -308,7 +308,7 @@ if (filter) {
   const articles = [...document.querySelectorAll("article")];
   const entries = [...document.querySelectorAll("nav li")];
   const texts = articles.map((one) => [...one.querySelectorAll("h2, tbody th")].map((part) => part.textContent)
-    .join("\n").toLowerCase());
+    .join(" ").toLowerCase());
   filter.addEventListener("input", () => {
     const words = filter.value.toLowerCase().split(/\\s+/);
     let count = 0;

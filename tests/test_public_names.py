@@ -59,6 +59,9 @@ NAMES = {
         AST_16K EFFICIENTAT_32K FrontEndSpec hann LogMel mel_basis PANNS_16K PANNS_32K PANNS_8K require_waveform
         StreamingLogMel
     """,
+    "panns_litert.interrupt": """
+        insisting
+    """,
     "panns_litert.measure": """
         add_runs Agreement agreement_of bench Device DeviceRecord ENGINES Failure FORMAT_VERSION insert join Latency
         markdown Measured plot_rungs read_record read_records ROUNDS Run Rung RUNS SECONDS Setting table this_device

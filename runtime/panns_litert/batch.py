@@ -19,6 +19,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -498,7 +499,8 @@ class _Process:
     def __init__(self, context: SpawnContext, job: str) -> None:
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, job), daemon=True)
-        self._process.start()
+        with _without_interrupts():  # it would print a traceback if it still imports; this process ends it
+            self._process.start()
         theirs.close()  # only then does this end see EOF when the worker dies
         self.ready = False
         self.task: _Task
@@ -524,6 +526,22 @@ class _Process:
         self._process.join()
         self.connection.close()
         return self._process.exitcode
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Blocks Ctrl-C, which a terminal sends to all processes, for processes that start in the block.
+
+    This process gets it after the block.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(connection: Connection, job: str) -> None:

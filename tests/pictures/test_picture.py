@@ -551,7 +551,8 @@ def test_the_page_fits_any_screen(browser: Chrome, page: Path, width: int) -> No
         opened(browser, page)
         more, line, row, axis = browser.execute_script(
             "const box = (name) => document.querySelector(name).getBoundingClientRect();"
-            "return [document.documentElement.scrollWidth - document.documentElement.clientWidth, ...['.timeline', '.row', '.axis'].map((name) =>"
+            "const root = document.documentElement;"
+            "return [root.scrollWidth - root.clientWidth, ...['.timeline', '.row', '.axis'].map((name) =>"
             " [box(name).left, box(name).right])]"
         )
         assert more == 0

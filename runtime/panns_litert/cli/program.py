@@ -6,6 +6,7 @@ Exit codes: 0 ok, 1 a check failed, 2 wrong usage or bad input. An error is one 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import logging
 import shutil
@@ -26,6 +27,7 @@ from panns_litert.cli.output import one_line
 from panns_litert.cli.streams import end_stdout, escaping, repair_streams
 from panns_litert.errors import GpuDriverError, GpuError, PannsLitertError, ParityError
 from panns_litert.escape import escaped_lines
+from panns_litert.interrupt import insisting
 from panns_litert.words import did_you_mean
 
 _COMPLETION = "--print-completion"
@@ -176,6 +178,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parse(sys.argv[1:] if argv is None else list(argv))
     except SystemExit as stop:  # argparse has printed the error
         return stop.code if isinstance(stop.code, int) else 2
+    except KeyboardInterrupt:  # while the command's modules were imported
+        print("panns-litert: interrupted", file=sys.stderr)
+        return 130
     try:
         with escaping():
             return _run(args)
@@ -190,7 +195,10 @@ def _run(args: argparse.Namespace) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)  # so that unfinished files are removed
     try:
-        code: int = args.run(args)
+        entry = COMMANDS.get(args.command)
+        # Only there: commands of the runtime write what they have when they are interrupted.
+        with contextlib.nullcontext() if entry is None or entry.extension is None else insisting():
+            code: int = args.run(args)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe

@@ -130,7 +130,7 @@ def test_another_model_of_the_same_name_is_refused(
     out = tmp_path / "rows.jsonl"
     tag(capsys, sounds, "--bundle", bundle, "--out", out)
     shutil.copytree(bundle, tmp_path / "copy")
-    assert "3 skipped" in tag(capsys, sounds, "--bundle", tmp_path / "copy", "--out", out)
+    assert "skipped 3" in tag(capsys, sounds, "--bundle", tmp_path / "copy", "--out", out)
     labels = bundle / Bundle(bundle).manifest.file("labels")
     labels.write_text(labels.read_text(encoding="utf-8").replace("Siren", "Alarm"), encoding="utf-8")
     rehash(bundle, labels.name)

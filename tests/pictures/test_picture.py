@@ -532,6 +532,11 @@ def test_the_list_leads_to_recordings_and_the_filter_hides_others(browser: Chrom
     field.clear()
     field.send_keys(heard.labels[heard.top(1)[0]])  # a class
     assert heard.name in shown()
+    lowest = heard.top(len(heard.labels))[-1]
+    assert heard.scores[:, lowest].max() < 0.1
+    field.clear()
+    field.send_keys(heard.labels[lowest])
+    assert heard.name not in shown()  # it was not heard
     assert complaints(browser) == []
 
 

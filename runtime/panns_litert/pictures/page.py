@@ -51,7 +51,7 @@ _PLAYABLE = {
 _FLAC_HZ = 655350  # highest sample rate of FLAC
 # Scores are drawn in this many shades, which can be told apart. Successive steps of one shade become one rectangle.
 _SHADES = 20
-_LISTED = 0.1  # lowest score of a second and third class in the list of recordings
+_LISTED = 0.1  # lowest score of a class that the filter finds, and of a second or third one in the list of recordings
 _IMAGE_COLUMNS = 1000  # of a spectrogram, at most
 _RANGE_DB = 80.0  # from the loudest value; quieter values are white
 
@@ -274,7 +274,8 @@ def _tags_table(timeline: Timeline, classes: list[int]) -> str:
         step = int(timeline.scores[:, index].argmax())
         scores = f"<td>{timeline.scores[step, index]:.3f}</td><td>{timeline.mean[index]:.3f}</td>"
         label, start = _html(timeline.labels[index]), float(timeline.times[step])
-        rows.append(f'<tr><th scope="row">{label}</th>{scores}{_time_cell(start)}</tr>')
+        heard = " data-heard" if timeline.scores[step, index] >= _LISTED else ""
+        rows.append(f'<tr{heard}><th scope="row">{label}</th>{scores}{_time_cell(start)}</tr>')
     head = '<th scope="col">class</th><th scope="col">highest</th><th scope="col">mean</th><th scope="col">from</th>'
     return _table("Tags", "tags", head, rows)
 
@@ -307,7 +308,8 @@ const filter = document.getElementById("filter");
 if (filter) {
   const articles = [...document.querySelectorAll("article")];
   const entries = [...document.querySelectorAll("nav li")];
-  const texts = articles.map((one) => [...one.querySelectorAll("h2, tbody th")].map((part) => part.textContent)
+  const heard = "h2, tr[data-heard] th, tr[data-start] th";
+  const texts = articles.map((one) => [...one.querySelectorAll(heard)].map((part) => part.textContent)
     .join(" ").toLowerCase());
   filter.addEventListener("input", () => {
     const words = filter.value.toLowerCase().split(/\\s+/);

@@ -596,6 +596,37 @@ except KeyboardInterrupt:
     assert run_python(code).stdout == "interrupted\n"
 
 
+@pytest.mark.parametrize("deaf", [True, False])
+def test_native_code_that_does_not_listen_is_ended(deaf: bool) -> None:
+    """A process that answers is left alone, however long its clean-up takes."""
+    work = "sum(range(10**12))" if deaf else "try: time.sleep(60)\n    finally: time.sleep(2); print('cleaned')"
+    code = f"""
+import time
+from panns_litert.interrupt import insisting
+with insisting(kill_after=0.5):
+    time.sleep(1)  # until the watching process has started
+    print("begun", flush=True)
+    {work}
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    printed, error = process.communicate(timeout=60)
+    if deaf:
+        assert process.returncode == -signal.SIGKILL
+        assert error.splitlines() == [
+            "panns-litert: interrupted in a step that cannot be stopped; the process was ended"
+        ]
+    else:
+        assert printed == "cleaned\n"
+        assert error.splitlines()[-1] == "KeyboardInterrupt"
+
+
 def test_another_networks_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="it looks like demo: convert that"):
         convert("cnn14", checkpoint=asset("demo_checkpoint.safetensors"), out=tmp_path / "bundle")

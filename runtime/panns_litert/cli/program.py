@@ -197,7 +197,7 @@ def _run(args: argparse.Namespace) -> int:
     try:
         entry = COMMANDS.get(args.command)
         # Only there: commands of the runtime write what they have when they are interrupted.
-        with contextlib.nullcontext() if entry is None or entry.extension is None else insisting():
+        with contextlib.nullcontext() if entry is None or entry.extension is None else insisting(kill_after=1.5):
             code: int = args.run(args)
         sys.stdout.flush()
         return code

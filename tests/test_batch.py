@@ -272,7 +272,7 @@ def test_recordings_that_are_not_heard_whole_are_counted(tmp_path: Path, capsys:
     assert main(["batch", str(tmp_path / "m.csv"), "--out", str(tmp_path / "out"), "--json"]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)["warned"] == 1
-    assert "1 recordings with warnings" in printed.err
+    assert "1 recording with warnings" in printed.err
     cut, good = rows(tmp_path / "out")
     assert cut["warnings"]
     assert cut["seconds_heard"] < cut["seconds"]
@@ -603,7 +603,9 @@ def test_the_command(manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (found["done"], found["skipped"]) == (6, 0)
     assert main(command[:-1]) == 2
     printed = capsys.readouterr()
-    assert "0 recordings done, 6 of an earlier run kept\n0 of 6 shards computed" in printed.out
+    assert "Tagged 0 recordings in " in printed.out
+    assert "; 6 of an earlier run kept.\n" in printed.out
+    assert "in 6 shards, of which 0 are new.\n" in printed.out
     assert "bad.wav: not readable" in printed.err
     assert "nowhere.wav: no such file" in printed.err
     assert main([*command, "--top", "3"]) == 2

@@ -25,10 +25,10 @@ NAMES = {
     """,
     "panns_litert.bundle": """
         Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE cached_bundle cached_model Check copy_bundle
-        DEFAULT_PRECISION DEFAULT_SECONDS file_sha256 FileRecord find_bundle FORMAT_VERSION GpuRecord GRAPHS
+        DEFAULT_PRECISION DEFAULT_SECONDS file_sha256 FileRecord find_bundle FORMAT_VERSION GpuRecord GraphName GRAPHS
         hub_metadata KeptLayer LOG_MEL MANIFEST Manifest MEL_BASIS METADATA_MARK MODEL_CARD model_card open_bundle
-        OWN_WEIGHTS PRECISIONS pull Quantization QUANTIZED RECOMMENDED_MODEL SELF_TEST SELF_TEST_SAMPLES SelfTest Source
-        STAGES TensorSpec
+        OWN_WEIGHTS PrecisionName PRECISIONS pull Quantization QUANTIZED RECOMMENDED_MODEL SELF_TEST SELF_TEST_SAMPLES
+        SelfTest Source STAGES TensorSpec
     """,
     "panns_litert.child": """
         PRINTED_LOG run_child
@@ -63,13 +63,20 @@ NAMES = {
     "panns_litert.hub": """
         HubId PREFIX Snapshot upload Uploaded
     """,
+    "panns_litert.interrupt": """
+        insisting
+    """,
     "panns_litert.measure": """
         add_runs Agreement agreement_of bench Device DeviceRecord ENGINES Failure FORMAT_VERSION insert join Latency
         markdown Measured plot_rungs read_record read_records ROUNDS Run Rung RUNS SECONDS Setting table this_device
         TIMEOUT_SECONDS WARMUP
     """,
+    "panns_litert.models": """
+        MEASUREMENTS model_names model_row models_table no_model number PROPERTIES
+    """,
     "panns_litert.pictures": """
-        clock drawing EMBEDDED_BYTES FORMATS PAGE_BYTES picture_format plot ticks Timeline timeline write_page
+        BLUE clock drawing EMBEDDED_BYTES FORMATS ORANGE PAGE_BYTES picture_format plot
+        ticks Timeline timeline write_page
     """,
     "panns_litert.proof": """
         add_one_model audit_fp16 Clips compare compare_outputs compare_tags DELEGATE_LOG demo_inputs few_as_one
@@ -77,6 +84,9 @@ NAMES = {
         graph_input load_clips PRINTED_LOG publish Published record_gpu require run_child save_clips self_test_check
         self_test_gate
         TAG_GATES TAG_THRESHOLD TensorRange TIMEOUT_SECONDS why_not_gpu
+    """,
+    "panns_litert.results": """
+        bars Row short
     """,
     "panns_litert.search": """
         embed Embeddings FORMATS Hit Index Match match MATCH_LIMITS MATCH_SPEC model_sha256 Prototype Prototypes
@@ -89,11 +99,14 @@ NAMES = {
         MOST_BYTES parse_json printable read read_bytes read_json read_text shown
     """,
     "panns_litert.tagger": """
-        ENGINES require_choice Tag Tagger Tagging top_tags TruncationWarning
+        EngineName ENGINES require_choice Tag Tagger Tagging top_tags TruncationWarning
     """,
     "panns_litert.windows": """
-        Aggregate AGGREGATES audio_chunks event_hop EventStream find_events LongTagging Recording StreamTagger
-        tag_long Window windows
+        Aggregate AggregateName AGGREGATES audio_chunks event_hop EventStream find_events LongTagging Recording
+        StreamTagger tag_long Window windows
+    """,
+    "panns_litert.words": """
+        counted did_you_mean
     """,
 }
 

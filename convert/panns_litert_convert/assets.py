@@ -1,7 +1,8 @@
 """Writes the derived files of assets/: `python -m panns_litert_convert.assets --out assets`.
 
-They are mel_basis.bin (Cnn14's), audioset_labels.txt (from class_labels_indices.csv), and demo_bundle/ (from the demo
-checkpoint). The modules of panns_litert_convert.demo write the demo checkpoint and the clips.
+They are mel_basis.bin (Cnn14's), audioset_labels.txt (from class_labels_indices.csv), models.json (from the registry),
+and demo_bundle/ (from the demo checkpoint). The modules of panns_litert_convert.demo write the demo checkpoint and the
+clips.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import json
 from pathlib import Path
 
 from panns_litert.bundle import MEL_BASIS
 from panns_litert.errors import BundleError
 from panns_litert.frontend import PANNS_32K, mel_basis
+from panns_litert.models import PROPERTIES
 from panns_litert_convert.convert import convert
-from panns_litert_convert.zoo import asset
+from panns_litert_convert.zoo import asset, properties
 
 # AudioSet's class list, unchanged from Google's publication (CC-BY-4.0).
 CLASS_LIST = "class_labels_indices.csv"
@@ -39,14 +42,23 @@ def write_assets(folder: Path) -> None:
     """Writes all derived assets into a folder."""
     mel_basis(PANNS_32K).astype("<f4").tofile(folder / MEL_BASIS)  # [64, 513]
     (folder / "audioset_labels.txt").write_text("\n".join(audioset_labels()) + "\n", encoding="utf-8")
+    write_models(folder)
     convert("demo", out=folder / "demo_bundle", report=print)
+
+
+def write_models(folder: Path) -> None:
+    """Writes the registry's table, which `panns-litert models` shows, into a folder."""
+    text = json.dumps({"rows": properties()}, indent=1, ensure_ascii=False)
+    (folder / PROPERTIES).write_text(f"{text}\n", encoding="utf-8")
 
 
 def main() -> None:
     """Runs the command line of this module."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the assets")
-    write_assets(parser.parse_args().out)
+    parser.add_argument("--models", action="store_true", help="write only models.json")
+    args = parser.parse_args()
+    (write_models if args.models else write_assets)(args.out)
 
 
 if __name__ == "__main__":

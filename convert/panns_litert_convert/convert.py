@@ -41,7 +41,9 @@ from panns_litert.bundle import (
     Check,
     FileRecord,
     GpuRecord,
+    GraphName,
     Manifest,
+    PrecisionName,
     Quantization,
     Source,
     TensorSpec,
@@ -63,6 +65,7 @@ from panns_litert.errors import (
 from panns_litert.frontend import mel_basis
 from panns_litert.proof import require, self_test_check
 from panns_litert.strict import shown
+from panns_litert.words import counted
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of, weights_file
 from panns_litert_convert.export import export_fp32
 from panns_litert_convert.frontend import WaveformNetwork
@@ -92,9 +95,9 @@ def convert(
     name: str,
     *,
     checkpoint: str | os.PathLike[str] | None = None,
-    graph: str | None = None,
+    graph: GraphName | None = None,
     seconds: float = DEFAULT_SECONDS,
-    precision: str = DEFAULT_PRECISION,
+    precision: PrecisionName = DEFAULT_PRECISION,
     calibration: Sequence[str | os.PathLike[str]] = (),
     gpu: bool = False,
     out: str | os.PathLike[str] | None = None,
@@ -316,9 +319,9 @@ def _prove(
     model: Model,
     network: AudioTagger,
     *,
-    graph: str,
+    graph: GraphName,
     seconds: float,
-    precision: str,
+    precision: PrecisionName,
     calibration: Sequence[NDArray[np.float32]] = (),
     gpu: bool,
     about: About,
@@ -406,7 +409,7 @@ def _load(
 def _description(model: Model, source: Source, official: bool) -> str:
     if official:
         return model.description
-    classes = f" for {len(model.own_classes)} classes" if model.own_classes is not None else ""
+    classes = f" for {counted(len(model.own_classes), 'class', 'classes')}" if model.own_classes is not None else ""
     return f"{model.network} with the user's own weights{classes} ({source.file})"
 
 
@@ -491,7 +494,7 @@ def _require_gpu(record: GpuRecord | None) -> None:
         )
 
 
-def _log_mel(network: AudioTagger, graph: str) -> str:
+def _log_mel(network: AudioTagger, graph: GraphName) -> str:
     """Returns where a bundle's log-mel is computed: "host", "graph" or "none"."""
     if graph == "logmel":
         return "host"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import gc
 import os
-import signal
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 from panns_litert.atomic import replacing
 from panns_litert.engine import native_log
 from panns_litert.errors import ConversionError, ResultsError
+from panns_litert.interrupt import insisting
 
 SIGNATURE = "tag"
 
@@ -142,7 +141,7 @@ def captured(log: Path, problem: str) -> Iterator[None]:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     try:
-        with native_log(log), warnings.catch_warnings(), _interruptible():
+        with native_log(log), warnings.catch_warnings(), insisting():
             warnings.simplefilter("ignore")
             yield
     except Exception as error:  # the converter may raise any type; the log has the details
@@ -150,32 +149,3 @@ def captured(log: Path, problem: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             raise ResultsError(f"{problem}: {error.strerror}; free some space on the disk of {log.parent}") from error
         raise ConversionError(f"{problem}: {type(error).__name__}: {reason}; see {log}") from error
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ensures that Ctrl-C (and a SIGTERM with a Python handler) interrupts the block, at the latest at its end.
-
-    Python discards a KeyboardInterrupt that is raised inside a callback of its garbage collector. The converter's
-    libraries spend much time there.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    interrupted = False
-
-    def interrupt(*_: object) -> None:
-        nonlocal interrupted
-        interrupted = True
-        raise KeyboardInterrupt
-
-    # Only signals with a Python handler are replaced; a default SIGTERM keeps its effect.
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(n))]
-    before = [signal.signal(n, interrupt) for n in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-        if interrupted:
-            raise KeyboardInterrupt

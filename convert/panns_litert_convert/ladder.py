@@ -23,11 +23,12 @@ import torch
 from numpy.typing import NDArray
 
 from panns_litert.audio import from_array
-from panns_litert.bundle import PRECISIONS, QUANTIZED, Check
+from panns_litert.bundle import PRECISIONS, QUANTIZED, Check, PrecisionName
 from panns_litert.engine import CpuEngine
 from panns_litert.errors import ConversionError, ParityError
 from panns_litert.evaluate import figures
 from panns_litert.measure import insert, markdown
+from panns_litert.models import number
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of
 from panns_litert_convert.convert import work_folder
 from panns_litert_convert.demo import sounds
@@ -37,7 +38,7 @@ from panns_litert_convert.networks import AudioTagger
 from panns_litert_convert.quantize import write_precision
 from panns_litert_convert.stages import Reference
 from panns_litert_convert.sweep import in_order, read, recipe_checkpoint, row_of_process, worst, write
-from panns_litert_convert.zoo import MODELS, Model, find, number
+from panns_litert_convert.zoo import MODELS, Model, find
 
 SECONDS = 10.0
 TIMEOUT_SECONDS = 3 * 3600  # AST in int8-full has 572 operators to try, about 7 s each
@@ -55,7 +56,7 @@ def measure(
     model: Model,
     folder: Path,
     *,
-    precisions: Sequence[str] = PRECISIONS,
+    precisions: Sequence[PrecisionName] = PRECISIONS,
     checkpoint: Path | None = None,
     mixed: bool = True,
 ) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def measure(
     reference = Reference(network, model.front_end, graph=network.graph, seconds=SECONDS)
     source, log = folder / "source.tflite", folder / "log"
     samples = model.front_end.samples(SECONDS)
-    inputs = {network.graph: torch.from_numpy(reference.inputs[0])}
+    inputs = {str(network.graph): torch.from_numpy(reference.inputs[0])}
     labelled = _labelled(reference, model) if model.checkpoint.ships else None
     export_fp32(network.for_export(samples=samples), inputs, source, log=log)
     rows = []
@@ -98,7 +99,7 @@ def measure(
 
 
 def _rung(
-    precision: str,
+    precision: PrecisionName,
     source: Path,
     reference: Reference,
     *,
@@ -228,7 +229,7 @@ def sweep(
 
 
 def in_process(
-    name: str, *, precisions: Sequence[str], checkpoint: Path | None = None, mixed: bool = True
+    name: str, *, precisions: Sequence[PrecisionName], checkpoint: Path | None = None, mixed: bool = True
 ) -> dict[str, Any]:
     """Runs `measure` in its own process, so that a crash or a lack of memory affects one row only."""
     words = [word for precision in precisions for word in ("--precision", precision)]

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.atomic import replacing
-from panns_litert.bundle import Source
+from panns_litert.bundle import GraphName, Source
 from panns_litert.engine import read_graph
 from panns_litert_convert.zoo import Model
 
@@ -54,7 +54,9 @@ class About:
     labels: bytes
 
 
-def about_model(model: Model, *, source: Source, description: str, graph: str, seconds: float, version: str) -> About:
+def about_model(
+    model: Model, *, source: Source, description: str, graph: GraphName, seconds: float, version: str
+) -> About:
     """Returns what the .tflite of a bundle says about itself.
 
     Args:

@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.audio import audio_files, is_silent, load_audio
-from panns_litert.bundle import Check, KeptLayer
+from panns_litert.bundle import Check, KeptLayer, PrecisionName
 from panns_litert.errors import AudioError, ParityError
 from panns_litert.frontend import FrontEndSpec
+from panns_litert.words import counted
 from panns_litert_convert.export import SIGNATURE, captured, cast_fp16, float16_weights, write
 from panns_litert_convert.frontend import ALWAYS_FLOAT32
 from panns_litert_convert.stages import Reference
@@ -68,7 +69,7 @@ class Layer:
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "TRANSPOSE_CONV")
 
 
-def layers(path: Path, *, precision: str) -> list[Layer]:
+def layers(path: Path, *, precision: PrecisionName) -> list[Layer]:
     """Returns the operators that a precision quantizes, in graph order: those with weights, or all for "int8-full".
 
     Args:
@@ -103,7 +104,7 @@ def quantize(
     source: Path,
     path: Path,
     *,
-    precision: str,
+    precision: PrecisionName,
     kept: Mapping[int, str] | None = None,
     only: int | None = None,
     ranges: Ranges | None = None,
@@ -176,7 +177,7 @@ def _mend_outputs(source: Path, data: bytearray) -> None:
         struct.pack_into("<i", data, vector.Vector(vector.Offset(8)) + 4 * place_of[name], right)
 
 
-def _add_rung(work: Any, precision: str, regex: str, chosen: Sequence[Layer]) -> None:
+def _add_rung(work: Any, precision: PrecisionName, regex: str, chosen: Sequence[Layer]) -> None:
     """Adds a precision's recipe for the scopes that match `regex`. `chosen` are the layers with these scopes."""
     from ai_edge_quantizer import qtyping, quantizer
 
@@ -254,7 +255,7 @@ def write_precision(
     source: Path,
     path: Path,
     *,
-    precision: str,
+    precision: PrecisionName,
     reference: Reference,
     calibration: Sequence[NDArray[np.float32]],
     kept: Mapping[int, str] | None = None,
@@ -300,7 +301,7 @@ def quantize_within_gate(
     source: Path,
     path: Path,
     *,
-    precision: str,
+    precision: PrecisionName,
     reference: Reference,
     ranges: Ranges | None = None,
     log: Path,
@@ -352,7 +353,7 @@ def quantize_within_gate(
 
     def attempt(count: int) -> bool:
         nonlocal checks
-        report(f"{precision}: {count} layers finer")
+        report(f"{precision}: {counted(count, 'layer')} finer")
         checks = made(affordable[:count])
         return all(check.passed for check in checks)
 
@@ -363,7 +364,8 @@ def quantize_within_gate(
             failed = "; ".join(f"{check.stage}/{check.output}: {check.why}" for check in checks if not check.passed)
             hurt = [f"{layer.op} {layer.name} alone {layer.error:.2g}" for layer in ranked[:3]]
             raise ParityError(
-                f"{precision} fails its gate, even with the {passes} layers finer that it has room for ({failed}); "
+                f"{precision} fails its gate, even with the {counted(passes, 'layer')} finer "
+                f"that it has room for ({failed}); "
                 f"the layers that hurt most: {'; '.join(hurt)}; expected another precision for this network",
                 checks,
                 layers=hurt,
@@ -386,7 +388,7 @@ def sensitivities(
     source: Path,
     path: Path,
     *,
-    precision: str,
+    precision: PrecisionName,
     reference: Reference,
     ranges: Ranges | None = None,
     log: Path,

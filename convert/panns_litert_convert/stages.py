@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from panns_litert.bundle import Check
+from panns_litert.bundle import Check, GraphName
 from panns_litert.engine import CpuEngine, Outputs
 from panns_litert.frontend import FrontEndSpec, LogMel, mel_basis
 from panns_litert.proof import GATES, TAG_GATES, Gate, GpuReport, compare, compare_tags, few_as_one, gpu_check
@@ -189,7 +189,9 @@ class Reference:
         half: the same for samples rounded to float16; empty for the log-mel graph.
     """
 
-    def __init__(self, network: AudioTagger, spec: FrontEndSpec, *, graph: str = "logmel", seconds: float) -> None:
+    def __init__(
+        self, network: AudioTagger, spec: FrontEndSpec, *, graph: GraphName = "logmel", seconds: float
+    ) -> None:
         self._logmel = LogMel(spec)
         clips = parity_clips(spec.sample_rate, seconds)
         self.graph = graph
@@ -203,7 +205,7 @@ class Reference:
         """Returns clips (samples,) as inputs of the .tflite."""
         return self._as_input(clips, self.graph)
 
-    def _as_input(self, clips: Sequence[NDArray[np.float32]], graph: str) -> list[NDArray[np.float32]]:
+    def _as_input(self, clips: Sequence[NDArray[np.float32]], graph: GraphName) -> list[NDArray[np.float32]]:
         return [clip[None] if graph == "waveform" else self._logmel(clip)[None, None] for clip in clips]
 
     def check(self, stage: str, path: Path) -> list[Check]:
@@ -276,7 +278,7 @@ class Reference:
 
     def gpu_check(self, path: Path) -> GpuReport:
         """Runs a .tflite on the GPU delegate and compares every output."""
-        inputs = [{self.graph: values} for values in self.inputs]
+        inputs = [{str(self.graph): values} for values in self.inputs]
         references, half = _by_clip(self.outputs), _by_clip(self.half) or None
         return gpu_check(path, inputs=inputs, references=references, half=half, audit=False)
 

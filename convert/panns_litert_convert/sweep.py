@@ -34,10 +34,11 @@ from panns_litert.engine import CpuEngine, available_cores
 from panns_litert.errors import GpuDriverError, PannsLitertError, ParityError
 from panns_litert.frontend import LogMel
 from panns_litert.measure import insert, markdown
+from panns_litert.models import model_row, models_table
 from panns_litert.proof import demo_inputs, gpu_check
 from panns_litert_convert.convert import convert, work_folder
 from panns_litert_convert.networks import MobileNetV3
-from panns_litert_convert.zoo import MODELS, Model, find, model_row, models_table, size_of
+from panns_litert_convert.zoo import MODELS, Model, find, properties, size_of
 from panns_litert_golden.recipe import waveform, weights
 
 TIMED_RUNS = 7
@@ -320,7 +321,7 @@ def main() -> None:
     start = time.perf_counter()
     names = args.only or [model.name for model in MODELS]
     rows = sweep(names, args.out, fresh=args.fresh, timed=not args.untimed, jobs=args.jobs)
-    table = [model_row(row) for row in models_table(rows)]
+    table = [model_row(row) for row in models_table(properties(), rows)]
     for document in args.document:
         insert(document, markdown(table), marker="zoo")
     if args.brief:

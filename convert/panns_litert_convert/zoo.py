@@ -7,7 +7,7 @@ https://arxiv.org/abs/1912.10211.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -17,9 +17,9 @@ from urllib.parse import quote
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from panns_litert.errors import ModelError
+from panns_litert.bundle import GraphName
 from panns_litert.frontend import AST_16K, EFFICIENTAT_32K, PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec
-from panns_litert.strict import shown
+from panns_litert.models import no_model
 from panns_litert_convert.networks import (
     Ast,
     AudioTagger,
@@ -111,11 +111,11 @@ class Model:
     own_classes: tuple[str, ...] | None = None
 
     @property
-    def graphs(self) -> tuple[str, ...]:
+    def graphs(self) -> tuple[GraphName, ...]:
         """The graphs that the model can be converted to, the default first."""
         return ("waveform",) if self.architecture.graph == "waveform" else ("logmel", "waveform")
 
-    def input_shape(self, seconds: float, graph: str | None = None) -> tuple[int, ...]:
+    def input_shape(self, seconds: float, graph: GraphName | None = None) -> tuple[int, ...]:
         """Returns the shape of a graph's input for clips of `seconds` s.
 
         It is (1, samples) for "waveform" and (1, 1, frames, mels) for "logmel". The default is the first of `graphs`.
@@ -155,20 +155,8 @@ def size_of(model: Model) -> Size:
     return Size(parameters=parameters, gmac=counter.get_total_flops() / 2e9, outputs=tuple(outputs))
 
 
-SWEEP = "zoo.json"
-"""File in panns_litert_assets with the measurements of `make zoo`."""
-
-
-def models_table(measured: Sequence[Mapping[str, Any]] | None = None) -> list[dict[str, Any]]:
-    """Returns one row per model with its properties and measurements.
-
-    Args:
-        measured: rows of panns_litert_convert.sweep; by default those that ship with the package.
-    """
-    if measured is None:
-        path = asset(SWEEP)
-        measured = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
-    rows = {row["name"]: row for row in measured}
+def properties() -> list[dict[str, Any]]:
+    """Returns one row per model, in JSON types; models.json of panns_litert_assets has the same."""
     table = []
     for model in MODELS:
         size = size_of(model)
@@ -187,7 +175,6 @@ def models_table(measured: Sequence[Mapping[str, Any]] | None = None) -> list[di
                 "graphs": list(model.graphs),
                 "outputs": list(size.outputs),
                 "description": model.description,
-                "measured": rows.get(model.name),
             }
         )
     return table
@@ -402,43 +389,9 @@ def find(name: str) -> Model:
     """Returns the model with a name, ignoring case.
 
     Raises:
-        ModelError: the name is unknown. The message lists all names.
+        ModelError: the name is unknown. The message suggests the names that are most like it.
     """
     for model in MODELS:
         if isinstance(name, str) and model.name == name.casefold():
             return model
-    raise ModelError(f"no model {shown(name)}; expected one of {', '.join(model.name for model in MODELS)}")
-
-
-def number(value: float | None, form: str) -> str:
-    """Returns a number in the format `form`, or a dash for None."""
-    return "–" if value is None else format(value, form)
-
-
-def model_row(row: Mapping[str, Any]) -> dict[str, str]:
-    """Formats a row of `models_table` for people."""
-    measured = row["measured"] or {}
-    checks = measured.get("checks") or {}
-    resident = {True: "all", False: "NO", None: "–"}[measured.get("resident")]
-    error = measured.get("error")
-    return {
-        "name": row["name"],
-        "network": row["network"],
-        "Hz": str(row["sample_rate"]),
-        "M params": f"{row['parameters'] / 1e6:.2f}",
-        "GMAC": f"{row['gmac_per_10_s']:.2f}",
-        "mAP": number(row["published_map"], ".3f"),
-        "fp16 MB": number(measured["fp16_bytes"] / 1e6 if "fp16_bytes" in measured else None, ".1f"),
-        "fp32 error": number(checks.get("fp32/probs"), ".0e"),
-        "fp16 error": number(checks.get("fp16/probs"), ".0e"),
-        "GPU error": number((measured.get("gpu") or {}).get("gpu_fp16/probs"), ".0e"),
-        "operators": str(measured.get("operators", "–")),
-        "on the GPU": f"failed: {error[:60]}" if error else resident,
-        "CPU ms": number(measured.get("cpu_ms"), ".1f"),
-        "licence": row["licence"],
-        "checkpoint": row["checkpoint"] or "none published",
-        "its MB": number(row["checkpoint_bytes"] and row["checkpoint_bytes"] / 1e6, ".1f"),
-        "graphs": ", ".join(row["graphs"]),
-        "outputs": ", ".join(row["outputs"]),
-        "refused": "; ".join(measured.get("refused") or ()) or "–",
-    }
+    raise no_model(name)

@@ -3,6 +3,8 @@
 It never imports the converter, `panns_litert_convert`. The layers of its own modules are in pyproject.toml.
 """
 
+__version__ = "0.1.0"  # the distribution's version, too: see pyproject.toml
+
 from panns_litert.audio import Audio, load_audio
 from panns_litert.bundle import Bundle
 from panns_litert.demo import demo_bundle, demo_clips

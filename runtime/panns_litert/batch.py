@@ -19,6 +19,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -46,10 +47,11 @@ from panns_litert.errors import (
 )
 from panns_litert.escape import utf8
 from panns_litert.events import Event, EventSettings
+from panns_litert.results import Row
 from panns_litert.sense import Sense
 from panns_litert.strict import changes, file_stamp, parse_json, read_bytes, read_json, shown
-from panns_litert.tagger import Tagger, require_choice
-from panns_litert.windows import Aggregate, EventStream, StreamTagger, windows
+from panns_litert.tagger import EngineName, Tagger, require_choice
+from panns_litert.windows import Aggregate, AggregateName, EventStream, StreamTagger, windows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,7 +90,7 @@ class Shard(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchSummary:
+class BatchSummary(Row):
     """Summary of a run.
 
     Attributes:
@@ -127,14 +129,14 @@ def batch(
     out: str | os.PathLike[str],
     *,
     bundle: str | os.PathLike[str] | Bundle | None = None,
-    engine: str = "cpu",
+    engine: EngineName = "cpu",
     threads: int = 1,
     workers: int | None = None,
     address: str | None = None,
     channel: int | None = None,
     scale: Scale | None = None,
     hop: float | None = None,
-    aggregate: str = "mean",
+    aggregate: AggregateName = "mean",
     top: int | None = 10,
     threshold: float = 0.0,
     settings: EventSettings | None = None,
@@ -496,7 +498,8 @@ class _Process:
     def __init__(self, context: SpawnContext, job: str) -> None:
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, job), daemon=True)
-        self._process.start()
+        with _without_interrupts():  # it would print a traceback if it still imports; this process ends it
+            self._process.start()
         theirs.close()  # only then does this end see EOF when the worker dies
         self.ready = False
         self.task: _Task
@@ -522,6 +525,22 @@ class _Process:
         self._process.join()
         self.connection.close()
         return self._process.exitcode
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Blocks Ctrl-C, which a terminal sends to all processes, for processes that start in the block.
+
+    This process gets it after the block.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(connection: Connection, job: str) -> None:

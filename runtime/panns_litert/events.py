@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from panns_litert.errors import EventError, LabelError
 from panns_litert.escape import csv_cell, escaped
+from panns_litert.results import Row
 from panns_litert.sense import unknown_label
 from panns_litert.strict import MOST_BYTES, parse_json, printable, read_text, shown
 
@@ -34,8 +35,15 @@ _THRESHOLDS = ("on", "off", "min_duration", "max_gap")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Event:
-    """One sound, from `start` to `end` in seconds. `score` is the highest score within it, 0 … 1."""
+class Event(Row):
+    """One sound.
+
+    Attributes:
+        label: name of the class.
+        index: place of the class among the scores.
+        start, end: seconds.
+        score: the highest score within it, 0 … 1.
+    """
 
     label: str
     index: int

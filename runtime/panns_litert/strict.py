@@ -11,7 +11,7 @@ import sys
 import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from panns_litert.errors import PannsLitertError
 
@@ -213,7 +213,7 @@ def read(kind: Any, data: Any, where: str, *, error: type[PannsLitertError]) -> 
     """Converts a parsed JSON value to an annotated type.
 
     Args:
-        kind: a dataclass, tuple[X, ...], dict[str, X], X | None, or str, int, float, bool.
+        kind: a dataclass, tuple[X, ...], dict[str, X], X | None, a Literal of texts, or str, int, float, bool.
         data: the value that `json` returned.
         where: name of the value in messages. Its parts are named after it, such as `where.field[2]`.
         error: type of the error to raise.
@@ -237,6 +237,8 @@ def read(kind: Any, data: Any, where: str, *, error: type[PannsLitertError]) -> 
             raise error(f"{where} {shown(data)}; expected an object with named values")
         _, value_kind = get_args(kind)
         return {name: read(value_kind, value, f"{where}.{_short(name)}", error=error) for name, value in data.items()}
+    if get_origin(kind) is Literal:
+        kind = str  # the dataclass checks which, and names the choices
     below = _BYTES_BELOW if where.endswith("bytes") else _BELOW
     if kind is float:
         fits = type(data) in (int, float) and abs(data) <= sys.float_info.max  # not NaN, which compares as false

@@ -9,7 +9,7 @@ import warnings
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,16 @@ from panns_litert.audio import Audio, FileLike, Scale, from_array, is_file_like,
 from panns_litert.bundle import Bundle, open_bundle, pull
 from panns_litert.engine import FLOAT16_MAX, CpuEngine, Engine, GpuEngine, Outputs
 from panns_litert.errors import AudioError, BundleError, GpuError
+from panns_litert.escape import escaped
 from panns_litert.frontend import LogMel
+from panns_litert.results import Row, bars, short
 from panns_litert.strict import shown
 
-ENGINES = (CpuEngine.name, GpuEngine.name, "auto")
+EngineName = Literal["cpu", "gpu", "auto"]
+"""What can be asked for: "auto" checks the GPU and uses it or the CPU."""
+UsedEngine = Literal["cpu", "gpu"]
+"""What runs a model."""
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 _CODEC_PADDING_SECONDS = 0.05  # codecs pad by up to this much; no warning below it
 
@@ -31,21 +37,27 @@ class TruncationWarning(UserWarning):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tag:
-    """One class and its probability, 0 … 1."""
+class Tag(Row):
+    """One class that was heard.
+
+    Attributes:
+        label: name of the class.
+        index: place of the class among the model's outputs.
+        score: its probability, 0 … 1.
+    """
 
     label: str
     index: int
     score: float
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TaggingResult:
     """The fields that `Tagging` and `LongTagging` share."""
 
     source: str
     model: str
-    engine: str
+    engine: UsedEngine
     fallback: str | None
     seconds: float
     seconds_heard: float
@@ -56,6 +68,18 @@ class TaggingResult:
     embedding: NDArray[np.float32]
     front_end_ms: float
     model_ms: float
+
+    def __repr__(self) -> str:
+        tags = short([(tag.label, tag.score) for tag in self.tags])
+        return f"<{type(self).__name__} of {self._title()}: {tags}>"
+
+    def _repr_html_(self) -> str:
+        """Returns the tags as a table with bars, for notebooks."""
+        return bars(self._title(), [(tag.label, tag.score) for tag in self.tags])
+
+    def _title(self) -> str:
+        """Returns the recording, its length, the model and the engine."""
+        return f"{escaped(self.source)}, {self.seconds:.1f} s, by {self.model} on {self.engine}"
 
     def _to_dict(self, extra: dict[str, float], *, embedding: bool) -> dict[str, Any]:
         data: dict[str, Any] = {
@@ -70,14 +94,14 @@ class TaggingResult:
             **extra,
             "front_end_ms": round(self.front_end_ms, 3),
             "model_ms": round(self.model_ms, 3),
-            "tags": [vars(tag) for tag in self.tags],
+            "tags": [tag.to_dict() for tag in self.tags],
         }
         if embedding:
             data["embedding"] = self.embedding.tolist()
         return data
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Tagging(TaggingResult):
     """The result of tagging one clip.
 
@@ -186,7 +210,7 @@ class Tagger:
         self,
         bundle: str | os.PathLike[str] | Bundle | None = None,
         *,
-        engine: str = "cpu",
+        engine: EngineName = "cpu",
         threads: int | None = None,
     ) -> None:
         if not isinstance(engine, str) or engine not in ENGINES:
@@ -209,7 +233,7 @@ class Tagger:
 
     @classmethod
     def from_pretrained(
-        cls, repo: str, *, revision: str | None = None, engine: str = "cpu", threads: int | None = None
+        cls, repo: str, *, revision: str | None = None, engine: EngineName = "cpu", threads: int | None = None
     ) -> Tagger:
         """Opens a bundle of a Hugging Face repository. Downloads it if it is not in the hub's cache.
 
@@ -236,6 +260,10 @@ class Tagger:
                 self._engine.close()
             self._closed = True
 
+    def __repr__(self) -> str:
+        closed = ", closed" if self._closed else ""
+        return f"<Tagger of {self.bundle.describe()} on {self.engine}{closed}>"
+
     def _after_fork(self) -> None:
         """Replaces the lock, which another thread of the parent may hold; that thread does not exist here."""
         self._lock = threading.RLock()
@@ -252,7 +280,7 @@ class Tagger:
         return self.bundle.labels
 
     @property
-    def engine(self) -> str:
+    def engine(self) -> UsedEngine:
         """The engine that runs the model, "cpu" or "gpu". "auto" switches to the CPU if the GPU fails later."""
         return self._engine.name
 

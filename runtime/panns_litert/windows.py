@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +22,23 @@ from panns_litert.audio import AudioBlocks, AudioWarning, MonoResampler, Recordi
 from panns_litert.errors import AudioError, WindowError
 from panns_litert.events import TAIL_PERCENT, Event, EventDetector, EventSettings, Step, WindowSteps
 from panns_litert.frontend import StreamingLogMel
+from panns_litert.results import bars
 from panns_litert.sense import Sense
 from panns_litert.tagger import Tagger, TaggingResult, top_tags
+from panns_litert.words import counted
 
-AGGREGATES = ("mean", "max")
+AggregateName = Literal["mean", "max"]
+AGGREGATES: tuple[AggregateName, ...] = get_args(AggregateName)
 
 HOP_SECONDS = 1.0
 """Default of the hop of a stream and, at most half a window, of events without frame-wise scores."""
 
 _CHUNK_SAMPLES = 1 << 16  # longer chunks are pushed in parts, so that the first results come early
+_MOST_STEPS = 200  # of the scores over time in a result
 _TOLERANCE = 1e-6  # seconds; sums of hops differ by rounding
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Window:
     """The result of one window.
 
@@ -63,8 +67,27 @@ class Window:
     padding_seconds: float = 0.0
     unusable: str | None = None
 
+    def __repr__(self) -> str:
+        what = self.unusable or f"{self.level_dbfs:.1f} dBFS, highest probability {self.probs.max():.2f}"
+        return f"<Window {self.index}, {self.start:.2f} – {self.end:.2f} s: {what}>"
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+    def to_dict(self, *, probs: bool = False, embedding: bool = False) -> dict[str, Any]:
+        """Returns the window as JSON types, with its arrays only where they are asked for."""
+        data: dict[str, Any] = {
+            "index": self.index,
+            "start": self.start,
+            "end": self.end,
+            "level_dbfs": self.level_dbfs if math.isfinite(self.level_dbfs) else None,
+            "front_end_ms": round(self.front_end_ms, 3),
+            "model_ms": round(self.model_ms, 3),
+            "padding_seconds": self.padding_seconds,
+            "unusable": self.unusable,
+        }
+        data |= {"probs": self.probs.tolist()} if probs else {}
+        return data | ({"embedding": self.embedding.tolist()} if embedding else {})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class LongTagging(TaggingResult):
     """The result of tagging a whole recording.
 
@@ -79,6 +102,9 @@ class LongTagging(TaggingResult):
         windows_skipped: number of windows that were not, because of samples that cannot be used.
         tags: highest score first, limited by `top` and `threshold`.
         probs: (classes,) float32, aggregated over the windows.
+        times: (n + 1,) seconds; step i lasts from times[i] to times[i + 1]. Up to 200 steps: a step is a window
+            without overlap, or several in a long recording. A step without a usable window has scores of 0.
+        scores: (n, classes) float32, the highest score within each step.
         embedding: (dim,) float32, mean over the windows.
         front_end_ms, model_ms: run times in milliseconds, summed over the windows.
         engine: the engine that ran the model, "cpu" or "gpu".
@@ -87,6 +113,16 @@ class LongTagging(TaggingResult):
 
     windows: int
     windows_skipped: int
+    times: NDArray[np.float64]
+    scores: NDArray[np.float32]
+
+    def _title(self) -> str:
+        return f"{super()._title()}, {counted(self.windows, 'window')}"
+
+    def _repr_html_(self) -> str:
+        """Returns the tags as a table with bars and, for several windows, their scores over time, for notebooks."""
+        scores = self.scores[:, [tag.index for tag in self.tags]]
+        return bars(self._title(), [(tag.label, tag.score) for tag in self.tags], times=self.times, over_time=scores)
 
     def to_dict(self, *, embedding: bool = False) -> dict[str, Any]:
         """Returns the result as JSON types, with the embedding only if `embedding` is true."""
@@ -529,7 +565,7 @@ def tag_long(
     channel: int | None = None,
     scale: Scale | None = None,
     hop: float | None = None,
-    aggregate: str = "mean",
+    aggregate: AggregateName = "mean",
     top: int | None = 10,
     threshold: float = 0.0,
     sense: Sense | None = None,
@@ -554,6 +590,49 @@ def tag_long(
     return found.result(blocks.name, heard=blocks, top=top, threshold=threshold)
 
 
+class Columns:
+    """Reduces a stream of rows to a limited number of columns. A column is the maximum over `stride` successive rows.
+
+    Args:
+        width: length of a row.
+        most: largest number of columns.
+    """
+
+    def __init__(self, width: int, most: int) -> None:
+        self._values = np.full((most, width), -np.inf, np.float32)
+        self._starts = np.zeros(most)
+        self._stride, self._rows = 1, 0
+
+    def push(self, rows: NDArray[np.floating], starts: NDArray[np.floating]) -> None:
+        """Adds rows (n, width) with their start times (n,), seconds."""
+        done = 0
+        while done < len(rows):
+            column, held = divmod(self._rows, self._stride)
+            if column == len(self._values):
+                self._halve()
+                continue
+            part = rows[done : done + self._stride - held]
+            if not held:
+                self._starts[column] = starts[done]
+            np.maximum(self._values[column], part.max(axis=0), out=self._values[column])
+            self._rows += len(part)
+            done += len(part)
+
+    def _halve(self) -> None:
+        half = len(self._values) // 2
+        self._values[:half] = np.maximum(self._values[::2], self._values[1::2])
+        self._values[half:] = -np.inf
+        self._starts[:half] = self._starts[::2]
+        self._stride *= 2
+
+    def finish(self, seconds: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Returns the edges (columns + 1,), seconds, and the columns (columns, width)."""
+        count = -(-self._rows // self._stride)
+        edges = np.minimum(np.append(self._starts[:count], seconds), seconds)
+        edges[0] = 0.0
+        return edges, self._values[:count].copy()
+
+
 class Aggregate:
     """Aggregates the windows of one recording. Unusable windows are only counted.
 
@@ -566,7 +645,7 @@ class Aggregate:
         WindowError: the aggregate is unknown.
     """
 
-    def __init__(self, tagger: Tagger, *, aggregate: str = "mean", sense: Sense | None = None) -> None:
+    def __init__(self, tagger: Tagger, *, aggregate: AggregateName = "mean", sense: Sense | None = None) -> None:
         if aggregate not in AGGREGATES:
             raise WindowError(f"aggregate {aggregate!r}; expected one of {', '.join(AGGREGATES)}")
         self._tagger, self._aggregate = tagger, aggregate
@@ -577,15 +656,22 @@ class Aggregate:
         self._front_end_ms, self._model_ms = 0.0, 0.0
         self._probs = np.zeros(len(self._sense.labels))
         self._embedding = np.zeros(tagger.bundle.manifest.outputs[1].shape[1])
+        self._columns = Columns(len(self._sense.labels), _MOST_STEPS)
+        self._before: tuple[float, float] | None = None  # of the last window: start and end
 
     def push(self, window: Window) -> None:
         """Takes the next window."""
         self._seconds, self._padding = window.end, window.padding_seconds
         self._front_end_ms += window.front_end_ms
+        # Two windows that overlap give half of the overlap each.
+        edge = 0.0 if self._before is None else (sum(self._before) + window.start + window.end) / 4.0
+        self._before = window.start, window.end
         if window.unusable is not None:
+            self._columns.push(np.zeros((1, len(self._probs))), np.array([edge]))
             self._skipped, self._unusable = self._skipped + 1, self._unusable or window.unusable
             return
         scores = self._sense(window.probs, level_dbfs=window.level_dbfs)
+        self._columns.push(scores[None], np.array([edge]))
         weight = window.end - max(window.start, self._covered)
         self._probs = self._probs + weight * scores if self._aggregate == "mean" else np.maximum(self._probs, scores)
         self._embedding += weight * window.embedding
@@ -609,6 +695,7 @@ class Aggregate:
             raise AudioError(f"{source}: {self._unusable}; expected at least one window of usable samples")
         if not self._count:
             raise AudioError(f"{source}: no samples; expected at least one")
+        times, highest = self._columns.finish(self._seconds)
         probs = (self._probs / self._weight if self._aggregate == "mean" else self._probs).astype(np.float32)
         return LongTagging(
             source=source,
@@ -624,6 +711,8 @@ class Aggregate:
             tags=top_tags(self._sense.labels, probs, top=top, threshold=threshold),
             probs=probs,
             embedding=(self._embedding / self._weight).astype(np.float32),
+            times=times,
+            scores=highest,
             front_end_ms=self._front_end_ms,
             model_ms=self._model_ms,
         )

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
-from support import run_python
+from support import ROOT, run_python
 
+import panns_litert
 from panns_litert import Tagger
 from panns_litert.bundle import Bundle
 from panns_litert.cli import build_parser, main
+from panns_litert.cli.commands import COMMANDS
 from panns_litert.demo import demo_clips
 from panns_litert.proof import GATES, Gate
 
@@ -86,7 +91,10 @@ def test_threshold_leaves_out_tags() -> None:
         (["tag", "x.wav", "--bundle", "./nowhere"], "no bundle at nowhere; expected a folder"),
         (["tag", "x.wav", "--model", "hf:nowhere"], "hub repository 'nowhere'; expected ORG/NAME"),
         (["tag", "x.wav", "--bundle", "b", "--model", "demo"], "expected one of them"),
-        (["tag", "x.wav", "--model", "cnn41"], "no model 'cnn41'; expected one of demo, cnn14"),
+        (
+            ["tag", "x.wav", "--model", "cnn41"],
+            "no model 'cnn41'; did you mean cnn14 or cnn10?",
+        ),
         (["tag", str(CLIPS[0]), "--threshold", "nan"], "threshold = nan"),
         (["tag", str(CLIPS[0]), "--threads", "0"], "threads = 0; expected a whole number ≥ 1"),
         (["convert", "cnn41"], "no model 'cnn41'"),
@@ -119,11 +127,104 @@ def test_a_message_about_an_argument_is_short_and_escaped(capsys: pytest.Capture
     assert "\x1b" not in err
 
 
-def test_help_is_exit_0(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_command_in_its_group(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for command in ("models", "fetch", "convert", "verify", "tag", "demo"):
-        assert command in text
+    groups = re.split(r"^([a-z ]+):$", text, flags=re.M)
+    shown = {
+        name: group
+        for group, body in zip(groups[1::2], groups[2::2], strict=True)
+        for name in re.findall(r"^  ([a-z-]+) ", body, re.M)
+    }
+    assert {name: shown.get(name) for name in COMMANDS} == {name: entry.group for name, entry in COMMANDS.items()}
+    assert [group for group in dict.fromkeys(shown.values()) if group != "options"] == [
+        *dict.fromkeys(entry.group for entry in COMMANDS.values())
+    ]
+
+
+def test_the_list_of_commands_is_that_of_the_modules() -> None:
+    """A command that is not listed has no place in --help."""
+    found = commands_of(build_parser())
+    assert set(found) == set(COMMANDS)
+    for name in COMMANDS:
+        assert set(commands_of(build_parser(name))) >= {name}
+        assert commands_of(build_parser(name))[name].format_help() == found[name].format_help()
+
+
+def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    return next(action.choices for action in parser._actions if action.dest == "command")  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["models"]], ids=lambda words: words[0])
+def test_what_starts_fast_imports_little(words: list[str]) -> None:
+    """Most of the time that these take is imports: 0.2 s of this package and numpy. scipy alone takes as long."""
+    code = f"""
+import contextlib, sys
+from panns_litert.cli import main
+assert main({words!r}) == 0
+slow = ("scipy", "torch", "matplotlib", "pyarrow", "ai_edge_litert", "panns_litert_convert", "panns_litert.measure",
+        "panns_litert.search", "panns_litert.pictures", "panns_litert.evaluate", "panns_litert.batch")
+print("imported:", [name for name in slow if name in sys.modules])
+"""
+    assert run_python(code).stdout.splitlines()[-1] == "imported: []"
+
+
+def test_counts_agree_with_their_nouns() -> None:
+    """A command that says "1 windows" does not use `counted`."""
+    nouns = "windows|recordings|clips|classes|files|shards|steps|events|operators|epochs|cores|layers|rows|models"
+    for folder in (ROOT / "runtime" / "panns_litert" / "cli", ROOT / "convert" / "panns_litert_convert" / "cli"):
+        for path in folder.glob("*.py"):
+            assert re.findall(rf"\}} (?:{nouns})\b.*", path.read_text(encoding="utf-8")) == [], path.name
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"panns-litert {panns_litert.__version__}\n"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "panns_litert.__version__"}
+    assert re.fullmatch(r"\d+\.\d+\.\d+", panns_litert.__version__)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("tga x.wav", "no command 'tga'; did you mean tag? `panns-litert --help` lists them"),
+        ("Convert mn04", "no command 'Convert'; did you mean convert? "),
+        ("xyzzy", "no command 'xyzzy'; `panns-litert --help` lists them"),
+        ("tag --treshold 0.5 x.wav", "unrecognized arguments: --treshold; did you mean --threshold?"),
+        ("plot x.wav --ouput x.png", "are required: --out; --ouput: did you mean --out?"),
+        ("tag --xyzzy x.wav", "unrecognized arguments: --xyzzy"),
+        ("models mn4", "no model 'mn4'; did you mean mn"),
+        ("fetch cnn_14", "no model 'cnn_14'; did you mean cnn14"),
+        ("tag x.wav --model xyzzy", "no model 'xyzzy'; `panns-litert models` lists all"),
+    ],
+)
+def test_a_wrong_name_gets_a_suggestion(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(line.split()) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert message in last
+    assert ("did you mean" in last) == ("did you mean" in message)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_knows_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("shtab")
+    assert main(["--print-completion", shell]) == 0
+    script = capsys.readouterr().out
+    for word in (*COMMANDS, "min-duration"):
+        assert word in script
+
+
+def test_bash_completes(tmp_path: Path) -> None:
+    pytest.importorskip("shtab")
+    script = tmp_path / "completion"
+    script.write_text(run("--print-completion", "bash").stdout)
+    for words, expected in ((["pa"], ["pack", "page"]), (["tag", "--thre"], ["--threads", "--threshold"])):
+        line = " ".join(f"'{word}'" for word in ("panns-litert", *words))
+        typed = f"COMP_WORDS=({line}); COMP_CWORD={len(words)}"
+        code = f'source {script}; {typed}; _shtab_panns_litert; echo "${{COMPREPLY[@]}}"'
+        done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False)
+        assert sorted(done.stdout.split()) == sorted(expected), done
 
 
 def test_every_command_has_json() -> None:
@@ -137,6 +238,7 @@ def test_models_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     table = capsys.readouterr().out
     assert "cnn14" in table
     assert "0.431" in table
+    assert max(map(len, table.splitlines())) <= 80
     assert main(["models", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["models"]
     assert [row["name"] for row in rows][:2] == ["demo", "cnn14"]
@@ -199,7 +301,7 @@ def test_demo_shows_the_whole_path(tmp_path: Path) -> None:
 def test_a_missing_converter_is_reported() -> None:
     code = (
         "import sys; sys.modules['panns_litert_convert.zoo'] = None\n"
-        "from panns_litert.cli import main; sys.exit(main(['models']))"
+        "from panns_litert.cli import main; sys.exit(main(['fetch', 'mn04']))"
     )
     assert "pip install 'panns-litert[convert]'" in one_error(run_python(code, check=False))
 

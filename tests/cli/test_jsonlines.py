@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -51,11 +52,11 @@ def test_a_run_is_continued_and_says_what_it_did(
 ) -> None:
     out = tmp_path / "rows.jsonl"
     last = tag(capsys, sounds / "a.wav", sounds / "b.wav", "--out", out)
-    assert last == f"note: {out}: 2 tagged, 0 skipped (already there), 0 failed"
+    assert last == f"note: {out}: tagged 2 recordings, skipped 0 (already there), 0 failed"
     out.write_bytes(out.read_bytes()[:-20])  # killed in the middle of a line
     (sounds / "d.wav").write_bytes(b"no audio")
     assert "3 tagged" not in (last := tag(capsys, sounds, "--out", out, code=2))
-    assert last.endswith("2 tagged, 1 skipped (already there), 1 failed")
+    assert last.endswith("tagged 2 recordings, skipped 1 (already there), 1 failed")
     assert names(out) == ["a.wav", "b.wav", "c.wav", "d.wav"]
     assert all(("error" in row) == row["source"].endswith("d.wav") and row["file"]["path"] for row in rows(out))
     printed, _ = run_command(capsys, "tag", sounds, "--out", out, "--json", code=2)
@@ -72,19 +73,19 @@ def test_a_changed_recording_starts_anew(
     shutil.copyfile(sounds / "c.wav", sounds / "a.wav")  # another size
     os.utime(sounds / "b.wav", ns=(1, 1))
     (sounds / "c.wav").write_bytes(b"no audio")
-    assert "2 tagged, 0 skipped" in tag(capsys, sounds, "--out", out, code=2)
+    assert "tagged 2 recordings, skipped 0" in tag(capsys, sounds, "--out", out, code=2)
     after = {Path(row["source"]).name: row for row in rows(out)}
     assert len(after) == len(rows(out)) == 3
     assert after["a.wav"]["tags"] == before[2]["tags"]
     assert after["b.wav"]["tags"] == before[1]["tags"]
     assert "error" in after["c.wav"]
     monkeypatch.chdir(sounds)  # another name of the same file
-    assert "0 tagged, 1 skipped" in tag(capsys, "a.wav", "--out", out)
+    assert "tagged 0 recordings, skipped 1" in tag(capsys, "a.wav", "--out", out)
     other = tmp_path / "other"
     other.mkdir()
     shutil.copy2(sounds / "a.wav", other / "a.wav")
     monkeypatch.chdir(other)  # the same name of another file
-    assert "1 tagged, 0 skipped" in tag(capsys, "a.wav", "--out", out)
+    assert "tagged 1 recording, skipped 0" in tag(capsys, "a.wav", "--out", out)
     assert names(out).count("a.wav") == 2
 
 
@@ -129,7 +130,7 @@ def test_another_model_of_the_same_name_is_refused(
     out = tmp_path / "rows.jsonl"
     tag(capsys, sounds, "--bundle", bundle, "--out", out)
     shutil.copytree(bundle, tmp_path / "copy")
-    assert "3 skipped" in tag(capsys, sounds, "--bundle", tmp_path / "copy", "--out", out)
+    assert "skipped 3" in tag(capsys, sounds, "--bundle", tmp_path / "copy", "--out", out)
     labels = bundle / Bundle(bundle).manifest.file("labels")
     labels.write_text(labels.read_text(encoding="utf-8").replace("Siren", "Alarm"), encoding="utf-8")
     rehash(bundle, labels.name)
@@ -247,9 +248,9 @@ def test_an_interrupted_run_keeps_its_rows(number: signal.Signals, sounds: Path,
     stderr = run.communicate()[1]
     if number is not signal.SIGKILL:
         assert run.returncode == 130
-        assert " tagged, 0 skipped (already there), 0 failed" in stderr
+        assert re.search(r"tagged \d+ recordings?, skipped 0 \(already there\), 0 failed", stderr)
     again = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert " 0 skipped" not in again.stderr
+    assert " skipped 0 " not in again.stderr
     assert sorted(names(out)) == sorted(path.name for path in sounds.iterdir())
 
 

@@ -505,7 +505,7 @@ def test_length_out_of_range(seconds: float, tmp_path: Path) -> None:
 
 
 def test_unknown_names(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no model 'cnn41'; expected one of demo, cnn14"):
+    with pytest.raises(ModelError, match=r"no model 'cnn41'; did you mean cnn14 or cnn10\?"):
         convert("cnn41", out=tmp_path / "bundle")
     with pytest.raises(ModelError, match="expected one of fp32, fp16"):
         convert("demo", precision="int3", out=tmp_path / "bundle")
@@ -525,9 +525,18 @@ def test_the_current_folder_is_refused_at_once(tmp_path: Path, monkeypatch: pyte
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_conversion_leaves_nothing(signal_: signal.Signals, tmp_path: Path) -> None:
-    """The signal comes in the middle of the export, where the converter's libraries swallow interrupts."""
+@pytest.mark.parametrize(
+    ("number", "step", "later"),
+    [
+        (signal.SIGINT, "", 1.5),  # while torch is imported
+        (signal.SIGINT, "network", 0.2),
+        (signal.SIGINT, "export fp32", 1.5),  # where the converter's libraries lose interrupts
+        (signal.SIGTERM, "export fp32", 1.5),
+    ],
+)
+def test_an_interrupted_conversion_answers_soon_and_leaves_nothing(
+    number: signal.Signals, step: str, later: float, tmp_path: Path
+) -> None:
     cache = tmp_path / "cache"
     process = subprocess.Popen(
         [sys.executable, "-m", "panns_litert.cli", "convert", "demo", "--out", str(tmp_path / "bundle")],
@@ -537,15 +546,86 @@ def test_an_interrupted_conversion_leaves_nothing(signal_: signal.Signals, tmp_p
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore SIGINT
     )
     assert process.stderr is not None
-    for line in process.stderr:
-        if "export fp32" in line:
+    for line in process.stderr if step else ():
+        if step in line:
             break
-    time.sleep(1.5)
-    process.send_signal(signal_)
+    time.sleep(later)
+    process.send_signal(number)
+    sent = time.monotonic()
     assert "interrupted" in process.stderr.read()
     assert process.wait() == 130
-    assert os.listdir(tmp_path) == ["cache"]
+    assert time.monotonic() - sent < 10.0  # 2 s on a machine that does nothing else
+    assert set(os.listdir(tmp_path)) <= {"cache"}
     assert {path.suffix for path in cache.rglob("*") if path.is_file()} <= {".lock"}
+
+
+@pytest.mark.parametrize("lost", ["by a library", "by the garbage collector", "not at all"])
+def test_an_interrupt_that_is_lost_is_raised_again(lost: str) -> None:
+    """Also one whose last attempt is lost: at the end of the block. Clean-up is not interrupted."""
+    code = f"""
+import gc, os, signal, time
+from panns_litert.interrupt import insisting
+def lose(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.05)
+cleaned = False
+start = time.monotonic()
+try:
+    with insisting(), insisting():
+        try:
+            if {lost!r} == "by a library":
+                try:
+                    lose()
+                except BaseException:
+                    pass
+            elif {lost!r} == "by the garbage collector":
+                gc.callbacks.append(lose)
+                gc.collect()
+                gc.callbacks.clear()
+            else:
+                lose()
+            time.sleep(20)
+        finally:
+            time.sleep(1)
+            cleaned = True
+except KeyboardInterrupt:
+    assert time.monotonic() - start < 10
+    assert cleaned
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    print("interrupted")
+"""
+    assert run_python(code).stdout == "interrupted\n"
+
+
+@pytest.mark.parametrize("deaf", [True, False])
+def test_native_code_that_does_not_listen_is_ended(deaf: bool) -> None:
+    """A process that answers is left alone, however long its clean-up takes."""
+    work = "sum(range(10**12))" if deaf else "try: time.sleep(60)\n    finally: time.sleep(2); print('cleaned')"
+    code = f"""
+import time
+from panns_litert.interrupt import insisting
+with insisting(kill_after=0.5):
+    time.sleep(1)  # until the watching process has started
+    print("begun", flush=True)
+    {work}
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    printed, error = process.communicate(timeout=60)
+    if deaf:
+        assert process.returncode == -signal.SIGKILL
+        assert error.splitlines() == [
+            "panns-litert: interrupted in a step that cannot be stopped; the process was ended"
+        ]
+    else:
+        assert printed == "cleaned\n"
+        assert error.splitlines()[-1] == "KeyboardInterrupt"
 
 
 def test_another_networks_checkpoint_is_named(tmp_path: Path) -> None:

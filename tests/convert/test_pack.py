@@ -136,7 +136,7 @@ def test_audiosets_own_classes_and_segments(source: Path) -> None:
         ("abc, zero, 10, /m/0bt9lr\n", "line 1"),
         ('abc, 0, 10, "/m/0bt9lr"\nabc, 0, 10, "/m/0bt9lr"\n', "line 2: abc again; expected every clip once"),
         ("abc, 0, 10, /m/unheard\n", "no class /m/unheard; expected mids of class_labels_indices.csv"),
-        ('abc, 0, 10, "/m/0bt9lr"\n', "none of 1 clips can be used; Yabc: no such clip"),
+        ('abc, 0, 10, "/m/0bt9lr"\n', "none of 1 clip can be used; Yabc: no such clip"),
     ],
 )
 def test_bad_metadata_is_one_clear_error(source: Path, tmp_path: Path, text: str, message: str) -> None:

@@ -21,6 +21,7 @@ from panns_litert.cli import main
 from panns_litert.demo import demo_clips
 from panns_litert.errors import DownloadError, ResultsError
 from panns_litert.measure import insert, markdown
+from panns_litert.models import PROPERTIES, model_row, models_table
 from panns_litert_convert import sweep as sweep_module
 from panns_litert_convert.checkpoints import fetch, load_weights
 from panns_litert_convert.convert import convert
@@ -33,8 +34,7 @@ from panns_litert_convert.zoo import (
     find,
     golden,
     golden_shapes,
-    model_row,
-    models_table,
+    properties,
     size_of,
 )
 
@@ -155,6 +155,11 @@ def test_convert_and_tag(name: str, tmp_path: Path) -> None:
     assert np.ptp(tagging.probs) > 0
 
 
+def test_the_table_that_ships_is_current() -> None:
+    """`python -m panns_litert_convert.assets --models --out assets` writes it."""
+    assert json.loads(asset(PROPERTIES).read_text(encoding="utf-8"))["rows"] == properties()
+
+
 def test_models_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     printed = capsys.readouterr().out
@@ -188,7 +193,7 @@ def test_the_sweep_measures_what_is_missing_and_shows_failures(tmp_path: Path, m
     sweep(["cnn10"], out, fresh=True, timed=False)
     assert asked[-1] == ("cnn10", "measure")
     assert {row["name"] for row in json.loads(out.read_text())["rows"]} == {"cnn6", "cnn10", "cnn14"}
-    table = {row["name"]: model_row(row) for row in models_table(rows)}
+    table = {row["name"]: model_row(row) for row in models_table(measured=rows)}
     assert "it crashed" in table["cnn6"]["on the GPU"]
 
 

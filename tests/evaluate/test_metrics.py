@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from panns_litert.errors import DatasetError, ResultsError
+from panns_litert.errors import DatasetError, PictureError
 from panns_litert.evaluate import d_prime, figures, plot_worst
 
 
@@ -86,9 +86,9 @@ def test_a_picture_of_the_worst_classes(tmp_path: Path) -> None:
     plot_worst(found, tmp_path / "worst.svg")
     drawn = (tmp_path / "worst.svg").read_text(encoding="utf-8")
     worst = sorted((row.average_precision or 0, row.label) for row in found.classes)
-    shown = [label for _, label in worst if f"<!-- {label} -->" in drawn]
+    shown = [label for _, label in worst if f">{label}</text>" in drawn]
     assert shown == [label for _, label in worst[:30]]
-    with pytest.raises(ResultsError, match=r"expected a name such as worst\.png"):
+    with pytest.raises(PictureError, match=r"suffix '\.xyz'; expected \.png or \.svg"):
         plot_worst(found, tmp_path / "worst.xyz")
     assert [path.name for path in tmp_path.iterdir()] == ["worst.svg"]
 

@@ -34,9 +34,9 @@ from panns_litert.events import EventSettings
 from panns_litert.frontend import AST_16K, EFFICIENTAT_32K, PANNS_32K, FrontEndSpec, LogMel, mel_basis
 from panns_litert.pictures import Timeline, clock, plot, ticks, timeline, write_page
 from panns_litert.pictures.page import _embedded
-from panns_litert.pictures.timeline import _band_centres, _Columns, _LogMelColumns, _Scores
+from panns_litert.pictures.timeline import _band_centres, _LogMelColumns, _Scores
 from panns_litert.sense import Sense
-from panns_litert.windows import StreamTagger, find_events, windows
+from panns_litert.windows import Columns, StreamTagger, find_events, windows
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -67,7 +67,7 @@ def test_columns_are_the_highest_of_equal_stretches(blocks: list[int], seed: int
     most = 8
     rows = np.random.default_rng(seed).standard_normal((max(1, sum(blocks)), 3)).astype(np.float32)
     starts = 0.5 * np.arange(len(rows))
-    columns = _Columns(3, most)
+    columns = Columns(3, most)
     at = 0
     for size in [*blocks, len(rows) - sum(blocks)]:
         columns.push(rows[at : at + size], starts[at : at + size])
@@ -220,7 +220,13 @@ def test_svg_has_its_texts(heard: Timeline, tmp_path: Path) -> None:
     root = ElementTree.parse(tmp_path / "heard.svg").getroot()
     texts = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
     assert {heard.labels[i] for i in heard.top(5)} <= texts
-    assert {"0:00", "0:20", "1 k", "log-mel, dB", "all of them.flac  ·  0:21  ·  demo"} <= texts
+    assert {
+        "0:00",
+        "0:20",
+        "1 k",
+        "log-mel, dB",
+        "all of them.flac  ·  0:21  ·  demo, windows of 10 s every 1 s",
+    } <= texts
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
@@ -441,7 +447,7 @@ def test_the_page_loads_without_complaint_or_request(browser: Chrome, page: Path
     address = opened(browser, page)
     assert complaints(browser) == []
     assert requests(browser) == [address]
-    assert browser.title == "What was heard"
+    assert browser.title == "What was heard: 3 recordings, demo, windows of 10 s every 1 s"
     durations = browser.execute_script("return [...document.querySelectorAll('audio')].map((a) => a.duration)")
     assert durations == pytest.approx([21.5, soundfile.info(demo_clips()[0]).duration, 2.0], abs=0.01)
 
@@ -472,8 +478,94 @@ def test_the_page_says_what_was_heard(browser: Chrome, page: Path, heard: Timeli
     for event in heard.events:
         times = f"{clock(event.start, tenths=True)} {clock(event.end, tenths=True)}"
         assert f"{event.label} {times} {event.score:.3f}" in events
-    labels = browser.find_elements(By.CSS_SELECTOR, "article:first-of-type .labels li")
-    assert [label.text for label in labels] == [heard.labels[i] for i in heard.top(6)]
+    labels = browser.find_elements(By.CSS_SELECTOR, "article:first-of-type .label")
+    assert [label.text for label in labels] == ["log-mel, 0.1 – 13 kHz", *(heard.labels[i] for i in heard.top(6))]
+
+
+def test_the_spectrogram_shows_every_value_at_its_time(browser: Chrome, page: Path, heard: Timeline) -> None:
+    """Its grey values, read back from the browser, are the log-mel's; its columns begin and end as they do."""
+    opened(browser, page)
+    width, height, left, right, greys = browser.execute_script(
+        "const image = document.querySelector('.spectrogram img'), row = image.parentElement.getBoundingClientRect();"
+        "const canvas = document.createElement('canvas'), box = image.getBoundingClientRect();"
+        "[canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];"
+        "const context = canvas.getContext('2d'); context.drawImage(image, 0, 0);"
+        "const data = context.getImageData(0, 0, canvas.width, canvas.height).data;"
+        "return [canvas.width, canvas.height, (box.left - row.left) / row.width, (box.right - row.left) / row.width,"
+        " [...data].filter((_, k) => k % 4 == 0)]"
+    )
+    columns, mels = heard.logmel.shape
+    step = -(-columns // 1000)
+    assert (width, height) == (-(-columns // step), mels)
+    hop = heard.logmel_times[2] - heard.logmel_times[1]
+    assert left == pytest.approx((heard.logmel_times[1] - hop) / heard.seconds, abs=2e-3)
+    assert right == pytest.approx(left + width * step * hop / heard.seconds, abs=2e-3)
+    joined = np.maximum.reduceat(heard.logmel, np.arange(0, columns, step), axis=0)
+    expected = 255.0 * np.clip((heard.logmel.max() - joined) / 80.0, 0.0, 1.0)
+    assert np.abs(np.reshape(greys, (height, width))[::-1].T - expected).max() < 1.0
+
+
+def test_the_list_leads_to_recordings_and_the_filter_hides_others(browser: Chrome, page: Path, heard: Timeline) -> None:
+    from selenium.webdriver.common.by import By
+
+    opened(browser, page)
+    links = browser.find_elements(By.CSS_SELECTOR, "nav li a")
+    assert [link.text for link in links] == [h2.text for h2 in browser.find_elements(By.TAG_NAME, "h2")]
+    links[2].click()
+    assert browser.execute_script("return document.querySelector('#recording3').getBoundingClientRect().top") < 1000
+    field = browser.find_element(By.ID, "filter")
+
+    def shown() -> list[str]:
+        return [h2.text for h2 in browser.find_elements(By.TAG_NAME, "h2") if h2.is_displayed()]
+
+    everything = shown()
+    field.send_keys("OTHER aiff")
+    assert shown() == ["other format.aiff"]
+    assert browser.find_element(By.ID, "shown").text == "1 of 3 recordings"
+    assert [link.is_displayed() for link in links] == [False, False, True]
+    field.clear()
+    field.send_keys("no such sound")
+    assert shown() == []
+    field.clear()
+    field.send_keys(" ")
+    assert shown() == everything
+    field.clear()
+    field.send_keys(heard.labels[heard.top(1)[0]])  # a class
+    assert heard.name in shown()
+    lowest = heard.top(len(heard.labels))[-1]
+    assert heard.scores[:, lowest].max() < 0.1
+    field.clear()
+    field.send_keys(heard.labels[lowest])
+    assert heard.name not in shown()  # it was not heard
+    assert complaints(browser) == []
+
+
+def test_one_recording_needs_no_list(heard: Timeline, tmp_path: Path) -> None:
+    write_page(tmp_path / "one.html", [heard])
+    text = (tmp_path / "one.html").read_text(encoding="utf-8")
+    assert "<nav" not in text
+    assert "<title>What was heard: 1 recording, demo, windows of 10 s every 1 s</title>" in text
+
+
+@pytest.mark.parametrize("width", [360, 640, 1280])
+def test_the_page_fits_any_screen(browser: Chrome, page: Path, width: int) -> None:
+    """Nothing is wider than the screen, and the timelines of a phone take most of it. The axis fits the timeline."""
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        opened(browser, page)
+        more, line, row, axis = browser.execute_script(
+            "const box = (name) => document.querySelector(name).getBoundingClientRect();"
+            "const root = document.documentElement;"
+            "return [root.scrollWidth - root.clientWidth, ...['.timeline', '.row', '.axis'].map((name) =>"
+            " [box(name).left, box(name).right])]"
+        )
+        assert more == 0
+        assert line == pytest.approx(row, abs=0.5)
+        assert line == pytest.approx(axis, abs=0.5)
+        assert line[1] - line[0] >= (0.85 if width <= 640 else 0.6) * width
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def place(browser: Chrome) -> tuple[float, float]:
@@ -526,11 +618,12 @@ def test_everything_is_reached_by_keyboard(browser: Chrome, page: Path) -> None:
 
     opened(browser, page)
     reached = []
-    for _ in range(14):
+    for _ in range(20):
         browser.switch_to.active_element.send_keys(Keys.TAB)
         reached.append(browser.switch_to.active_element)
     roles = [(element.tag_name, element.aria_role) for element in reached]
-    assert roles[0][0] == "audio"
+    assert [tag for tag, _ in roles[:4]] == ["input", "a", "a", "a"]
+    assert "audio" in {tag for tag, _ in roles}
     assert ("div", "slider") in roles
     assert ("button", "button") in roles
     names = {element.accessible_name for element in reached}

@@ -356,7 +356,7 @@ def test_a_bad_file_does_not_stop_the_rest(folder: Path, tagger: Tagger) -> None
 
 def test_only_bad_files(tmp_path: Path, tagger: Tagger) -> None:
     (tmp_path / "bad.wav").write_bytes(b"x")
-    with pytest.raises(EmbeddingError, match="none of 1 files could be used"):
+    with pytest.raises(EmbeddingError, match="none of 1 file could be used"):
         Index.build(tmp_path / "index", tagger, [tmp_path / "bad.wav"])
     assert not (tmp_path / "index").exists()
 
@@ -643,7 +643,7 @@ def test_match_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], demo_
 def test_index_and_search_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target, sounds = folder / "index", folder / "sounds"
     printed, _ = run_command(capsys, "index", target, sounds)
-    assert printed == f"{target}: 6 recordings, 6 windows, demo\n"
+    assert printed == f"Indexed 6 of 6 files; {target} now has 6 recordings, 6 windows, by demo.\n"
     (sounds / "bad.wav").write_bytes(b"x")
     printed, error = run_command(capsys, "index", target, sounds, "--json", code=2)
     assert [bad["source"] for bad in json.loads(printed)["failed"]] == [str(sounds / "bad.wav")]

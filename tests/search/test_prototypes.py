@@ -249,7 +249,7 @@ def test_unusable_clips_are_skipped_and_reported(
     assert result["count"] == 1
     assert "empty" in result["skipped"][0]["reason"]
     assert main(["enroll", "k", str(tmp_path / "empty.wav"), "--prototypes", str(path)]) == 2
-    assert "none of 1 clips can be used" in capsys.readouterr().err
+    assert "none of 1 clip can be used" in capsys.readouterr().err
 
 
 def test_enrolled_clips_are_not_tested(sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

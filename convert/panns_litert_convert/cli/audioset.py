@@ -7,12 +7,13 @@ from pathlib import Path
 
 from panns_litert.cli import AddCommand, note, print_json, print_skipped, watching
 from panns_litert.errors import importing
+from panns_litert.words import counted
 from panns_litert_convert.cli.finetune import given, resumable
 
 
 def add_commands(command: AddCommand) -> None:
     """Adds pack and train."""
-    sub = command("pack", run_pack, "Pack AudioSet's clips into an HDF5 file for `train`, in PANNs' layout.")
+    sub = command("pack", run_pack)
     sub.add_argument("--metadata", type=Path, required=True, help="AudioSet's segments, a CSV: YTID, start, end, mids")
     sub.add_argument("--clips", type=Path, required=True, help="folder of clips: Y<YTID>.wav, <YTID>.flac and so on")
     sub.add_argument("--out", type=Path, required=True, help="the HDF5 file to write")
@@ -20,7 +21,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--sample-rate", type=int, default=32000, help="Hz (default %(default)s)")
     sub.add_argument("--seconds", type=float, default=10.0, help="length of a clip (default %(default)g)")
 
-    sub = command("train", run_train, "Train a model from scratch on packed clips, as PANNs were.")
+    sub = command("train", run_train)
     sub.add_argument("--data", type=Path, nargs="+", required=True, help="packed clips to train on, of `pack` or PANNs")
     sub.add_argument("--evaluate", type=Path, nargs="+", default=[], help="packed clips to evaluate on")
     sub.add_argument("--model", required=True, help="the network: a name that `models` lists")
@@ -67,7 +68,8 @@ def run_pack(args: argparse.Namespace) -> int:
         return print_json({"file": str(packed.path)} | counts | {"skipped": skipped})
     print_skipped(packed.skipped)
     print(
-        f"{packed.path}: {packed.clips} clips, {packed.classes} classes; {packed.missing} missing, {unusable} unusable"
+        f"{packed.path}: {counted(packed.clips, 'clip')}, {counted(packed.classes, 'class', 'classes')}; "
+        f"{packed.missing} missing, {unusable} unusable"
     )
     return 0
 
@@ -95,8 +97,8 @@ def run_train(args: argparse.Namespace) -> int:
     if args.json:
         return print_json(result.to_dict())
     if result.absent:
-        note(f"{result.absent} rows of the files contain no clip")
-    print(f"{result.clips} clips, {result.steps} steps, processes: {result.processes}")
+        note(f"{counted(result.absent, 'row')} without a clip in the files")
+    print(f"{counted(result.clips, 'clip')}, {counted(result.steps, 'step')}, processes: {result.processes}")
     print(describe(result.history[-1]))
     print(f"{result.checkpoint}: for `convert {args.model} --checkpoint`; {args.out / METRICS}")
     return 0

@@ -1,4 +1,4 @@
-"""The commands models, fetch, convert and verify."""
+"""The commands fetch, convert and verify."""
 
 from __future__ import annotations
 
@@ -14,21 +14,19 @@ from panns_litert.cli import (
     note,
     print_checks,
     print_json,
-    print_table,
     progress_wanted,
     steps,
 )
 from panns_litert.errors import ParityError, importing
+from panns_litert.words import counted
 
 
 def add_commands(command: AddCommand) -> None:
-    """Adds models, fetch, convert and verify."""
-    command("models", run_models, "List the models of the registry.")
-
-    sub = command("fetch", run_fetch, "Download a model's checkpoint and check its hash.")
+    """Adds fetch, convert and verify."""
+    sub = command("fetch", run_fetch)
     sub.add_argument("model", help="name, as `models` lists it")
 
-    sub = command("convert", run_convert, "Make a bundle from a checkpoint and check the parity of every stage.")
+    sub = command("convert", run_convert)
     sub.add_argument("model", help="name, as `models` lists it")
     sub.add_argument("--checkpoint", type=Path, help="weights, instead of a download: a file or a model hub's folder")
     sub.add_argument(
@@ -49,22 +47,10 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--gpu", action="store_true", help="also require parity and full residency on the GPU delegate")
     sub.add_argument("--out", type=Path, help="folder of the bundle (default: in the cache, where --model finds it)")
 
-    sub = command("verify", run_verify, "Run every parity stage again for a bundle, and its self-test.")
+    sub = command("verify", run_verify)
     sub.add_argument("bundle", metavar="MODEL", help=BUNDLE_HELP)
     sub.add_argument("--checkpoint", type=Path, help="the weights that it was made from, if not the published ones")
     sub.add_argument("--gpu", action="store_true", help="also run the GPU stage")
-
-
-def run_models(args: argparse.Namespace) -> int:
-    """`models`: prints the registry as a table."""
-    with importing("the converter", extra="convert", purpose="this needs"):
-        from panns_litert_convert.zoo import model_row, models_table
-    rows = models_table()
-    if args.json:
-        return print_json({"models": rows})
-    columns = ["network", "licence", "checkpoint", "its MB", "graphs", "outputs", "refused"]
-    print_table([model_row(row) for row in rows], optional=columns)
-    return 0
 
 
 def run_fetch(args: argparse.Namespace) -> int:
@@ -88,7 +74,8 @@ def run_convert(args: argparse.Namespace) -> int:
         return print_json({"bundle": str(bundle.path), "passed": True, "parity": [c.to_dict() for c in checks]})
     print_checks(checks)
     if gpu := bundle.manifest.gpu:
-        print(f"GPU: all {gpu.operators} operators resident, {gpu.arithmetic}, on {gpu.adapter}; driver: {gpu.driver}")
+        operators = counted(gpu.operators, "operator")
+        print(f"GPU: all {operators} resident, {gpu.arithmetic}, on {gpu.adapter}; driver: {gpu.driver}")
     size = bundle.file("model").stat().st_size / 1e6
     print(f"{bundle.path}: {bundle.file('model').name}, {size:.1f} MB, every stage passed")
     return 0

@@ -18,7 +18,7 @@ from panns_litert_convert.cli.convert import convert_bundle
 
 def add_commands(command: AddCommand) -> None:
     """Adds demo."""
-    sub = command("demo", run_demo, "Convert the demo checkpoint, check its parity and tag the demo clips.")
+    sub = command("demo", run_demo)
     sub.add_argument("--out", type=Path, help="folder of the bundle (default: in the cache)")
 
 

@@ -23,11 +23,12 @@ from panns_litert.cli import (
 )
 from panns_litert.errors import DatasetError, MissingDependencyError, ParityError, importing
 from panns_litert.strict import MOST_BYTES, read_text
+from panns_litert.words import counted
 
 
 def add_commands(command: AddCommand) -> None:
     """Adds finetune."""
-    sub = command("finetune", run_finetune, "Fine-tune a model on your own classes and make a proven bundle of it.")
+    sub = command("finetune", run_finetune)
     sub.add_argument("--data", type=Path, required=True, help="a folder of class folders, or a CSV: file, labels, fold")
     sub.add_argument("--model", required=True, help="the base: a name that `models` lists")
     sub.add_argument("--checkpoint", type=Path, help="weights of the base, instead of a download")
@@ -89,14 +90,16 @@ def run_finetune(args: argparse.Namespace) -> int:
     if result.fallback:
         note(f"float32 weights, since float16 weights fail their gate ({result.fallback})")
     parts = ", ".join(f"{count} {fold}" for fold, count in data["clips"].items())
-    print(f"{parts}; {result.epochs} epochs, the best was {result.best_epoch}")
+    print(f"{parts}; {counted(result.epochs, 'epoch')}, the best was {result.best_epoch}")
     if result.torch and result.tflite and result.largest_difference is not None:
         print_figures({"torch": result.torch, "tflite": result.tflite})
         print(f"largest difference of a held-out probability: {result.largest_difference:.1e}")
     else:
         note("no clip was held out, so there are no figures; expected at least two clips of a class")
     files = ", ".join(str(path) for path in (args.out / METRICS, drawn) if path is not None)
-    print(f"{result.bundle.path}: {len(result.dataset.classes)} classes, every stage passed; {files}")
+    print(
+        f"{result.bundle.path}: {counted(len(result.dataset.classes), 'class', 'classes')}, every stage passed; {files}"
+    )
     return 0
 
 
@@ -107,7 +110,7 @@ def _class_file(path: Path | None) -> list[str] | None:
     text = read_text(path, error=DatasetError, what=what, most_bytes=MOST_BYTES)
     names = [line.strip() for line in io.StringIO(text, newline=None) if line.strip()]
     if len(names) < 2 or len(set(names)) != len(names):
-        raise DatasetError(f"{path}: {len(names)} classes; expected at least two, each once")
+        raise DatasetError(f"{path}: {counted(len(names), 'class', 'classes')}; expected at least two, each once")
     return names
 
 

@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from panns_litert.bundle import GraphName
+
 OUTPUTS = ("probs", "embedding", "framewise")
 """Possible outputs of a graph, in their order in the graph."""
 
@@ -20,7 +22,7 @@ class AudioTagger(nn.Module):
         has_log_mel: whether a network that takes samples computes their log-mel.
     """
 
-    graph: ClassVar[str]
+    graph: ClassVar[GraphName]
     has_log_mel: ClassVar[bool] = False
 
     @abstractmethod
@@ -49,7 +51,7 @@ class AudioTagger(nn.Module):
 class LogmelTagger(AudioTagger):
     """A network that takes the log-mel of its front end."""
 
-    graph = "logmel"
+    graph: ClassVar[GraphName] = "logmel"
 
     def forward(self, logmel: Tensor) -> dict[str, Tensor]:
         """Log-mel (batch, 1, frames, mels) to the outputs, such as probs (batch, classes)."""
@@ -59,7 +61,7 @@ class LogmelTagger(AudioTagger):
 class WaveformTagger(AudioTagger):
     """A network that takes samples."""
 
-    graph = "waveform"
+    graph: ClassVar[GraphName] = "waveform"
 
     def forward(self, waveform: Tensor) -> dict[str, Tensor]:
         """Samples (batch, samples), within [-1, 1], to the outputs, such as probs (batch, classes)."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from panns_litert.atomic import replacing
 from panns_litert.audio import load_audio
-from panns_litert.bundle import cache_dir
+from panns_litert.bundle import GraphName, cache_dir
 from panns_litert.errors import ResultsError
 from panns_litert.evaluate import LabelledClip, Scorer
 from panns_litert.frontend import FrontEndSpec, LogMel
@@ -43,7 +43,7 @@ class ClipInput:
         seconds: length of the clip.
     """
 
-    def __init__(self, spec: FrontEndSpec, *, graph: str, seconds: float) -> None:
+    def __init__(self, spec: FrontEndSpec, *, graph: GraphName, seconds: float) -> None:
         self.seconds, self._graph, self._logmel = seconds, graph, LogMel(spec)
 
     def __call__(self, clip: LabelledClip) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from panns_litert.atomic import replacing
-from panns_litert.bundle import Bundle
+from panns_litert.bundle import Bundle, PrecisionName
 from panns_litert.errors import DatasetError, ModelError, ParityError
 from panns_litert.evaluate import (
     HELD_OUT,
@@ -120,7 +120,7 @@ def finetune(
     classes: Sequence[str] | None = None,
     seconds: float | None = None,
     held_out: str | None = None,
-    precision: str | None = None,
+    precision: PrecisionName | None = None,
     settings: Settings | None = None,
     watch: Watch = no_watch,
 ) -> FineTuned:
@@ -179,7 +179,7 @@ def _finetune(
     checkpoint: str | os.PathLike[str] | None,
     seconds: float,
     held_out: str | None,
-    precision: str | None,
+    precision: PrecisionName | None,
     settings: Settings,
     watch: Watch,
 ) -> FineTuned:
@@ -243,7 +243,7 @@ def _finetune(
 
     learned = [clip.path for clip in dataset.of_fold(TRAIN).clips]
 
-    def converted(precision: str) -> Bundle:
+    def converted(precision: PrecisionName) -> Bundle:
         return convert(
             base.name,
             checkpoint=out / CHECKPOINT,

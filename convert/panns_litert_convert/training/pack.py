@@ -20,6 +20,7 @@ from panns_litert.audio import audio_files, load_audio
 from panns_litert.errors import AudioError, DatasetError, ResultsError
 from panns_litert.evaluate import Skipped, Watch, no_watch
 from panns_litert.strict import printable, read_text, shown
+from panns_litert.words import counted
 from panns_litert_convert.assets import CLASS_LIST
 from panns_litert_convert.checkpoints import require_classes
 from panns_litert_convert.training.waveforms import (
@@ -194,7 +195,7 @@ def pack(
             watch("clips", len(there), len(there))
         if not count:
             listed = "; ".join(f"{one.path.name}: {one.reason}" for one in skipped[:3])
-            raise DatasetError(f"{clips}: none of {len(segments)} clips can be used; {listed}")
+            raise DatasetError(f"{clips}: none of {counted(len(segments), 'clip')} can be used; {listed}")
     return Packed(path=out, clips=count, classes=len(names), skipped=tuple(skipped))
 
 

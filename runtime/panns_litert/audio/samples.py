@@ -12,6 +12,7 @@ import soxr
 from numpy.typing import NDArray
 
 from panns_litert.errors import AudioError
+from panns_litert.words import counted
 
 Scale = Literal["int16", "int24", "int32"]
 SCALES: dict[str, float] = {"int16": 2.0**15, "int24": 2.0**23, "int32": 2.0**31}
@@ -40,7 +41,7 @@ _SPARSE = 8
 _CANCELLED_DB = 20.0
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Audio:
     """A waveform, its sample rate and the length of its recording.
 
@@ -58,6 +59,11 @@ class Audio:
     seconds: float
     seconds_heard: float
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        more = f", {counted(len(self.warnings), 'warning')}" if self.warnings else ""
+        read = len(self.waveform) / self.sample_rate
+        return f"<Audio, {read:.3f} of {self.seconds:.3f} s, {self.sample_rate} Hz{more}>"
 
 
 def from_array(

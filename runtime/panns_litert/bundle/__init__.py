@@ -14,7 +14,7 @@ from panns_litert.bundle.cache import (
     cache_dir,
 )
 from panns_litert.bundle.cached import cached_bundle, cached_model
-from panns_litert.bundle.check import QUANTIZED, STAGES, Check
+from panns_litert.bundle.check import QUANTIZED, STAGES, Check, PrecisionName
 from panns_litert.bundle.manifest import (
     FORMAT_VERSION,
     GRAPHS,
@@ -24,6 +24,7 @@ from panns_litert.bundle.manifest import (
     PRECISIONS,
     FileRecord,
     GpuRecord,
+    GraphName,
     KeptLayer,
     Manifest,
     Quantization,
@@ -59,8 +60,10 @@ __all__ = [
     "Check",
     "FileRecord",
     "GpuRecord",
+    "GraphName",
     "KeptLayer",
     "Manifest",
+    "PrecisionName",
     "Quantization",
     "SelfTest",
     "Source",

@@ -27,6 +27,7 @@ from panns_litert.errors import BundleError
 from panns_litert.frontend import mel_basis
 from panns_litert.sense import class_names
 from panns_litert.strict import MOST_BYTES, printable, read_bytes, read_text, shown
+from panns_litert.words import counted
 
 MEL_BASIS = "mel_basis.bin"
 MODEL_CARD = "README.md"
@@ -78,6 +79,15 @@ class Bundle:
                 if tries == _TRIES or (not recover(self.path) and _identity(self.path) == before):
                     raise
                 time.sleep(_WAIT_SECONDS)
+
+    def __repr__(self) -> str:
+        return f"<Bundle {str(self.path)!r}: {self.describe()}>"
+
+    def describe(self) -> str:
+        """Returns in a few words what the model is: its name, precision, classes, and length of a clip."""
+        manifest = self.manifest
+        classes = counted(len(self.labels), "class", "classes")
+        return f"{manifest.model} {manifest.precision}, {classes}, clips of {manifest.clip_seconds:g} s"
 
     def _read(self) -> None:
         manifest_path = self.path / MANIFEST

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import platformdirs
 
-from panns_litert.bundle.manifest import GRAPHS, PRECISIONS
+from panns_litert.bundle.check import PrecisionName
+from panns_litert.bundle.manifest import GRAPHS, PRECISIONS, GraphName
 from panns_litert.errors import ModelError
 from panns_litert.strict import shown
 
 CACHE_VARIABLE = "PANNS_LITERT_CACHE"
 
 DEFAULT_SECONDS = 10.0
-DEFAULT_PRECISION = "fp16"
+DEFAULT_PRECISION: PrecisionName = "fp16"
 """Default clip length and precision of the bundle that `convert NAME` makes and `--model NAME` finds."""
 
 
@@ -26,7 +27,7 @@ def cache_dir() -> Path:
     return platformdirs.user_cache_path("panns-litert", appauthor=False)
 
 
-def bundle_dir(model: str, *, graph: str, seconds: float, precision: str) -> Path:
+def bundle_dir(model: str, *, graph: GraphName, seconds: float, precision: PrecisionName) -> Path:
     """Returns the folder of a cached bundle. It may not exist yet.
 
     Raises:

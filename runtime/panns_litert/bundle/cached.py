@@ -6,11 +6,12 @@ import os
 
 from panns_litert.bundle.bundle import Bundle
 from panns_litert.bundle.cache import DEFAULT_PRECISION, DEFAULT_SECONDS, bundle_dir
-from panns_litert.bundle.manifest import GRAPHS, OWN_WEIGHTS
+from panns_litert.bundle.check import PrecisionName
+from panns_litert.bundle.manifest import GRAPHS, OWN_WEIGHTS, GraphName
 from panns_litert.errors import BundleError
 
 
-def cached_bundle(model: str, *, graph: str, seconds: float, precision: str) -> Bundle | None:
+def cached_bundle(model: str, *, graph: GraphName, seconds: float, precision: PrecisionName) -> Bundle | None:
     """Opens the bundle in `bundle_dir`. Returns None if there is none.
 
     Raises:
@@ -49,5 +50,5 @@ def cached_model(model: str) -> Bundle | None:
     return None
 
 
-def _words(model: str, graph: str, seconds: float, precision: str) -> str:
+def _words(model: str, graph: GraphName, seconds: float, precision: PrecisionName) -> str:
     return f"{model}, {graph}, {seconds:g} s, {precision}"

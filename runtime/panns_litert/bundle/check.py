@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
-QUANTIZED = ("int8", "int8-weights", "int8-full", "int4-weights")
+PrecisionName = Literal["fp32", "fp16", "int8", "int8-weights", "int8-full", "int4-weights"]
+"""The precisions of a bundle's weights."""
+
+QUANTIZED: tuple[PrecisionName, ...] = ("int8", "int8-weights", "int8-full", "int4-weights")
 """The precisions below float16.
 
 - `int8`: 8-bit weights; activations are quantized at run time.
@@ -14,9 +17,9 @@ QUANTIZED = ("int8", "int8-weights", "int8-full", "int4-weights")
 - `int4-weights`: 4-bit weights; activations as in `int8`.
 """
 
-STAGES = {
-    "fp32": ("front_end", "network", "fp32"),
-    **{precision: ("front_end", "network", "fp32", precision) for precision in ("fp16", *QUANTIZED)},
+STAGES: dict[PrecisionName, tuple[str, ...]] = {
+    precision: ("front_end", "network", "fp32", *(() if precision == "fp32" else (precision,)))
+    for precision in get_args(PrecisionName)
 }
 """The stages that a bundle of each precision must have passed."""
 

@@ -7,17 +7,19 @@ import json
 import math
 import re
 from dataclasses import asdict, dataclass
+from typing import Literal, get_args
 
-from panns_litert.bundle.check import QUANTIZED, STAGES, Check
+from panns_litert.bundle.check import QUANTIZED, STAGES, Check, PrecisionName
 from panns_litert.errors import BundleError
 from panns_litert.frontend import FrontEndSpec
 from panns_litert.strict import parse_json, read, shown
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
-GRAPHS = ("logmel", "waveform")
+GraphName = Literal["logmel", "waveform"]
+GRAPHS: tuple[GraphName, ...] = get_args(GraphName)
 LOG_MEL = ("host", "graph", "none")
-PRECISIONS = tuple(STAGES)
+PRECISIONS: tuple[PrecisionName, ...] = tuple(STAGES)
 OWN_WEIGHTS = "unknown: the user's own checkpoint"
 """The licence and attribution of weights that are not the published ones."""
 
@@ -164,13 +166,13 @@ class Manifest:
     description: str
     source: Source
     front_end: FrontEndSpec
-    graph: str
+    graph: GraphName
     log_mel: str
     clip_seconds: float
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     files: dict[str, FileRecord]
-    precision: str
+    precision: PrecisionName
     quantization: Quantization | None
     parity: tuple[Check, ...]
     gpu: GpuRecord | None

@@ -4,8 +4,6 @@ It may import every other package of the runtime, but not the converter: it find
 points.
 """
 
-from panns_litert.cli.evaluate import print_figures
-from panns_litert.cli.gpu import residency
 from panns_litert.cli.options import BUNDLE_HELP, named_bundle
 from panns_litert.cli.output import (
     SHOWN_SKIPPED,
@@ -13,15 +11,17 @@ from panns_litert.cli.output import (
     note,
     one_line,
     print_checks,
+    print_figures,
     print_json,
     print_skipped,
     print_table,
+    print_tagging,
     progress_wanted,
+    residency,
     steps,
     watching,
 )
 from panns_litert.cli.program import build_parser, main
-from panns_litert.cli.tag import print_tagging
 
 __all__ = [
     "BUNDLE_HELP",

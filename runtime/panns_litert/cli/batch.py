@@ -17,11 +17,12 @@ from panns_litert.cli.options import (
 )
 from panns_litert.cli.output import AddCommand, counting, note, print_json
 from panns_litert.windows import AGGREGATES
+from panns_litert.words import counted
 
 
 def add_commands(command: AddCommand) -> None:
     """Adds batch."""
-    sub = command("batch", run_batch, "Tag the recordings of a manifest on all cores or a cluster; write Parquet.")
+    sub = command("batch", run_batch)
     sub.add_argument("manifest", type=Path, help=".csv or .parquet with a column path, relative to the manifest")
     sub.add_argument("--out", type=Path, required=True, help="folder of shards; an interrupted run continues there")
     add_model_options(sub, threads=1, threads_help="CPU threads of each worker (default %(default)s)")
@@ -69,16 +70,16 @@ def run_batch(args: argparse.Namespace) -> int:
     for _, error in found.failures:
         print(f"panns-litert: {error}", file=sys.stderr)
     if found.failed > len(found.failures):
-        note(f"{found.failed} recordings failed in all; their rows in {found.out} have an error")
+        note(f"failed: {counted(found.failed, 'recording')} in all; column error in {found.out}")
     if found.warned:
-        note(f"{found.warned} recordings with warnings: the column warnings in {found.out} says what was not heard")
+        note(f"{counted(found.warned, 'recording')} with warnings: see the column warnings in {found.out}")
     if args.json:
         print_json(dataclasses.asdict(found))
     else:
         print(
-            f"{found.out}: {found.recordings} recordings, {found.failed} failed, {found.hours:.2f} h of audio\n"
-            f"{found.done} recordings done, {found.skipped} of an earlier run kept\n"
-            f"{found.computed} of {found.shards} shards computed in {found.seconds:.1f} s, "
-            f"{found.hours_per_minute:.2f} h of audio a minute"
+            f"Tagged {counted(found.done, 'recording')} in {found.seconds:.1f} s, "
+            f"{found.hours_per_minute:.2f} h of audio a minute; {found.skipped} of an earlier run kept.\n"
+            f"{found.out} now has {counted(found.recordings, 'recording')} ({found.failed} failed), "
+            f"{found.hours:.2f} h of audio, in {counted(found.shards, 'shard')}, of which {found.computed} are new."
         )
     return 2 if found.failed else 0

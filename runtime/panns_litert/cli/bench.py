@@ -33,6 +33,7 @@ from panns_litert.measure import (
     table,
     this_device,
 )
+from panns_litert.words import counted
 
 RECORDS = Path("records")
 MARKER = "records"
@@ -41,7 +42,7 @@ _XNNPACK = {"both": (True, False), "on": (True,), "off": (False,)}
 
 def add_commands(command: AddCommand) -> None:
     """Adds bench."""
-    sub = command("bench", run_bench, "Measure bundles on this device, or join the records of all devices (--report).")
+    sub = command("bench", run_bench)
     sub.add_argument(
         "bundles", nargs="*", metavar="MODEL", help=f"{BUNDLE_HELP}; measured in turns (default: the demo bundle)"
     )
@@ -115,7 +116,7 @@ def _json(device: Device, path: Path | None, runs: tuple[Run, ...], failures: li
 
 
 def _print(device: Device, path: Path | None, runs: tuple[Run, ...], failures: list[Failure]) -> None:
-    print(f"{device.name}: {device.os}, {device.cores} cores, {device.memory_bytes / 1e9:.1f} GB")
+    print(f"{device.name}: {device.os}, {counted(device.cores, 'core')}, {device.memory_bytes / 1e9:.1f} GB")
     rows = [
         {
             "model": run.model,

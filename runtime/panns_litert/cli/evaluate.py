@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,19 @@ from panns_litert.cli.output import (
     SHOWN_SKIPPED,
     AddCommand,
     note,
+    print_figures,
     print_json,
     print_skipped,
-    print_table,
     watching,
 )
 from panns_litert.cli.recordings import print_warnings
 from panns_litert.errors import AudioError, DatasetError, PrototypeError, why_failed
 from panns_litert.evaluate import Dataset, Figures, Skipped, evaluate, figures, plot_worst, read_dataset, score
+from panns_litert.pictures import picture_format
 from panns_litert.search import Prototypes, prototypes_path
 from panns_litert.tagger import ENGINES, Tagger
 from panns_litert.windows import tag_long
+from panns_litert.words import counted
 
 WAIT_SECONDS = 30.0
 """How long `enroll` waits for another one that writes the same file."""
@@ -36,7 +38,7 @@ WAIT_SECONDS = 30.0
 
 def add_commands(command: AddCommand) -> None:
     """Adds evaluate and enroll."""
-    sub = command("evaluate", run_evaluate, "Measure a bundle on labelled clips: mAP, AUC, d-prime, accuracy.")
+    sub = command("evaluate", run_evaluate)
     sub.add_argument("--data", type=Path, required=True, help="folder of class folders, or CSV: file, labels, fold")
     sub.add_argument("--fold", help="use only the clips of this fold of the CSV")
     sub.add_argument("--bundle", type=Path, help="folder of a bundle")
@@ -52,7 +54,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--checkpoint", type=Path, help="checkpoint of the bundle: also print PyTorch's figures")
     sub.add_argument("--plot", type=Path, metavar="FILE", help="write a picture of the classes with the worst figures")
 
-    sub = command("enroll", run_enroll, "Add a class to a bundle from a few clips, without training.")
+    sub = command("enroll", run_enroll)
     sub.add_argument("name", help="name of the class; a class of the same name is replaced")
     sub.add_argument("clips", nargs="+", help="audio files and folders")
     add_model_options(sub)
@@ -62,6 +64,8 @@ def add_commands(command: AddCommand) -> None:
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """Runs `evaluate`: prints the figures of a bundle on every engine."""
+    if args.plot is not None:
+        picture_format(args.plot)  # before the clips, which may be many, are heard
     measured: dict[str, Figures] = {}
     dataset: Dataset | None = None
     chosen = bundle_for(args)
@@ -87,7 +91,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
         return print_json({"bundle": str(tagger.bundle.path), "figures": rows, "skipped": skipped})
     print_figures(measured)
     print_skipped(dataset.skipped, repeated=dataset.repeated)
-    print(f"{tagger.bundle.path}: {len(dataset.clips)} clips")
+    print(f"{tagger.bundle.path}: {counted(len(dataset.clips), 'clip')}")
     return 0
 
 
@@ -108,7 +112,7 @@ def run_enroll(args: argparse.Namespace) -> int:
         except Exception as error:
             skipped.append(Skipped(path=file, reason=why_failed(str(file), error)))
     if not embeddings:
-        raise AudioError(f"none of {len(files)} clips can be used; {skipped[0].reason}")
+        raise AudioError(f"none of {counted(len(files), 'clip')} can be used; {skipped[0].reason}")
     accuracy, tested = None, None
     with writing(path, wait=WAIT_SECONDS, error=PrototypeError):
         known = _known(path, tagger).enroll(args.name, np.stack(embeddings))  # read again: others may have added to it
@@ -124,10 +128,14 @@ def run_enroll(args: argparse.Namespace) -> int:
         return print_json(data | {"tested": len(tested.clips) if tested else 0})
     for one in skipped[:SHOWN_SKIPPED]:
         note(f"skipped {one.path}: {one.reason}")
-    print(f"{path}: {new.name!r} from {new.count} clips ({len(skipped)} skipped), threshold {new.threshold:.3f}; "
-          f"{len(known.classes)} classes")  # fmt: skip
+    classes = counted(len(known.classes), "class", "classes")
+    print(f"{path}: {new.name!r} from {counted(new.count, 'clip')} ({len(skipped)} skipped), "
+          f"threshold {new.threshold:.3f}; {classes}")  # fmt: skip
     if accuracy is not None and tested is not None:
-        print(f"the nearest class is right for {accuracy:.1%} of {len(tested.clips)} clips that were not enrolled")
+        print(
+            f"the nearest class is right for {accuracy:.1%} of {counted(len(tested.clips), 'clip')} "
+            "that were not enrolled"
+        )
     return 0
 
 
@@ -155,31 +163,6 @@ def _accuracy(
     scores, dataset = score(dataset, lambda clip: prototypes.scores(_embedding(tagger, clip.path)))
     right = [dataset.classes[row.argmax()] in clip.labels for row, clip in zip(scores, dataset.clips, strict=True)]
     return float(np.mean(right)), dataset
-
-
-def print_figures(measured: Mapping[str, Figures]) -> None:
-    """Prints a table with a row for every class and one for their mean, and columns for every engine."""
-    rows = []
-    first = next(iter(measured.values()))
-    for k, one in enumerate(first.classes):
-        row = {"class": one.label, "clips": str(one.clips)}
-        for name, found in measured.items():
-            of = found.classes[k]
-            row |= _columns(name, of.average_precision, of.auc, of.d_prime)
-        rows.append(row)
-    rows.append({"class": "all", "clips": str(first.clips)})
-    for name, found in measured.items():
-        rows[-1] |= _columns(name, found.mean_ap, found.auc, found.d_prime)
-    print_table(rows, optional=())
-    print("accuracy " + ", ".join(f"{name} {_number(found.accuracy)}" for name, found in measured.items()))
-
-
-def _columns(name: str, precision: float | None, auc: float | None, distance: float | None) -> dict[str, str]:
-    return {f"{name} AP": _number(precision), f"{name} AUC": _number(auc), f"{name} d'": _number(distance)}
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def _skipped_rows(skipped: Sequence[Skipped]) -> list[dict[str, str]]:

@@ -16,6 +16,7 @@ from panns_litert.cli.recordings import clock
 from panns_litert.errors import EventError, ResultsError
 from panns_litert.escape import escaped
 from panns_litert.events import Event, audacity_labels, events_csv
+from panns_litert.words import counted
 
 EVENT_FORMATS = ("table", "csv", "audacity", "json")
 
@@ -95,11 +96,11 @@ class EventOutput:
         elif self._texts:
             if self._form != "audacity":
                 self._write(f"{json_text(document, indent=2)}\n" if self._form == "json" else "".join(self._texts))
-            note(f"{self._out}: events of {len(self._texts)} recordings")
+            note(f"{self._out}: events of {counted(len(self._texts), 'recording')}")
         else:
             note(f"{self._out}: not written, since no recording was heard")
         if failed and self._several:
-            note(f"{len(failed)} of {len(document['results'])} recordings failed: {', '.join(failed)}")
+            note(f"{len(failed)} of {counted(len(document['results']), 'recording')} failed: {', '.join(failed)}")
 
     def _write(self, text: str) -> None:
         assert self._out is not None

@@ -43,7 +43,7 @@ MOST_SECONDS = 1e9
 
 def add_commands(command: AddCommand) -> None:
     """Adds events and listen."""
-    sub = command("events", run_events, "Find the events in recordings: start, end, label and score.")
+    sub = command("events", run_events)
     add_audio_options(sub)
     add_model_options(sub)
     add_event_options(sub)
@@ -53,7 +53,7 @@ def add_commands(command: AddCommand) -> None:
     )
     add_sense_options(sub)
 
-    sub = command("listen", run_listen, "Tag sound from the microphone or a pipe while it is recorded.")
+    sub = command("listen", run_listen)
     sub.add_argument("audio", nargs="?", help="- for WAV or raw samples on standard input (default: the microphone)")
     add_raw_options(sub)
     add_channel_options(sub)

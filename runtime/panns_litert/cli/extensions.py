@@ -6,9 +6,10 @@ The converter (panns_litert_convert) is such a package. The runtime never import
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from panns_litert.cli import commands
 from panns_litert.cli.output import AddCommand, note
 from panns_litert.errors import MissingDependencyError, importing
 
@@ -18,16 +19,28 @@ CONVERTER = "panns_litert.converter"
 """Entry-point group of the converter's functions: `convert_bundle`, `checkpoint_scores`."""
 
 
-def add_extensions(command: AddCommand) -> None:
-    """Adds the commands of other packages, ordered by name. A package that fails is left out, with a note on stderr."""
-    points = sorted(entry_points(group=COMMANDS), key=lambda point: point.name)
+def add_extension(name: str, command: AddCommand) -> None:
+    """Adds the commands of one entry point. If its module fails, they are missing, with a note on stderr."""
+    points = entry_points(group=COMMANDS, name=name)
     if not points:  # the metadata of the installed package is older than this file
         note("the converter's commands are not registered; install panns-litert again")
     for point in points:
-        try:
-            point.load().add_commands(command)
-        except Exception as error:  # anything: it is another package's code, and must not take the other commands away
-            note(f"no commands of {point.value}: {type(error).__name__}: {error}")
+        _add(point, command)
+
+
+def add_unlisted_extensions(command: AddCommand) -> None:
+    """Adds the commands of packages that `commands.COMMANDS` does not list, ordered by name."""
+    listed = {entry.extension for entry in commands.COMMANDS.values()}
+    for point in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
+        if point.name not in listed:
+            _add(point, command)
+
+
+def _add(point: EntryPoint, command: AddCommand) -> None:
+    try:
+        point.load().add_commands(command)
+    except Exception as error:  # anything: it is another package's code, and must not take the other commands away
+        note(f"no commands of {point.value}: {type(error).__name__}: {error}")
 
 
 def converter(name: str, *, extra: str = "convert") -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from panns_litert.audio import load_audio
 from panns_litert.bundle import Bundle
 from panns_litert.cli.options import BUNDLE_HELP, named_bundle
-from panns_litert.cli.output import AddCommand, note, one_line, print_checks, print_json, print_table, steps
+from panns_litert.cli.output import AddCommand, note, one_line, print_checks, print_json, print_table, residency, steps
 from panns_litert.errors import BundleError
 from panns_litert.hub import PREFIX
 from panns_litert.proof import (
@@ -28,7 +28,7 @@ from panns_litert.proof import (
 
 def add_commands(command: AddCommand) -> None:
     """Adds gpu-check."""
-    sub = command("gpu-check", run_gpu_check, "Run a model on the GPU delegate, whole and in float16, and compare.")
+    sub = command("gpu-check", run_gpu_check)
     sub.add_argument("target", metavar="MODEL|FILE.tflite", help=f"{BUNDLE_HELP}; or any .tflite file")
     sub.add_argument("--audio", nargs="+", default=[], metavar="FILE", help="recordings to run a bundle on")
     sub.add_argument(
@@ -114,11 +114,3 @@ def print_gpu_report(report: GpuReport, *, rows: int) -> None:
             optional=("tensor", "shape"),
         )
     print(f"{report.file}: {'passed' if report.passed else f'FAILED: {report.why}'}")
-
-
-def residency(report: GpuReport) -> str:
-    """Returns one line: whether all operators are on the GPU, and the names of the GPU and its driver."""
-    where = f"{report.adapter or 'no adapter'}; driver: {report.driver or 'unknown'}"
-    if report.resident:
-        return f"GPU: all {report.operators} operators resident, {report.arithmetic or 'nothing run'}, on {where}"
-    return f"GPU: NOT resident, {report.operators} operators, on {where}"

@@ -14,11 +14,11 @@ from panns_litert.proof import publish
 
 def add_commands(command: AddCommand) -> None:
     """Adds pull and publish."""
-    sub = command("pull", run_pull, "Download a bundle from the Hugging Face hub into its cache, and check it.")
+    sub = command("pull", run_pull)
     sub.add_argument("repo", metavar="ORG/NAME[@REVISION]", help="the repository, and a branch, tag or commit of it")
     sub.add_argument("--out", type=Path, help="also copy the bundle into this folder")
 
-    sub = command("publish", run_publish, "Upload a bundle to the Hugging Face hub, if it passes its self-test here.")
+    sub = command("publish", run_publish)
     sub.add_argument("bundle", metavar="MODEL", help=BUNDLE_HELP)
     sub.add_argument("repo", metavar="ORG/NAME", help="the repository; it is created if there is none")
     sub.add_argument("--private", action="store_true", help="create a private repository; refuse a public one")

@@ -16,11 +16,12 @@ from panns_litert.cli.recordings import of_recording, print_warnings
 from panns_litert.errors import EmbeddingError
 from panns_litert.escape import escaped
 from panns_litert.search import FORMATS, MATCH_LIMITS, MATCH_SPEC, Embeddings, Index, embed, match, similar
+from panns_litert.words import counted
 
 
 def add_commands(command: AddCommand) -> None:
     """Adds embed, similar, match, index and search."""
-    sub = command("embed", run_embed, "Write the embeddings of audio files, window by window.")
+    sub = command("embed", run_embed)
     sub.add_argument("audio", nargs="+", help="audio files (WAV, FLAC, OGG, MP3, …)")
     sub.add_argument("--out", type=Path, default=Path(), help="folder of the files (default: the current one)")
     sub.add_argument("--format", choices=FORMATS, default="npz", help="npy: only vectors (default %(default)s)")
@@ -28,12 +29,12 @@ def add_commands(command: AddCommand) -> None:
     _add_hop(sub)
     add_model_options(sub)
 
-    sub = command("similar", run_similar, "Print how similar two audio files sound, 0 to 1.")
+    sub = command("similar", run_similar)
     sub.add_argument("a")
     sub.add_argument("b")
     add_model_options(sub)
 
-    sub = command("match", run_match, "Find parts of one recording in another; needs no model.")
+    sub = command("match", run_match)
     sub.add_argument("query")
     sub.add_argument("reference")
     for name, default, text in (
@@ -46,13 +47,13 @@ def add_commands(command: AddCommand) -> None:
         text += f", {limits} (default %(default)g)"
         sub.add_argument(f"--{name.replace('_', '-')}", type=float, default=default, help=text)
 
-    sub = command("index", run_index, "Build an index of audio files and folders, or add to an existing one.")
+    sub = command("index", run_index)
     sub.add_argument("index", type=Path, help="folder of the index")
     sub.add_argument("audio", nargs="+", help="audio files and folders")
     _add_hop(sub)
     add_model_options(sub)
 
-    sub = command("search", run_search, "Find the recordings of an index that sound most like an audio file.")
+    sub = command("search", run_search)
     sub.add_argument("index", type=Path, help="folder of the index")
     sub.add_argument("audio")
     sub.add_argument("--top", type=int, default=10, help="largest number of recordings (default %(default)s)")
@@ -84,7 +85,7 @@ def run_embed(args: argparse.Namespace) -> int:
         results.append(_summary(found) | {"file": str(target)})
         if not args.json:
             windows, dim = found.vectors.shape
-            print(f"{escaped(target)}: {windows} windows × {dim}")
+            print(f"{escaped(target)}: {counted(windows, 'window')} × {dim}")
     if args.json:
         print_json({"results": results})
     return 2 if failed else 0
@@ -150,12 +151,15 @@ def run_match(args: argparse.Namespace) -> int:
 def run_index(args: argparse.Namespace) -> int:
     """Runs `index`. A file that cannot be used is reported; the others are still indexed."""
     tagger = open_tagger(args)
+    taken = total = 0
     with counting(args, "index", keep=True) as count:
 
-        def report(number: int, total: int, source: str, error: str | None) -> None:
+        def report(number: int, of: int, source: str, error: str | None) -> None:
+            nonlocal taken, total
+            taken, total = taken + (error is None), of
             if error is not None:
                 print(f"panns-litert: {error}", file=sys.stderr)
-            count(number, total)
+            count(number, of)
 
         index = Index.build(args.index, tagger, args.audio, hop=args.hop, report=report)
     for source, warnings in index.warned.items():
@@ -172,9 +176,10 @@ def run_index(args: argparse.Namespace) -> int:
             }
         )
     else:
-        print(f"{escaped(args.index)}: {len(index.sources)} recordings, {index.windows} windows, {index.model}")
         if index.failed:
-            note(f"{len(index.failed)} files could not be used; their errors are above")
+            note(f"{counted(len(index.failed), 'file')} could not be used; see above")
+        found = f"{counted(len(index.sources), 'recording')}, {counted(index.windows, 'window')}, by {index.model}"
+        print(f"Indexed {taken} of {counted(total, 'file')}; {escaped(args.index)} now has {found}.")
     return 2 if index.failed else 0
 
 

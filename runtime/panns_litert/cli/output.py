@@ -9,23 +9,35 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from panns_litert.audio import AUDIO_SUFFIXES, MEDIA_SUFFIXES
 from panns_litert.bundle import Check
 from panns_litert.cli.streams import plain
 from panns_litert.errors import ResultsError
 from panns_litert.escape import escaped, escaped_json
-from panns_litert.evaluate import Skipped, Watch
+from panns_litert.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
-AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
-"""Adds a command, given its name, the function that runs it and a line of help. Returns the parser for its options."""
+    from panns_litert.evaluate import Figures, Skipped, Watch
+    from panns_litert.proof import GpuReport
+    from panns_litert.windows import LongTagging
+
+
+class AddCommand(Protocol):
+    """Adds a command, given its name, the function that runs it and a line of help, which `COMMANDS` has for its own.
+
+    Returns the parser for the command's options.
+    """
+
+    def __call__(
+        self, name: str, run: Callable[[argparse.Namespace], int], text: str = ""
+    ) -> argparse.ArgumentParser: ...
 
 
 def print_table(rows: Sequence[dict[str, str]], *, optional: Sequence[str]) -> None:
@@ -239,8 +251,52 @@ SHOWN_SKIPPED = 5
 def print_skipped(skipped: Sequence[Skipped], *, repeated: int = 0) -> None:
     """Prints the first skipped files, the number of all if there are more, and how many files were repeated."""
     if repeated:
-        note(f"{repeated} files have the same bytes as another; each recording counts once")
+        note(f"{counted(repeated, 'file')} with the same bytes as another; each recording counts once")
     for one in skipped[:SHOWN_SKIPPED]:
         note(f"skipped {one.path}: {one.reason}")
     if len(skipped) > SHOWN_SKIPPED:
-        note(f"{len(skipped)} files were skipped in all")
+        note(f"skipped {counted(len(skipped), 'file')} in all")
+
+
+def print_figures(measured: Mapping[str, Figures]) -> None:
+    """Prints a table with a row for every class and one for their mean, and columns for every engine."""
+    rows = []
+    first = next(iter(measured.values()))
+    for k, one in enumerate(first.classes):
+        row = {"class": one.label, "clips": str(one.clips)}
+        for name, found in measured.items():
+            of = found.classes[k]
+            row |= _columns(name, of.average_precision, of.auc, of.d_prime)
+        rows.append(row)
+    rows.append({"class": "all", "clips": str(first.clips)})
+    for name, found in measured.items():
+        rows[-1] |= _columns(name, found.mean_ap, found.auc, found.d_prime)
+    print_table(rows, optional=())
+    print("accuracy " + ", ".join(f"{name} {_number(found.accuracy)}" for name, found in measured.items()))
+
+
+def _columns(name: str, precision: float | None, auc: float | None, distance: float | None) -> dict[str, str]:
+    return {f"{name} AP": _number(precision), f"{name} AUC": _number(auc), f"{name} d'": _number(distance)}
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def print_tagging(tagging: LongTagging) -> None:
+    """Prints the tags of one recording."""
+    times = f"front end {tagging.front_end_ms:.1f} ms, model {tagging.model_ms:.1f} ms, {tagging.engine}"
+    count = f"{counted(tagging.windows, 'window')}; " if tagging.windows > 1 else ""
+    print(f"{escaped(tagging.source)}  ({tagging.seconds:.1f} s; {count}{times})")
+    for tag in tagging.tags:
+        print(f"  {tag.score:6.3f}  {escaped(tag.label)}")
+    print()
+
+
+def residency(report: GpuReport) -> str:
+    """Returns one line: whether all operators are on the GPU, and the names of the GPU and its driver."""
+    where = f"{report.adapter or 'no adapter'}; driver: {report.driver or 'unknown'}"
+    operators = counted(report.operators, "operator")
+    if report.resident:
+        return f"GPU: all {operators} resident, {report.arithmetic or 'nothing run'}, on {where}"
+    return f"GPU: NOT resident, {operators}, on {where}"

@@ -24,16 +24,17 @@ from panns_litert.errors import AudioError, PictureError
 from panns_litert.escape import escaped
 from panns_litert.pictures import Timeline, picture_format, plot, timeline, write_page
 from panns_litert.tagger import Tagger, require_choice
+from panns_litert.words import counted
 
 
 def add_commands(command: AddCommand) -> None:
     """Adds plot and page."""
-    sub = command("plot", run_plot, "Draw a recording: log-mel, the top classes over time, events.")
+    sub = command("plot", run_plot)
     sub.add_argument("audio", help="an audio file")
     sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .png or .svg file")
     _add_options(sub)
 
-    sub = command("page", run_page, "Write one HTML page of recordings: player, timeline, tags, events.")
+    sub = command("page", run_page)
     sub.add_argument("audio", nargs="+", help="audio files, or folders")
     sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="an .html file")
     _add_options(sub)
@@ -87,7 +88,7 @@ def run_page(args: argparse.Namespace) -> int:
 
     write_page(args.out, heard(), top=args.top)
     if interrupted:
-        note(f"{args.out}: shows {sum('error' not in result for result in results)} recordings")
+        note(f"{args.out}: shows {counted(sum('error' not in result for result in results), 'recording')}")
         raise interrupted[0]
     if args.json:
         print_json({"page": str(args.out), "results": results})

@@ -19,19 +19,20 @@ from panns_litert.cli.options import (
     sense_arguments,
     sense_of,
 )
-from panns_litert.cli.output import AddCommand, note, print_json
+from panns_litert.cli.output import AddCommand, note, print_json, print_tagging
 from panns_litert.cli.recordings import each_source, open_recording, print_window, window_row, windows_of
 from panns_litert.errors import PictureError
 from panns_litert.escape import escaped
 from panns_litert.pictures import timeline, write_page
 from panns_litert.sense import Ontology
 from panns_litert.tagger import Tagger, require_choice
-from panns_litert.windows import AGGREGATES, Aggregate, LongTagging, StreamTagger
+from panns_litert.windows import AGGREGATES, Aggregate, StreamTagger
+from panns_litert.words import counted
 
 
 def add_commands(command: AddCommand) -> None:
     """Adds tag and labels."""
-    sub = command("tag", run_tag, "Tag recordings of any length.")
+    sub = command("tag", run_tag)
     add_audio_options(sub)
     add_model_options(sub)
     sub.add_argument("--top", type=int, default=5, help="largest number of tags (default %(default)s)")
@@ -44,7 +45,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--out", type=Path, help="write JSON lines to this file; an interrupted run continues there")
     add_sense_options(sub)
 
-    sub = command("labels", run_labels, "List a model's classes, or AudioSet's ontology of them.")
+    sub = command("labels", run_labels)
     sub.add_argument("pattern", nargs="?", default="", help="only names that contain this text")
     sub.add_argument("--tree", action="store_true", help="as a tree, by AudioSet's ontology")
     add_model_options(sub)
@@ -114,8 +115,8 @@ def _tag_into(args: argparse.Namespace, settings: dict[str, Any], one: Callable[
         try:
             failed = each_source(args, kept, lines.write, lines)
         finally:  # also if the run is interrupted
-            counts = f"{lines.tagged} tagged, {lines.skipped} skipped (already there), {lines.failed} failed"
-            note(f"{args.out}: {counts}")
+            done = f"tagged {counted(lines.tagged, 'recording')}, skipped {lines.skipped} (already there)"
+            note(f"{args.out}: {done}, {lines.failed} failed")
     if args.json:
         print_json({"out": str(args.out), "tagged": lines.tagged, "skipped": lines.skipped, "failed": lines.failed})
     return 2 if failed else 0
@@ -160,13 +161,3 @@ def _tree(ontology: Ontology, wanted: str) -> Iterator[str]:
 
     for root in ontology.roots:
         yield from lines(root, 0)
-
-
-def print_tagging(tagging: LongTagging) -> None:
-    """Prints the tags of one recording."""
-    times = f"front end {tagging.front_end_ms:.1f} ms, model {tagging.model_ms:.1f} ms, {tagging.engine}"
-    count = f"{tagging.windows} windows; " if tagging.windows > 1 else ""
-    print(f"{escaped(tagging.source)}  ({tagging.seconds:.1f} s; {count}{times})")
-    for tag in tagging.tags:
-        print(f"  {tag.score:6.3f}  {escaped(tag.label)}")
-    print()

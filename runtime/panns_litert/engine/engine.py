@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ FLOAT16_MAX = float(np.finfo(np.float16).max)
 class Engine(Protocol):
     """Runs a graph: takes arrays and returns named arrays."""
 
-    name: str
+    name: Literal["cpu", "gpu"]
     inputs: dict[str, tuple[int, ...]]
     outputs: dict[str, tuple[int, ...]]
 
@@ -68,7 +68,7 @@ class CpuEngine:
         BundleError: the file is missing, damaged or not of that form.
     """
 
-    name = "cpu"
+    name: Literal["cpu", "gpu"] = "cpu"
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class GpuEngine:
         GpuError: the delegate refuses an operation, or the driver reported an error.
     """
 
-    name = "gpu"
+    name: Literal["cpu", "gpu"] = "gpu"
 
     def __init__(self, path: str | os.PathLike[str], *, content: bytes | None = None, log: Path | None = None) -> None:
         from ai_edge_litert.compiled_model import CompiledModel

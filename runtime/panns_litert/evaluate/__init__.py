@@ -1,6 +1,6 @@
 """Evaluation: data sets of labelled clips, and a tagger's metrics on them (mAP, AUC, d-prime, accuracy).
 
-It may import `windows` and the layers below it.
+It may import `pictures` and the layers below it.
 """
 
 from panns_litert.evaluate.dataset import (

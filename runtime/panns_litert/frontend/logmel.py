@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
@@ -72,6 +71,9 @@ class LogMel:
             raise SpecError(f"mel basis of shape {basis.shape}; expected {(spec.n_mels, spec.bins)}")
         if not np.isfinite(basis).all():
             raise SpecError("mel basis holds NaN or Inf; expected finite weights")
+        from scipy import fft  # imported late, since it takes longer than all that this package needs besides
+
+        self._rfft = fft.rfft
         self.spec = spec
         # Without centring, the window starts at the frame's first sample.
         length = spec.n_fft if spec.center else spec.win_length
@@ -204,7 +206,7 @@ class LogMel:
         windowed = np.multiply(frames, self._window, out=self._windowed[: len(frames)])
         energy = np.vecdot(windowed, windowed)  # (frames,)
         # re² and im² side by side, (frames, 2 · bins). The basis holds every weight twice, so the product adds them.
-        squares = scipy.fft.rfft(windowed, overwrite_x=True).view(np.float32)
+        squares = self._rfft(windowed, overwrite_x=True).view(np.float32)
         np.square(squares, out=squares)
         self._apply_basis(squares, out)
         unresolved = (out < energy[:, None] * self._least_share) & (out > self._least_power)
@@ -217,7 +219,7 @@ class LogMel:
 
     def _exact_mel(self, windowed: NDArray[np.float64], out: NDArray[np.float32]) -> None:
         """Writes the mel power of windowed frames to `out`, with a float64 FFT."""
-        squares = scipy.fft.rfft(windowed, self.spec.n_fft).view(np.float64).astype(np.float32)
+        squares = self._rfft(windowed, self.spec.n_fft).view(np.float64).astype(np.float32)
         np.square(squares, out=squares)
         self._apply_basis(squares, out)
 

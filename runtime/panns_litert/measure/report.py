@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from panns_litert.measure.records import Agreement, Device, DeviceRecord, Run
+from panns_litert.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +116,7 @@ def _row(rung: Rung) -> dict[str, str]:
         "max error": "–" if agreement is None else f"{agreement.max_abs_prob:.1e}",
         "corr": "–" if agreement is None else f"{agreement.corr:.6f}",
         "tags": "–" if tags is None else f"{100 * tags:.1f} %",
-        "device": f"{rung.device.name}, {rung.device.cores} cores",
+        "device": f"{rung.device.name}, {counted(rung.device.cores, 'core')}",
         "1 thread": _ms(rung.cpu(threads=1, xnnpack=True)),
         "all threads": _ms(most) + _of_threads(most, rung.device),
         "no XNNPACK": _ms(rung.cpu(xnnpack=False)) + _of_threads(rung.cpu(xnnpack=False), rung.device),

@@ -11,6 +11,10 @@ import html
 import io
 import itertools
 import os
+import shutil
+import struct
+import tempfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,8 @@ from panns_litert.errors import AudioError, PictureError
 from panns_litert.escape import escaped
 from panns_litert.pictures.timeaxis import clock, ticks
 from panns_litert.pictures.timeline import Timeline
+from panns_litert.results import short
+from panns_litert.words import counted
 
 # Largest size of one embedded recording, and of all together. The page links to recordings that do not fit, because a
 # browser keeps the whole page in memory.
@@ -45,6 +51,9 @@ _PLAYABLE = {
 _FLAC_HZ = 655350  # highest sample rate of FLAC
 # Scores are drawn in this many shades, which can be told apart. Successive steps of one shade become one rectangle.
 _SHADES = 20
+_LISTED = 0.1  # lowest score of a class that the filter finds, and of a second or third one in the list of recordings
+_IMAGE_COLUMNS = 1000  # of a spectrogram, at most
+_RANGE_DB = 80.0  # from the loudest value; quieter values are white
 
 
 def write_page(path: str | os.PathLike[str], timelines: Iterable[Timeline], *, top: int = 8) -> None:
@@ -70,17 +79,57 @@ def write_page(path: str | os.PathLike[str], timelines: Iterable[Timeline], *, t
     """
     if Path(path).suffix.lower() not in (".html", ".htm"):
         raise PictureError(f"{os.fspath(path)}: suffix {Path(path).suffix!r}; expected .html")
-    left, count = PAGE_BYTES, 0
-    with replacing(path) as file:
-        file.write(_HEAD.encode())
-        for count, timeline in enumerate(timelines, 1):
+    left = PAGE_BYTES
+    contents: list[str] = []
+    models: dict[str, None] = {}
+    with replacing(path) as file, tempfile.TemporaryFile() as body:
+        for number, timeline in enumerate(timelines, 1):
             audio = _embedded(timeline.source, min(left, EMBEDDED_BYTES))
             left -= 3 * len(audio) // 4 if audio else 0
             address = audio or _link(timeline.source, Path(path).absolute().parent)
-            file.write(_recording(timeline, address, count, timeline.top(top)).encode())
-        if not count:
+            classes = timeline.top(top)
+            body.write(_recording(timeline, address, number, classes).encode())
+            contents.append(_entry(timeline, number, classes))
+            models[timeline.about] = None
+        if not contents:
             raise PictureError(f"{os.fspath(path)}: no recording to show; expected at least one")
+        file.write(_head(contents, list(models)).encode())
+        body.seek(0)
+        shutil.copyfileobj(body, file)
         file.write(_TAIL.encode())
+
+
+def _head(contents: list[str], models: list[str]) -> str:
+    """Returns the start of the page. With several recordings it has a list of them and a filter.
+
+    Args:
+        contents: an entry of the list for each recording.
+        models: the models with their windows and hops.
+    """
+    about = _html("; ".join(models[:3]) + ("; …" if len(models) > 3 else ""))
+    listed = ""
+    if len(contents) > 1:
+        listed = f"""
+<nav aria-label="Recordings">
+<label>Filter by name or class <input type="search" id="filter" autocomplete="off"></label>
+<p id="shown" role="status">{counted(len(contents), "recording")}</p>
+<ol>{"".join(contents)}</ol>
+</nav>"""
+    return f"""{_HEAD}<title>What was heard: {counted(len(contents), "recording")}, {about}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<h1>What was heard</h1>
+<p>{about}. A stronger colour is a higher score; a line below it marks an event. Click a timeline to go to that time, or
+focus it and use the arrow keys; the space bar starts and stops the player.</p>{listed}
+"""
+
+
+def _entry(timeline: Timeline, number: int, classes: list[int]) -> str:
+    """Returns a recording's entry in the list: its name and its highest classes."""
+    highest = [(timeline.labels[i], float(timeline.scores[:, i].max())) for i in classes[:3]]
+    best = short([row for k, row in enumerate(highest) if k == 0 or row[1] >= _LISTED])
+    return f'<li><a href="#recording{number}">{_html(timeline.name)}</a> <span>{_html(best)}</span></li>'
 
 
 def _embedded(source: str, most: int) -> str | None:
@@ -140,20 +189,19 @@ def _recording(timeline: Timeline, address: str, number: int, classes: list[int]
     tenths = at[1:2] < [1]
     axis = "".join(f'<span style="left:{100 * t / seconds:.3f}%">{clock(t, tenths=tenths)}</span>' for t in at)
     warnings = "".join(f'\n<p class="warning">Warning: {_html(warning)}</p>' for warning in timeline.warnings)
-    labels = "".join(f'<li title="{label}">{label}</li>' for label in (_html(timeline.labels[i]) for i in classes))
+    low, high = (f"{timeline.mel_hz[k] / 1000:.2g}" for k in (0, -1))
+    rows = _row("spectrogram", f"log-mel, {low} – {high} kHz", _spectrogram(timeline))
+    rows += "".join(_row("class", _html(timeline.labels[i]), _scores(timeline, i)) for i in classes)
     return f"""
-<article aria-labelledby="name{number}">
+<article id="recording{number}" aria-labelledby="name{number}">
 <h2 id="name{number}">{name}</h2>
-<p>{clock(seconds, tenths=True)} · {_html(timeline.model)}</p>{warnings}
+<p>{clock(seconds, tenths=True)} · {_html(timeline.about)}</p>{warnings}
 <audio controls preload="metadata" aria-label="{name}" src="{_html(address)}"></audio>
 <div class="chart">
-<ol class="labels" aria-hidden="true">{labels}</ol>
-<div class="timeline" role="slider" tabindex="0" aria-label="Position in {name}" aria-valuemin="0"
- aria-valuemax="{seconds:.3f}" aria-valuenow="0" aria-valuetext="{clock(0)}" style="--rows:{len(classes)}">
-{_rows(timeline, classes)}
-<div class="cursor"></div>
-</div>
+{rows}
 <div class="axis" aria-hidden="true">{axis}</div>
+<div class="timeline" role="slider" tabindex="0" aria-label="Position in {name}" aria-valuemin="0"
+ aria-valuemax="{seconds:.3f}" aria-valuenow="0" aria-valuetext="{clock(0)}"><div class="cursor"></div></div>
 </div>
 <div class="tables">
 {_tags_table(timeline, classes)}
@@ -163,18 +211,51 @@ def _recording(timeline: Timeline, address: str, number: int, classes: list[int]
 """
 
 
-def _rows(timeline: Timeline, classes: list[int]) -> str:
-    """Returns an SVG with one row per class: scores as shades, events as lines. Its units are seconds and rows."""
-    marks = []
-    for row, index in enumerate(classes):
-        for start, end, shade in _stretches(timeline.times, timeline.scores[:, index]):
-            box = f'x="{start:.3f}" y="{row + 0.05:.2f}" width="{end - start:.3f}" height="0.9"'
-            marks.append(f'<rect {box} fill-opacity="{shade:.2f}"/>')
-        for event in timeline.events:
-            if event.label == timeline.labels[index]:
-                box = f'x="{event.start:.3f}" y="{row + 0.8:.2f}" width="{event.end - event.start:.3f}" height="0.15"'
-                marks.append(f'<rect class="event" {box}/>')
-    view = f'viewBox="0 0 {timeline.seconds:.3f} {len(classes)}" preserveAspectRatio="none"'
+def _row(kind: str, label: str, drawing: str) -> str:
+    """Returns a row of the chart: its label, and its drawing, which may be wider than the row."""
+    return (
+        f'<div class="label" title="{label}" aria-hidden="true">{label}</div><div class="row {kind}">{drawing}</div>\n'
+    )
+
+
+def _spectrogram(timeline: Timeline) -> str:
+    """Returns the log-mel as an image, whose columns are at their times."""
+    times, (columns, _) = timeline.logmel_times, timeline.logmel.shape
+    step = -(-columns // _IMAGE_COLUMNS)
+    joined = np.maximum.reduceat(timeline.logmel, np.arange(0, columns, step), axis=0)
+    shades = np.clip((joined - joined.max()) / _RANGE_DB + 1.0, 0.0, 1.0)
+    # All columns are equally wide, except the first and the last one, which the recording's ends cut.
+    width = times[2] - times[1] if columns > 2 else times[1] - times[0]
+    left, whole = times[1] - width, len(joined) * step * width
+    place = f"left:{100 * left / timeline.seconds:.3f}%;width:{100 * whole / timeline.seconds:.3f}%"
+    data = base64.b64encode(_png(255 - np.rint(255 * shades[:, ::-1].T).astype(np.uint8))).decode()
+    return f'<img alt="" style="{place}" src="data:image/png;base64,{data}">'
+
+
+def _png(grey: NDArray[np.uint8]) -> bytes:
+    """Returns an image (rows, columns) of grey values as PNG (https://www.w3.org/TR/png-3/)."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows, columns = grey.shape
+    head = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)  # 8 bits of grey, no interlacing
+    lines = np.pad(grey, ((0, 0), (1, 0)))  # filter 0 in front of each line
+    data = zlib.compress(lines.tobytes(), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def _scores(timeline: Timeline, index: int) -> str:
+    """Returns an SVG of a class over time: scores as shades, events as lines. Its units are seconds and rows."""
+    marks = [
+        f'<rect x="{start:.3f}" y="0.05" width="{end - start:.3f}" height="0.9" fill-opacity="{shade:.2f}"/>'
+        for start, end, shade in _stretches(timeline.times, timeline.scores[:, index])
+    ]
+    for event in timeline.events:
+        if event.label == timeline.labels[index]:
+            box = f'x="{event.start:.3f}" y="0.8" width="{event.end - event.start:.3f}" height="0.15"'
+            marks.append(f'<rect class="event" {box}/>')
+    view = f'viewBox="0 0 {timeline.seconds:.3f} 1" preserveAspectRatio="none"'
     return f'<svg {view} aria-hidden="true">{"".join(marks)}</svg>'
 
 
@@ -193,7 +274,8 @@ def _tags_table(timeline: Timeline, classes: list[int]) -> str:
         step = int(timeline.scores[:, index].argmax())
         scores = f"<td>{timeline.scores[step, index]:.3f}</td><td>{timeline.mean[index]:.3f}</td>"
         label, start = _html(timeline.labels[index]), float(timeline.times[step])
-        rows.append(f'<tr><th scope="row">{label}</th>{scores}{_time_cell(start)}</tr>')
+        heard = " data-heard" if timeline.scores[step, index] >= _LISTED else ""
+        rows.append(f'<tr{heard}><th scope="row">{label}</th>{scores}{_time_cell(start)}</tr>')
     head = '<th scope="col">class</th><th scope="col">highest</th><th scope="col">mean</th><th scope="col">from</th>'
     return _table("Tags", "tags", head, rows)
 
@@ -222,6 +304,25 @@ def _time_cell(seconds: float) -> str:
 
 _SCRIPT = """
 "use strict";
+const filter = document.getElementById("filter");
+if (filter) {
+  const articles = [...document.querySelectorAll("article")];
+  const entries = [...document.querySelectorAll("nav li")];
+  const heard = "h2, tr[data-heard] th, tr[data-start] th";
+  const texts = articles.map((one) => [...one.querySelectorAll(heard)].map((part) => part.textContent)
+    .join(" ").toLowerCase());
+  filter.addEventListener("input", () => {
+    const words = filter.value.toLowerCase().split(/\\s+/);
+    let count = 0;
+    articles.forEach((one, k) => {
+      const found = words.every((word) => texts[k].includes(word));
+      one.hidden = entries[k].hidden = !found;
+      if (!found) one.querySelector("audio").pause();
+      count += found;
+    });
+    document.getElementById("shown").textContent = `${count} of ${articles.length} recordings`;
+  });
+}
 const clock = (seconds) => {
   const whole = Math.floor(seconds), two = (n) => String(n).padStart(2, "0");
   const hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
@@ -288,19 +389,37 @@ h2 + p { margin-top: 0; }
 .warning { color: var(--event); overflow-wrap: anywhere; }
 article { border-top: 1px solid var(--faint); margin-top: 2rem; }
 audio { width: 100%; }
-.chart { display: grid; grid-template-columns: minmax(6rem, 16rem) 1fr; column-gap: .75rem; margin: 1rem 0;
-  padding-right: 2rem; }
-.labels { list-style: none; margin: 0; padding: 0; text-align: right; }
-.labels li { height: 1.75rem; line-height: 1.75rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.timeline { position: relative; cursor: pointer; height: calc(var(--rows) * 1.75rem); touch-action: pan-y;
-  outline: 1px solid var(--faint); }
-.timeline svg { display: block; width: 100%; height: 100%; fill: var(--score); shape-rendering: crispEdges; }
-.timeline .event { fill: var(--event); stroke: var(--event); stroke-width: 1px; vector-effect: non-scaling-stroke; }
-.cursor { position: absolute; top: -.25rem; bottom: -.25rem; width: 2px; margin-left: -1px; background: var(--ink);
-  outline: 1px solid var(--paper); pointer-events: none; }
+.chart { display: grid; grid-template-columns: minmax(6rem, 16rem) 1fr; column-gap: .75rem; row-gap: 1px;
+  margin: 1rem 0; padding-right: 2rem; position: relative; }
+.label { text-align: right; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; line-height: 1.75rem; }
+.row { position: relative; overflow: hidden; height: 1.75rem; outline: 1px solid var(--faint); min-width: 0; }
+.row svg { display: block; width: 100%; height: 100%; fill: var(--score); shape-rendering: crispEdges; }
+.row .event { fill: var(--event); stroke: var(--event); stroke-width: 1px; vector-effect: non-scaling-stroke; }
+.spectrogram { height: 6rem; }
+.spectrogram img { position: absolute; top: 0; height: 100%; }
 .axis { grid-column: 2; position: relative; height: 1.75rem; font-variant-numeric: tabular-nums; }
 .axis span { position: absolute; transform: translateX(-50%); }
 .axis span:first-child { transform: none; }
+.timeline { position: absolute; grid-column: 2 / 3; inset: 0 0 1.75rem 0; cursor: pointer; touch-action: pan-y; }
+.cursor { position: absolute; top: -.25rem; bottom: -.25rem; width: 2px; margin-left: -1px; background: var(--ink);
+  outline: 1px solid var(--paper); pointer-events: none; }
+nav { border-top: 1px solid var(--faint); padding-top: 1rem; }
+nav ol { max-height: 20rem; overflow: auto; padding-left: 2.5rem; }
+nav li, nav a { overflow-wrap: anywhere; }
+nav p { margin: .25rem 0; }
+input { font: inherit; color: inherit; background: inherit; border: 1px solid var(--ink); max-width: 100%; }
+a { color: var(--score); }
+[hidden] { display: none; }
+@media (prefers-color-scheme: dark) { .spectrogram img { filter: invert(1); } }
+@media (max-width: 40rem) {
+  body { padding: .5rem; }
+  .chart { grid-template-columns: minmax(0, 1fr); padding-right: 1.5rem; }
+  .label { text-align: left; line-height: 1.5; margin-top: .25rem; }
+  .axis, .timeline { grid-column: 1 / 2; }
+  .axis span:nth-child(even) { display: none; }
+  .tables > * { max-width: 100%; }
+  th, td { padding-right: .5rem; }
+}
 .tables { display: flex; flex-wrap: wrap; gap: 1rem 3rem; align-items: flex-start; }
 .tags, .events { max-height: 24rem; overflow: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
@@ -325,13 +444,6 @@ _HEAD = f"""<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,">
-<title>What was heard</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>What was heard</h1>
-<p>A stronger colour is a higher score; a line below it marks an event. Click a timeline to go to that time, or focus
-it and use the arrow keys; the space bar starts and stops the player.</p>
 """
 _TAIL = f"""<script>{_SCRIPT}</script>
 </body>

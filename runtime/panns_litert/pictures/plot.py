@@ -19,6 +19,7 @@ from panns_litert.errors import PictureError, importing
 from panns_litert.escape import escaped
 from panns_litert.pictures.timeaxis import clock, ticks
 from panns_litert.pictures.timeline import Timeline
+from panns_litert.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +34,8 @@ _RANGE_DB = 80.0  # from the loudest value; quieter values are white
 _HZ = (100, 200, 500, 1000, 2000, 5000, 10000, 20000)
 # Each colour map has one hue and goes from light to dark, so that values can be read without colour vision.
 _LOG_MEL, _SCORES, _EVENTS = "Greys", "Blues", "#b34700"
+BLUE, ORANGE = "#084594", _EVENTS
+"""The colours of all pictures: the darkest of the scores, and that of events."""
 _LONGEST_LABEL, _LONGEST_LINE = 40, 110
 _SHOWN_WARNINGS = 3
 
@@ -131,7 +134,7 @@ def _draw(figure: Figure, timeline: Timeline, top: int) -> None:
     lanes = _event_lanes(timeline, top)
     heights = [5.0, 0.5 + 0.42 * len(classes), 0.5 + 0.42 * max(1, len(lanes))]
     grid = figure.add_gridspec(3, 2, width_ratios=[60, 1], height_ratios=heights)
-    about = f"{_short(timeline.name)}  ·  {clock(timeline.seconds)}  ·  {escaped(timeline.model)}"
+    about = f"{_short(timeline.name)}  ·  {clock(timeline.seconds)}  ·  {timeline.about}"
     figure.suptitle("\n".join((about, *_warning_lines(timeline.warnings))), fontsize=16)
     axes = [figure.add_subplot(grid[row, 0]) for row in range(3)]
     figure.colorbar(_draw_logmel(axes[0], timeline), cax=figure.add_subplot(grid[0, 1]), label="log-mel, dB")
@@ -146,12 +149,13 @@ def _draw(figure: Figure, timeline: Timeline, top: int) -> None:
 
 
 def _event_lanes(timeline: Timeline, most: int) -> list[str]:
-    """Returns the classes with the highest scores of events, at most `most`, in the order of their first events."""
+    """Returns the classes with the highest scores of events, at most `most`, ordered as the rows of the scores are."""
     highest: dict[str, float] = {}
     for event in timeline.events:
         highest[event.label] = max(highest.get(event.label, 0.0), event.score)
     kept = sorted(highest, key=lambda label: -highest[label])[:most]
-    return [label for label in highest if label in kept]
+    order = [timeline.labels[i] for i in timeline.top(len(timeline.labels))]
+    return sorted(kept, key=order.index)
 
 
 def _draw_logmel(ax: Axes, timeline: Timeline) -> AxesImage:
@@ -214,7 +218,9 @@ def _draw_events(ax: Axes, timeline: Timeline, lanes: list[str]) -> None:
     if not lanes:
         ax.text(0.5, 0.5, "none above the thresholds", transform=ax.transAxes, ha="center", va="center")
     elif classes > len(lanes):
-        ax.set_title(f"and events of {classes - len(lanes)} more classes", fontsize=12, loc="right")
+        ax.set_title(
+            f"and events of {counted(classes - len(lanes), 'more class', 'more classes')}", fontsize=12, loc="right"
+        )
 
 
 def _name_rows(ax: Axes, labels: list[str]) -> None:
@@ -230,4 +236,4 @@ def _short(text: str, *, most: int = _LONGEST_LINE) -> str:
 def _warning_lines(warnings: tuple[str, ...]) -> list[str]:
     shown = [_short(f"Warning: {escaped(warning)}") for warning in warnings[:_SHOWN_WARNINGS]]
     more = len(warnings) - len(shown)
-    return [*shown, f"and {more} more warnings"] if more else shown
+    return [*shown, f"and {counted(more, 'more warning')}"] if more else shown

@@ -18,9 +18,11 @@ from panns_litert.audio import AudioBlocks, Scale
 from panns_litert.escape import escaped
 from panns_litert.events import Event, EventSettings, WindowSteps
 from panns_litert.frontend import FrontEndSpec, StreamingLogMel
+from panns_litert.results import bars, short
 from panns_litert.sense import Sense
 from panns_litert.tagger import Tagger, require_choice
-from panns_litert.windows import Aggregate, EventStream, StreamTagger, Window, event_hop
+from panns_litert.windows import Aggregate, Columns, EventStream, StreamTagger, Window, event_hop
+from panns_litert.words import counted
 
 # A picture is about a thousand pixels wide. When the columns become more than the limit, pairs of them are merged.
 # There are then still at least half as many columns as the limit.
@@ -30,13 +32,14 @@ _MOST_STEPS = 1000
 _TOLERANCE = 1e-6  # frames; seconds divided by the hop of a frame are not exactly whole numbers
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Timeline:
     """Log-mel, scores and events of one recording over time.
 
     Attributes:
         source: path of the file.
         model: name of the model.
+        window, hop: length of the model's windows, and time from one to the next, seconds.
         seconds: length of the recording.
         seconds_heard: length of the usable sound in it.
         warnings: what was wrong with the recording or is missing, one phrase each.
@@ -53,6 +56,8 @@ class Timeline:
 
     source: str
     model: str
+    window: float
+    hop: float
     seconds: float
     seconds_heard: float
     warnings: tuple[str, ...]
@@ -64,6 +69,22 @@ class Timeline:
     logmel_times: NDArray[np.float64]
     logmel: NDArray[np.float32]
     mel_hz: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        best = short([(self.labels[i], float(self.scores[:, i].max())) for i in self.top(len(self.labels))])
+        return f"<Timeline of {self.name}, {self.seconds:.1f} s, {counted(len(self.events), 'event')}: {best}>"
+
+    def _repr_html_(self) -> str:
+        """Returns the eight highest classes over time, for notebooks."""
+        best = self.top(8)
+        scores = [(self.labels[i], float(self.scores[:, i].max())) for i in best]
+        title = f"{self.name}, {self.seconds:.1f} s: highest scores"
+        return bars(title, scores, times=self.times, over_time=self.scores[:, best])
+
+    @property
+    def about(self) -> str:
+        """The model, and the length and hop of its windows, for the title of a picture."""
+        return f"{escaped(self.model)}, windows of {self.window:g} s every {self.hop:.4g} s"
 
     @property
     def name(self) -> str:
@@ -132,6 +153,8 @@ def timeline(
     return Timeline(
         source=found.source,
         model=found.model,
+        window=stream.window,
+        hop=stream.hop,
         seconds=end,
         seconds_heard=found.seconds_heard,
         warnings=found.warnings,
@@ -146,49 +169,6 @@ def timeline(
     )
 
 
-class _Columns:
-    """Reduces a stream of rows to a limited number of columns. A column is the maximum over `stride` successive rows.
-
-    Args:
-        width: length of a row.
-        most: largest number of columns.
-    """
-
-    def __init__(self, width: int, most: int) -> None:
-        self._values = np.full((most, width), -np.inf, np.float32)
-        self._starts = np.zeros(most)
-        self._stride, self._rows = 1, 0
-
-    def push(self, rows: NDArray[np.floating], starts: NDArray[np.floating]) -> None:
-        """Adds rows (n, width) with their start times (n,), seconds."""
-        done = 0
-        while done < len(rows):
-            column, held = divmod(self._rows, self._stride)
-            if column == len(self._values):
-                self._halve()
-                continue
-            part = rows[done : done + self._stride - held]
-            if not held:
-                self._starts[column] = starts[done]
-            np.maximum(self._values[column], part.max(axis=0), out=self._values[column])
-            self._rows += len(part)
-            done += len(part)
-
-    def _halve(self) -> None:
-        half = len(self._values) // 2
-        self._values[:half] = np.maximum(self._values[::2], self._values[1::2])
-        self._values[half:] = -np.inf
-        self._starts[:half] = self._starts[::2]
-        self._stride *= 2
-
-    def finish(self, seconds: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Returns the edges (columns + 1,), seconds, and the columns (columns, width)."""
-        count = -(-self._rows // self._stride)
-        edges = np.minimum(np.append(self._starts[:count], seconds), seconds)
-        edges[0] = 0.0
-        return edges, self._values[:count].copy()
-
-
 class _Scores:
     """Turns the scores of overlapping windows into steps that do not overlap.
 
@@ -199,7 +179,7 @@ class _Scores:
         self._sense, self._frame = sense, stream.frame
         self._steps = WindowSteps(window=stream.window, hop=stream.hop)
         self._margin = (round(stream.window / stream.frame) - round(stream.hop / stream.frame)) // 2
-        self._columns = _Columns(len(sense.labels), _MOST_STEPS)
+        self._columns = Columns(len(sense.labels), _MOST_STEPS)
         self._last: Window | None = None
         self._next = 0  # first frame of the recording that has not been added yet
 
@@ -235,7 +215,7 @@ class _LogMelColumns:
 
     def __init__(self, spec: FrontEndSpec, basis: NDArray[np.float32]) -> None:
         self._spec, self._logmel = spec, StreamingLogMel(spec, basis=basis)
-        self._columns = _Columns(spec.n_mels, _MOST_COLUMNS)
+        self._columns = Columns(spec.n_mels, _MOST_COLUMNS)
         self._samples, self._frames = 0, 0
 
     @property

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from panns_litert.bundle import QUANTIZED, Check
 from panns_litert.errors import ParityError
+from panns_litert.words import counted
 
 _Float = TypeVar("_Float", np.float32, np.float64)
 
@@ -122,7 +123,7 @@ def compare(
         return replace(blank, why=f"{int((~np.isfinite(a)).sum())} values are NaN or Inf")
     flat = np.ptp(b, axis=1) == 0
     if flat.any():
-        return replace(blank, why=f"the reference of {int(flat.sum())} clips is flat: nothing is tested")
+        return replace(blank, why=f"the reference of {counted(int(flat.sum()), 'clip')} is flat: nothing is tested")
 
     error = np.abs(a - b)
     if gate.relative:  # each clip's error relative to its own spread, in units of the widest clip's spread

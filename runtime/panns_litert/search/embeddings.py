@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from panns_litert.atomic import replacing
 from panns_litert.audio import AudioBlocks, Recording, Scale
 from panns_litert.errors import AudioError, EmbeddingError, MissingDependencyError, importing
-from panns_litert.escape import utf8
+from panns_litert.escape import escaped, utf8
 from panns_litert.strict import parse_json, shown
 from panns_litert.tagger import Tagger
 from panns_litert.windows import StreamTagger, audio_chunks
+from panns_litert.words import counted
 
 FORMATS = ("npz", "parquet", "npy")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Embeddings:
     """The embeddings of one recording. The values are checked on construction.
 
@@ -50,6 +51,10 @@ class Embeddings:
     vectors: NDArray[np.float32]
     seconds_heard: float = 0.0
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        windows, dim = self.vectors.shape
+        return f"<Embeddings of {escaped(self.source)} by {self.model}: {counted(windows, 'window')} × {dim}>"
 
     def __post_init__(self) -> None:
         for name in ("source", "model", "model_sha256"):

@@ -28,10 +28,12 @@ from panns_litert.atomic import replacing, writing
 from panns_litert.audio import audio_files
 from panns_litert.errors import AudioError, EmbeddingError, ResultsError, importing, why_failed
 from panns_litert.escape import utf8
+from panns_litert.results import Row
 from panns_litert.search.embeddings import Embeddings, embed, require_same_model, unit
 from panns_litert.strict import file_stamp, parse_json, read, read_bytes, read_json, shown
 from panns_litert.tagger import Tagger
 from panns_litert.windows import StreamTagger
+from panns_litert.words import counted
 
 FORMAT_VERSION = 2  # also counts changes of the algorithms that give other windows or vectors
 _HEADER, _ENTRIES, _VECTORS = "index.json", "entries.jsonl", "vectors.f32"
@@ -42,7 +44,7 @@ _UNIT_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hit:
+class Hit(Row):
     """A search result: the window of a recording that is most similar to the query.
 
     Attributes:
@@ -164,7 +166,7 @@ class Index:
                     report(number, len(files), source, error)
             if store is None:
                 raise EmbeddingError(
-                    f"none of {len(files)} files could be used; the first: {next(iter(failed.values()))}"
+                    f"none of {counted(len(files), 'file')} could be used; the first: {next(iter(failed.values()))}"
                 )
             index = cls(folder)
         index.failed, index.warned = failed, warned

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from panns_litert.audio import AudioBlocks, Recording
 from panns_litert.errors import AudioError, MatchError
 from panns_litert.frontend import PANNS_16K, FrontEndSpec, StreamingLogMel
+from panns_litert.results import Row
 from panns_litert.strict import shown
 from panns_litert.windows import audio_chunks
 
@@ -45,7 +46,7 @@ _PATCHES = 32  # patches per transform: 40 MB
 
 
 @dataclass(frozen=True, kw_only=True)
-class Match:
+class Match(Row):
     """A part of the query that was found in the reference.
 
     Attributes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unicodedata import category
@@ -52,7 +52,7 @@ class Prototype:
     name: str
     count: int
     threshold: float
-    mean: NDArray[np.float32]
+    mean: NDArray[np.float32] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,89 @@
+"""The models that can be converted: their properties and measurements, as tables that ship with the package.
+
+The registry itself is in the converter (`panns_litert_convert.zoo`) and needs torch. `make assets` writes its
+properties to models.json, and `make zoo` its measurements to zoo.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from panns_litert.errors import ModelError
+from panns_litert.strict import shown
+from panns_litert.words import did_you_mean
+
+PROPERTIES = "models.json"
+MEASUREMENTS = "zoo.json"
+"""Files of panns_litert_assets."""
+
+
+def model_names() -> list[str]:
+    """Returns the names of all models, in the registry's order."""
+    return [row["name"] for row in _rows(PROPERTIES)]
+
+
+def models_table(
+    properties: Sequence[Mapping[str, Any]] | None = None, measured: Sequence[Mapping[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """Returns one row per model: its properties, and as `measured` its measurements or None.
+
+    Args:
+        properties: rows of `panns_litert_convert.zoo.properties`; by default those that ship with the package.
+        measured: rows of panns_litert_convert.sweep; by default those that ship with the package.
+    """
+    rows = {row["name"]: row for row in (_rows(MEASUREMENTS) if measured is None else measured)}
+    known = _rows(PROPERTIES) if properties is None else properties
+    return [{**row, "measured": rows.get(row["name"])} for row in known]
+
+
+def _rows(name: str) -> list[dict[str, Any]]:
+    path = resources.files("panns_litert_assets") / name
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    return rows
+
+
+def no_model(name: object) -> ModelError:
+    """Returns the error for a name that no model has. Its message suggests the names that are most like it.
+
+    >>> str(no_model("mn4"))
+    "no model 'mn4'; did you mean mn04 or mn40? `panns-litert models` lists all"
+    """
+    hint = did_you_mean(name, model_names()) if isinstance(name, str) else ""
+    return ModelError(f"no model {shown(name)}{hint or ';'} `panns-litert models` lists all")
+
+
+def number(value: float | None, form: str) -> str:
+    """Returns a number in the format `form`, or a dash for None."""
+    return "–" if value is None else format(value, form)
+
+
+def model_row(row: Mapping[str, Any]) -> dict[str, str]:
+    """Formats a row of `models_table` for people."""
+    measured = row["measured"] or {}
+    checks = measured.get("checks") or {}
+    resident = {True: "all", False: "NO", None: "–"}[measured.get("resident")]
+    error = measured.get("error")
+    return {
+        "name": row["name"],
+        "network": row["network"],
+        "Hz": str(row["sample_rate"]),
+        "M params": f"{row['parameters'] / 1e6:.2f}",
+        "GMAC": f"{row['gmac_per_10_s']:.2f}",
+        "mAP": number(row["published_map"], ".3f"),
+        "fp16 MB": number(measured["fp16_bytes"] / 1e6 if "fp16_bytes" in measured else None, ".1f"),
+        "fp32 error": number(checks.get("fp32/probs"), ".0e"),
+        "fp16 error": number(checks.get("fp16/probs"), ".0e"),
+        "GPU error": number((measured.get("gpu") or {}).get("gpu_fp16/probs"), ".0e"),
+        "operators": str(measured.get("operators", "–")),
+        "on the GPU": f"failed: {error[:60]}" if error else resident,
+        "CPU ms": number(measured.get("cpu_ms"), ".1f"),
+        "licence": row["licence"],
+        "checkpoint": row["checkpoint"] or "none published",
+        "its MB": number(row["checkpoint_bytes"] and row["checkpoint_bytes"] / 1e6, ".1f"),
+        "graphs": ", ".join(row["graphs"]),
+        "outputs": ", ".join(row["outputs"]),
+        "refused": "; ".join(measured.get("refused") or ()) or "–",
+    }

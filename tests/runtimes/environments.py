@@ -39,9 +39,13 @@ def python(name: str) -> Path:
     where = f"Python {platform.python_version()}, {platform.machine()}"
 
     def make(folder: Path) -> None:
-        _run([sys.executable, "-m", "venv", str(folder)], f"no virtual environment for {name} ({where})")
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"]
-        _run([*pip, *packages], f"pip cannot install {name} {PINS[name]['version']} ({where})")
+        venv = [sys.executable, "-m", "venv", "--without-pip", str(folder)]  # a pip of its own would take seconds
+        _run(venv, f"no virtual environment for {name} ({where})")
+        pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
+        _run(
+            [*pip, "--no-compile", "--no-deps", "--only-binary", ":all:", *packages],
+            f"pip cannot install {name} {PINS[name]['version']} ({where})",
+        )
 
     return _cached(name, [where, *packages], make) / "bin" / "python"
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
+import re
 import typing
 from dataclasses import fields
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from support import ROOT
 
-from panns_litert import Tag, Tagger, find_events, load_audio, tag_long, windows
+from panns_litert import LongTagging, Tag, Tagger, Tagging, find_events, load_audio, tag_long, windows
 from panns_litert.bundle import GRAPHS, PRECISIONS, Bundle, GraphName, PrecisionName
 from panns_litert.demo import demo_clips
 from panns_litert.events import Event
@@ -150,3 +153,21 @@ def test_choices_are_types(demo: Bundle) -> None:
     assert typing.get_args(PrecisionName) == PRECISIONS
     assert demo.manifest.graph in GRAPHS
     assert demo.manifest.precision in PRECISIONS
+
+
+def test_every_field_of_a_result_is_documented() -> None:
+    """In the docstring of its data class; for the fields that `Tagging` and `LongTagging` share, in theirs."""
+    missing, count = [], 0
+    for path in (ROOT / "runtime").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ClassDef) or node.name.startswith("_") or node.name == "TaggingResult":
+                continue
+            if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+                continue
+            text, count = ast.get_docstring(node) or "", count + 1
+            names = [part.target.id for part in node.body if isinstance(part, ast.AnnAssign)]  # type: ignore[union-attr]
+            missing += [f"{node.name}.{name}" for name in names if not re.search(rf"\b{name}\b", text)]
+    assert count > 30
+    assert missing == []
+    for kind in (Tagging, LongTagging):
+        assert [field.name for field in fields(kind) if field.name not in (kind.__doc__ or "")] == []

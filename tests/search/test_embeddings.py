@@ -612,7 +612,7 @@ def test_embed_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert (first["source"], first["windows"], first["dim"], len(first["clip"])) == (str(CLIPS[0]), 1, 96, 96)
     assert Embeddings.load(second["file"]).source == str(CLIPS[1])
     printed, _ = run_command(capsys, "embed", CLIPS[0], "--out", out, "--format", "npy", "--hop", 1)
-    assert printed == f"{out / CLIPS[0].name}.npy: 1 windows × 96\n"
+    assert printed == f"{out / CLIPS[0].name}.npy: 1 window × 96\n"
     _, error = run_command(capsys, "embed", CLIPS[0], CLIPS[0], "--out", out, code=2)
     assert "same name" in error
 

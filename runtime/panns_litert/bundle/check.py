@@ -26,7 +26,19 @@ STAGES: dict[PrecisionName, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """The figures and the verdict for one output at one stage. A figure that cannot be computed is None."""
+    """The figures and the verdict for one output at one stage. A figure that cannot be computed is None.
+
+    Attributes:
+        stage, output: names of the stage and of the output.
+        max_abs: largest absolute error.
+        rmse: root mean square error.
+        corr: correlation, the smallest of any clip.
+        psnr_db: ratio of the reference's peak to the error, dB.
+        top5_agree: share of clips with the same five highest classes, 0 … 1.
+        threshold: the bounds of the gate by the names of figures.
+        passed: the verdict.
+        why: why it did not pass; empty if it did.
+    """
 
     stage: str
     output: str

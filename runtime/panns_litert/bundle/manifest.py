@@ -39,7 +39,13 @@ _MOST_SAMPLES = 100_000_000  # of a clip: almost an hour at 32 kHz; the same bou
 
 @dataclass(frozen=True, kw_only=True)
 class TensorSpec:
-    """Name, static shape and dtype of an input or output."""
+    """An input or output of a graph.
+
+    Attributes:
+        name: its name.
+        shape: its static shape.
+        dtype: type of its elements.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -48,9 +54,14 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
-    """The role of a file in the bundle, and its hash and size, which show whether it was altered.
+    """What shows whether a file of a bundle was altered.
 
     The model card may be altered: its hash and size are those of the text that was first written.
+
+    Attributes:
+        role: what the file is, such as "model".
+        sha256: SHA-256 of its content, hexadecimal.
+        bytes: its size.
     """
 
     role: str
@@ -60,7 +71,15 @@ class FileRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The checkpoint that a bundle was made from. `url` is None for a local file of the user."""
+    """The checkpoint that a bundle was made from.
+
+    Attributes:
+        file: name of the file.
+        sha256: SHA-256 of its content, hexadecimal.
+        url: where it is published; None for a local file of the user.
+        licence, attribution: of the weights.
+        published_map: mAP that its authors published, 0 … 1; None if there is none.
+    """
 
     file: str
     sha256: str
@@ -151,9 +170,21 @@ class Manifest:
     """Everything that a reader needs to know about a bundle. Checked on construction.
 
     Attributes:
+        format_version: version of this format.
+        model, network: name of the model, and of its architecture.
+        description: one line about the model.
+        source: the checkpoint.
+        front_end: how samples become the log-mel.
         graph: input of the graph, "logmel" or "waveform".
         log_mel: what computes the log-mel: "host" or "graph"; "none" if the network has no log-mel. Then only the
             sample rate of `front_end` is used.
+        clip_seconds: length of a clip.
+        inputs, outputs: of the graph.
+        files: all files by name.
+        precision: of the weights, one of `PRECISIONS`.
+        parity: the checks of all stages.
+        gpu: the last check on a GPU; None if there was none.
+        versions: of the tools that made the bundle, by name.
         quantization: set for a precision with integer weights; None for fp32 and fp16.
 
     Raises:

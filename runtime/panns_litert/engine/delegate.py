@@ -20,7 +20,12 @@ DRIVER_REMEDY = (
 
 @dataclass(frozen=True, kw_only=True)
 class RefusedOp:
-    """An operation that the delegate refuses, and the reason in the delegate's words."""
+    """An operation that the delegate refuses.
+
+    Attributes:
+        op: the operation.
+        reason: why, in the delegate's words.
+    """
 
     op: str
     reason: str

@@ -51,7 +51,12 @@ class LabelledClip:
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """A file that was skipped, and the reason."""
+    """A file that was skipped.
+
+    Attributes:
+        path: the file.
+        reason: why, in one line.
+    """
 
     path: Path
     reason: str

@@ -26,6 +26,7 @@ from panns_litert.errors import BenchError
 from panns_litert.measure.bench_worker import INPUTS, REQUEST, RESULT
 from panns_litert.measure.records import Latency, Run, agreement_of
 from panns_litert.proof import demo_inputs, run_child, save_clips
+from panns_litert.words import counted
 
 WARMUP, RUNS, ROUNDS, SECONDS = 2, 10, 3, 20.0
 """Defaults of `bench`."""
@@ -35,7 +36,12 @@ TIMEOUT_SECONDS = 600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One setting to measure. `threads` and `xnnpack` are settings of the CPU; None for the GPU."""
+    """One setting to measure.
+
+    Attributes:
+        engine: "cpu" or "gpu".
+        threads, xnnpack: number of threads, and whether XNNPACK's kernels run; None for the GPU.
+    """
 
     engine: str
     threads: int | None = None
@@ -45,7 +51,7 @@ class Setting:
         if self.engine == "gpu":
             return "GPU"
         kernels = "" if self.xnnpack else ", without XNNPACK"
-        return f"CPU, {self.threads} thread{'s' if self.threads != 1 else ''}{kernels}"
+        return f"CPU, {counted(self.threads or 0, 'thread')}{kernels}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,12 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Time of one inference, ms, including copies of input and outputs: median, 10th and 90th percentile, minimum."""
+    """Time of one inference, ms, including copies of input and outputs.
+
+    Attributes:
+        median, min: of all counted inferences.
+        p10, p90: 10th and 90th percentile.
+    """
 
     median: float
     p10: float

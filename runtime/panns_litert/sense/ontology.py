@@ -19,7 +19,13 @@ ONTOLOGY = "audioset_ontology.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A kind of sound: AudioSet's identifier (`/m/…` or `/t/…`), its name, and the identifiers directly below it."""
+    """A kind of sound.
+
+    Attributes:
+        id: AudioSet's identifier, `/m/…` or `/t/…`.
+        name: its name.
+        children: identifiers of the nodes directly below it.
+    """
 
     id: str
     name: str

@@ -116,6 +116,18 @@ def test_the_page_of_an_index() -> None:
     )
 
 
+def test_workflows_are_valid_and_try_every_supported_python() -> None:
+    workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    assert [path.stem for path in workflows] == ["ci", "release"]
+    run(sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    supported = re.findall(r"Python :: (3\.\d+)$", "\n".join(project["classifiers"]), re.MULTILINE)
+    for path in workflows:
+        assert re.findall(r"python: \[(.*)\]", path.read_text(encoding="utf-8")) == [
+            ", ".join(f'"{version}"' for version in supported)
+        ]
+
+
 def interpreters() -> dict[str, Path]:
     """The supported Pythons of this machine by version: this one, those on the path, and pyenv's."""
     found = {f"{sys.version_info.major}.{sys.version_info.minor}": Path(sys.executable)}
@@ -237,7 +249,7 @@ def test_the_repository_names_no_machine() -> None:
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\n")
     for name in filter(None, files):
         path = ROOT / name
-        binary = (".npz", ".tflite", ".bin", ".safetensors", ".flac", ".wav", ".pcm", ".jar")
+        binary = (".npz", ".png", ".tflite", ".bin", ".safetensors", ".flac", ".wav", ".pcm", ".jar")
         if path.suffix in binary or not path.is_file():
             continue
         text = path.read_text(encoding="utf-8")

@@ -67,7 +67,7 @@ from panns_litert.proof import require, self_test_check
 from panns_litert.strict import shown
 from panns_litert.words import counted
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of, weights_file
-from panns_litert_convert.export import export_fp32
+from panns_litert_convert.export import export_fp32, quantizer_package
 from panns_litert_convert.frontend import WaveformNetwork
 from panns_litert_convert.metadata import About, about_model, complete
 from panns_litert_convert.networks import AudioTagger
@@ -88,7 +88,7 @@ Report = Callable[[str], None]
 # The manifest lists the model card, and the card is made from the manifest: this record stands in until it is written.
 _NO_CARD_YET = FileRecord(role="model_card", sha256="", bytes=0)
 
-_TOOLS = ("ai-edge-litert", "ai-edge-quantizer", "litert-torch", "panns-litert", "torch")
+_TOOLS = ("ai-edge-litert", "litert-torch", "panns-litert", "torch")
 
 
 def convert(
@@ -508,7 +508,8 @@ def _outputs(network: nn.Module, shape: tuple[int, ...]) -> tuple[TensorSpec, ..
 
 
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in _TOOLS}
+    tools = sorted([*_TOOLS, quantizer_package()])
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in tools}
 
 
 @contextlib.contextmanager

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
+import importlib
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,12 @@ from torch import Tensor, nn
 
 from panns_litert.atomic import replacing
 from panns_litert.engine import native_log
-from panns_litert.errors import ConversionError, ResultsError
+from panns_litert.errors import ConversionError, MissingDependencyError, ResultsError
 from panns_litert.interrupt import insisting
 
 SIGNATURE = "tag"
 
+_QUANTIZERS = ("ai-edge-quantizer", "litert-quantizer")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -49,6 +53,29 @@ def export_fp32(network: nn.Module, inputs: dict[str, Tensor], path: Path, *, lo
     gc.collect()  # frees the converter's copies of the weights before the next stage makes its own
 
 
+def quantizer_package() -> str:
+    """Returns "ai-edge-quantizer", or "litert-quantizer" if only that is installed.
+
+    litert-quantizer 0.11 is ai-edge-quantizer 0.10 under its new name. litert-torch 0.10 requires the old one, which is
+    therefore taken where both are installed.
+
+    Raises:
+        MissingDependencyError: neither is installed.
+    """
+    for name in _QUANTIZERS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            metadata.version(name)
+            return name
+    raise MissingDependencyError(
+        f"neither {' nor '.join(_QUANTIZERS)} is installed; expected one of them: pip install 'panns-litert[convert]'"
+    )
+
+
+def quantizer_module(name: str) -> Any:
+    """Imports a module of the quantizer, such as "qtyping"; see `quantizer_package`."""
+    return importlib.import_module(f"{quantizer_package().replace('-', '_')}.{name}")
+
+
 def cast_fp16(source: Path, path: Path, *, keep: str | None = None, log: Path) -> None:
     """Stores weights as float16 (ai-edge-quantizer, FLOAT_CASTING). Inputs and outputs stay float32.
 
@@ -62,9 +89,8 @@ def cast_fp16(source: Path, path: Path, *, keep: str | None = None, log: Path) -
         ConversionError: the converter failed. The message names the log.
         ResultsError: the file cannot be written.
     """
-    with captured(log, f"ai-edge-quantizer cannot convert {source.name}"):
-        from ai_edge_quantizer import qtyping, quantizer
-
+    with captured(log, f"{quantizer_package()} cannot convert {source.name}"):
+        qtyping, quantizer = quantizer_module("qtyping"), quantizer_module("quantizer")
         work = quantizer.Quantizer(str(source))
         work.update_quantization_recipe(
             regex=".*",
@@ -125,8 +151,7 @@ def _short_names() -> Iterator[None]:
 
 def float16_weights() -> Any:
     """Returns ai-edge-quantizer's configuration of an operator with float16 weights and float32 arithmetic."""
-    from ai_edge_quantizer import qtyping
-
+    qtyping = quantizer_module("qtyping")
     return qtyping.OpQuantizationConfig(
         weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
         compute_precision=qtyping.ComputePrecision.FLOAT,

@@ -27,7 +27,15 @@ from panns_litert.bundle import Check, KeptLayer, PrecisionName
 from panns_litert.errors import AudioError, ParityError
 from panns_litert.frontend import FrontEndSpec
 from panns_litert.words import counted
-from panns_litert_convert.export import SIGNATURE, captured, cast_fp16, float16_weights, write
+from panns_litert_convert.export import (
+    SIGNATURE,
+    captured,
+    cast_fp16,
+    float16_weights,
+    quantizer_module,
+    quantizer_package,
+    write,
+)
 from panns_litert_convert.frontend import ALWAYS_FLOAT32
 from panns_litert_convert.stages import Reference
 
@@ -77,7 +85,8 @@ def layers(path: Path, *, precision: PrecisionName) -> list[Layer]:
         precision: one of `bundle.QUANTIZED`.
     """
     from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_quantizer.utils import tfl_flatbuffer_utils
+
+    tfl_flatbuffer_utils = quantizer_module("utils.tfl_flatbuffer_utils")
 
     model = tfl_flatbuffer_utils.read_model(memoryview(path.read_bytes()))
     graph = model.subgraphs[0]
@@ -125,8 +134,8 @@ def quantize(
         ConversionError: the quantizer failed. The message names the log.
         ResultsError: the file cannot be written.
     """
-    with captured(log, f"ai-edge-quantizer cannot make {precision} of {source.name}"), large_tensors():
-        from ai_edge_quantizer import quantizer
+    with captured(log, f"{quantizer_package()} cannot make {precision} of {source.name}"), large_tensors():
+        quantizer = quantizer_module("quantizer")
 
         work = quantizer.Quantizer(str(source))
         by_index = {layer.index: layer for layer in layers(source, precision=precision)}
@@ -179,7 +188,7 @@ def _mend_outputs(source: Path, data: bytearray) -> None:
 
 def _add_rung(work: Any, precision: PrecisionName, regex: str, chosen: Sequence[Layer]) -> None:
     """Adds a precision's recipe for the scopes that match `regex`. `chosen` are the layers with these scopes."""
-    from ai_edge_quantizer import qtyping, quantizer
+    qtyping, quantizer = quantizer_module("qtyping"), quantizer_module("quantizer")
 
     names, algorithms = qtyping.TFLOperationName, quantizer.AlgorithmName
     if precision == "int8-weights":
@@ -201,7 +210,7 @@ def _add_rung(work: Any, precision: PrecisionName, regex: str, chosen: Sequence[
 
 
 def _add_finer(work: Any, layer: Layer, finer: str) -> None:
-    from ai_edge_quantizer import qtyping, quantizer
+    qtyping, quantizer = quantizer_module("qtyping"), quantizer_module("quantizer")
 
     name = qtyping.TFLOperationName.ALL_SUPPORTED
     if finer == "int8":
@@ -215,7 +224,7 @@ def _add_finer(work: Any, layer: Layer, finer: str) -> None:
 
 
 def _leave(work: Any, regex: str) -> None:
-    from ai_edge_quantizer import qtyping, quantizer
+    qtyping, quantizer = quantizer_module("qtyping"), quantizer_module("quantizer")
 
     work.update_quantization_recipe(
         regex, qtyping.TFLOperationName.ALL_SUPPORTED, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE
@@ -236,10 +245,9 @@ def calibrate(source: Path, inputs: Sequence[NDArray[np.float32]], *, log: Path)
     Raises:
         ConversionError: the calibrator failed. The message names the log.
     """
-    with captured(log, f"ai-edge-quantizer cannot calibrate {source.name}"):
-        from ai_edge_quantizer import calibrator, quantizer
-        from ai_edge_quantizer.utils import qsv_utils
-
+    with captured(log, f"{quantizer_package()} cannot calibrate {source.name}"):
+        calibrator, quantizer = quantizer_module("calibrator"), quantizer_module("quantizer")
+        qsv_utils = quantizer_module("utils.qsv_utils")
         from panns_litert.engine import read_graph
 
         name = next(iter(read_graph(source).inputs))
@@ -465,7 +473,7 @@ def large_tensors() -> Iterator[None]:
     fails (docs/quantizer-issue.md). This passes the data in pieces of up to 32 MiB along the first axis, which avoids
     that code. A test without this workaround will fail once upstream is fixed.
     """
-    from ai_edge_quantizer.algorithms.uniform_quantize import uniform_quantize_tensor as module
+    module = quantizer_module("algorithms.uniform_quantize.uniform_quantize_tensor")
 
     original = module.uniform_quantize
 

@@ -36,7 +36,7 @@ from panns_litert_convert.references import (
     reference_basis,
 )
 from panns_litert_convert.references import to_decibels as decibels
-from panns_litert_convert.zoo import Model, golden, golden_shapes
+from panns_litert_convert.zoo import Model, golden_figures, golden_shapes
 from panns_litert_golden.recipe import waveform, weights
 
 _Values = NDArray[np.float32] | NDArray[np.float64]
@@ -104,14 +104,11 @@ def network_stage(model: Model) -> list[Check]:
     state = {key: torch.from_numpy(w) for key, w in weights(golden_shapes(model.golden)).items()}
     counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
     network.load_state_dict(state | counters, strict=True)
-    with np.load(golden(f"{model.golden}.npz")) as file:
-        figures = {name: file[name] for name in file.files if name != "config"}
+    figures = golden_figures(model.golden)
     if network.graph == "waveform":
         inputs = waveform(model.front_end.sample_rate)[None]
     elif "logmel" in figures:
         inputs = figures["logmel"][None, None]
-    elif "mel" in figures:  # EfficientAT's file has (mels, frames)
-        inputs = figures["mel"].T[None, None]
     else:  # AST's log-mel, 0.5 MB, is not stored. The front_end stage compares the original's with float64.
         sound = waveform(model.front_end.sample_rate, 10.0)
         inputs = float64_logmel(sound, model.front_end).astype(np.float32)[None, None]

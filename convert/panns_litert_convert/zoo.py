@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from panns_litert.bundle import GraphName
@@ -188,6 +190,20 @@ def asset(name: str) -> Path:
 def golden(name: str) -> Path:
     """Returns the path of a file of the original networks' golden figures."""
     return Path(str(resources.files("panns_litert_golden") / name))
+
+
+def golden_figures(name: str) -> dict[str, NDArray[Any]]:
+    """Returns the arrays of an original network's golden figures.
+
+    Most networks have the same log-mel (frames, mels) as input. It is stored once, in logmels.npz, and the files of
+    these networks hold its name there instead.
+    """
+    with np.load(golden(f"{name}.npz")) as file:
+        figures = dict(file)
+    if "logmel" in figures and figures["logmel"].dtype.kind == "U":
+        with np.load(golden("logmels.npz")) as shared:
+            figures["logmel"] = shared[str(figures["logmel"])]
+    return figures
 
 
 def golden_shapes(name: str) -> dict[str, tuple[int, ...]]:

@@ -31,7 +31,7 @@ from panns_litert_convert.references import (
     to_decibels,
 )
 from panns_litert_convert.stages import NEAR_DB
-from panns_litert_convert.zoo import asset, golden, golden_shapes
+from panns_litert_convert.zoo import asset, golden_figures, golden_shapes
 from panns_litert_golden.recipe import waveform, weights
 
 # Width, and millions of parameters from the table in EfficientAT's README.
@@ -215,8 +215,7 @@ def test_spec_refuses(field: str, value: object) -> None:
 @pytest.fixture(scope="module")
 def original_mel() -> NDArray[np.float32]:
     """The original's log-mel of the golden waveform (frames, mels)."""
-    with np.load(golden("mn04_as.npz")) as figures:
-        return np.ascontiguousarray(figures["mel"].T)
+    return golden_figures("mn04_as")["logmel"]
 
 
 def load(network: MobileNetV3, state: dict[str, Tensor]) -> MobileNetV3:
@@ -232,13 +231,13 @@ def recipe_state(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
 
 def golden_errors(network: MobileNetV3, name: str) -> dict[str, float]:
     """Return the largest error of every golden array, as a share of the array's range."""
-    with np.load(golden(f"{name}.npz")) as figures, torch.inference_mode():
-        mel = torch.from_numpy(np.ascontiguousarray(figures["mel"].T))
-        found = network.trace(mel[None, None])
-        return {
-            key: float(np.abs(found[key][0].numpy() - figures[key]).max() / np.ptp(figures[key]))
-            for key in ("logits", "embedding")
-        }
+    figures = golden_figures(name)
+    with torch.inference_mode():
+        found = network.trace(torch.from_numpy(figures["logmel"])[None, None])
+    return {
+        key: float(np.abs(found[key][0].numpy() - figures[key]).max() / np.ptp(figures[key]))
+        for key in ("logits", "embedding")
+    }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -261,7 +260,7 @@ def test_outputs_are_the_originals(name: str) -> None:
 
 @needs_shared
 def test_outputs_are_the_originals_with_real_weights() -> None:
-    errors = golden_errors(real_network(), "mn04_as_real")
+    errors = golden_errors(real_network(), "published/mn04_as_real")
     print(", ".join(f"{key} {error:.1e} of its spread" for key, error in errors.items()))
     assert max(errors.values()) <= 1e-4
 

@@ -37,7 +37,7 @@ from panns_litert_convert.networks import (
 )
 from panns_litert_convert.networks.decision_level import STRIDE, framewise
 from panns_litert_convert.networks.mobilenet import Layers, depthwise
-from panns_litert_convert.zoo import golden, golden_shapes
+from panns_litert_convert.zoo import golden_figures, golden_shapes
 from panns_litert_golden.recipe import weights
 
 Build = Callable[..., LogmelCnn]
@@ -112,16 +112,14 @@ def narrow(name: str) -> LogmelCnn:
 
 
 def golden_logmel(name: str) -> Tensor:
-    with np.load(golden(f"{name}.npz")) as figures:
-        return torch.from_numpy(figures["logmel"])[None, None]
+    return torch.from_numpy(golden_figures(name)["logmel"])[None, None]
 
 
 def golden_errors(name: str, network: LogmelCnn) -> dict[str, float]:
     """Return the largest error of every golden array of the original, as a share of the array's range."""
     with torch.inference_mode():
         got = network.trace(golden_logmel(name))
-    with np.load(golden(f"{name}.npz")) as figures:
-        want = {array: figures[array] for array in figures.files if array not in ("logmel", "config")}
+    want = {array: values for array, values in golden_figures(name).items() if array not in ("logmel", "config")}
     assert set(want) <= set(ARRAYS)
     return {
         array: float(np.abs(got[ARRAYS[array]][0].numpy() - values).max() / np.ptp(values))

@@ -38,7 +38,7 @@ from panns_litert_convert.networks import (
 from panns_litert_convert.networks.wavegram import MEL128_32K, DecibelLogMel
 from panns_litert_convert.references import float64_logmel
 from panns_litert_convert.stages import _constants
-from panns_litert_convert.zoo import golden, golden_shapes
+from panns_litert_convert.zoo import golden_figures, golden_shapes
 from panns_litert_golden.recipe import waveform, weight, weights
 
 SAMPLES = 32_000
@@ -114,11 +114,11 @@ def golden_checks(name: str) -> list[Check]:
     network.load_state_dict(state | counters, strict=True)
     with torch.inference_mode():
         got = network.trace(torch.from_numpy(waveform(32000))[None])
-    with np.load(golden(f"{name}.npz")) as figures:
-        wanted = {
-            ours: figures[theirs][None]
-            for ours, theirs in (("logits", "logits"), ("embedding", "embedding"), ("probs", "clipwise_output"))
-        }
+    figures = golden_figures(name)
+    wanted = {
+        ours: figures[theirs][None]
+        for ours, theirs in (("logits", "logits"), ("embedding", "embedding"), ("probs", "clipwise_output"))
+    }
     return [
         compare("network", output, got[output].numpy(), want, gate=GATES["network"]) for output, want in wanted.items()
     ]

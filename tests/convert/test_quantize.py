@@ -20,14 +20,15 @@ from panns_litert.audio import load_audio
 from panns_litert.bundle import QUANTIZED, STAGES, Bundle
 from panns_litert.demo import demo_bundle, demo_clips
 from panns_litert.engine import read_graph
-from panns_litert.errors import AudioError, BundleError, ModelError, ParityError
+from panns_litert.errors import AudioError, BundleError, MissingDependencyError, ModelError, ParityError
 from panns_litert.frontend import PANNS_32K, LogMel
 from panns_litert.proof import Gate, gpu_check, parity
 from panns_litert.tagger import Tagger
+from panns_litert_convert import export
 from panns_litert_convert import quantize as module
 from panns_litert_convert.checkpoints import load_weights
 from panns_litert_convert.convert import convert, verify
-from panns_litert_convert.export import export_fp32
+from panns_litert_convert.export import cast_fp16, export_fp32, quantizer_module, quantizer_package
 from panns_litert_convert.quantize import (
     MOST_CLIPS,
     calibrate,
@@ -171,7 +172,7 @@ def test_precisions_that_fail_on_the_gpu(rungs: dict[str, Bundle], precision: st
 @pytest.mark.usefixtures("vulkan")
 def test_upstream_still_crashes_on_blocks(small: Demo, tmp_path: Path) -> None:
     """Once this fails, fully connected layers of `int4-weights` can have blocks: docs/quantizer-issue.md."""
-    from ai_edge_quantizer import qtyping, quantizer
+    qtyping, quantizer = quantizer_module("qtyping"), quantizer_module("quantizer")
 
     work = quantizer.Quantizer(str(small.source))
     names = qtyping.TFLOperationName
@@ -352,8 +353,8 @@ def test_ranges_are_the_smallest_and_largest_values(small: Demo) -> None:
 
 def test_a_moving_average_clips_what_is_louder_than_the_first_clip(small: Demo, tmp_path: Path) -> None:
     """ai-edge-quantizer's own default is a moving average. Here the quietest clip comes first."""
-    from ai_edge_quantizer import calibrator
-    from ai_edge_quantizer.utils import qsv_utils
+    calibrator = quantizer_module("calibrator")
+    qsv_utils = quantizer_module("utils.qsv_utils")
 
     inputs = sorted(small.reference.inputs, key=lambda values: float(values.max()))
     errors = []
@@ -403,6 +404,32 @@ def test_precision_and_audio_that_do_not_fit(precision: str, calibration: list[s
     assert not (tmp_path / "bundle").exists()
 
 
+# --- the quantizer's two names ---
+
+
+def test_the_new_name_gives_the_same_files(small: Demo, tmp_path: Path, monkeypatch: Any) -> None:
+    def write(folder: Path) -> list[bytes]:
+        folder.mkdir()
+        cast_fp16(small.source, folder / "fp16.tflite", log=small.log)
+        quantize(small.source, folder / "int8.tflite", precision="int8", log=small.log)
+        ranges = calibrate(small.source, small.reference.inputs[:2], log=small.log)
+        quantize(small.source, folder / "int8-full.tflite", precision="int8-full", ranges=ranges, log=small.log)
+        return [path.read_bytes() for path in sorted(folder.iterdir())]
+
+    assert quantizer_package() == "ai-edge-quantizer"
+    old = write(tmp_path / "old")
+    monkeypatch.setattr(export, "_QUANTIZERS", ("not-installed", "litert-quantizer"))
+    assert quantizer_package() == "litert-quantizer"
+    assert quantizer_module("quantizer").__name__ == "litert_quantizer.quantizer"
+    assert write(tmp_path / "new") == old
+
+
+def test_without_a_quantizer(small: Demo, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(export, "_QUANTIZERS", ("not-installed", "not-there"))
+    with pytest.raises(MissingDependencyError, match=r"neither not-installed nor not-there .*pip install"):
+        cast_fp16(small.source, tmp_path / "fp16.tflite", log=small.log)
+
+
 # --- bugs of ai-edge-quantizer 0.10: these tests fail once they are fixed ---
 
 
@@ -421,7 +448,7 @@ def test_upstream_still_cannot_quantize_large_convolutions() -> None:
 
 def eight_bits(weights: NDArray[np.float32], *, axis: int) -> Any:
     """Return the parameters of symmetric eight-bit weights (4 dimensions) with a scale for each index of an axis."""
-    from ai_edge_quantizer import qtyping
+    qtyping = quantizer_module("qtyping")
 
     others = tuple(i for i in range(4) if i != axis)
     scale = (np.abs(weights).max(axis=others, keepdims=True) / 127 + 1e-9).astype(np.float32)
@@ -431,7 +458,7 @@ def eight_bits(weights: NDArray[np.float32], *, axis: int) -> Any:
 
 
 def uniform_quantize(weights: NDArray[np.float32], parameters: Any) -> NDArray[np.int8]:
-    from ai_edge_quantizer.algorithms.uniform_quantize import uniform_quantize_tensor
+    uniform_quantize_tensor = quantizer_module("algorithms.uniform_quantize.uniform_quantize_tensor")
 
     return uniform_quantize_tensor.uniform_quantize(weights, parameters)
 

@@ -49,7 +49,7 @@ Sound = NDArray[np.float32]
 
 def sounds(rate: int) -> dict[str, Sound]:
     """Sounds of 10 s, (10 · rate,), some of them real recordings. Short ones are repeated."""
-    with np.load(golden("real_mobilenetv1.npz")) as music:
+    with np.load(golden("published/real_mobilenetv1.npz")) as music:
         found = {
             f"music ({name.replace('_', ' ')})": from_array(music[f"{name}_waveform"], 32000, sample_rate=rate).waveform
             for name in ("symphony", "wind_octet")

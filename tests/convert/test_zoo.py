@@ -33,6 +33,7 @@ from panns_litert_convert.zoo import (
     asset,
     find,
     golden,
+    golden_figures,
     golden_shapes,
     properties,
     size_of,
@@ -74,8 +75,7 @@ def test_a_record(model: Model) -> None:
 
 @pytest.mark.parametrize("model", PANNS, ids=lambda model: model.name)
 def test_the_front_end_is_the_original_s(model: Model) -> None:
-    with np.load(golden(f"{model.golden}.npz")) as figures:
-        config = json.loads(str(figures["config"]))
+    config = json.loads(str(golden_figures(model.golden)["config"]))
     spec = model.front_end
     assert (spec.sample_rate, spec.n_fft, spec.hop_length) == (
         config["sample_rate"], config["window_size"], config["hop_size"]

@@ -5,9 +5,9 @@ plugins {
     alias(libs.plugins.kotlin.jvm) apply false
 }
 
-// The project has one version: pyproject.toml.
-val projectVersion = Regex("""^version = "(.+)"$""", RegexOption.MULTILINE)
-    .find(rootDir.resolve("../pyproject.toml").readText())!!.groupValues[1]
+// The project has one version, that of the Python package.
+val projectVersion = Regex("""^__version__ = "([^"]+)""", RegexOption.MULTILINE)
+    .find(rootDir.resolve("../runtime/panns_litert/__init__.py").readText())!!.groupValues[1]
 
 subprojects {
     group = "io.github.pannslitert"

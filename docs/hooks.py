@@ -30,7 +30,7 @@ COMMANDS = "<!-- commands -->\n"
 COLUMNS = 84
 """Width of the help, characters."""
 
-_CODE_OR_LINK = re.compile(r"^ *```.*?^ *```$|`[^`\n]+`|\]\(([^)\s]+)\)", re.M | re.S)
+_CODE_OR_LINK = re.compile(r"^ *```.*?^ *```$|`(?:[^`\n]|\n(?!\n))+`|\]\(([^)\s]+)\)", re.M | re.S)
 _NOT_RELATIVE = re.compile(r"[a-z]+:|#|/")
 _NOT_LISTED = {"__pycache__", "build", "dist", "node_modules"}
 

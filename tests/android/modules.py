@@ -24,6 +24,7 @@ from manifests import ANDROID
 JAR, AAR = "tagger.jar", "tagger-litert.aar"
 CATALOG = DEMO / "gradle" / "libs.versions.toml"
 PROJECT = ROOT / "pyproject.toml"
+VERSION = ROOT / "runtime" / "panns_litert" / "__init__.py"
 PLATFORM = (signatures.ANDROID, signatures.ANDROIDX)
 
 NEW_PROJECT = {"minSdk": "26", "targetSdk": "36", "versionCode": "1"}
@@ -98,7 +99,8 @@ MODULES = (LIBRARY, APP)
 
 def version() -> str:
     """Returns the version of the project, which is that of the app and of the libraries."""
-    return str(tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["version"])
+    (found,) = re.findall(r'^__version__ = "(.+)"', VERSION.read_text(encoding="utf-8"), re.MULTILINE)
+    return str(found)
 
 
 # --- resources ---

@@ -296,12 +296,13 @@ def test_gradle_takes_the_repositorys_bundle() -> None:
 
 
 def test_every_version_stands_in_one_place() -> None:
-    """The project's in pyproject.toml, LiteRT's in the catalog: build scripts read both, the sources have none."""
+    """The project's in the Python package, LiteRT's in the catalog: build scripts read both, the sources have none."""
     script = LIBRARY.script.read_text(encoding="utf-8")
     assert 'buildConfigField("String", "LITERT_VERSION", "\\"${libs.versions.litert.get()}\\"")' in script
     root = SCRIPTS[0].read_text(encoding="utf-8")
     (pattern,) = re.findall(r'Regex\("""(.+)"""', root)
-    found = re.findall(pattern, modules.PROJECT.read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.findall(pattern, modules.VERSION.read_text(encoding="utf-8"), re.MULTILINE)
+    assert f'resolve("../{modules.VERSION.relative_to(modules.ROOT).as_posix()}")' in root
     assert found == [modules.version()]
     assert "version = projectVersion" in root
     assert "versionName = project.version.toString()" in APP.script.read_text(encoding="utf-8")

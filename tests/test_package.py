@@ -23,6 +23,7 @@ from packaging.requirements import Requirement
 from support import ROOT, run_python
 
 from panns_litert.demo import demo_bundle
+from panns_litert.errors import install_extra
 from panns_litert_convert.assets import CLASS_LIST, audioset_labels
 from panns_litert_convert.zoo import MODELS, asset
 
@@ -202,7 +203,7 @@ def test_a_clean_environment_with_an_extra(extra: str, built: tuple[Path, Path],
             assert done.returncode == 0, output
         elif command[1] == "panns_litert.cli":
             assert done.returncode == 2, output
-            assert f"panns-litert[{extra}]" in output
+            assert install_extra(extra) in output
         else:
             assert "No module named" in output
 

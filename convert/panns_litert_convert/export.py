@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from panns_litert.atomic import replacing
 from panns_litert.engine import native_log
-from panns_litert.errors import ConversionError, MissingDependencyError, ResultsError
+from panns_litert.errors import ConversionError, MissingDependencyError, ResultsError, install_extra
 from panns_litert.interrupt import insisting
 
 SIGNATURE = "tag"
@@ -67,7 +67,7 @@ def quantizer_package() -> str:
             metadata.version(name)
             return name
     raise MissingDependencyError(
-        f"neither {' nor '.join(_QUANTIZERS)} is installed; expected one of them: pip install 'panns-litert[convert]'"
+        f"neither {' nor '.join(_QUANTIZERS)} is installed; expected one of them: {install_extra('convert')}"
     )
 
 

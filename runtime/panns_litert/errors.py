@@ -137,6 +137,18 @@ def why_failed(source: str, error: Exception) -> str:
     return f"{source}: {what}; expected a recording that this machine can hear"
 
 
+def install_extra(extra: str) -> str:
+    """Returns what a message tells the user to do, for a clone as for a package of an index.
+
+    >>> install_extra("plot")
+    'install the extra plot (docs/install.md)'
+    >>> install_extra("convert,train")
+    'install the extras convert and train (docs/install.md)'
+    """
+    names = extra.split(",")
+    return f"install the {'extra' if len(names) == 1 else 'extras'} {' and '.join(names)} (docs/install.md)"
+
+
 @contextlib.contextmanager
 def importing(package: str, *, extra: str, purpose: str, also: str = "") -> Iterator[None]:
     """Wraps the import of an optional package: if it fails, the error names the extra to install.
@@ -158,5 +170,5 @@ def importing(package: str, *, extra: str, purpose: str, also: str = "") -> Iter
     except (ImportError, OSError) as error:  # OSError: a shared library such as PortAudio is missing
         more = f" and {also}" if also else ""
         raise MissingDependencyError(
-            f"{purpose} {package}, which cannot be imported ({error}); pip install 'panns-litert[{extra}]'{more}"
+            f"{purpose} {package}, which cannot be imported ({error}); {install_extra(extra)}{more}"
         ) from error

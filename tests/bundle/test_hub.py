@@ -20,7 +20,7 @@ from support import edit_manifest, edit_self_test, run_python, without_self_test
 from panns_litert import Tagger
 from panns_litert.bundle import MANIFEST, OWN_WEIGHTS, Bundle, Manifest, copy_bundle, model_card, open_bundle, pull
 from panns_litert.demo import demo_bundle, demo_clips
-from panns_litert.errors import BundleError, DownloadError, ParityError
+from panns_litert.errors import BundleError, DownloadError, ParityError, install_extra
 from panns_litert.hub import HubId
 from panns_litert.proof import publish, record_gpu
 
@@ -321,7 +321,7 @@ def test_the_runtime_needs_the_hub_only_for_the_hub() -> None:
     hide = "import sys; sys.modules['huggingface_hub'] = None; from panns_litert import Tagger; Tagger(); "
     result = run_python(hide + "Tagger.from_pretrained('org/demo')", check=False)
     assert "the Hugging Face hub needs huggingface_hub, which cannot be imported" in result.stderr
-    assert "pip install 'panns-litert[hub]'" in result.stderr
+    assert install_extra("hub") in result.stderr
 
 
 # Publishing

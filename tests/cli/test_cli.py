@@ -303,7 +303,7 @@ def test_a_missing_converter_is_reported() -> None:
         "import sys; sys.modules['panns_litert_convert.zoo'] = None\n"
         "from panns_litert.cli import main; sys.exit(main(['fetch', 'mn04']))"
     )
-    assert "pip install 'panns-litert[convert]'" in one_error(run_python(code, check=False))
+    assert "install the extra convert (docs/install.md)" in one_error(run_python(code, check=False))
 
 
 def test_a_missing_network_is_reported(tmp_path: Path) -> None:

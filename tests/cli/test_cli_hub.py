@@ -27,6 +27,17 @@ def test_tag_takes_a_repository(hub: HubServer, capsys: pytest.CaptureFixture[st
     assert "demo bundle" not in err
 
 
+@pytest.mark.parametrize("option", ["--model", "--bundle"])
+def test_evaluate_takes_a_repository(
+    hub: HubServer, capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str
+) -> None:
+    (tmp_path / "data" / "Siren").mkdir(parents=True)
+    (tmp_path / "data" / "Siren" / CLIP.name).symlink_to(CLIP)
+    out, err = run_command(capsys, "evaluate", "--data", tmp_path / "data", option, "hf:org/demo", "--json")
+    assert json.loads(out)["skipped"] == []
+    assert "demo bundle" not in err
+
+
 def test_pull_prints_what_pins_the_bundle(hub: HubServer, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     origin = f"hf:org/demo@{hub.repos['org/demo'].refs['main']}"
     out, _ = run_command(capsys, "pull", "org/demo")

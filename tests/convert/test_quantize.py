@@ -426,7 +426,7 @@ def test_the_new_name_gives_the_same_files(small: Demo, tmp_path: Path, monkeypa
 
 def test_without_a_quantizer(small: Demo, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(export, "_QUANTIZERS", ("not-installed", "not-there"))
-    with pytest.raises(MissingDependencyError, match=r"neither not-installed nor not-there .*pip install"):
+    with pytest.raises(MissingDependencyError, match=r"neither not-inst.* nor not-there .*install the extra convert"):
         cast_fp16(small.source, tmp_path / "fp16.tflite", log=small.log)
 
 

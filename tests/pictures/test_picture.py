@@ -304,7 +304,7 @@ def test_matplotlib_missing_is_said() -> None:
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("panns-litert: pictures need matplotlib, which cannot be imported (")
-    assert line.endswith("); pip install 'panns-litert[plot]'")
+    assert line.endswith("); install the extra plot (docs/install.md)")
 
 
 # ---- files

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import soundfile
 
 from panns_litert.audio.media import MEDIA_SUFFIXES, has_media
-from panns_litert.errors import AudioError
+from panns_litert.errors import AudioError, install_extra
 
 AUDIO_SUFFIXES = frozenset(
     {f".{name.lower()}" for name in soundfile.available_formats()}
@@ -49,7 +49,7 @@ class Folder(NamedTuple):
         more = ", …" if len(self.unread) > _NAMED else ""
         remedy = ""
         if not has_media() and any(path.suffix.lower() in MEDIA_SUFFIXES for path in self.unread):
-            remedy = "; AAC, M4A, MP4, WebM, WMA, AMR need: pip install 'panns-litert[media]'"
+            remedy = f"; for AAC, M4A, MP4, WebM, WMA and AMR {install_extra('media')}"
         return f"not read, but looks like audio ({len(self.unread)}): {names}{more}{remedy}"
 
 

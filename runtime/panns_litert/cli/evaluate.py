@@ -13,7 +13,7 @@ from panns_litert.atomic import writing
 from panns_litert.audio import audio_files
 from panns_litert.bundle import file_sha256
 from panns_litert.cli.extensions import converter
-from panns_litert.cli.options import DEFAULT_ENGINE, add_model_options, bundle_for, open_tagger
+from panns_litert.cli.options import DEFAULT_ENGINE, add_bundle_options, add_model_options, bundle_for, open_tagger
 from panns_litert.cli.output import (
     SHOWN_SKIPPED,
     AddCommand,
@@ -41,8 +41,7 @@ def add_commands(command: AddCommand) -> None:
     sub = command("evaluate", run_evaluate)
     sub.add_argument("--data", type=Path, required=True, help="folder of class folders, or CSV: file, labels, fold")
     sub.add_argument("--fold", help="use only the clips of this fold of the CSV")
-    sub.add_argument("--bundle", type=Path, help="folder of a bundle")
-    sub.add_argument("--model", help="use the cached bundle of this model; convert it first if necessary")
+    add_bundle_options(sub)
     sub.add_argument(
         "--engine",
         nargs="+",

@@ -11,7 +11,7 @@ from typing import Any
 
 from panns_litert.cli import commands
 from panns_litert.cli.output import AddCommand, note
-from panns_litert.errors import MissingDependencyError, importing
+from panns_litert.errors import MissingDependencyError, importing, install_extra
 
 COMMANDS = "panns_litert.commands"
 """Entry-point group of modules with a function `add_commands(command: AddCommand) -> None`."""
@@ -58,5 +58,5 @@ def converter(name: str, *, extra: str = "convert") -> Callable[..., Any]:
             function: Callable[..., Any] = point.load()
         return function
     raise MissingDependencyError(
-        f"this needs the converter, which is not registered; install it (again): pip install 'panns-litert[{extra}]'"
+        f"this needs the converter, which is not registered; {install_extra(extra)}, again if necessary"
     )

@@ -41,12 +41,17 @@ def add_model_options(
     threads_help: str = "CPU threads (default: all cores)",
 ) -> None:
     """Adds --bundle, --model, --engine and --threads, whose default is `threads`."""
-    sub.add_argument("--model", help=BUNDLE_HELP)
-    sub.add_argument("--bundle", metavar="MODEL", help="the same as --model")
+    add_bundle_options(sub)
     sub.add_argument(
         "--engine", choices=ENGINES, default=DEFAULT_ENGINE, help="auto checks the GPU first (default %(default)s)"
     )
     sub.add_argument("--threads", type=int, default=threads, help=threads_help)
+
+
+def add_bundle_options(sub: argparse.ArgumentParser) -> None:
+    """Adds --model and --bundle, which `bundle_for` reads."""
+    sub.add_argument("--model", help=BUNDLE_HELP)
+    sub.add_argument("--bundle", metavar="MODEL", help="the same as --model")
 
 
 def open_tagger(args: argparse.Namespace) -> Tagger:

@@ -1,6 +1,6 @@
 """Program `panns-litert`: parses the command line, runs one command, and turns errors into exit codes.
 
-Exit codes: 0 ok, 1 a check failed, 2 wrong usage or bad input. An error is one line on stderr.
+Exit codes: 0 ok, 1 a check failed, 2 wrong usage or bad input, 130 interrupted. An error is one line on stderr.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from panns_litert.cli.commands import COMMANDS
 from panns_litert.cli.extensions import add_extension, add_unlisted_extensions
 from panns_litert.cli.output import one_line
 from panns_litert.cli.streams import end_stdout, escaping, repair_streams
-from panns_litert.errors import GpuDriverError, GpuError, PannsLitertError, ParityError
+from panns_litert.errors import GpuDriverError, GpuError, PannsLitertError, ParityError, install_extra
 from panns_litert.escape import escaped_lines
 from panns_litert.interrupt import insisting
 from panns_litert.words import did_you_mean
@@ -76,7 +76,8 @@ def _frame() -> tuple[_Parser, Any]:
     """Returns the parser of the options in front of the command, and its subparsers, of which there are none yet."""
     parser = _Parser(
         prog="panns-litert",
-        description="Pretrained audio taggers as proven LiteRT bundles. Exit codes: 0 ok, 1 check failed, 2 bad input.",
+        description="Pretrained audio taggers as proven LiteRT bundles. "
+        "Exit codes: 0 ok, 1 check failed, 2 bad input, 130 interrupted.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"panns-litert {panns_litert.__version__}")
@@ -165,7 +166,7 @@ class _PrintCompletion(argparse.Action):
         try:
             import shtab
         except ImportError:
-            parser.error(f"{option} needs shtab; pip install 'panns-litert[completion]'")
+            parser.error(f"{option} needs shtab; {install_extra('completion')}")
         print(shtab.complete(build_parser(), shell))
         parser.exit()
 

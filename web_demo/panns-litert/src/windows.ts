@@ -1,7 +1,7 @@
 import { levelDbfs } from "./audio/level.js";
 import { indexOfNaN, MonoResampler } from "./audio/mono.js";
 import type { Bundle } from "./bundle/bundle.js";
-import { clipSamples, type Manifest } from "./bundle/manifest.js";
+import { clipSamples, halfEven, type Manifest } from "./bundle/manifest.js";
 import type { Outputs } from "./engine.js";
 import { PannsLitertError } from "./errors.js";
 import { LogMel } from "./frontend/logmel.js";
@@ -119,7 +119,7 @@ export class StreamTagger implements StreamShape {
     }
     this.frameSamples = spec.hopLength;
     const most = Math.max(1, Math.floor(this.samples / this.frameSamples));
-    const hopFrames = Math.min(Math.max(1, Math.round((hop * this.rate) / this.frameSamples)), most);
+    const hopFrames = Math.min(Math.max(1, halfEven((hop * this.rate) / this.frameSamples)), most);
     this.hopSamples = hopFrames * this.frameSamples;
     this.hop = this.hopSamples / this.rate;
     this.frame = this.frameSamples / this.rate;

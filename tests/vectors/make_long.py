@@ -36,6 +36,7 @@ CASES: list[dict[str, Any]] = [
     {"name": "bad samples at the end", "rate": 32000, "seconds": 27.0, "hop": 4.0, "bad": [[26.5, 26.6]]},
     {"name": "silence", "rate": 32000, "seconds": 23.4, "hop": 4.0, "amplitudes": [0.0] * 15 + [0.3] * 10,
      "sense": {"silence_dbfs": -60.0, "temperature": 2.0}},
+    {"name": "a hop of 12.5 frames, which rounds to 12", "rate": 32000, "seconds": 10.7, "hop": 0.125},
     {"name": "44.1 kHz, stereo", "rate": 44100, "seconds": 23.4, "channels": 2, "hop": 4.0},
     {"name": "48 kHz, bad samples", "rate": 48000, "seconds": 31.0, "hop": 5.0, "bad": [[20.0, 20.5]]},
     {"name": "16 kHz, four channels, bad samples", "rate": 16000, "seconds": 12.0, "channels": 4, "bad": [[0.5, 0.5]]},

@@ -134,6 +134,7 @@ def vectors() -> str:
             "groups": {
                 "window": 2.0, "hop": 1.0, "seconds": 9.0, "sense": {"groups": {"pets": ["Dog/"], "all": ["Music"]}},
             },
+            "a window of 22.5 frames": {"window": 2.25, "hop": 0.9, "seconds": 9.3},
         }  # fmt: skip
         for seed, (name, shape) in enumerate(shapes.items()):
             cases.append(case(f"{kind}: {name}", framewise=framewise, seed=seed, **shape))

@@ -1,3 +1,4 @@
+import { halfEven } from "./bundle/manifest.js";
 import { PannsLitertError, shown } from "./errors.js";
 import type { StreamShape, Window } from "./windows.js";
 
@@ -220,8 +221,8 @@ export class EventStream {
     listener: EventListener = {},
   ) {
     this.detector = new EventDetector(stream.labels, settings, listener);
-    this.hopFrames = Math.round(stream.hop / stream.frame);
-    this.margin = Math.floor((Math.round(stream.window / stream.frame) - this.hopFrames) / 2);
+    this.hopFrames = halfEven(stream.hop / stream.frame);
+    this.margin = Math.floor((halfEven(stream.window / stream.frame) - this.hopFrames) / 2);
   }
 
   /** Takes the next window and returns the events that are final now, sorted by start, then class. */
@@ -262,7 +263,7 @@ export class EventStream {
   /** Passes the frames of a window before frame `stop` to the detector, except those that it has seen. */
   private frames(window: Window, scores: Float32Array, stop: number): SoundEvent[] {
     const { frame } = this.stream;
-    const first = Math.round(window.start / frame);
+    const first = halfEven(window.start / frame);
     const classes = window.probs.length;
     const until = Math.min(stop, scores.length / classes);
     const begin = Math.max(0, this.next - first);

@@ -174,6 +174,7 @@ export class Tagger {
    */
   async tag(sound: Sound, sampleRate?: number, options: TagOptions = {}): Promise<Tagging> {
     const recording = recordingOf(sound, sampleRate);
+    const found = recording.channels[0].length / recording.sampleRate;
     const { manifest } = this.bundle;
     const { sampleRate: rate } = manifest.frontEnd;
     const clip = new Float32Array(clipSamples(manifest));
@@ -197,7 +198,6 @@ export class Tagger {
     const middle = performance.now();
     const outputs = await this.run(input);
     const end = performance.now();
-    const found = recording.channels[0].length / recording.sampleRate;
     const seconds = Math.max(recording.seconds, found);
     const usedSeconds = Math.min(seconds, manifest.clipSeconds);
     const warnings = [...recording.warnings, ...mono.warnings];
@@ -225,7 +225,8 @@ export class Tagger {
   }
 
   /**
-   * Tags a whole recording in windows. Windows with samples that cannot be used are skipped and counted.
+   * Tags a whole recording in windows. Windows with samples that cannot be used are skipped and counted. The samples
+   * are read bit by bit: do not change them, or send them to a worker, before this is done.
    *
    * @param options aggregate: "mean" (default) over the windows, weighted by the time that each adds to the windows
    *     before it, or "max"
@@ -241,12 +242,13 @@ export class Tagger {
       throw new PannsLitertError("audio", `aggregate ${String(aggregate)}; expected mean or max`);
     }
     const recording = recordingOf(sound, sampleRate);
+    const found = recording.channels[0].length / recording.sampleRate;
     const stream = this.stream(recording.sampleRate, { hop: this.bundle.manifest.clipSeconds, ...options });
     const probs = new Float64Array(this.labels.length);
     const embedding = new Float64Array(sizeOf(this.bundle.manifest.outputs[1]));
     let [weight, covered, windows, windowsSkipped, paddingSeconds, frontEndMs, modelMs] = [0, 0, 0, 0, 0, 0, 0];
     const unusable: string[] = [];
-    for await (const window of this.windowsOf(recording, stream, options.signal)) {
+    for await (const window of this.windowsOf(recording, parts(recording), stream, options.signal)) {
       paddingSeconds = window.paddingSeconds;
       frontEndMs += window.frontEndMs;
       if (window.unusable !== null) {
@@ -268,7 +270,6 @@ export class Tagger {
       const why = unusable[0] ?? "no samples";
       throw new PannsLitertError("audio", `${named(recording.source)}${why}; expected at least one usable window`);
     }
-    const found = recording.channels[0].length / recording.sampleRate;
     const scores = Float32Array.from(probs, (value) => (aggregate === "mean" ? value / weight : value));
     return {
       source: recording.source,
@@ -289,15 +290,19 @@ export class Tagger {
     };
   }
 
-  /** Yields the windows of a whole recording one by one, by default without overlap. */
+  /**
+   * Yields the windows of a whole recording one by one, by default without overlap. As for `tagLong`, the samples must
+   * stay what they are until the end.
+   */
   windows(sound: Sound, sampleRate?: number, options: WindowOptions = {}): AsyncGenerator<Window, void, void> {
     const recording = recordingOf(sound, sampleRate);
     const stream = this.stream(recording.sampleRate, { hop: this.bundle.manifest.clipSeconds, ...options });
-    return this.windowsOf(recording, stream, options.signal);
+    return this.windowsOf(recording, parts(recording), stream, options.signal);
   }
 
   /**
-   * Yields the events of a whole recording, each as soon as it is final.
+   * Yields the events of a whole recording, each as soon as it is final. As for `tagLong`, the samples must stay what
+   * they are until the end.
    *
    * @param options hop: by default `eventHop`
    */
@@ -309,7 +314,9 @@ export class Tagger {
     const recording = recordingOf(sound, sampleRate);
     const stream = this.stream(recording.sampleRate, { hop: this.eventHop, ...options });
     const events = new EventStream(stream, options.settings);
-    for await (const window of this.windowsOf(recording, stream, options.signal)) yield* events.push(window);
+    for await (const window of this.windowsOf(recording, parts(recording), stream, options.signal)) {
+      yield* events.push(window);
+    }
     yield* events.finish();
   }
 
@@ -349,12 +356,13 @@ export class Tagger {
   /**
    * Runs the graph once.
    *
-   * @param input log-mel or samples, flat, as the manifest's input
+   * @param input log-mel or samples, flat, as the manifest's input; copied before this returns
    * @throws PannsLitertError ("audio") the input is NaN or too large; ("engine") the model failed, or its outputs are
    *     not those of the manifest
    */
   run(input: Float32Array): Promise<Outputs> {
-    const next = this.turn.then(() => this.runAlone(input));
+    const own = input.slice();
+    const next = this.turn.then(() => this.runAlone(own));
     this.turn = next.catch(() => undefined);
     return next;
   }
@@ -398,6 +406,7 @@ export class Tagger {
 
   private async *windowsOf(
     recording: Recording,
+    sound: Iterable<Float32Array[]>,
     stream: StreamTagger,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Window, void, void> {
@@ -405,12 +414,13 @@ export class Tagger {
       await breathe();
       signal?.throwIfAborted();
     };
-    for (const part of parts(recording)) {
-      await next();
+    await next();
+    for (const part of sound) {
       for (const window of await inNameOf(recording, () => stream.push(part))) {
         yield window;
         await next();
       }
+      await next();
     }
     for (const window of await stream.finish()) yield window;
   }
@@ -453,8 +463,20 @@ async function openWebGpu(bundle: Bundle, options: TaggerOptions): Promise<Tagge
 }
 
 /** The samples of a recording in parts of all channels, as views. */
-function* parts({ channels }: Recording): Generator<Float32Array[]> {
-  for (let at = 0; at < channels[0].length; at += PART) yield channels.map((c) => c.subarray(at, at + PART));
+function parts({ channels, source }: Recording): Iterable<Float32Array[]> {
+  const { length } = channels[0];
+  return (function* () {
+    for (let at = 0; at < length; at += PART) {
+      // An array that was sent to a worker has no samples any more.
+      if (channels.some((channel) => channel.length !== length)) {
+        throw new PannsLitertError(
+          "audio",
+          `${named(source)}the samples were taken away meanwhile; expected them to stay: send a copy to the worker`,
+        );
+      }
+      yield channels.map((channel) => channel.subarray(at, at + PART));
+    }
+  })();
 }
 
 /** Copies as many values as there is room for, and returns their number. */

@@ -1,7 +1,8 @@
 import { levelDbfs } from "./audio/level.js";
 import { indexOfNaN, MonoResampler } from "./audio/mono.js";
+import { channelsOf } from "./audio/sound.js";
 import type { Bundle } from "./bundle/bundle.js";
-import { clipSamples, type Manifest } from "./bundle/manifest.js";
+import { clipSamples, halfEven, type Manifest } from "./bundle/manifest.js";
 import type { Outputs } from "./engine.js";
 import { PannsLitertError } from "./errors.js";
 import { LogMel } from "./frontend/logmel.js";
@@ -119,7 +120,7 @@ export class StreamTagger implements StreamShape {
     }
     this.frameSamples = spec.hopLength;
     const most = Math.max(1, Math.floor(this.samples / this.frameSamples));
-    const hopFrames = Math.min(Math.max(1, Math.round((hop * this.rate) / this.frameSamples)), most);
+    const hopFrames = Math.min(Math.max(1, halfEven((hop * this.rate) / this.frameSamples)), most);
     this.hopSamples = hopFrames * this.frameSamples;
     this.hop = this.hopSamples / this.rate;
     this.frame = this.frameSamples / this.rate;
@@ -145,7 +146,7 @@ export class StreamTagger implements StreamShape {
     return this.heard / this.rate;
   }
 
-  /** What was noticed in the samples so far: too loud, or channels that cancel each other. */
+  /** What was noticed in the stream so far, as `seconds`: too loud, or channels that cancel each other. */
   get warnings(): string[] {
     return this.mono.warnings;
   }
@@ -154,14 +155,16 @@ export class StreamTagger implements StreamShape {
    * Takes the next samples and returns the windows that they complete. A window with NaN, Inf or samples far beyond
    * full scale is returned as unusable.
    *
-   * @param samples mono, or one array per channel, nominally within [-1, 1]
+   * @param samples mono, or one array per channel, nominally within [-1, 1]. They are copied before this returns, so
+   *     that the caller may use the arrays again at once
    * @throws PannsLitertError ("audio") channels of different lengths, or samples of a wrong scale: they are ignored,
    *     and the stream can go on; ("engine") the model failed: the stream has taken all samples and can go on without
    *     the windows that the model did not tag. The windows before them are returned by the next call
    */
-  push(samples: Float32Array | Float32Array[]): Promise<Window[]> {
+  async push(samples: Float32Array | Float32Array[]): Promise<Window[]> {
+    const own = channelsOf(samples).map((channel) => channel.slice());
     return this.inTurn(async () => {
-      const mono = this.mono.push(samples);
+      const mono = this.mono.push(own);
       if (this.state !== "open") this.restart();
       return this.feed(mono);
     });

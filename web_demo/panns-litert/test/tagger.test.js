@@ -141,6 +141,51 @@ test("overlapping calls run one after another", async () => {
   assert.deepEqual(found.map(({ start }) => start), [0, 2, 4]);
 });
 
+test("arrays may be used again as soon as the call has returned", async () => {
+  const samples = Float32Array.from({ length: 320000 }, (_, i) => 0.5 * Math.sin(i / 9));
+  const engine = new Numbers();
+  const tagger = new Tagger(waveformBundle, engine);
+  const stream = tagger.stream(32000, { hop: 10 });
+  const calls = [
+    [(buffer) => stream.push(buffer), ([window]) => near(window.levelDbfs, 10 * Math.log10(0.125), 0.01, "push")],
+    [(buffer) => stream.push([buffer, buffer]), ([window]) => assert.ok(window.levelDbfs > -10)],
+    [(buffer) => tagger.run(buffer), () => {}],
+    [(buffer) => tagger.tag(buffer, 32000), (found) => {
+      near(found.levelDbfs, 10 * Math.log10(0.125), 0.01, "tag");
+      assert.deepEqual([found.seconds, found.secondsHeard], [10, 10]);
+    }],
+  ];
+  for (const [call, check] of calls) {
+    const buffer = samples.slice();
+    const result = call(buffer);
+    buffer.fill(0);
+    structuredClone(buffer.buffer, { transfer: [buffer.buffer] }); // as postMessage does
+    check(await result);
+    assert.deepEqual(engine.input, samples);
+  }
+});
+
+test("a long recording whose samples are taken away is refused, not cut", async () => {
+  const tagger = new Tagger(waveformBundle, new Numbers());
+  const samples = new Float32Array(320000 * 3).fill(0.1);
+  const result = tagger.tagLong({ channels: [samples], sampleRate: 32000, seconds: 30, warnings: [], source: "a" });
+  structuredClone(samples.buffer, { transfer: [samples.buffer] });
+  await assert.rejects(result, refused("audio", "a: the samples were taken away", "send a copy"));
+  const other = new Float32Array(320000).fill(0.1);
+  const windows = tagger.windows(other, 32000);
+  structuredClone(other.buffer, { transfer: [other.buffer] });
+  await assert.rejects(all(windows), refused("audio", "the samples were taken away"));
+});
+
+test("the warnings of a stream end with it", async () => {
+  const stream = new Tagger(waveformBundle, new Numbers()).stream(32000);
+  await stream.push(new Float32Array(32000).fill(1.5));
+  await stream.finish();
+  assert.equal(stream.warnings.length, 1);
+  await stream.push(new Float32Array(32000).fill(0.5));
+  assert.deepEqual([stream.warnings, stream.seconds], [[], 1]);
+});
+
 test("one clip: padding, what was heard, and the tags", async () => {
   const engine = new Numbers();
   const tagger = new Tagger(bundle, engine);

@@ -38,6 +38,12 @@ function wav(kind, { extensible = false, stated = null, rate = 22050, count = VA
   return Uint8Array.from([...text("RIFF"), ...le(body.length, 4), ...body]);
 }
 
+/** The same as RF64, with a length of 64 bits. */
+function rf64(file, stated) {
+  const ds64 = [...text("ds64"), ...le(28, 4), ...le(0, 8), ...le(stated, 8), ...le(0, 12)];
+  return Uint8Array.from([...text("RF64"), ...file.subarray(4, 12), ...ds64, ...file.subarray(12)]);
+}
+
 test("WAV of every kind", async () => {
   for (const kind of Object.keys(WRITERS)) {
     for (const extensible of [false, true]) {
@@ -62,9 +68,44 @@ test("a cut file says so; a length that nobody knew does not", async () => {
   assert.equal(half.channels[0].length, 11025);
   assert.equal(half.seconds, 1);
   assert.deepEqual(half.warnings, ["0.50 s of 1.00 s could be decoded: the file is cut or damaged"]);
-  for (const stated of [0, 0xffffffff, 0x7ffffff0]) {
+  for (const stated of [0xffffffff, 0x7ffffff0]) {
     const found = await decode(wav("pcm 16", { count: 2 * 22050, stated }));
     assert.deepEqual([found.channels[0].length, found.seconds, found.warnings], [22050, 1, []]);
+  }
+});
+
+test("a header that states too little: all that is there is read, and a warning says so", async () => {
+  const warning = (stated) => [`the header states ${stated} s; 1.00 s were found and decoded`];
+  for (const [stated, text] of [[0, "0.00"], [44, "0.00"], [44100, "0.50"]]) {
+    const found = await decode(wav("pcm 16", { count: 2 * 22050, stated }));
+    assert.deepEqual([found.channels[0].length, found.seconds, found.warnings], [22050, 1, warning(text)]);
+  }
+  for (const [stated, warnings] of [[88200, []], [0, warning("0.00")], [44100, warning("0.50")], [2 ** 63, []]]) {
+    const found = await decode(rf64(wav("pcm 16", { count: 2 * 22050, stated: 0xffffffff }), stated));
+    assert.deepEqual([found.channels[0].length, found.seconds, found.warnings], [22050, 1, warnings], `${stated}`);
+  }
+});
+
+test("what follows the samples is not sound", async () => {
+  const file = [...wav("pcm 16", { count: 2 * 22050, stated: 88200 })];
+  const list = [...text("LIST"), ...le(4, 4), ...text("INFO")];
+  for (const rest of [[0], list, [...list, ...list], [...text("TAG"), ...le(0, 125)]]) {
+    const found = await decode(Uint8Array.from([...file, ...rest]));
+    assert.deepEqual([found.channels[0].length, found.warnings], [22050, []]);
+  }
+  for (const rest of [file, [...text("data"), ...le(4, 4), 0, 0, 0, 0]]) {
+    const found = await decode(Uint8Array.from([...file, ...rest]));
+    assert.equal(found.channels[0].length, 22050);
+    assert.deepEqual(found.warnings, ["another recording follows in the file; it was not read"]);
+  }
+});
+
+test("bytes may be used again as soon as decode has returned", async () => {
+  for (const as of [(bytes) => bytes, (bytes) => bytes.buffer]) {
+    const bytes = wav("pcm 16");
+    const decoding = decode(as(bytes));
+    bytes.fill(0);
+    assert.deepEqual([...(await decoding).channels[0]], [0, -0.5, -1]);
   }
 });
 
@@ -100,10 +141,25 @@ test("the rate in the headers of other formats", () => {
   assert.deepEqual(stated([0xff, 0xf1, 0x50, 0x80]), { rate: 44100, seconds: null }); // AAC
   const aLaw = ["RIFF", le(0, 4), "WAVEfmt ", le(18, 4), le(6, 2), le(1, 2), le(8000, 4), le(8000, 4)];
   assert.deepEqual(stated(...aLaw), { rate: 8000, seconds: null });
-  const scale = [0, 0, 0xbb, 0x80];
-  const mp4 = (handler) => [le(0, 4), "ftypM4A ", "mdhd", le(0, 12), scale, le(0, 8), "hdlr", le(0, 8), handler];
-  assert.deepEqual(stated(...mp4("soun")), { rate: 48000, seconds: null });
-  assert.equal(stated(...mp4("vide")), null);
+  // A header of HE-AAC may state half of its rate.
+  assert.deepEqual(stated([0xff, 0xf1, 0x58, 0x80]), { rate: 48000, seconds: null }); // 24000 Hz
+  assert.deepEqual(stated([0xff, 0xf1, 0x5c, 0x80]), { rate: 44100, seconds: null }); // 22050 Hz
+  assert.deepEqual(stated([0xff, 0xf1, 0x54, 0x80]), { rate: 32000, seconds: null });
+  const be = (value, bytes) => le(value, bytes).reverse();
+  const track = (scale, handler = "soun") => ["mdhd", le(0, 12), be(scale, 4), le(0, 8), "hdlr", le(0, 8), handler];
+  const sound = (kind, rate) => ["stsd", be(1, 8), be(36, 4), kind, le(0, 24), be(rate, 2), le(0, 2)];
+  const mp4 = (...boxes) => stated(le(0, 4), "ftypM4A ", ...boxes.flat());
+  assert.deepEqual(mp4(track(48000)), { rate: 48000, seconds: null });
+  assert.equal(mp4(track(48000, "vide")), null);
+  for (const [scale, kind, own, rate] of [
+    [44100, "mp4a", 44100, 44100], [22050, "mp4a", 44100, 44100], [24000, "mp4a", 24000, 48000],
+    [90000, "mp4a", 44100, 44100], [1000, "mp4a", 16000, 32000], [90000, "mp4a", 1, null],
+    [22050, "alac", 22050, 22050], [192000, "alac", 0, 192000], [1000, "fLaC", 44100, 44100],
+    [37800, "alac", 37800, 37800],
+  ]) {
+    assert.deepEqual(mp4(track(scale), sound(kind, own)), rate && { rate, seconds: null }, `${scale} ${kind} ${own}`);
+    assert.deepEqual(mp4(track(600, "vide"), track(scale), sound(kind, own)), rate && { rate, seconds: null });
+  }
   for (const nothing of [[0], [0xff], [0xff, 0xfb, 0x9c, 0], ["fLaC"], ["OggS"], ["hello"], [0xff, 0xff]]) {
     assert.equal(stated(...nothing), null, String(nothing));
   }

@@ -18,14 +18,16 @@ const FALLBACK_RATE = 48000; // Hz, for a file whose own rate is unknown
  */
 export async function decode(file: Blob | ArrayBuffer | Uint8Array, name?: string): Promise<Recording> {
   const source = name ?? (file instanceof Blob && "name" in file ? String(file.name) : "");
-  const bytes = await bytesOf(file, source);
+  // Bytes are read before this function first waits, so that the caller may use their buffer again at once.
+  const bytes = file instanceof Blob ? await bytesOf(file, source) : viewOf(file);
   if (bytes.length === 0) throw new PannsLitertError("audio", `${named(source)}an empty file; expected a recording`);
   return (isWav(bytes) ? readWav(bytes, source) : null) ?? decodeByBrowser(bytes, source);
 }
 
-async function bytesOf(file: Blob | ArrayBuffer | Uint8Array, source: string): Promise<Uint8Array> {
-  if (file instanceof Uint8Array) return file;
-  if (file instanceof ArrayBuffer) return new Uint8Array(file);
+const viewOf = (bytes: ArrayBuffer | Uint8Array): Uint8Array =>
+  bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes);
+
+async function bytesOf(file: Blob, source: string): Promise<Uint8Array> {
   try {
     return new Uint8Array(await file.arrayBuffer());
   } catch (error) {

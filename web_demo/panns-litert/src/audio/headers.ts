@@ -9,6 +9,7 @@ export interface Stated {
 const MPEG_RATES = [44100, 48000, 32000];
 const ENDS = 3; // frames: what decoders may leave out at the ends of MPEG audio
 const AAC_RATES = [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350];
+const RATES = [...AAC_RATES, 176400, 192000, 352800, 384000];
 
 /**
  * Finds the sample rate in the header of FLAC, Ogg (Vorbis, Opus, FLAC), MP3, AAC (ADTS), MP4, WebM, or a WAV file of
@@ -51,23 +52,39 @@ function wav(bytes: Uint8Array, view: DataView): Stated | null {
   return at >= 0 && at + 16 <= bytes.length ? { rate: view.getUint32(at + 12, true), seconds: null } : null;
 }
 
-/** The time scale of the first track of sound, which is the rate of the decoded samples. */
+/**
+ * The rate of the first track of sound: its time scale, or, if that is no usual rate of sound, such as 90000 or 1000,
+ * the rate in the description of its samples.
+ */
 function mp4(bytes: Uint8Array, view: DataView): Stated | null {
   for (let at = find(bytes, "mdhd", 0); at >= 0; at = find(bytes, "mdhd", at + 4)) {
     const handler = find(bytes, "hdlr", at);
     const scaleAt = at + (bytes[at + 4] === 1 ? 24 : 16);
     if (handler < 0 || scaleAt + 4 > bytes.length) return null;
-    if (matches(bytes, handler + 12, "soun")) return { rate: view.getUint32(scaleAt), seconds: null };
+    if (!matches(bytes, handler + 12, "soun")) continue;
+    const entry = find(bytes, "stsd", handler) + 16; // the kind of the first description
+    const described = entry >= 16 && entry + 32 <= bytes.length;
+    const scale = view.getUint32(scaleAt);
+    const own = described ? view.getUint16(entry + 28) : 0; // the whole part of 16.16 bits
+    const rate = [scale, own].find((rate) => RATES.includes(rate) || (rate === scale && rate === own));
+    if (rate === undefined) return null;
+    return { rate: !described || matches(bytes, entry, "mp4a") ? decodedRate(rate) : rate, seconds: null };
   }
   return null;
 }
+
+/**
+ * The rate at which AAC of a stated rate is decoded. A header of HE-AAC may state half of that rate and nothing else,
+ * and its upper octave would be lost. For other AAC, twice the rate loses nothing.
+ */
+const decodedRate = (stated: number): number => (stated <= 24000 ? 2 * stated : stated);
 
 function mpeg(bytes: Uint8Array, view: DataView, at: number): Stated | null {
   const [a, b, c, d] = bytes.subarray(at, at + 4);
   if (at + 4 > bytes.length || a !== 0xff || (b & 0xe0) !== 0xe0) return null;
   if ((b & 0xf6) === 0xf0) {
     const rate = AAC_RATES[(c >> 2) & 15]; // ADTS
-    return rate === undefined ? null : { rate, seconds: null };
+    return rate === undefined ? null : { rate: decodedRate(rate), seconds: null };
   }
   const version = [2, null, 1, 0][(b >> 3) & 3]; // MPEG 2.5, reserved, 2, 1: how often the rate is halved
   const rate = MPEG_RATES[(c >> 2) & 3];

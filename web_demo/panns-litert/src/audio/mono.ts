@@ -27,6 +27,7 @@ export class MonoResampler {
   private peak = 0;
   private powers: number[] = []; // of each channel
   private mixed = 0; // power of their mean
+  private over = false; // whether the stream has ended, of which `warnings` still tells
 
   /** @param fromRate, toRate Hz, as for `Resampler` */
   constructor(fromRate: number, toRate: number) {
@@ -43,6 +44,11 @@ export class MonoResampler {
     const peak = peakOf(...channels);
     this.requireScale(channels, peak);
     const mono = mean(channels);
+    if (this.over) {
+      this.over = false;
+      this.peak = this.mixed = 0;
+      this.powers = [];
+    }
     if (peak <= LOUDEST) {
       this.peak = Math.max(this.peak, peak);
       this.compare(channels, mono);
@@ -58,10 +64,14 @@ export class MonoResampler {
     const rest = this.marked(this.resampler.finish());
     this.unusable = [];
     this.taken = this.returned = 0;
+    this.over = true;
     return rest;
   }
 
-  /** What was noticed in all samples so far: too loud, or channels that cancel each other. */
+  /**
+   * What was noticed in the samples of the stream so far: too loud, or channels that cancel each other. After its end,
+   * of the whole stream, until the next one begins.
+   */
   get warnings(): string[] {
     const found: string[] = [];
     if (this.peak > 1.001) found.push(`samples reach ${this.peak.toFixed(2)} of full scale; expected at most 1`);

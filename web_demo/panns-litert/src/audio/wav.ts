@@ -42,8 +42,13 @@ export function readWav(bytes: Uint8Array, source: string): Recording | null {
     const begin = at + 8;
     if (name === "data") {
       if (format === null) return refuse("no format before the samples; expected a WAV file");
-      const declared = (stated === 0xffffffff ? stated64 : null) ?? declaredBytes(stated, bytes.length - begin);
-      return samples(view, format, begin, declared, source);
+      const length = (stated === 0xffffffff ? stated64 : null) ?? stated;
+      const extent = extentOf(bytes, begin, length);
+      const read = samples(view, format, begin, extent, source);
+      if (/^(data|RIFF|RIFX|RF64|BW64)$/.test(text(bytes, begin + extent.here + (extent.here % 2)))) {
+        read?.warnings.push("another recording follows in the file; it was not read");
+      }
+      return read;
     }
     if (name === "ds64" && begin + 16 <= bytes.length) stated64 = Number(view.getBigUint64(begin + 8, true));
     if (name === "fmt ") {
@@ -59,10 +64,30 @@ export function readWav(bytes: Uint8Array, source: string): Recording | null {
   return refuse("no samples; expected at least one; the file is cut or damaged");
 }
 
-/** What a header declares about the samples, bytes; what is here if the program that wrote it did not know. */
-function declaredBytes(stated: number, here: number): number {
-  const filler = (stated >= UNKNOWN && stated < 2 ** 31) || stated >= 2 ** 32 - 2 ** 16;
-  return stated === 0 || (filler && here < stated / 2) ? here : stated;
+/** Lengths of the samples, bytes: how much to read, and what the header states if its writer knew. */
+interface Extent {
+  here: number;
+  stated: number;
+}
+
+/** The samples end where the header states it if what belongs there follows; otherwise all that is here is sound. */
+function extentOf(bytes: Uint8Array, begin: number, stated: number): Extent {
+  const here = bytes.length - begin;
+  if (stated > 0 && stated <= here && follows(bytes, begin + stated + (stated % 2))) return { here: stated, stated };
+  const filler =
+    (stated >= UNKNOWN && stated < 2 ** 31) || (stated >= 2 ** 32 - 2 ** 16 && stated < 2 ** 32) || stated >= 2 ** 62;
+  return { here, stated: filler && here < stated / 2 ? here : stated };
+}
+
+/** Whether what may follow the samples begins at `end`: nothing, a tag, another file, or whole chunks. */
+function follows(bytes: Uint8Array, end: number): boolean {
+  if (end >= bytes.length - 1 || /^(TAG|ID3|APET|RIFF|RIFX|RF64|BW64|fLaC|OggS)/.test(text(bytes, end))) return true;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let last = end;
+  for (let at = end; at + 8 <= bytes.length && /^[ -~]{4}$/.test(text(bytes, at)); at = last + (last % 2)) {
+    last = at + 8 + view.getUint32(at + 4, true);
+  }
+  return last > end && last >= bytes.length - 9 && last <= bytes.length + 1;
 }
 
 function formatOf(view: DataView, at: number, size: number): Format {
@@ -76,13 +101,12 @@ function formatOf(view: DataView, at: number, size: number): Format {
   };
 }
 
-/** @param declared length of the samples according to the header, bytes */
-function samples(view: DataView, format: Format, begin: number, declared: number, source: string): Recording | null {
+function samples(view: DataView, format: Format, begin: number, extent: Extent, source: string): Recording | null {
   const read = reader(view, format);
   if (read === null) return null;
   const width = format.bits / 8;
   const frame = width * format.channels;
-  const count = Math.floor(Math.min(declared, view.byteLength - begin) / frame);
+  const count = Math.floor(extent.here / frame);
   if (count === 0) throw new PannsLitertError("audio", `${named(source)}no samples; expected at least one`);
   const channels = Array.from({ length: format.channels }, (_, channel) => {
     const values = new Float32Array(count);
@@ -90,8 +114,12 @@ function samples(view: DataView, format: Format, begin: number, declared: number
     return values;
   });
   const heard = count / format.rate;
-  const seconds = Math.max(heard, Math.floor(declared / frame) / format.rate);
-  return { channels, sampleRate: format.rate, seconds, warnings: cut(heard, seconds), source };
+  const stated = Math.floor(extent.stated / frame) / format.rate;
+  const warnings = cut(heard, stated);
+  if (heard - stated > TOLERANCE) {
+    warnings.push(`the header states ${stated.toFixed(2)} s; ${heard.toFixed(2)} s were found and decoded`);
+  }
+  return { channels, sampleRate: format.rate, seconds: Math.max(heard, stated), warnings, source };
 }
 
 function reader(view: DataView, { kind, bits }: Format): ((at: number) => number) | null {

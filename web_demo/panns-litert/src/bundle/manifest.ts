@@ -313,7 +313,7 @@ function requireProof(manifest: Manifest, refuse: (why: string) => never): void 
 }
 
 /** Rounds half to even, as Python's `round`, which defines the length of a clip. */
-function halfEven(value: number): number {
+export function halfEven(value: number): number {
   const rounded = Math.round(value);
   return rounded - value === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;
 }

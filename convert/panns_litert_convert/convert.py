@@ -359,13 +359,14 @@ def adopt_proven(
         if bundle.labels != model.class_names():
             raise BundleError(f"{shown(labels)}: not the class names of {model.name}; expected those, in their order")
         target = Path(out) if out is not None else Path.cwd() / made.model
-        description = f"{_description(model, source, official)}; made elsewhere, as {made.source.file}"
+        description = f"{_description(model, source, official)} Made elsewhere: {made.source.file}"
         with BundleWriter(target) as writer:
             checks = _adopted_stages(bundle, model, network, report=report)
             require(checks)
-            for role in ("model", "mel_basis", "labels"):
-                shutil.copyfile(bundle.file(role), writer.folder / made.file(role))
-            files = {of: record for of, record in made.files.items() if not record.role.startswith("selftest")}
+            names = {made.file("model"): "model", MEL_BASIS: "mel_basis", model.labels: "labels"}
+            for of, role in names.items():
+                shutil.copyfile(bundle.file(role), writer.folder / of)
+            files = {of: writer.record(of, role) for of, role in names.items()} | {MODEL_CARD: _NO_CARD_YET}
             manifest = replace(
                 made,
                 model=model.name,

@@ -100,7 +100,10 @@ def _read(about: _Fields, content: bytes) -> AboutModel:
     )
 
 
-def _attached(content: bytes, name: str) -> bytes:
+def _attached(content: bytes, name: str) -> bytes | None:
+    """Returns the content of an attached file. Quantizers keep the metadata and drop the zip: then None."""
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        return None
     with zipfile.ZipFile(io.BytesIO(content)) as files, files.open(name) as file:
         data = file.read(_MOST_LABEL_BYTES + 1)
     if len(data) > _MOST_LABEL_BYTES:

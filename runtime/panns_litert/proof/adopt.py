@@ -143,7 +143,7 @@ def adopt(
         (writer.folder / labels_file).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         manifest = Manifest(
             format_version=ADOPTED_VERSION,
-            model=found.model.stem,
+            model=_plain(found.model.stem),
             network=about.name or "unknown",
             description=" ".join(about.description.split()) or f"{model_file}, made elsewhere",
             source=Source(

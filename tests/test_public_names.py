@@ -24,11 +24,11 @@ NAMES = {
         batch BatchSummary LEDGER MOST_TRIES RECORD RESULTS Rows Shard SHOWN_FAILURES
     """,
     "panns_litert.bundle": """
-        Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE cached_bundle cached_model Check copy_bundle
-        DEFAULT_PRECISION DEFAULT_SECONDS file_sha256 FileRecord find_bundle FORMAT_VERSION GpuRecord GraphName GRAPHS
-        hub_metadata KeptLayer LOG_MEL MANIFEST Manifest MEL_BASIS METADATA_MARK MODEL_CARD model_card open_bundle
-        OWN_WEIGHTS PrecisionName PRECISIONS pull Quantization QUANTIZED RECOMMENDED_MODEL SELF_TEST SELF_TEST_SAMPLES
-        SelfTest Source STAGES TensorSpec
+        ADOPTED_VERSION Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE cached_bundle cached_model Check
+        copy_bundle DEFAULT_PRECISION DEFAULT_SECONDS ENGINE file_sha256 FileRecord find_bundle FORMAT_VERSION GpuRecord
+        GraphName GRAPHS hub_metadata KeptLayer LOG_MEL Manifest MANIFEST MEL_BASIS METADATA_MARK model_card MODEL_CARD
+        open_bundle OWN_WEIGHTS PrecisionName PRECISIONS pull Quantization QUANTIZED RECOMMENDED_MODEL require_tried
+        SELF_TEST SELF_TEST_SAMPLES SelfTest Source STAGES TensorSpec UNKNOWN
     """,
     "panns_litert.child": """
         PRINTED_LOG run_child
@@ -37,8 +37,9 @@ NAMES = {
         demo_audio demo_bundle demo_clips
     """,
     "panns_litert.engine": """
-        available_cores CpuEngine DelegateLog DRIVER_REMEDY Engine ENGINES FLOAT16_MAX gpu_only GpuEngine Graph
-        Inputs native_log NativeLog Outputs read_delegate_log read_graph RefusedOp unusable vulkan_drivers
+        AboutModel available_cores buffer_data CpuEngine DelegateLog DRIVER_REMEDY Engine ENGINES FLOAT16_MAX gpu_only
+        GpuEngine Graph Inputs native_log NativeLog Outputs pack read_about read_delegate_log read_graph read_model
+        RefusedOp unusable vulkan_drivers with_names
     """,
     "panns_litert.errors": """
         AudioError BenchError BundleError CheckpointError ConversionError DatasetError DownloadError EmbeddingError
@@ -57,8 +58,8 @@ NAMES = {
         audacity_labels Event EventDetector events_csv EventSettings Step TAIL_PERCENT WindowSteps
     """,
     "panns_litert.frontend": """
-        AST_16K EFFICIENTAT_32K FrontEndSpec hann LogMel mel_basis PANNS_16K PANNS_32K PANNS_8K require_waveform
-        StreamingLogMel
+        AST_16K EFFICIENTAT_32K front_end_of FRONT_ENDS FrontEndSpec hann LogMel mel_basis PANNS_16K PANNS_32K PANNS_8K
+        require_waveform StreamingLogMel
     """,
     "panns_litert.hub": """
         HubId PREFIX Snapshot upload Uploaded
@@ -79,11 +80,10 @@ NAMES = {
         ticks Timeline timeline write_page
     """,
     "panns_litert.proof": """
-        add_one_model audit_fp16 Clips compare compare_outputs compare_tags DELEGATE_LOG demo_inputs few_as_one
-        FEW_CLASSES FLUSH_SHARE FP16_MAX FP16_SMALLEST_NORMAL Gate GATES generated_inputs gpu_check GpuReport
+        add_one_model adopt Adopted audit_fp16 Clips compare compare_outputs compare_tags DELEGATE_LOG demo_inputs
+        few_as_one FEW_CLASSES FLUSH_SHARE FP16_MAX FP16_SMALLEST_NORMAL Gate GATES generated_inputs gpu_check GpuReport
         graph_input load_clips PRINTED_LOG publish Published record_gpu require run_child save_clips self_test_check
-        self_test_gate
-        TAG_GATES TAG_THRESHOLD TensorRange TIMEOUT_SECONDS why_not_gpu
+        self_test_gate TAG_GATES TAG_THRESHOLD TensorRange TIMEOUT_SECONDS why_not_gpu
     """,
     "panns_litert.results": """
         bars Row short

@@ -25,6 +25,7 @@ from torch import nn
 
 from panns_litert.atomic import writing
 from panns_litert.bundle import (
+    ADOPTED_VERSION,
     CACHE_VARIABLE,
     DEFAULT_PRECISION,
     DEFAULT_SECONDS,
@@ -62,8 +63,8 @@ from panns_litert.errors import (
     ParityError,
     ResultsError,
 )
-from panns_litert.frontend import mel_basis
-from panns_litert.proof import require, self_test_check
+from panns_litert.frontend import FrontEndSpec, mel_basis
+from panns_litert.proof import Adopted, adopt, require, self_test_check
 from panns_litert.strict import shown
 from panns_litert.words import counted
 from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of, weights_file
@@ -263,9 +264,17 @@ def verify(
     """
     opened = open_bundle(bundle)
     manifest = opened.manifest
+    if not manifest.proven:
+        raise BundleError(
+            f"{opened.path} is not proven: its .tflite was made elsewhere; expected a proven bundle; "
+            "`adopt --model NAME --checkpoint FILE` proves it"
+        )
     model = model_of(find(manifest.model), checkpoint)
     require_length(manifest.clip_seconds, model)
     network, source, official = _load(model, checkpoint, report=report, progress=progress)
+    if manifest.format_version == ADOPTED_VERSION:
+        _require_manifest(opened, model, source, description=manifest.description)
+        return _verify_adopted(opened, model, network, gpu=gpu, report=report)
     description = _description(model, source, official)
     _require_manifest(opened, model, source, description=description)
     about = about_model(
@@ -293,16 +302,137 @@ def verify(
         if all(check.passed for check in checks):
             _require_figures(opened, [check for check in checks if check.output != "constants"])
             _require_complete(opened, about, work)
-    if (self_test := opened.self_test) is not None:
-        report("self_test")
-        checks.append(recorded_check(self_test, network, model.front_end, samples=manifest.clip_samples))
-        engine = CpuEngine(opened.file("model"), content=opened.model)
-        checks.append(self_test_check(self_test, manifest, engine))
+    checks += _self_test_checks(opened, model, network, report=report)
     if proof.gpu:
         checks += proof.gpu.checks
         if all(check.passed for check in checks):
             _require_gpu(proof.gpu)
     return checks
+
+
+def adopt_proven(
+    file: str | os.PathLike[str],
+    name: str,
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    labels: str | os.PathLike[str] | Sequence[str] | None = None,
+    front_end: FrontEndSpec | None = None,
+    sample_rate: int | None = None,
+    seconds: float | None = None,
+    out: str | os.PathLike[str] | None = None,
+    report: Report = lambda _: None,
+    progress: bool = False,
+) -> Adopted:
+    """Makes a bundle of a .tflite that was made elsewhere, and proves that it is the network of a checkpoint.
+
+    The stages are `convert`'s for the outputs that it has, without those of this project's own export.
+
+    Args:
+        file, labels, seconds, out, report, progress: as for `adopt`. The default of `labels` is the model's.
+        name: the model of the registry that it is.
+        checkpoint: the weights that it was made from, if they are not the published ones.
+        front_end, sample_rate: the model's own, if given.
+
+    Raises:
+        BundleError, ParityError, DownloadError, MissingDependencyError: as for `adopt`. The class names or the front
+            end are not the model's. Or a stage failed: the error's `report` has all figures. No bundle is written.
+        ModelError, CheckpointError: as for `convert`.
+    """
+    model = model_of(find(name), checkpoint)
+    if front_end not in (None, model.front_end):
+        raise BundleError(f"a front end that is not that of {model.name}; expected none: the model says which")
+    network, source, official = _load(model, checkpoint, report=report, progress=progress)
+    with _workspace() as work:
+        # A bundle without proof first: it is what the stages run.
+        adopted = adopt(
+            file,
+            labels=model.class_names() if labels is None else labels,
+            front_end=model.front_end,
+            sample_rate=sample_rate,
+            seconds=seconds,
+            out=work.folder / "adopted",
+            report=report,
+            progress=progress,
+        )
+        bundle, made = adopted.bundle, adopted.bundle.manifest
+        require_length(made.clip_seconds, model)
+        if bundle.labels != model.class_names():
+            raise BundleError(f"{shown(labels)}: not the class names of {model.name}; expected those, in their order")
+        target = Path(out) if out is not None else Path.cwd() / made.model
+        description = f"{_description(model, source, official)} Made elsewhere: {made.source.file}"
+        with BundleWriter(target) as writer:
+            checks = _adopted_stages(bundle, model, network, report=report)
+            require(checks)
+            names = {made.file("model"): "model", MEL_BASIS: "mel_basis", model.labels: "labels"}
+            for of, role in names.items():
+                shutil.copyfile(bundle.file(role), writer.folder / of)
+            files = {of: writer.record(of, role) for of, role in names.items()} | {MODEL_CARD: _NO_CARD_YET}
+            manifest = replace(
+                made,
+                model=model.name,
+                network=model.network,
+                description=description,
+                source=source,
+                log_mel=_log_mel(network, made.graph),
+                files=files,
+                parity=tuple(checks),
+                versions=_versions(),
+            )
+            report("self_test")
+            proof = _Proof(checks=checks, file=bundle.file("model"), quantization=None, gpu=None)
+            manifest = _with_self_test(manifest, network, proof, writer)
+            (writer.folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
+            manifest = replace(manifest, files=manifest.files | {MODEL_CARD: writer.record(MODEL_CARD, "model_card")})
+            return Adopted(bundle=writer.commit(manifest), notes=adopted.notes)
+
+
+def _verify_adopted(bundle: Bundle, model: Model, network: AudioTagger, *, gpu: bool, report: Report) -> list[Check]:
+    """Runs the stages of an adopted bundle again, and its self-test."""
+    checks = _adopted_stages(bundle, model, network, report=report)
+    if all(check.passed for check in checks):
+        _require_figures(bundle, checks)
+    checks += _self_test_checks(bundle, model, network, report=report)
+    if gpu:
+        report("gpu_fp16")
+        record = _adopted_reference(bundle, model, network).gpu_check(bundle.file("model")).record()
+        checks += record.checks
+        if all(check.passed for check in checks):
+            _require_gpu(record)
+    return checks
+
+
+def _adopted_stages(bundle: Bundle, model: Model, network: AudioTagger, *, report: Report) -> list[Check]:
+    """Runs the stages that a .tflite from elsewhere can have: front end, network, and the file against PyTorch."""
+    manifest = bundle.manifest
+    report("front_end")
+    checks = front_end_stage(model.front_end, basis=bundle.mel_basis)
+    report("network")
+    checks += network_stage(model)
+    report(manifest.precision)
+    return checks + _adopted_reference(bundle, model, network).check(manifest.precision, bundle.file("model"))
+
+
+def _adopted_reference(bundle: Bundle, model: Model, network: AudioTagger) -> Reference:
+    """Returns PyTorch's outputs of those names that the bundle has."""
+    manifest = bundle.manifest
+    reference = Reference(network, model.front_end, graph=manifest.graph, seconds=manifest.clip_seconds)
+    names = {output.name for output in manifest.outputs}
+    reference.outputs = {name: values for name, values in reference.outputs.items() if name in names}
+    reference.half = {name: values for name, values in reference.half.items() if name in names}
+    return reference
+
+
+def _self_test_checks(bundle: Bundle, model: Model, network: AudioTagger, *, report: Report) -> list[Check]:
+    """Compares a bundle's self-test, if it has one, with PyTorch and with the CPU."""
+    if (self_test := bundle.self_test) is None:
+        return []
+    report("self_test")
+    manifest = bundle.manifest
+    engine = CpuEngine(bundle.file("model"), content=bundle.model)
+    return [
+        recorded_check(self_test, network, model.front_end, samples=manifest.clip_samples),
+        self_test_check(self_test, manifest, engine),
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,17 +18,15 @@ from typing import Any
 
 import flatbuffers
 import numpy as np
-from numpy.typing import NDArray
 
 from panns_litert.atomic import replacing
 from panns_litert.bundle import GraphName, Source
-from panns_litert.engine import read_graph
+from panns_litert.engine import buffer_data, pack, read_graph
 from panns_litert_convert.zoo import Model
 
 _ENTRY = b"TFLITE_METADATA"
 _AUDIO_PROPERTIES, _FEATURE_PROPERTIES = 4, 1  # ContentProperties
 _TENSOR_AXIS_LABELS = 2  # AssociatedFileType
-_ALIGNMENT = 16  # of Buffer.data in LiteRT's schema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +107,7 @@ def complete(source: Path, path: Path, about: About) -> None:
     entries = [entry for entry in model.metadata or [] if entry.name != _ENTRY]
     old = {entry.buffer for entry in model.metadata or []} - {entry.buffer for entry in entries}
     # Buffer 0 is empty by definition, and serves every tensor without data.
-    data = [_data(buffer, content) for buffer in model.buffers]
+    data = [buffer_data(buffer, content) for buffer in model.buffers]
     kept = [0, *(index for index, values in enumerate(data) if len(values) and index not in old)]
     place = {index: position for position, index in enumerate(kept)}
     for user in (*(tensor for part in model.subgraphs for tensor in part.tensors), *entries):
@@ -118,39 +116,13 @@ def complete(source: Path, path: Path, about: About) -> None:
     entry.name, entry.buffer = _ENTRY, len(kept)
     made = np.frombuffer(_metadata(about, inputs=list(graph.inputs), outputs=list(graph.outputs)), np.uint8)
     model.metadata = [*entries, entry]
-    model.buffers = [_Buffer(values) for values in (*(data[index] for index in kept), made)]
-    builder = flatbuffers.Builder(len(content) + 2**16)  # room for all: a full builder doubles its memory
-    builder.Finish(model.Pack(builder), b"TFL3")
+    flatbuffer = pack(model, [*(data[index] for index in kept), made])
     label_file = zipfile.ZipInfo(about.labels_file)  # by default of 1980 and not compressed, as readers expect
     label_file.create_system, label_file.external_attr = 3, 0o644 << 16  # whatever system writes it
     with replacing(path) as file:
-        file.write(memoryview(builder.Bytes)[builder.Head() :])
+        file.write(flatbuffer)
         with zipfile.ZipFile(file, "w") as attached:
             attached.writestr(label_file, about.labels)
-
-
-def _data(buffer: Any, content: bytes) -> NDArray[np.uint8]:
-    """Returns the data of a buffer (`schema_py_generated.BufferT`), which may be behind the flatbuffer."""
-    if buffer.offset > 1:  # 0 and 1 stand for no data there
-        return np.frombuffer(content, np.uint8, count=buffer.size, offset=buffer.offset)
-    return np.asarray([] if buffer.data is None else buffer.data, np.uint8)
-
-
-class _Buffer:
-    """A buffer that `schema_py_generated.ModelT` writes with aligned data; its own `BufferT` does not align them."""
-
-    def __init__(self, data: NDArray[np.uint8]) -> None:
-        self._data = data
-
-    def Pack(self, builder: Any) -> int:  # noqa: N802 - called by `ModelT.Pack`
-        """Writes data and table. Returns the table's offset."""
-        size = len(self._data)
-        if not size:
-            return _table(builder)
-        builder.StartVector(1, size, _ALIGNMENT)
-        builder.head -= size
-        builder.Bytes[builder.head : builder.head + size] = self._data.data
-        return _table(builder, {0: builder.EndVector()})
 
 
 def _metadata(about: About, *, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:

@@ -341,7 +341,7 @@ class _Listener:
         row |= {name: getattr(found, name) for name in ("seconds", "seconds_heard", "padding_seconds", "windows")}
         row |= {"warnings": [utf8(text) for text in found.warnings], "tags": [vars(tag) for tag in found.tags]}
         row["events"] = [vars(event) for event in sorted(events, key=lambda event: (event.start, event.index))]
-        if self._settings["embeddings"]:
+        if self._settings["embeddings"] and len(found.embedding):
             row["embedding"] = found.embedding
         return row
 

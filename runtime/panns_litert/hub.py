@@ -98,6 +98,16 @@ class Snapshot:
             found = self._api.resolve_revision(hub_id.repo, revision=hub_id.revision, local_files_only=_offline())
         self.hub_id = HubId(hub_id.repo, found.resolved)
 
+    def names(self) -> tuple[str, ...]:
+        """Returns the names of all files of the repository. This asks the hub.
+
+        Raises:
+            DownloadError: the hub cannot be reached, or there is no such repository.
+        """
+        with _hub_errors(self.hub_id):
+            info = self._api.model_info(self.hub_id.repo, revision=self.hub_id.revision)
+        return tuple(entry.rfilename for entry in info.siblings or ())
+
     def file(self, name: str, *, again: bool = False) -> Path:
         """Returns the path of a file in the cache. Downloads it if it is not there, or if `again` is true.
 

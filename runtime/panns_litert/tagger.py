@@ -29,6 +29,9 @@ UsedEngine = Literal["cpu", "gpu"]
 """What runs a model."""
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
+NO_EMBEDDING = np.zeros((1, 0), np.float32)
+"""The embedding of a model that has none."""
+
 _CODEC_PADDING_SECONDS = 0.05  # codecs pad by up to this much; no warning below it
 
 
@@ -109,7 +112,7 @@ class Tagging(TaggingResult):
         source: path of the file, or "array".
         tags: highest score first, limited by `top` and `threshold`.
         probs: (classes,) float32, clip-wise probabilities of all classes.
-        embedding: (dim,) float32.
+        embedding: (dim,) float32; empty if the model has none.
         framewise: (frames, classes) float32, frame-wise probabilities; None if the network has none.
         seconds: length of the recording; that of its header if it is greater than what was found.
         seconds_heard: length of the sound that was tagged.
@@ -321,7 +324,7 @@ class Tagger:
             source=source,
             tags=top_tags(self.labels, probs, top=top, threshold=threshold),
             probs=probs,
-            embedding=outputs["embedding"][0],
+            embedding=outputs.get("embedding", NO_EMBEDDING)[0],
             framewise=outputs["framewise"][0] if "framewise" in outputs else None,
             seconds=clip.seconds,
             seconds_heard=clip.seconds_heard,

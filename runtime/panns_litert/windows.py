@@ -24,7 +24,7 @@ from panns_litert.events import TAIL_PERCENT, Event, EventDetector, EventSetting
 from panns_litert.frontend import StreamingLogMel
 from panns_litert.results import bars
 from panns_litert.sense import Sense
-from panns_litert.tagger import Tagger, TaggingResult, top_tags
+from panns_litert.tagger import NO_EMBEDDING, Tagger, TaggingResult, top_tags
 from panns_litert.words import counted
 
 AggregateName = Literal["mean", "max"]
@@ -46,7 +46,7 @@ class Window:
         index: 0, 1, …
         start, end: seconds. In a recording shorter than a window, the window ends with the recording.
         probs: (classes,) float32, clip-wise probabilities; zeros if the window is unusable.
-        embedding: (dim,) float32; zeros if the window is unusable.
+        embedding: (dim,) float32; zeros if the window is unusable, empty if the model has none.
         framewise: (frames, classes) float32, frame-wise probabilities; None if the network has none.
         level_dbfs: level of the samples, as `audio.level_dbfs`; -inf for silence and if the window is unusable.
         front_end_ms, model_ms: run times in milliseconds. The front end's time is that of this window's new samples.
@@ -105,7 +105,7 @@ class LongTagging(TaggingResult):
         times: (n + 1,) seconds; step i lasts from times[i] to times[i + 1]. Up to 200 steps: a step is a window
             without overlap, or several in a long recording. A step without a usable window has scores of 0.
         scores: (n, classes) float32, the highest score within each step.
-        embedding: (dim,) float32, mean over the windows.
+        embedding: (dim,) float32, mean over the windows; empty if the model has none.
         front_end_ms, model_ms: run times in milliseconds, summed over the windows.
         engine: the engine that ran the model, "cpu" or "gpu".
         fallback: why `engine="auto"` uses the CPU; None if the GPU is used, or if another engine was chosen.
@@ -381,7 +381,7 @@ class StreamTagger:
             start=start / rate,
             end=end / rate,
             probs=outputs["probs"][0],
-            embedding=outputs["embedding"][0],
+            embedding=outputs.get("embedding", NO_EMBEDDING)[0],
             framewise=outputs["framewise"][0] if "framewise" in outputs else None,
             level_dbfs=level,
             front_end_ms=front_end_ms,
@@ -655,7 +655,7 @@ class Aggregate:
         self._skipped, self._unusable, self._padding = 0, "", 0.0
         self._front_end_ms, self._model_ms = 0.0, 0.0
         self._probs = np.zeros(len(self._sense.labels))
-        self._embedding = np.zeros(tagger.bundle.manifest.outputs[1].shape[1])
+        self._embedding = np.zeros(tagger.bundle.manifest.embedding_size)
         self._columns = Columns(len(self._sense.labels), _MOST_STEPS)
         self._before: tuple[float, float] | None = None  # of the last window: start and end
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import edit_manifest, edit_self_test, rehash, without_self_test
 
-from panns_litert.bundle import FORMAT_VERSION, MANIFEST, Bundle, BundleWriter, Manifest, SelfTest
+from panns_litert.bundle import ADOPTED_VERSION, FORMAT_VERSION, MANIFEST, Bundle, BundleWriter, Manifest, SelfTest
 from panns_litert.errors import BundleError, PannsLitertError
 
 Copy = Callable[[Bundle], Path]
@@ -126,11 +126,12 @@ def test_text_that_is_no_manifest(demo: Bundle, copy_of: Copy, text: str) -> Non
         Bundle(folder)
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, "2", None, 2.5])
+@pytest.mark.parametrize("version", [0, 1, 4, "2", None, 2.5])
 def test_unknown_format_version(demo: Bundle, copy_of: Copy, version: object) -> None:
     folder = copy_of(demo)
     edit_manifest(folder, lambda m: m.update(format_version=version))
-    with pytest.raises(BundleError, match=rf"format_version .*this version reads {FORMAT_VERSION}; update"):
+    known = f"{FORMAT_VERSION} and {ADOPTED_VERSION}"
+    with pytest.raises(BundleError, match=rf"format_version .*this version reads {known}; update"):
         Bundle(folder)
 
 

@@ -1,8 +1,10 @@
-"""The commands fetch, convert and verify."""
+"""The commands fetch, convert, adopt and verify."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,14 @@ from panns_litert.cli import (
     progress_wanted,
     steps,
 )
-from panns_litert.errors import ParityError, importing
+from panns_litert.errors import ModelError, ParityError, importing
+from panns_litert.frontend import FRONT_ENDS, front_end_of
+from panns_litert.proof import adopt
 from panns_litert.words import counted
 
 
 def add_commands(command: AddCommand) -> None:
-    """Adds fetch, convert and verify."""
+    """Adds fetch, convert, adopt and verify."""
     sub = command("fetch", run_fetch)
     sub.add_argument("model", help="name, as `models` lists it")
 
@@ -46,6 +50,16 @@ def add_commands(command: AddCommand) -> None:
     )
     sub.add_argument("--gpu", action="store_true", help="also require parity and full residency on the GPU delegate")
     sub.add_argument("--out", type=Path, help="folder of the bundle (default: in the cache, where --model finds it)")
+
+    sub = command("adopt", run_adopt)
+    sub.add_argument("file", metavar="FILE", help="a .tflite, a folder with one, or hf:ORG/NAME[@REVISION]")
+    sub.add_argument("--labels", type=Path, metavar="FILE", help="class names, one a line (default: its own)")
+    sub.add_argument("--front-end", metavar="NAME", help=f"of a log-mel input: {', '.join(FRONT_ENDS)}, or a JSON file")
+    sub.add_argument("--sample-rate", type=int, metavar="HZ", help="of an input of samples (default: of its metadata)")
+    sub.add_argument("--seconds", type=float, help="length of a clip (default: as the input's shape says)")
+    sub.add_argument("--model", help="the model that it is, as `models` lists it: proves it with its checkpoint")
+    sub.add_argument("--checkpoint", type=Path, help="with --model: its weights, instead of a download")
+    sub.add_argument("--out", type=Path, help="folder of the bundle (default: one here, named as FILE)")
 
     sub = command("verify", run_verify)
     sub.add_argument("bundle", metavar="MODEL", help=BUNDLE_HELP)
@@ -81,6 +95,40 @@ def run_convert(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_adopt(args: argparse.Namespace) -> int:
+    """`adopt`: makes a bundle of a .tflite that was made elsewhere, proven only with a model's checkpoint."""
+    options = {
+        "labels": args.labels,
+        "front_end": front_end_of(args.front_end) if args.front_end is not None else None,
+        "sample_rate": args.sample_rate,
+        "seconds": args.seconds,
+        "out": args.out,
+        "progress": progress_wanted(args),
+    }
+    if args.model is None and args.checkpoint is not None:
+        raise ModelError("--checkpoint without --model; expected the model that it belongs to, such as --model cnn14")
+    if args.model is None:
+        with steps(args) as report:
+            adopted = adopt(args.file, report=report, **options)
+    else:
+        with importing("the converter", extra="convert", purpose="a proof needs"):
+            from panns_litert_convert.convert import adopt_proven
+        with _figures(args), steps(args) as report:
+            adopted = adopt_proven(args.file, args.model, checkpoint=args.checkpoint, report=report, **options)
+    bundle, manifest = adopted.bundle, adopted.bundle.manifest
+    if args.json:
+        checks = [check.to_dict() for check in manifest.parity]
+        return print_json(
+            {"bundle": str(bundle.path), "proven": manifest.proven, "notes": list(adopted.notes), "parity": checks}
+        )
+    for text in adopted.notes:
+        note(text)
+    print_checks(manifest.parity)
+    verdict = "every stage passed" if manifest.proven else "NOT PROVEN: nothing compared it with its original"
+    print(f"{bundle.path}: {bundle.describe()}; {verdict}")
+    return 0
+
+
 def run_verify(args: argparse.Namespace) -> int:
     """`verify`: runs every stage again for a bundle, and its self-test."""
     with importing("the converter", extra="convert", purpose="this needs"):
@@ -103,9 +151,15 @@ def convert_bundle(args: argparse.Namespace, name: str, **options: Any) -> Bundl
     """Converts a model and shows the progress on stderr. If a stage fails, its figures are printed before the error."""
     with importing("the converter", extra="convert", purpose="this needs"):
         from panns_litert_convert.convert import convert
+    with _figures(args), steps(args) as report:
+        return convert(name, report=report, progress=progress_wanted(args), **options)
+
+
+@contextlib.contextmanager
+def _figures(args: argparse.Namespace) -> Iterator[None]:
+    """Prints the figures of a failed stage before its error."""
     try:
-        with steps(args) as report:
-            return convert(name, report=report, progress=progress_wanted(args), **options)
+        yield
     except ParityError as error:
         if isinstance(error.report, list):
             if args.json:

@@ -14,14 +14,16 @@ from panns_litert.bundle.cache import (
     cache_dir,
 )
 from panns_litert.bundle.cached import cached_bundle, cached_model
-from panns_litert.bundle.check import QUANTIZED, STAGES, Check, PrecisionName
+from panns_litert.bundle.check import ENGINE, QUANTIZED, STAGES, Check, PrecisionName
 from panns_litert.bundle.manifest import (
+    ADOPTED_VERSION,
     FORMAT_VERSION,
     GRAPHS,
     LOG_MEL,
     MANIFEST,
     OWN_WEIGHTS,
     PRECISIONS,
+    UNKNOWN,
     FileRecord,
     GpuRecord,
     GraphName,
@@ -35,12 +37,15 @@ from panns_litert.bundle.model_card import METADATA_MARK, hub_metadata, model_ca
 from panns_litert.bundle.named import RECOMMENDED_MODEL, find_bundle, open_bundle
 from panns_litert.bundle.pulled import pull
 from panns_litert.bundle.selftest import SELF_TEST, SELF_TEST_SAMPLES, SelfTest
+from panns_litert.bundle.trial import require_tried
 from panns_litert.bundle.writer import BundleWriter, copy_bundle
 
 __all__ = [
+    "ADOPTED_VERSION",
     "CACHE_VARIABLE",
     "DEFAULT_PRECISION",
     "DEFAULT_SECONDS",
+    "ENGINE",
     "FORMAT_VERSION",
     "GRAPHS",
     "LOG_MEL",
@@ -55,6 +60,7 @@ __all__ = [
     "SELF_TEST",
     "SELF_TEST_SAMPLES",
     "STAGES",
+    "UNKNOWN",
     "Bundle",
     "BundleWriter",
     "Check",
@@ -79,4 +85,5 @@ __all__ = [
     "model_card",
     "open_bundle",
     "pull",
+    "require_tried",
 ]

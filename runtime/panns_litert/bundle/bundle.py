@@ -83,6 +83,17 @@ class Bundle:
     def __repr__(self) -> str:
         return f"<Bundle {str(self.path)!r}: {self.describe()}>"
 
+    def require_embedding(self) -> None:
+        """Checks that the model has an embedding.
+
+        Raises:
+            BundleError: it has none.
+        """
+        if not self.manifest.embedding_size:
+            raise BundleError(
+                f"{self.manifest.model} has no embedding; expected a model with one: `panns-litert models` lists some"
+            )
+
     def describe(self) -> str:
         """Returns in a few words what the model is: its name, precision, classes, and length of a clip."""
         manifest = self.manifest

@@ -23,6 +23,10 @@ STAGES: dict[PrecisionName, tuple[str, ...]] = {
 }
 """The stages that a bundle of each precision must have passed."""
 
+ENGINE = "engine"
+"""The stage of a .tflite without reference: the outputs of two sets of LiteRT's kernels are compared. It proves nothing
+about the model."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Check:

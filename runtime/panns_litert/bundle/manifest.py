@@ -9,12 +9,15 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
-from panns_litert.bundle.check import QUANTIZED, STAGES, Check, PrecisionName
+from panns_litert.bundle.check import ENGINE, QUANTIZED, STAGES, Check, PrecisionName
 from panns_litert.errors import BundleError
 from panns_litert.frontend import FrontEndSpec
 from panns_litert.strict import parse_json, read, shown
 
 FORMAT_VERSION = 2
+"""Format of what `convert` writes: every stage is proven, and the outputs begin with probs and embedding."""
+ADOPTED_VERSION = 3
+"""Format of what `adopt` writes. Its fields are those of format 2; proof and embedding may be missing."""
 MANIFEST = "manifest.json"
 GraphName = Literal["logmel", "waveform"]
 GRAPHS: tuple[GraphName, ...] = get_args(GraphName)
@@ -22,6 +25,8 @@ LOG_MEL = ("host", "graph", "none")
 PRECISIONS: tuple[PrecisionName, ...] = tuple(STAGES)
 OWN_WEIGHTS = "unknown: the user's own checkpoint"
 """The licence and attribution of weights that are not the published ones."""
+UNKNOWN = "unknown: made elsewhere"
+"""The licence and attribution of a .tflite that was made elsewhere, if it does not tell them."""
 
 MOST_MODEL_BYTES = 2**31 - 1
 """Size of the largest file of a bundle: a flatbuffer has offsets of 31 bits."""
@@ -71,7 +76,7 @@ class FileRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The checkpoint that a bundle was made from.
+    """The checkpoint that a bundle was made from; or the .tflite that was adopted without proof.
 
     Attributes:
         file: name of the file.
@@ -170,14 +175,14 @@ class Manifest:
     """Everything that a reader needs to know about a bundle. Checked on construction.
 
     Attributes:
-        format_version: version of this format.
+        format_version: `FORMAT_VERSION`, or `ADOPTED_VERSION` for a .tflite that was made elsewhere.
         model, network: name of the model, and of its architecture.
         description: one line about the model.
         source: the checkpoint.
         front_end: how samples become the log-mel.
         graph: input of the graph, "logmel" or "waveform".
-        log_mel: what computes the log-mel: "host" or "graph"; "none" if the network has no log-mel. Then only the
-            sample rate of `front_end` is used.
+        log_mel: what computes the log-mel: "host" or "graph"; "none" if the network has no log-mel, or if what it does
+            with the samples is not known. Then only the sample rate of `front_end` is used.
         clip_seconds: length of a clip.
         inputs, outputs: of the graph.
         files: all files by name.
@@ -185,7 +190,8 @@ class Manifest:
         parity: the checks of all stages.
         gpu: the last check on a GPU; None if there was none.
         versions: of the tools that made the bundle, by name.
-        quantization: set for a precision with integer weights; None for fp32 and fp16.
+        quantization: set for a precision with integer weights; None for fp32 and fp16, and for a .tflite that was made
+            elsewhere.
 
     Raises:
         BundleError: the parts contradict each other.
@@ -232,15 +238,19 @@ class Manifest:
         expected = TensorSpec(name=self.graph, shape=shapes[self.graph])
         if self.inputs != (expected,):
             raise BundleError(f"inputs {self.inputs}; the front end and clip_seconds give {expected}")
-        if not set(STAGES[self.precision]) <= {check.stage for check in self.parity}:
+        if self.format_version == FORMAT_VERSION and not self.proven:
             raise BundleError(
                 f"no proof of every stage; expected {', '.join(STAGES[self.precision])}; convert it again"
             )
+        checked = {check.stage for check in self.parity if check.output == "probs"}
+        if self.format_version == ADOPTED_VERSION and not checked & {self.precision, ENGINE}:
+            raise BundleError(f"no check of probs at {self.precision} or {ENGINE}; expected one; adopt it again")
         if unproven := [f"{c.stage}/{c.output}" for c in self.parity if not c.passed or "max_abs" not in c.threshold]:
             raise BundleError(f"no proof of {', '.join(unproven)}; convert it again")
         names = tuple(output.name for output in self.outputs)
-        if names[:2] != ("probs", "embedding"):
-            raise BundleError(f"outputs {', '.join(names) or 'none'}; expected probs, embedding")
+        expected_names = ("probs", "embedding") if self.format_version == FORMAT_VERSION else ("probs",)
+        if names[: len(expected_names)] != expected_names:
+            raise BundleError(f"outputs {', '.join(names) or 'none'}; expected {', '.join(expected_names)}")
         for output in self.outputs:
             if output.dtype != "float32" or len(output.shape) < 2 or output.shape[0] != 1 or min(output.shape) < 1:
                 raise BundleError(f"output {output}; expected float32 of shape (1, …)")
@@ -265,7 +275,10 @@ class Manifest:
 
     def _require_quantization(self) -> None:
         found = self.quantization
-        if (found is not None) != (self.precision in QUANTIZED):
+        if self.format_version == ADOPTED_VERSION:
+            if found is not None:
+                raise BundleError(f"quantization {found} in format {ADOPTED_VERSION}; expected none")
+        elif (found is not None) != (self.precision in QUANTIZED):
             raise BundleError(f"quantization {found} with precision {self.precision}; expected it with integer weights")
         if found is not None and (found.calibration_clips > 0) != (self.precision == "int8-full"):
             raise BundleError(f"calibration_clips {found.calibration_clips} with precision {self.precision}")
@@ -298,6 +311,23 @@ class Manifest:
         """Number of classes."""
         return self.outputs[0].shape[1]
 
+    @property
+    def embedding_size(self) -> int:
+        """Length of the embedding; 0 if the model has none."""
+        return next((output.shape[1] for output in self.outputs if output.name == "embedding"), 0)
+
+    @property
+    def proven(self) -> bool:
+        """Whether every stage of its parity compared the model with the original network.
+
+        The float32 stage shows that `convert` exported rightly; a .tflite that was made elsewhere has no such stage.
+        """
+        done = {check.stage for check in self.parity}
+        stages = STAGES[self.precision]
+        if self.format_version == ADOPTED_VERSION:
+            stages = ("front_end", "network", self.precision)
+        return set(stages) <= done
+
     def file(self, role: str) -> str:
         """Returns the name of the file with a role: model, mel_basis, labels, model_card, selftest, selftest_samples.
 
@@ -329,8 +359,8 @@ class Manifest:
 
 
 def _require_version(version: object) -> None:
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, ADOPTED_VERSION) or isinstance(version, bool):
         raise BundleError(
-            f"format_version {shown(version)}; this version reads {FORMAT_VERSION}; "
+            f"format_version {shown(version)}; this version reads {FORMAT_VERSION} and {ADOPTED_VERSION}; "
             "update panns-litert or convert the model again"
         )

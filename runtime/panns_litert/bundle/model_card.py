@@ -13,7 +13,15 @@ from decimal import Decimal
 from typing import Any
 
 from panns_litert.bundle.check import Check
-from panns_litert.bundle.manifest import OWN_WEIGHTS, GpuRecord, Manifest, Quantization
+from panns_litert.bundle.manifest import (
+    ADOPTED_VERSION,
+    FORMAT_VERSION,
+    OWN_WEIGHTS,
+    UNKNOWN,
+    GpuRecord,
+    Manifest,
+    Quantization,
+)
 
 METADATA_MARK = "---\n"
 """The first line of a card with metadata."""
@@ -25,6 +33,11 @@ _LICENCES = re.compile(
 )
 _AUDIOSET_LABELS, _AUDIOSET = "audioset_labels.txt", "agkphysics/AudioSet"
 _ON_THE_HUB = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)/resolve/.+", re.ASCII)
+
+_NOT_PROVEN = """
+**Not proven.** This `.tflite` was made elsewhere, and nothing compared it with the network that it comes from. The
+checks below and the self-test show only that it runs, and that engines agree with each other.
+"""
 
 _PARITY_HEAD = """\
 | stage | output | max abs | rmse | corr | PSNR dB | top-5 | bound on max abs | passed |
@@ -46,20 +59,22 @@ def model_card(manifest: Manifest) -> str:
         if record.role != "model_card"
     )
     rows = "\n".join(_row(check) for check in manifest.parity)
+    made = "Made" if manifest.format_version == FORMAT_VERSION else "Adopted"
+    probs = "sigmoid probabilities" if manifest.proven else "values within 0 … 1"
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     return f"""{METADATA_MARK}{_yaml(hub_metadata(manifest))}{METADATA_MARK}
 # {manifest.model} ({manifest.precision}, {manifest.clip_seconds:g} s)
-
+{"" if manifest.proven else _NOT_PROVEN}
 {manifest.description}
 
-Made by panns-litert. `manifest.json` holds the same facts for programs.
+{made} by panns-litert. `manifest.json` holds the same facts for programs.
 
 ## Source
 
 | | |
 |---|---|
 | network | {manifest.network} |
-| checkpoint | {source.file} |
+| {"checkpoint" if manifest.proven else "file"} | {source.file} |
 | from | {source.url or "a local file"} |
 | sha256 | `{source.sha256}` |
 | licence of the weights | {source.licence} |
@@ -72,13 +87,13 @@ Made by panns-litert. `manifest.json` holds the same facts for programs.
 |---|---|---|---|
 {tensors}
 
-`probs` are sigmoid probabilities in the order of `{manifest.file("labels")}`.
+`probs` are {probs} in the order of `{manifest.file("labels")}`.
 
 ## Front end
 
 {_front_end(manifest)}
 
-{_quantization(manifest.precision, manifest.quantization)}## Parity
+{_quantization(manifest.precision, manifest.quantization)}## {"Parity" if manifest.proven else "Checks"}
 
 {_PARITY_HEAD}
 {rows}
@@ -106,7 +121,7 @@ def hub_metadata(manifest: Manifest) -> dict[str, Any]:
     source, audioset = manifest.source, manifest.file("labels") == _AUDIOSET_LABELS
     licence = source.licence.casefold()
     data: dict[str, Any] = {}
-    if source.licence == OWN_WEIGHTS:
+    if source.licence in (OWN_WEIGHTS, UNKNOWN):
         data["license"] = "unknown"
     elif _LICENCES.fullmatch(licence):
         data["license"] = licence
@@ -130,22 +145,20 @@ def hub_metadata(manifest: Manifest) -> dict[str, Any]:
                 "metrics": [_metric("mAP", source.published_map, "mAP, published for the checkpoint")],
             }
         )
-    results.append(
-        {
-            "task": task,
-            "dataset": {"type": "panns-litert/parity", "name": "parity clips, compared with PyTorch"},
-            "metrics": [
-                metric
-                for check in manifest.parity
-                if (check.stage, check.output) == (manifest.precision, "probs")
-                for metric in (
-                    _metric("max_abs_error", check.max_abs, "largest error of a probability"),
-                    _metric("correlation", check.corr, "correlation of the probabilities"),
-                )
-                if metric["value"] is not None
-            ],
-        }
-    )
+    parity = [
+        metric
+        for check in manifest.parity
+        if (check.stage, check.output) == (manifest.precision, "probs")
+        for metric in (
+            _metric("max_abs_error", check.max_abs, "largest error of a probability"),
+            _metric("correlation", check.corr, "correlation of the probabilities"),
+        )
+        if metric["value"] is not None
+    ]
+    if not manifest.proven:  # no figure to show
+        return data
+    dataset = {"type": "panns-litert/parity", "name": "parity clips, compared with PyTorch"}
+    results.append({"task": task, "dataset": dataset, "metrics": parity})
     return data | {"model-index": [{"name": f"{manifest.model} {manifest.precision}", "results": results}]}
 
 
@@ -175,6 +188,10 @@ def _scalar(value: object) -> str:
 
 def _front_end(manifest: Manifest) -> str:
     spec = manifest.front_end
+    if manifest.log_mel == "none" and manifest.format_version == ADOPTED_VERSION:
+        unused = manifest.file("mel_basis")
+        return f"""The model takes samples, {spec.sample_rate} Hz mono, and `{unused}` is not used.
+A clip of {manifest.clip_seconds:g} s is {manifest.clip_samples} samples."""
     if manifest.log_mel == "none":
         unused = manifest.file("mel_basis")
         return f"""The network takes samples, {spec.sample_rate} Hz mono, and has no log-mel: `{unused}` is not used.

@@ -1,5 +1,8 @@
 """The self-test of a bundle: a recording and PyTorch's probabilities for it, for runtimes without PyTorch.
 
+In a bundle that is not proven, the probabilities are those of its own .tflite on the CPU of the computer that adopted
+it. They show that an engine computes as that CPU does, and nothing about the model.
+
     selftest.json   format_version, model_sha256, sample_rate, samples, samples_sha256, probs
     selftest.pcm    16-bit little-endian mono samples, padded with silence to a clip
 
@@ -39,11 +42,11 @@ class _Record:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfTest:
-    """A recording and PyTorch's probabilities for it.
+    """A recording and PyTorch's probabilities for it; those of the .tflite itself in a bundle that is not proven.
 
     Attributes:
         pcm: 16-bit little-endian mono samples at the front end's rate, at least one and no more than a clip.
-        probs: PyTorch's probability of each class, 0 … 1.
+        probs: the probability of each class, 0 … 1.
     """
 
     pcm: bytes

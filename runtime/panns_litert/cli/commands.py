@@ -43,6 +43,9 @@ COMMANDS: dict[str, Command] = {
     "convert": Command(
         _CONVERT, "Make a bundle from a checkpoint and check the parity of every stage.", extension="convert"
     ),
+    "adopt": Command(
+        _CONVERT, "Make a bundle of a .tflite that was made elsewhere, with proof or without.", extension="convert"
+    ),
     "verify": Command(_CONVERT, "Run every parity stage again for a bundle, and its self-test.", extension="convert"),
     "gpu-check": Command(_CONVERT, "Run a model on the GPU delegate, whole and in float16, and compare.", "gpu"),
     "publish": Command(_CONVERT, "Upload a bundle to the Hugging Face hub, if it passes its self-test here.", "hub"),

@@ -70,6 +70,7 @@ def run_embed(args: argparse.Namespace) -> int:
     if len(set(targets)) < len(targets):
         raise EmbeddingError("files of the same name; expected different ones, or one run with its own --out for each")
     tagger = open_tagger(args)
+    tagger.bundle.require_embedding()  # once, and not for each recording
     args.out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     failed = False

@@ -56,6 +56,8 @@ def run_tag(args: argparse.Namespace) -> int:
     require_rate(args)
     require_choice(args.top, args.threshold)
     tagger = open_tagger(args)
+    if args.embedding:
+        tagger.bundle.require_embedding()
     if args.html is not None and (args.out is not None or STDIN in args.audio):
         raise PictureError("--html: expected recordings in files, which the page can play, and no --out")
     sense = sense_of(args, tagger.labels)

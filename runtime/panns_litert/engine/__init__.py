@@ -3,6 +3,7 @@
 It may import only the layers below it: `strict`, `atomic` and `errors`.
 """
 
+from panns_litert.engine.about import AboutModel, read_about
 from panns_litert.engine.delegate import (
     DRIVER_REMEDY,
     DelegateLog,
@@ -22,13 +23,15 @@ from panns_litert.engine.engine import (
     available_cores,
     unusable,
 )
-from panns_litert.engine.graph import Graph, read_graph
+from panns_litert.engine.graph import Graph, read_graph, read_model
 from panns_litert.engine.native_log import NativeLog, native_log
+from panns_litert.engine.rewrite import buffer_data, pack, with_names
 
 __all__ = [
     "DRIVER_REMEDY",
     "ENGINES",
     "FLOAT16_MAX",
+    "AboutModel",
     "CpuEngine",
     "DelegateLog",
     "Engine",
@@ -39,10 +42,15 @@ __all__ = [
     "Outputs",
     "RefusedOp",
     "available_cores",
+    "buffer_data",
     "gpu_only",
     "native_log",
+    "pack",
+    "read_about",
     "read_delegate_log",
     "read_graph",
+    "read_model",
     "unusable",
     "vulkan_drivers",
+    "with_names",
 ]

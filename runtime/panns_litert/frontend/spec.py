@@ -15,6 +15,7 @@ reflect-padded waveform. The third takes only frames that lie completely inside 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeGuard
@@ -22,7 +23,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from panns_litert.errors import SpecError
-from panns_litert.strict import read, shown
+from panns_litert.strict import printable, read, read_json, shown
 
 # The smallest and the largest normal number of float32. Below the smallest, the logarithm of a floor would be -inf.
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
@@ -298,3 +299,31 @@ AST_16K = FrontEndSpec(
 )
 """Front end of AST (Gong, Chung, Glass 2021, https://arxiv.org/abs/2104.01778). `affine` normalises with the mean and
 twice the deviation of AudioSet."""
+
+FRONT_ENDS = {
+    "panns_32k": PANNS_32K,
+    "panns_16k": PANNS_16K,
+    "panns_8k": PANNS_8K,
+    "efficientat_32k": EFFICIENTAT_32K,
+    "ast_16k": AST_16K,
+}
+"""The front ends above by name."""
+
+
+def front_end_of(name: str | os.PathLike[str]) -> FrontEndSpec:
+    """Returns the front end of a name in `FRONT_ENDS`, or the one that a JSON file has, as a bundle's manifest does.
+
+    Raises:
+        SpecError: there is no such name or file, or the file's content is no front end.
+    """
+    if isinstance(name, str) and name.casefold() in FRONT_ENDS:
+        return FRONT_ENDS[name.casefold()]
+    if not os.path.exists(name):
+        raise SpecError(f"front end {shown(name)}; expected {', '.join(FRONT_ENDS)}, or a JSON file")
+    data = read_json(name, error=SpecError, what="a front end")
+    if not isinstance(data, dict):
+        raise SpecError(f"{printable(name)}: expected a JSON object with the fields of a front end")
+    try:
+        return FrontEndSpec.from_dict(data)
+    except SpecError as error:
+        raise SpecError(f"{printable(name)}: {error}") from error

@@ -5,6 +5,7 @@ It may import `bundle` and the layers below it.
 """
 
 from panns_litert.child import PRINTED_LOG, run_child
+from panns_litert.proof.adopt import Adopted, adopt
 from panns_litert.proof.audit import FLUSH_SHARE, FP16_MAX, FP16_SMALLEST_NORMAL, TensorRange, audit_fp16
 from panns_litert.proof.gpu import (
     TIMEOUT_SECONDS,
@@ -44,12 +45,14 @@ __all__ = [
     "TAG_GATES",
     "TAG_THRESHOLD",
     "TIMEOUT_SECONDS",
+    "Adopted",
     "Clips",
     "Gate",
     "GpuReport",
     "Published",
     "TensorRange",
     "add_one_model",
+    "adopt",
     "audit_fp16",
     "compare",
     "compare_outputs",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from panns_litert.bundle import MANIFEST, METADATA_MARK, MODEL_CARD, STAGES, Bundle, Check, model_card
+from panns_litert.bundle import MANIFEST, METADATA_MARK, MODEL_CARD, Bundle, Check, model_card
 from panns_litert.engine import CpuEngine
 from panns_litert.errors import BundleError
 from panns_litert.hub import HubId, upload
@@ -89,9 +89,11 @@ def publish(
 def _require_proof(bundle: Bundle) -> Check:
     """Checks that every stage passed and that the self-test passes here. Returns the self-test's check."""
     manifest = bundle.manifest
-    there = {check.stage for check in manifest.parity}
-    if missing := [stage for stage in STAGES[manifest.precision] if stage not in there]:
-        raise BundleError(f"{bundle.path}: no proof of {', '.join(missing)}; expected every stage; convert it again")
+    if not manifest.proven:
+        raise BundleError(
+            f"{bundle.path} is not proven: nothing compared it with the original network; expected a proven bundle; "
+            "adopt it with --model and --checkpoint, or convert the model"
+        )
     require(manifest.parity)
     if bundle.self_test is None:
         raise BundleError(f"{bundle.path} has no self-test; expected one; convert it again")

@@ -204,12 +204,14 @@ def embed(
 
     Raises:
         AudioError: the audio cannot be used.
+        BundleError: the model has no embedding.
         WindowError: the hop is out of range.
 
     >>> from panns_litert.tagger import demo_clips
     >>> embed(Tagger(), demo_clips()[0]).vectors.shape
     (1, 96)
     """
+    tagger.bundle.require_embedding()
     manifest = tagger.bundle.manifest
     stream = StreamTagger(tagger, hop=manifest.clip_seconds if hop is None else hop)
     blocks = audio_chunks(audio, sample_rate, manifest.front_end.sample_rate, channel=channel, scale=scale)

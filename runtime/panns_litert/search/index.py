@@ -133,6 +133,7 @@ class Index:
 
         Raises:
             AudioError: a folder holds no audio file.
+            BundleError: the model has no embedding.
             EmbeddingError: there is no path, or no file can be used; the index is damaged, has another bundle or hop,
                 or another build is writing it; or the folder holds other files.
             ResultsError: the folder cannot be written. The recordings so far are complete.
@@ -140,6 +141,7 @@ class Index:
             WindowError: the hop is out of range.
         """
         _faiss()  # raises now, not after hours of work
+        tagger.bundle.require_embedding()
         hop = StreamTagger(tagger, hop=tagger.bundle.manifest.clip_seconds if hop is None else hop).hop
         files = _audio_files(paths)
         failed: dict[str, str] = {}

@@ -73,12 +73,17 @@ class Prototypes:
 
     @classmethod
     def of_bundle(cls, bundle: Bundle) -> Prototypes:
-        """Returns an empty set of prototypes for a bundle."""
+        """Returns an empty set of prototypes for a bundle.
+
+        Raises:
+            BundleError: the model has no embedding.
+        """
+        bundle.require_embedding()
         manifest = bundle.manifest
         return cls(
             model=manifest.model,
             model_sha256=manifest.model_sha256,
-            dim=manifest.outputs[1].shape[1],
+            dim=manifest.embedding_size,
             classes=(),
         )
 

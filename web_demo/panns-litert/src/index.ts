@@ -10,7 +10,7 @@ export { levelDbfs } from "./audio/level.js";
 export { Resampler } from "./audio/resampler.js";
 export { type Recording, type Sound } from "./audio/sound.js";
 export { Bundle, type BundleFile } from "./bundle/bundle.js";
-export { type Manifest } from "./bundle/manifest.js";
+export { isProven, type Manifest } from "./bundle/manifest.js";
 export { LiteRtEngine, type Accelerator, type Engine, type EngineOptions, type Outputs } from "./engine.js";
 export { PannsLitertError, type ErrorKind } from "./errors.js";
 export {

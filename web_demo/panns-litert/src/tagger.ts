@@ -2,7 +2,7 @@ import { levelDbfs } from "./audio/level.js";
 import { indexOfNaN, LOUDEST, MonoResampler, peakOf } from "./audio/mono.js";
 import { named, recordingOf, type Recording, type Sound } from "./audio/sound.js";
 import type { Bundle } from "./bundle/bundle.js";
-import { clipSamples, sizeOf } from "./bundle/manifest.js";
+import { clipSamples, embeddingSize, sizeOf } from "./bundle/manifest.js";
 import { compare, cpuGate, GPU_GATE } from "./bundle/selftest.js";
 import { LiteRtEngine, type Accelerator, type Engine, type EngineOptions, type Outputs } from "./engine.js";
 import { PannsLitertError, reason } from "./errors.js";
@@ -40,6 +40,7 @@ export interface Result {
   tags: Tag[];
   /** One probability per class, 0 … 1. */
   probs: Float32Array;
+  /** Empty if the model has none. */
   embedding: Float32Array;
   frontEndMs: number;
   modelMs: number;
@@ -215,7 +216,7 @@ export class Tagger {
       warnings,
       tags: topTags(this.labels, outputs.probs, options),
       probs: outputs.probs,
-      embedding: outputs.embedding,
+      embedding: outputs.embedding ?? new Float32Array(0),
       framewise: outputs.framewise ?? null,
       levelDbfs: levelDbfs(own),
       usedSeconds,
@@ -245,7 +246,7 @@ export class Tagger {
     const found = recording.channels[0].length / recording.sampleRate;
     const stream = this.stream(recording.sampleRate, { hop: this.bundle.manifest.clipSeconds, ...options });
     const probs = new Float64Array(this.labels.length);
-    const embedding = new Float64Array(sizeOf(this.bundle.manifest.outputs[1]));
+    const embedding = new Float64Array(embeddingSize(this.bundle.manifest));
     let [weight, covered, windows, windowsSkipped, paddingSeconds, frontEndMs, modelMs] = [0, 0, 0, 0, 0, 0, 0];
     const unusable: string[] = [];
     for await (const window of this.windowsOf(recording, parts(recording), stream, options.signal)) {

@@ -18,6 +18,7 @@ export interface Window {
   end: number;
   /** One probability per class, 0 … 1; zeros if the window is unusable. */
   probs: Float32Array;
+  /** Empty if the model has none. */
   embedding: Float32Array;
   /** Probabilities over time, frames × classes, row-major; null if the network has none. */
   framewise: Float32Array | null;
@@ -343,7 +344,7 @@ interface Place {
 
 function tensors(manifest: Manifest, outputs: Outputs): Pick<Window, "probs" | "embedding" | "framewise"> {
   const framewise = manifest.outputs.some((output) => output.name === "framewise") ? outputs.framewise : null;
-  return { probs: outputs.probs, embedding: outputs.embedding, framewise };
+  return { probs: outputs.probs, embedding: outputs.embedding ?? new Float32Array(0), framewise };
 }
 
 function zeros(manifest: Manifest): Outputs {

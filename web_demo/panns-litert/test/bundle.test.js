@@ -1,7 +1,7 @@
 // Bundles: the demo bundle opens; whatever is missing, altered or of another format is refused in one line.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Bundle } from "../dist/index.js";
+import { Bundle, isProven } from "../dist/index.js";
 import { classNames } from "../dist/bundle/labels.js";
 import { StrictJson } from "../dist/strict.js";
 import { asFiles, demo, demoFiles, editManifest, refused, replaceFile } from "./support.js";
@@ -87,9 +87,30 @@ test("a folder by its URL: HTTP errors, and a page in place of the manifest", as
   assert.ok(!asked.includes("/bundles/demo/README.md"));
 });
 
+test("an adopted bundle is read without proof and embedding", async () => {
+  const adopted = (stage) => (m) => {
+    m.format_version = 3;
+    m.outputs.splice(1, 1);
+    m.parity = m.parity.filter((check) => check.stage === "fp16" && check.output === "probs");
+    m.parity[0].stage = stage;
+  };
+  const files = await demoFiles();
+  assert.equal(isProven((await Bundle.open(asFiles(files))).manifest), true);
+  editManifest(files, adopted("engine"));
+  const bundle = await Bundle.open(asFiles(files));
+  assert.equal(isProven(bundle.manifest), false);
+  assert.deepEqual(bundle.manifest.outputs.map((output) => output.name), ["probs"]);
+  await assertRefused((f) => editManifest(f, adopted("network")), "bundle", "no check of probs at fp16 or engine");
+  const quantized = (m) => {
+    adopted("engine")(m);
+    m.quantization = { kept: [], calibration_clips: 0 };
+  };
+  await assertRefused((f) => editManifest(f, quantized), "bundle", "quantization in format 3");
+});
+
 test("manifests of another format, and fields that contradict each other", async () => {
   const cases = [
-    [(m) => (m.format_version = 3), "format_version 3; this version reads 2; update panns-litert"],
+    [(m) => (m.format_version = 4), "format_version 4; this version reads 2 and 3; update panns-litert"],
     [(m) => (m.format_version = "2"), "expected a whole number"],
     [(m) => delete m.format_version, "missing format_version"],
     [(m) => (m.future = 1), "unknown future"],

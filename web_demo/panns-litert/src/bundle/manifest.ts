@@ -69,8 +69,10 @@ export interface Quantization {
   readonly calibrationClips: number;
 }
 
-/** The content of a bundle's manifest.json, format 2; the fields are those of Python's `Manifest`. */
+/** The content of a bundle's manifest.json, format 2 or 3; the fields are those of Python's `Manifest`. */
 export interface Manifest {
+  /** 2: `convert` wrote it. 3: the model was made elsewhere; proof and embedding may be missing. */
+  readonly formatVersion: number;
   readonly model: string;
   readonly network: string;
   readonly description: string;
@@ -94,6 +96,8 @@ export interface Manifest {
 export const MANIFEST = "manifest.json";
 
 const FORMAT_VERSION = 2;
+const ADOPTED_VERSION = 3;
+const ENGINE = "engine"; // the stage of a model without reference: two sets of kernels agree
 const MOST_SAMPLES = 100_000_000; // of a clip: almost an hour at 32 kHz
 const MOST_BYTES = new Map([
   ["model", 2 ** 31 - 1],
@@ -116,6 +120,12 @@ export function clipSamples({ clipSeconds, frontEnd }: Manifest): number {
 /** Number of values of a tensor. */
 export const sizeOf = (tensor: TensorSpec): number => tensor.shape.reduce((size, length) => size * length, 1);
 
+/** Length of the embedding; 0 if the model has none. */
+export function embeddingSize({ outputs }: Manifest): number {
+  const found = outputs.find((output) => output.name === "embedding");
+  return found === undefined ? 0 : sizeOf(found);
+}
+
 /** Number of classes. */
 export const classesOf = (manifest: Manifest): number => manifest.outputs[0].shape[1];
 
@@ -123,6 +133,25 @@ export const classesOf = (manifest: Manifest): number => manifest.outputs[0].sha
 export function fileOf(manifest: Manifest, role: string): string | null {
   for (const [name, record] of manifest.files) if (record.role === role) return name;
   return null;
+}
+
+/**
+ * Whether every stage compared the model with the original network. If not, the self-test's probabilities are the
+ * model's own: nothing shows that they are right.
+ */
+export function isProven(manifest: Manifest): boolean {
+  return stagesOf(manifest).every((stage) => manifest.parity.some((done) => done.stage === stage));
+}
+
+function stagesOf({ formatVersion, precision }: Manifest): string[] {
+  const own = formatVersion === ADOPTED_VERSION ? [] : ["fp32"];
+  return [...new Set(["front_end", "network", ...own, precision])];
+}
+
+/** The check of the probabilities: the proof's, or, without proof, that of the stage "engine". */
+export function probsCheck({ parity, precision }: Manifest): ParityCheck | undefined {
+  const of = (stage: string) => parity.find((check) => check.stage === stage && check.output === "probs");
+  return of(precision) ?? of(ENGINE);
 }
 
 /**
@@ -134,12 +163,14 @@ export function fileOf(manifest: Manifest, role: string): string | null {
 export function readManifest(bytes: Uint8Array, where: string): Manifest {
   const json = StrictJson.parse(bytes, where);
   const version = json.int("format_version"); // first: in another version, other fields may differ too
-  if (version !== FORMAT_VERSION) {
+  if (version !== FORMAT_VERSION && version !== ADOPTED_VERSION) {
     json.fail(
-      `format_version ${version}; this version reads ${FORMAT_VERSION}; update panns-litert or convert the model again`,
+      `format_version ${version}; this version reads ${FORMAT_VERSION} and ${ADOPTED_VERSION}; ` +
+        "update panns-litert or convert the model again",
     );
   }
   const manifest: Manifest = {
+    formatVersion: version,
     model: json.string("model"),
     network: json.string("network"),
     description: json.string("description"),
@@ -246,8 +277,9 @@ function requireGraph(manifest: Manifest, refuse: (why: string) => never): void 
     refuse(`inputs ${shown(inputs)}; the front end and clip_seconds give ${expected}`);
   }
   const names = outputs.map((output) => output.name);
-  if (names[0] !== "probs" || names[1] !== "embedding") {
-    refuse(`outputs ${names.join(", ") || "none"}; expected probs, embedding`);
+  const wanted = manifest.formatVersion === ADOPTED_VERSION ? ["probs"] : ["probs", "embedding"];
+  if (!wanted.every((name, i) => names[i] === name)) {
+    refuse(`outputs ${names.join(", ") || "none"}; expected ${wanted.join(", ")}`);
   }
   for (const output of outputs) {
     const fits = output.shape.length >= 2 && output.shape[0] === 1 && output.shape.every((size) => size >= 1);
@@ -283,9 +315,12 @@ function requireProof(manifest: Manifest, refuse: (why: string) => never): void 
   if (!PRECISIONS.includes(precision)) {
     refuse(`precision ${shown(precision)}; expected one of ${PRECISIONS.join(", ")}`);
   }
-  const stages = [...new Set(["front_end", "network", "fp32", precision])];
-  if (!stages.every((stage) => parity.some((done) => done.stage === stage))) {
-    refuse(`no proof of every stage; expected ${stages.join(", ")}; convert it again`);
+  const adopted = manifest.formatVersion === ADOPTED_VERSION;
+  if (!adopted && !isProven(manifest)) {
+    refuse(`no proof of every stage; expected ${stagesOf(manifest).join(", ")}; convert it again`);
+  }
+  if (adopted && probsCheck(manifest) === undefined) {
+    refuse(`no check of probs at ${precision} or ${ENGINE}; expected one; adopt it again`);
   }
   const unproven = parity.filter((done) => !done.passed || !done.threshold.has("max_abs"));
   if (unproven.length > 0) {
@@ -298,6 +333,10 @@ function requireProof(manifest: Manifest, refuse: (why: string) => never): void 
     if (gpu.modelSha256 !== manifest.files.get(fileOf(manifest, "model")!)!.sha256) {
       refuse("the GPU's result is of another .tflite; run gpu-check again");
     }
+  }
+  if (adopted) {
+    if (quantization !== null) refuse(`quantization in format ${ADOPTED_VERSION}; expected none`);
+    return;
   }
   if ((quantization !== null) !== QUANTIZED.includes(precision)) {
     refuse(`quantization ${shown(quantization)} with precision ${precision}; expected it with integer weights`);

@@ -1,6 +1,6 @@
 import { shown } from "../errors.js";
 import { StrictJson } from "../strict.js";
-import { classesOf, clipSamples, fileOf, type Manifest } from "./manifest.js";
+import { classesOf, clipSamples, fileOf, probsCheck, type Manifest } from "./manifest.js";
 import { sha256 } from "./sha256.js";
 
 /** The self-test of a bundle: a recording and PyTorch's probabilities for it. */
@@ -33,8 +33,7 @@ const FORMAT_VERSION = 1;
 
 /** The limits of the CPU: those of the bundle's own conversion, from its manifest. */
 export function cpuGate(manifest: Manifest): Gate {
-  const proof = manifest.parity.find((check) => check.stage === manifest.precision && check.output === "probs");
-  const { threshold } = proof ?? manifest.parity.find((check) => check.stage === manifest.precision)!;
+  const { threshold } = probsCheck(manifest) ?? manifest.parity.find((check) => check.stage === manifest.precision)!;
   return {
     maxAbs: threshold.get("max_abs")!,
     corr: threshold.get("corr") ?? null,

@@ -11,7 +11,7 @@ data class TensorSpec(val name: String, val shape: List<Int>, val dtype: String 
 /** Role of a file in the bundle, with the hash and size that show whether it was altered. */
 data class FileRecord(val role: String, val sha256: String, val bytes: Long)
 
-/** The checkpoint from which a bundle was made. */
+/** The checkpoint from which a bundle was made, or the model file that was adopted without proof. */
 data class Source(
     val file: String,
     val sha256: String,
@@ -76,14 +76,17 @@ data class KeptLayer(
 data class Quantization(val kept: List<KeptLayer>, val calibrationClips: Int)
 
 /**
- * The content of a bundle's manifest.json, format 2. Checked on construction.
+ * The content of a bundle's manifest.json, format 2 or 3. Checked on construction.
  *
+ * @property formatVersion 2 for what `panns-litert convert` wrote; 3 for a model that was made elsewhere, which may lack
+ *     proof and embedding
  * @property graph input of the model: "logmel" or "waveform"
  * @property logMel where the log-mel is computed: "host", "graph", or "none" if the network does not use one
- * @property quantization null for the precisions fp32 and fp16, which have no integer weights
+ * @property quantization null for the precisions fp32 and fp16, which have no integer weights, and in format 3
  * @throws BundleException fields contradict each other, or a stage of the conversion has no passed parity check
  */
 data class Manifest(
+    val formatVersion: Int,
     val model: String,
     val network: String,
     val description: String,
@@ -106,6 +109,21 @@ data class Manifest(
 
     /** Number of classes. */
     val classes: Int get() = outputs[0].shape[1]
+
+    /** Length of the embedding; 0 if the model has none. */
+    val embeddingSize: Int get() = outputs.firstOrNull { it.name == "embedding" }?.shape?.get(1) ?: 0
+
+    /**
+     * Whether every stage compared the model with the original network. If not, the parity has only the stage "engine",
+     * and the self-test's probabilities are the model's own: nothing shows that they are right.
+     */
+    val proven: Boolean get() = parity.map { it.stage }.containsAll(requiredStages())
+
+    /** The bounds of the probabilities: those of the proof, or, without proof, of the stage "engine". */
+    internal val probsCheck: ParityCheck
+        get() = listOf(precision, ENGINE).firstNotNullOf { stage ->
+            parity.firstOrNull { it.stage == stage && it.output == "probs" }
+        }
 
     /** Name of the file with the given role: model, mel_basis, labels, model_card, selftest or selftest_samples. */
     fun file(role: String): String = files.entries.first { it.value.role == role }.key
@@ -137,7 +155,8 @@ data class Manifest(
 
     private fun requireOutputs() {
         val names = outputs.map { it.name }
-        require(names.take(2) == listOf("probs", "embedding")) { "outputs $names; expected probs, embedding" }
+        val expected = if (formatVersion == FORMAT_VERSION) listOf("probs", "embedding") else listOf("probs")
+        require(names.take(expected.size) == expected) { "outputs $names; expected ${expected.joinToString()}" }
         for (output in outputs) {
             val fits = output.shape.size >= 2 && output.shape[0] == 1 && output.shape.all { it >= 1 }
             require(output.dtype == "float32" && fits) {
@@ -166,10 +185,13 @@ data class Manifest(
     }
 
     private fun requireProof() {
-        val stages = STAGES[precision]
-            ?: throw BundleException("precision $precision; expected one of ${STAGES.keys.joinToString()}")
-        require(parity.map { it.stage }.containsAll(stages)) {
-            "no proof of every stage; expected ${stages.joinToString()}; convert it again"
+        require(precision in STAGES) { "precision $precision; expected one of ${STAGES.keys.joinToString()}" }
+        require(formatVersion != FORMAT_VERSION || proven) {
+            "no proof of every stage; expected ${requiredStages().joinToString()}; convert it again"
+        }
+        val checked = parity.filter { it.output == "probs" }.map { it.stage }
+        require(formatVersion != ADOPTED_VERSION || precision in checked || ENGINE in checked) {
+            "no check of probs at $precision or $ENGINE; expected one; adopt it again"
         }
         val unproven = parity.filter { !it.passed || "max_abs" !in it.threshold }.map { "${it.stage}/${it.output}" }
         require(unproven.isEmpty()) { "no proof of ${unproven.joinToString()}; convert it again" }
@@ -182,7 +204,14 @@ data class Manifest(
         }
     }
 
+    private fun requiredStages(): List<String> =
+        if (formatVersion == ADOPTED_VERSION) listOf("front_end", "network", precision) else STAGES.getValue(precision)
+
     private fun requireQuantization() {
+        if (formatVersion == ADOPTED_VERSION) {
+            require(quantization == null) { "quantization $quantization in format $ADOPTED_VERSION; expected none" }
+            return
+        }
         require((quantization != null) == (precision in QUANTIZED)) {
             "quantization $quantization with precision $precision; expected it with integer weights"
         }
@@ -202,9 +231,13 @@ data class Manifest(
     }
 
     companion object {
-        /** Version of the format that is read. */
+        /** Version of the format of bundles that `panns-litert convert` wrote. */
         const val FORMAT_VERSION = 2
 
+        /** Version of the format of bundles that `panns-litert adopt` wrote. */
+        const val ADOPTED_VERSION = 3
+
+        private const val ENGINE = "engine"
         private const val MOST_SAMPLES = 100_000_000.0
         private const val MOST_NAME = 255
         private val MOST_BYTES = mapOf(
@@ -231,14 +264,14 @@ data class Manifest(
         fun parse(text: String): Manifest {
             val json = StrictJson.parse(text, "manifest")
             val version = json.int("format_version") // read first: in another version, other fields may differ too
-            if (version != FORMAT_VERSION) {
+            if (version != FORMAT_VERSION && version != ADOPTED_VERSION) {
                 json.fail(
-                    "format_version $version; this version reads $FORMAT_VERSION; " +
+                    "format_version $version; this version reads $FORMAT_VERSION and $ADOPTED_VERSION; " +
                         "update the library or convert the model again",
                 )
             }
             val manifest = try {
-                read(json)
+                read(json, version)
             } catch (error: SpecException) {
                 throw BundleException(error.message.orEmpty(), error)
             }
@@ -246,7 +279,8 @@ data class Manifest(
             return manifest
         }
 
-        private fun read(json: StrictJson) = Manifest(
+        private fun read(json: StrictJson, version: Int) = Manifest(
+            formatVersion = version,
             model = json.string("model"),
             network = json.string("network"),
             description = json.string("description"),

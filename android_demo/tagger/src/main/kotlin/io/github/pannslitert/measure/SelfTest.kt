@@ -57,7 +57,7 @@ class SelfTest private constructor(val samples: FloatArray, val probs: FloatArra
 
             /** For a bundle on the CPU: the limits of its own conversion, from its manifest. */
             fun cpu(manifest: Manifest): Gate {
-                val proof = manifest.parity.first { it.stage == manifest.precision && it.output == "probs" }
+                val proof = manifest.probsCheck
                 val bounds = proof.threshold
                 return Gate(bounds.getValue("max_abs"), bounds["corr"], top5 = manifest.precision != "fp32")
             }

@@ -21,7 +21,7 @@ enum class Aggregate {
  * @property tags the tags with the highest scores, highest first
  * @property labels names of the scores: the classes, or the groups of a [Sense]
  * @property scores one per label, aggregated over the windows
- * @property embedding mean over the windows, weighted as for [Aggregate.MEAN]
+ * @property embedding mean over the windows, weighted as for [Aggregate.MEAN]; empty if the model has none
  * @property seconds duration of the recording
  * @property paddingSeconds how much of the model's input is padding, because the recording is shorter than a window
  * @property windows number of windows that were tagged

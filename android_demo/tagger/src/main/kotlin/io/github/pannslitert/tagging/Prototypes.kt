@@ -76,7 +76,7 @@ class Prototypes private constructor(
     fun requireModel(bundle: Bundle) {
         val manifest = bundle.manifest
         val own = bundle.modelSha256
-        if (modelSha256 != own || dim != manifest.outputs[1].shape[1]) {
+        if (modelSha256 != own || dim != manifest.embeddingSize) {
             throw PrototypeException(
                 "prototypes of $model (${modelSha256.take(SHOWN_HASH)}…); ${bundle.files} is ${manifest.model} " +
                     "(${own.take(SHOWN_HASH)}…); enroll the clips again with that bundle",

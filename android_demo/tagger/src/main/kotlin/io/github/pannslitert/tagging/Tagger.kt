@@ -26,7 +26,7 @@ data class Tag(val index: Int, val label: String, val score: Float)
  *
  * @property tags the tags with the highest scores, highest first
  * @property probs probabilities of all classes, 0 … 1
- * @property embedding the model's output of that name, flat
+ * @property embedding the model's output of that name, flat; empty if it has none
  * @property framewise probabilities over time, row-major, shape [frames][classes]; null if the network has no such
  *     output
  * @property index number of the window in its stream, from 0; 0 for a single clip
@@ -227,6 +227,7 @@ class Tagger(
     private val eventHop: Double
         get() = (manifest.clipSeconds / 2).let { if (hasFramewise) it else min(it, EVENT_HOP) }
 
+    private val hasEmbedding get() = manifest.embeddingSize > 0
     private val hasFramewise get() = manifest.outputs.any { it.name == "framewise" }
 
     /**
@@ -288,7 +289,7 @@ class Tagger(
     ) = Tagging(
         tags = tags,
         probs = output(outputs, "probs"),
-        embedding = output(outputs, "embedding"),
+        embedding = if (hasEmbedding) output(outputs, "embedding") else FloatArray(0),
         framewise = if (hasFramewise) output(outputs, "framewise") else null,
         index = place.index,
         startSeconds = place.startSeconds,

@@ -61,7 +61,7 @@ class BundleTest {
     fun `a manifest that contradicts itself is refused`() {
         fun JsonObject.first(name: String) = this[name].asJsonArray[0].asJsonObject
         val changes = mapOf<String, (JsonObject) -> Unit>(
-            "this version reads 2" to { it.addProperty("format_version", 1) },
+            "this version reads 2 and 3" to { it.addProperty("format_version", 1) },
             "graph mel" to { it.addProperty("graph", "mel") },
             "expected host with logmel alone" to { it.addProperty("log_mel", "graph") },
             "clip_seconds -1" to { it.addProperty("clip_seconds", -1) },
@@ -98,6 +98,30 @@ class BundleTest {
             "its figures say otherwise" to { it.add("gpu", gpuRecord(passed = true)) },
         )
         for ((message, change) in changes) assertRefused<BundleException>(message) { Bundle.open(bundleCopy(change)) }
+    }
+
+    @Test
+    fun `an adopted bundle is read without proof and embedding`() {
+        fun adopted(stage: String = "engine"): (JsonObject) -> Unit = { manifest ->
+            manifest.addProperty("format_version", 3)
+            manifest["outputs"].asJsonArray.remove(1)
+            val check = manifest["parity"].asJsonArray.first {
+                it.asJsonObject["stage"].asString == "fp16" && it.asJsonObject["output"].asString == "probs"
+            }
+            check.asJsonObject.addProperty("stage", stage)
+            manifest.add("parity", JsonArray().apply { add(check) })
+        }
+        val bundle = Bundle.open(bundleCopy(adopted()))
+        assertFalse(bundle.manifest.proven)
+        assertEquals(0, bundle.manifest.embeddingSize)
+        assertEquals("engine", bundle.manifest.probsCheck.stage)
+        assertTrue(Bundle.open(File("assets/demo_bundle")).manifest.proven)
+        assertRefused<BundleException>("no check of probs at fp16 or engine") {
+            Bundle.open(bundleCopy(adopted("network")))
+        }
+        assertRefused<BundleException>("in format 3; expected none") {
+            Bundle.open(bundleCopy { adopted()(it); it.add("quantization", quantization()) })
+        }
     }
 
     @Test

@@ -1,4 +1,4 @@
-/** The badge in the header: which model is open, and whether this device computes what PyTorch computed. */
+/** The badge in the header: which model is open, and whether this device passes the model's self-test. */
 
 import { element, make } from "./dom.js";
 import type { OpenModel } from "./protocol.js";
@@ -22,14 +22,16 @@ export function showSelfTest(open: OpenModel): void {
     showBadge("none", "Not tested", line, facts);
     return;
   }
+  if (!open.proven) facts.push(["Proof", "none: nothing compared this model with its original"]);
+  const expected = open.proven ? "what PyTorch computed" : "what another computer computed with this model";
   facts.push(["Allowed", `a difference of ${selfTest.allowed} in a probability`]);
   const difference = (selfTest.largestDifference ?? 0).toExponential(1);
   if (selfTest.passed) {
     const within = difference.replace("-", "\u2011");
-    const line = `This device computes what PyTorch computed, to within ${within}.`;
+    const line = `This device computes ${expected}, to within ${within}.`;
     showBadge("good", `Self-test ${difference}`, line, facts);
   } else {
-    showBadge("bad", "Self-test failed", `This device does not compute what PyTorch computed: ${selfTest.why}`, facts);
+    showBadge("bad", "Self-test failed", `This device does not compute ${expected}: ${selfTest.why}`, facts);
   }
 }
 

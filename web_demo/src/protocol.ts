@@ -19,6 +19,8 @@ export interface OpenModel {
   engine: Accelerator;
   /** Why not the engine that was asked for; null if it was. */
   fallback: string | null;
+  /** Whether the model was compared with its original network. */
+  proven: boolean;
   /** The bundle's self-test on this device; null if the bundle has none. */
   selfTest: SelfTestResult | null;
 }

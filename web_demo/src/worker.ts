@@ -1,6 +1,7 @@
 /** Runs the model beside the page, so that the page never waits for it. One model at a time, one job at a time. */
 
-import { Bundle, PannsLitertError, Tagger, type Recording, type StreamTagger, type Window } from "panns-litert";
+import { Bundle, isProven, PannsLitertError, Tagger } from "panns-litert";
+import type { Recording, StreamTagger, Window } from "panns-litert";
 import type { Heard, OpenModel, Reply, Request } from "./protocol.js";
 import { joined, Spectrogram } from "./spectrogram.js";
 
@@ -76,6 +77,7 @@ async function open(request: Request & { kind: "open" }): Promise<OpenModel> {
     labels: [...labels],
     engine: next.engine,
     fallback: next.fallback,
+    proven: isProven(bundle.manifest),
     selfTest: bundle.selfTest ? await next.selfTest() : null,
   };
 }

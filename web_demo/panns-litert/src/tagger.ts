@@ -85,7 +85,7 @@ export interface TaggerOptions extends EngineOptions {
   accelerator?: Accelerator;
 }
 
-/** The result of a self-test: this device's probabilities for a recording, compared with PyTorch's. Plain data. */
+/** The result of a self-test: this device's probabilities for a recording, compared with the bundle's. Plain data. */
 export interface SelfTestResult {
   passed: boolean;
   engine: Accelerator;
@@ -334,7 +334,7 @@ export class Tagger {
   }
 
   /**
-   * Runs the bundle's self-test: its recording, compared with PyTorch's probabilities.
+   * Runs the bundle's self-test: its recording, compared with PyTorch's probabilities; without proof, the model's own.
    *
    * @throws PannsLitertError ("bundle") the bundle has none
    */

@@ -3,11 +3,11 @@ import { StrictJson } from "../strict.js";
 import { classesOf, clipSamples, fileOf, probsCheck, type Manifest } from "./manifest.js";
 import { sha256 } from "./sha256.js";
 
-/** The self-test of a bundle: a recording and PyTorch's probabilities for it. */
+/** The self-test of a bundle: a recording and PyTorch's probabilities for it; without proof, the model's own. */
 export interface SelfTest {
   /** Mono, at the model's sample rate; the rest of the clip is silence. */
   readonly samples: Float32Array;
-  /** PyTorch's probability of each class, 0 … 1. */
+  /** Expected probability of each class, 0 … 1. */
   readonly probs: Float32Array;
 }
 

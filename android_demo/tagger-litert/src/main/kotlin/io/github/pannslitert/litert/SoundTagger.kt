@@ -214,7 +214,7 @@ class SoundTagger private constructor(
         }
 
         private fun noEngine(choice: EngineChoice) =
-            "no engine of this phone agrees with PyTorch, so there are no tags; use another model. " +
+            "no engine of this phone passes the bundle's self-test, so there are no tags; use another model. " +
                 choice.attempts.joinToString("; ") { "${it.name}: ${it.why}" }
     }
 }

@@ -23,7 +23,8 @@ import kotlin.math.sqrt
  * The self-test of a bundle, as `panns-litert convert` writes it: a recording and PyTorch's probabilities for it.
  *
  * @property samples mono, at the model's sample rate, within [-1, 1]; the rest of the clip is silence
- * @property probs PyTorch's probabilities, one per class
+ * @property probs PyTorch's probabilities, one per class; in a bundle that is not proven, those of its own model on
+ *     another computer
  */
 class SelfTest private constructor(val samples: FloatArray, val probs: FloatArray) {
     /**
@@ -83,7 +84,7 @@ class SelfTest private constructor(val samples: FloatArray, val probs: FloatArra
         /** Why the engine must not be used; empty if it can be used. */
         val why: String
             get() = listOfNotNull(
-                withPytorch.why.ifEmpty { null }?.let { "against PyTorch: $it" },
+                withPytorch.why.ifEmpty { null }?.let { "against the bundle: $it" },
                 withOther?.why?.ifEmpty { null }?.let { "against the CPU: $it" },
             ).joinToString("; ")
     }

@@ -65,7 +65,7 @@ class MeasurementTest {
     @Test
     fun `an engine with wrong results is not measured`() {
         val zeros = Slow(FloatArray(22), 0)
-        assertRefused<EngineException>("GPU fails the self-test: against PyTorch") {
+        assertRefused<EngineException>("GPU fails the self-test: against the bundle") {
             measurement.run(Measurement.Setting.gpu("Adreno"), { zeros })
         }
         assertTrue(zeros.closed)

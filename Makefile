@@ -30,7 +30,7 @@ WEIGHTS := ../shared/weights/mn04_as_mAP_432.pt
 
 pictures: $(READY)
 	$(BIN)/panns-litert convert mn04 --checkpoint $(WEIGHTS) --seconds 2 --out build/pictures/mn04
-	$(BIN)/panns-litert plot $(RECORDING) --bundle build/pictures/mn04 --hop 0.25 --top 6 --out docs/heard.png
+	$(BIN)/panns-litert plot $(RECORDING) --model build/pictures/mn04 --hop 0.25 --top 6 --out docs/heard.png
 
 bench: $(READY)
 	$(BIN)/python tests/bench/bench.py

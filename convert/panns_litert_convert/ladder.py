@@ -263,7 +263,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             kept = rung.get("kept", [])
             texts = (
                 row["name"],
-                row["weights"],
+                "own" if find(row["name"]).checkpoint.ships else row["weights"],
                 rung["precision"],
                 number(rung["bytes"] / 1e6 if "bytes" in rung else None, ".2f"),
                 number(checks.get(f"{rung['precision']}/probs"), ".1e"),

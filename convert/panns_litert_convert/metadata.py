@@ -5,7 +5,7 @@
 - All data inside the flatbuffer. ai-edge-quantizer stores large weights behind it, where old runtimes do not look.
 
 Field numbers and values are those of MediaPipe's mediapipe/tasks/metadata/metadata_schema.fbs, version 1.5.0. The
-official writers damage the files of today's converters (docs/metadata-issue.md).
+official writers damage the files of today's converters (docs/upstream/metadata-issue.md).
 """
 
 from __future__ import annotations

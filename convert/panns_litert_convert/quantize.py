@@ -161,7 +161,7 @@ def _mend_outputs(source: Path, data: bytearray) -> None:
 
     The embedding is both an output and the input of further operators. If its producer is quantized and its consumer is
     not, or the reverse, ai-edge-quantizer 0.10 leaves the graph or the signature pointing at the integer tensor
-    (docs/quantizer-issue.md).
+    (docs/upstream/quantizer-issue.md).
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -470,8 +470,8 @@ def large_tensors() -> Iterator[None]:
     """Lets ai-edge-quantizer 0.10 quantize tensors above 32 MiB.
 
     For these its `uniform_quantize` makes the data two-dimensional before it broadcasts four-dimensional scales, which
-    fails (docs/quantizer-issue.md). This passes the data in pieces of up to 32 MiB along the first axis, which avoids
-    that code. A test without this workaround will fail once upstream is fixed.
+    fails (docs/upstream/quantizer-issue.md). This passes the data in pieces of up to 32 MiB along the first axis, which
+    avoids that code. A test without this workaround will fail once upstream is fixed.
     """
     module = quantizer_module("algorithms.uniform_quantize.uniform_quantize_tensor")
 

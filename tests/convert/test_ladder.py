@@ -78,6 +78,7 @@ def test_documents_show_the_table_as_it_was_measured() -> None:
     """The tables in the documents are generated, and include every precision of every model."""
     rows = json.loads(asset("ladder.json").read_text(encoding="utf-8"))["rows"]
     assert [row["name"] for row in rows] == [model.name for model in MODELS]
+    assert {row["model"] for row in table(rows) if row["weights"] == "own"} == {"demo"}
     for row in rows:
         assert [r["precision"] for r in row["rungs"]] == list(PRECISIONS), row["name"]
         assert all(r["passed"] for r in row["rungs"] if r["precision"] not in QUANTIZED), row["name"]

@@ -171,7 +171,7 @@ def test_precisions_that_fail_on_the_gpu(rungs: dict[str, Bundle], precision: st
 @pytest.mark.full
 @pytest.mark.usefixtures("vulkan")
 def test_upstream_still_crashes_on_blocks(small: Demo, tmp_path: Path) -> None:
-    """Once this fails, fully connected layers of `int4-weights` can have blocks: docs/quantizer-issue.md."""
+    """Once this fails, fully connected layers of `int4-weights` can have blocks: docs/upstream/quantizer-issue.md."""
     qtyping, quantizer = quantizer_module("qtyping"), quantizer_module("quantizer")
 
     work = quantizer.Quantizer(str(small.source))
@@ -434,7 +434,7 @@ def test_without_a_quantizer(small: Demo, tmp_path: Path, monkeypatch: Any) -> N
 
 
 def test_upstream_still_cannot_quantize_large_convolutions() -> None:
-    """Once this fails, `large_tensors` can be removed: docs/quantizer-issue.md."""
+    """Once this fails, `large_tensors` can be removed: docs/upstream/quantizer-issue.md."""
     weights = np.random.default_rng(0).standard_normal((64, 3, 3, 33 * 2**20 // (4 * 64 * 9) + 1)).astype(np.float32)
     parameters = eight_bits(weights, axis=0)
     with pytest.raises(ValueError, match="more dimensions"):
@@ -482,7 +482,7 @@ def test_quantizing_in_pieces_gives_the_same(shape: tuple[int, ...], axis: int, 
 def test_upstream_still_loses_an_output_between_two_types(
     small: Demo, tmp_path: Path, monkeypatch: Any, kept: str
 ) -> None:
-    """Once this fails, `_mend_outputs` can be removed: docs/quantizer-issue.md."""
+    """Once this fails, `_mend_outputs` can be removed: docs/upstream/quantizer-issue.md."""
     index = next(layer.index for layer in layers(small.source, precision="int8-full") if layer.name == kept)
     path = small.quantize(tmp_path / "mended.tflite", "int8-full", only=index)
     assert read_graph(path).outputs == read_graph(small.source).outputs

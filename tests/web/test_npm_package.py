@@ -72,9 +72,13 @@ def test_the_tests_of_the_package(package: Path) -> None:
     assert int(count[1]) >= 50
 
 
-def test_what_is_published(package: Path) -> None:
-    """The build, the readme and the types, and nothing else; no dependency but LiteRT.js."""
-    packed = json.loads(kotlin.run_tool("npm", "pack", "--dry-run", "--json", "--ignore-scripts", cwd=package))[0]
+def test_what_is_published(package: Path, tmp_path: Path) -> None:
+    """The build, which packing makes, the readme and the types, and nothing else; no dependency but LiteRT.js."""
+    web = tmp_path / "web_demo"
+    shutil.copytree(package.parent, web, ignore=shutil.ignore_patterns("node_modules", "dist"))
+    (web / "node_modules").symlink_to(package.parent / "node_modules")
+    command = ("npm", "pack", "--dry-run", "--json", "--silent", "--ignore-scripts=false")
+    packed = json.loads(kotlin.run_tool(*command, cwd=web / "panns-litert"))[0]
     names = [file["path"] for file in packed["files"]]
     assert {"package.json", "README.md", "dist/index.js", "dist/index.d.ts"} <= set(names)
     assert [name for name in names if not re.fullmatch(r"package\.json|README\.md|dist/.+\.(js|d\.ts)", name)] == []

@@ -221,6 +221,12 @@ def work(subjects: list[Subject], tmp_path_factory: pytest.TempPathFactory) -> P
     shutil.copy(subjects[0].files["fp32"].with_name("demo_labels.txt"), work)
     clip = clip_of(next(path for path in demo_clips() if path.name.startswith("siren")))
     soundfile.write(work / "recording.wav", clip, RATE, subtype="PCM_16")
+    sound, _ = soundfile.read(work / "recording.wav", dtype="float32")
+    stereo = sound[:, None] * np.float32([0.5, 1.5])  # the mean of the channels is the recording
+    soundfile.write(work / "stereo.wav", stereo, RATE, subtype="FLOAT")
+    soundfile.write(work / "channels.wav", np.stack([sound, sound], axis=1), RATE, subtype="PCM_16")
+    soundfile.write(work / "bytes.wav", sound, RATE, subtype="PCM_24")
+    soundfile.write(work / "rate.wav", sound, 44100, subtype="PCM_16")
     return work
 
 
@@ -247,8 +253,19 @@ def printed(command: list[str], work: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
+def refused(command: list[str], work: Path) -> str:
+    """Returns what an example writes about a recording that it does not take."""
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+    assert done.returncode, done.stdout
+    return done.stderr
+
+
 def test_the_example_for_python(work: Path, tags: list[str]) -> None:
-    assert printed([sys.executable, "-c", example("python interpreter")], work) == tags
+    code = example("python interpreter")
+    assert printed([sys.executable, "-c", code], work) == tags
+    for name, found in (("channels", (2, 2, RATE)), ("bytes", (1, 3, RATE)), ("rate", (1, 2, 44100))):
+        other = code.replace("recording.wav", f"{name}.wav")
+        assert f"{found}; expected mono, 16 bit, 32 kHz" in refused([sys.executable, "-c", other], work)
 
 
 def test_the_example_for_an_old_interpreter(work: Path, tags: list[str]) -> None:
@@ -258,9 +275,14 @@ def test_the_example_for_an_old_interpreter(work: Path, tags: list[str]) -> None
 
 @pytest.mark.parametrize("name", ["mediapipe", "mediapipe-old"])
 def test_the_example_for_mediapipe(name: str, work: Path, tags: list[str]) -> None:
-    (work / "example.py").write_text(example("python mediapipe"), encoding="utf-8")
     code = "import sys; sys.path.insert(0, sys.argv[1]); import reader; reader.without_pictures(); import example"
-    assert printed([environment(name), "-c", code, str(environments.HERE)], work) == tags
+    command = [environment(name), "-c", code, str(environments.HERE)]
+    (work / "example.py").write_text(example("python mediapipe"), encoding="utf-8")
+    assert printed(command, work) == tags
+    for other, found in (("channels", (2, 2)), ("bytes", (1, 3))):
+        changed = example("python mediapipe").replace("recording.wav", f"{other}.wav")
+        (work / "example.py").write_text(changed, encoding="utf-8")
+        assert f"{found}; expected mono, 16 bit" in refused(command, work)
 
 
 @pytest.mark.parametrize("name", ["litert", "mediapipe"])
@@ -269,9 +291,11 @@ def test_the_example_for_a_browser(name: str, work: Path, tags: list[str]) -> No
     script = f"{page}<script>const printed = []; console.log = (...values) => printed.push(values.join(' '));</script>"
     script += f'<script type="module">\n{example(f"js {name}")}\nwindow.ready = true;\n</script>\n'
     (work / "example.html").write_text(script, encoding="utf-8")
+    (work / "stereo.html").write_text(script.replace("recording.wav", "stereo.wav"), encoding="utf-8")
     try:
         with chromium.browser(work) as browser:
             assert browser.printed("example.html")[-3:] == tags  # the runtimes print, too
+            assert browser.printed("stereo.html")[-3:] == tags
     except environments.MissingError as error:
         pytest.skip(str(error))
 

@@ -130,7 +130,12 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Uploaded:
-    """A commit that `upload` made. `url` is the commit's page."""
+    """A commit that `upload` made.
+
+    Attributes:
+        hub_id: the repository, with the commit as its revision.
+        url: the commit's page.
+    """
 
     hub_id: HubId
     url: str

@@ -87,7 +87,10 @@ def test_threshold_leaves_out_tags() -> None:
     ("arguments", "message"),
     [
         (["tag", "nowhere.wav"], "nowhere.wav: no such file"),
-        (["tag", "x.wav", "--bundle", "nowhere"], "no bundle at nowhere, and no model 'nowhere'; `panns-litert models` lists all"),
+        (
+            ["tag", "x.wav", "--bundle", "nowhere"],
+            "no bundle at nowhere, and no model 'nowhere'; `panns-litert models` lists all",
+        ),
         (["tag", "x.wav", "--bundle", "./nowhere"], "no bundle at nowhere; expected a folder"),
         (["tag", "x.wav", "--model", "hf:nowhere"], "hub repository 'nowhere'; expected ORG/NAME"),
         (["tag", "x.wav", "--bundle", "b", "--model", "demo"], "expected one of them"),

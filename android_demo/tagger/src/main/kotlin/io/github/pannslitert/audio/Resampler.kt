@@ -18,9 +18,12 @@ import kotlin.math.sqrt
  * output, are below −115 dB. The passband is that of soxr's quality HQ, which the Python runtime uses. With images of
  * −85 dB, tags of synthetic sounds differ from Python's by up to 0.02.
  *
+ * Rates with a small common divisor, such as 47999 and 32000 Hz, would need a filter for each of thousands of phases.
+ * For them, the filter of a phase is interpolated linearly between the two next to it in a table.
+ *
  * @param fromRate Hz, 1000 … 768000
- * @param toRate Hz, 1000 … 768000; toRate / gcd(fromRate, toRate) must be at most 2560
- * @throws AudioException a rate, or the ratio of the rates, is out of range
+ * @param toRate Hz, 1000 … 768000
+ * @throws AudioException a rate is out of range
  */
 class Resampler(val fromRate: Int, val toRate: Int) {
     private val up: Int
@@ -33,17 +36,15 @@ class Resampler(val fromRate: Int, val toRate: Int) {
         val divisor = gcd(fromRate, toRate)
         up = toRate / divisor
         down = fromRate / divisor
-        if (up > MAX_PHASES) {
-            throw AudioException(
-                "from $fromRate Hz to $toRate Hz takes $up phases; expected at most $MAX_PHASES: use a common rate",
-            )
-        }
     }
 
     /** The lower of the two rates, divided by the input rate. */
     private val scale = min(1.0, up.toDouble() / down)
     private val half = ceil((STOP_DB - 7.95) / (2.285 * PI * TRANSITION * scale) / 2.0).toInt()
-    private val kernel = Array(up) { phase -> taps(phase.toDouble() / up) }
+
+    /** The filter of a lower cutoff is longer and smoother: it needs a table of fewer phases. */
+    private val phases = min(up, ceil(MOST_PHASES * scale).toInt())
+    private val kernel = arrayOfNulls<DoubleArray>(phases + 1) // filter taps by phase; made when first needed
     private val recent = FloatArray(2 * half + CHUNK)
     private var used = half - 1 // zeros before the first sample
     private var recentStart = 1L - half
@@ -96,10 +97,11 @@ class Resampler(val fromRate: Int, val toRate: Int) {
         while (produced < until) {
             val position = produced * down
             val first = (position / up - half + 1 - recentStart).toInt()
-            val taps = kernel[(position % up).toInt()]
-            var sum = 0.0
-            for (k in taps.indices) sum += taps[k] * recent[first + k]
-            out[made++] = sum.toFloat()
+            val phase = (position % up) * phases.toDouble() / up
+            val row = phase.toInt()
+            val beyond = phase - row // 0 if there is a filter for each phase
+            val sum = filtered(first, row)
+            out[made++] = (if (beyond == 0.0) sum else sum + beyond * (filtered(first, row + 1) - sum)).toFloat()
             produced++
         }
         val keep = (produced * down / up - half + 1 - recentStart).toInt()
@@ -107,6 +109,14 @@ class Resampler(val fromRate: Int, val toRate: Int) {
         used -= keep
         recentStart += keep
         return made
+    }
+
+    /** The sum of taps · samples, from place [first] in [recent] on. */
+    private fun filtered(first: Int, phase: Int): Double {
+        val taps = kernel[phase] ?: taps(phase.toDouble() / phases).also { kernel[phase] = it }
+        var sum = 0.0
+        for (k in taps.indices) sum += taps[k] * recent[first + k]
+        return sum
     }
 
     /** The filter taps for an output that lies [fraction] of a sample after an input sample. Their sum is 1. */
@@ -122,7 +132,9 @@ class Resampler(val fromRate: Int, val toRate: Int) {
 
     private companion object {
         val RATES = 1000..768_000
-        const val MAX_PHASES = 2560
+
+        /** At which interpolation between two filters of the table costs less than −125 dB. */
+        const val MOST_PHASES = 2048
         const val CHUNK = 4096
 
         /** Width of the transition from passband to stopband, as a share of the lower Nyquist frequency. */

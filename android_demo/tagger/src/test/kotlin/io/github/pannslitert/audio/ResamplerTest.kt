@@ -10,7 +10,7 @@ import org.junit.Test
 
 /** Passband, aliases and the comparison with soxr are tested in tests/android/test_kotlin.py. */
 class ResamplerTest {
-    private val rates = listOf(8000, 11025, 16000, 22050, 32000, 44100, 48000, 96000)
+    private val rates = listOf(8000, 11025, 16000, 22050, 32000, 44100, 47999, 48000, 96000)
 
     @Test
     fun `any chunking gives bit-identical samples`() {
@@ -63,7 +63,6 @@ class ResamplerTest {
             assertRefused<AudioException>("expected 1000 … 768000") { Resampler(rate, 32000) }
             assertRefused<AudioException>("expected 1000 … 768000") { Resampler(32000, rate) }
         }
-        assertRefused<AudioException>("use a common rate") { Resampler(44101, 32000) }
         assertRefused<AudioException>("within") { Resampler(44100, 32000).push(FloatArray(10), 8, 3) }
     }
 }

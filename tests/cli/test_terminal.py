@@ -28,6 +28,7 @@ SHOWN = {
     "batch": "{list} --out folder --workers 1",
     "evaluate": "--data {classes}",
     "bench": "{bundle} --engine cpu --threads 1 --xnnpack on --warmup 1 --runs 1 --rounds 1 --seconds 0.1",
+    "adopt": "{bundle}/demo_synthetic_fp16.tflite --front-end panns_32k --out adopted",
     "verify": "{bundle}",
 }
 """The commands that show progress, each with arguments that make it do so."""

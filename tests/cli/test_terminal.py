@@ -28,7 +28,6 @@ SHOWN = {
     "batch": "{list} --out folder --workers 1",
     "evaluate": "--data {classes}",
     "bench": "{bundle} --engine cpu --threads 1 --xnnpack on --warmup 1 --runs 1 --rounds 1 --seconds 0.1",
-    "adopt": "{bundle}/demo_synthetic_fp16.tflite --front-end panns_32k --out adopted",
     "verify": "{bundle}",
 }
 """The commands that show progress, each with arguments that make it do so."""
@@ -46,6 +45,7 @@ LEFT_OUT = {
     "publish": "needs the network; the same progress as verify (steps), and huggingface_hub's bars, on stderr",
     "fetch": "needs the network; its bar is pooch's, on stderr",
     "gpu-check": "needs a GPU driver; the same progress as verify (steps)",
+    "adopt": "prints its folder; the same progress as verify (steps)",
     "convert": "takes longer; the same progress as verify (steps)",
     "demo": "takes longer; the same progress as verify (steps)",
     "finetune": "takes longer; the same progress as evaluate (watching)",

@@ -29,9 +29,11 @@ import pytest
 import soundfile
 import soxr
 from numpy.typing import NDArray
-from support import AUDIO, ROOT, edit_manifest
+from support import AUDIO, ROOT, edit_manifest, rehash
 
+import panns_litert_convert.convert
 from panns_litert import Tagger
+from panns_litert.errors import AudioError
 from panns_litert.events import audacity_labels, events_csv
 from panns_litert.windows import find_events, tag_long
 
@@ -231,6 +233,48 @@ def click(browser: Chrome, selector: str) -> None:
     browser.execute_script("document.querySelector(arguments[0]).click()", selector)
 
 
+def drop(browser: Chrome, *names: str, first: str = "") -> None:
+    """Drops the siren under these names, right after what the script `first` does."""
+    script = """
+        const [url, names, done] = arguments;
+        fetch(url).then((r) => r.blob()).then((blob) => {
+            const data = new DataTransfer();
+            for (const name of names) data.items.add(new File([blob], name));
+            FIRST
+            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
+            done();
+        });
+    """
+    script = script.replace("FIRST", first)  # the page's policy forbids eval
+    browser.execute_async_script(script, "examples/siren_44k1_stereo.flac", names)
+
+
+def tagged(browser: Chrome, name: str) -> None:
+    """Waits until a recording has been tagged."""
+    wait(browser, lambda: name in browser.find_element("id", "spoken").get_attribute("textContent"))
+    assert text(browser, "heard-title") == name
+
+
+CHOOSE_DEMO = "const m = document.getElementById('model'); m.value = 'demo'; m.dispatchEvent(new Event('change'));"
+
+
+@pytest.fixture
+def backwards(tmp_path: Path) -> Path:
+    """The demo bundle with its class names in reverse order."""
+    folder = shutil.copytree(DEMO_BUNDLE, tmp_path / "backwards")
+    labels = (folder / "demo_labels.txt").read_text(encoding="utf-8").splitlines()
+    (folder / "demo_labels.txt").write_text("\n".join(labels[::-1]) + "\n", encoding="utf-8")
+    rehash(folder, "demo_labels.txt")
+    return folder
+
+
+def open_bundle(browser: Chrome, folder: Path) -> None:
+    browser.execute_script("document.getElementById('spoken').textContent = ''")
+    browser.find_element("id", "folder").send_keys(str(folder))
+    wait(browser, lambda: "opened here" in browser.find_element("id", "model").text.split("\n")[0])
+    wait(browser, lambda: browser.find_element("id", "badge").get_attribute("data-state") != "busy")
+
+
 # ---- tags
 
 
@@ -272,20 +316,20 @@ def test_the_shipped_clips(page: Chrome, python: Tagger) -> None:
         assert "of padding" in text(page, "heard-line")
 
 
-def compare(result: dict[str, Any], python: Tagger, path: Path) -> None:
+def compare(result: dict[str, Any], python: Tagger, path: Path, hop: float = HOP) -> None:
     """Requires that the page's result is Python's: every class, what was heard, and the events."""
     for aggregate in ("mean", "max"):
-        wanted = tag_long(python, path, hop=HOP, aggregate=aggregate, top=None)
+        wanted = tag_long(python, path, hop=hop, aggregate=aggregate, top=None)
         found = np.zeros(len(python.labels))
         for tag in result["tags"]:
             assert python.labels[tag["index"]] == tag["label"]
             found[tag["index"]] = tag[aggregate]
         assert np.abs(found - wanted.probs).max() <= TOLERANCE
         assert wanted.probs.max() > 0.1, "a recording that says nothing would prove nothing"
-    assert result["windows"] == wanted.windows
+    assert (result["windows"], result["windows_skipped"]) == (wanted.windows, wanted.windows_skipped)
     for key in ("seconds", "seconds_heard", "padding_seconds"):
         assert result[key] == pytest.approx(getattr(wanted, key), abs=1e-3)
-    events = sorted(find_events(python, path, hop=HOP), key=lambda e: (e.start, e.index))
+    events = sorted(find_events(python, path, hop=hop), key=lambda e: (e.start, e.index))
     assert [(e["label"], e["start"], e["end"]) for e in result["events"]] == [
         (e.label, pytest.approx(e.start, abs=1e-3), pytest.approx(e.end, abs=1e-3)) for e in events
     ]
@@ -303,17 +347,7 @@ def test_exports_are_pythons(page: Chrome, python: Tagger, recording: Path) -> N
 
 
 def test_a_dropped_file_and_an_example_are_tagged(page: Chrome) -> None:
-    drop = """
-        const [name, url, done] = arguments;
-        fetch(url).then((r) => r.blob()).then((blob) => {
-            const data = new DataTransfer();
-            data.items.add(new File([blob], name));
-            data.items.add(new File(["notes"], "notes.txt"));
-            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
-            done();
-        });
-    """
-    page.execute_async_script(drop, "dropped.flac", "examples/siren_44k1_stereo.flac")
+    drop(page, "dropped.flac", "notes.txt")
     wait(page, lambda: "dropped.flac" in page.find_element("id", "spoken").get_attribute("textContent"))
     assert "1 more was not" in text(page, "notices")
     assert "stereo" in text(page, "heard-line")
@@ -343,22 +377,140 @@ def test_without_webgpu_the_page_says_so(page: Chrome) -> None:
     assert page.find_element("id", "engine").get_property("value") == "wasm"
 
 
+def test_a_recording_that_comes_while_a_model_is_opened(page: Chrome, recording: Path, backwards: Path) -> None:
+    """It is tagged with the new model, and the one of before does not come back."""
+    give(page, recording)
+    open_bundle(page, backwards)
+    tagged(page, recording.name)
+    drop(page, "dropped.flac", first=CHOOSE_DEMO)
+    tagged(page, "dropped.flac")
+    assert page.find_element("css selector", "#tags .label").text == "Siren"
+
+
+def test_a_model_that_is_chosen_while_a_recording_is_decoded(
+    page: Chrome, python: Tagger, recording: Path, backwards: Path
+) -> None:
+    """The tags have the names of the model that was run."""
+    give(page, recording)
+    page.execute_script("""
+        const { arrayBuffer } = File.prototype;
+        const held = new Promise((resolve) => (window.release = resolve));
+        File.prototype.arrayBuffer = async function () {
+            if (this.name === "held.flac") await held;
+            return arrayBuffer.call(this);
+        };
+    """)
+    drop(page, "held.flac")
+    open_bundle(page, backwards)
+    assert text(page, "heard-title") == recording.name  # as long as nothing else is there
+    page.execute_script("window.release()")
+    tagged(page, "held.flac")
+    result = json.loads(saved(page, "json"))
+    labels = python.labels[::-1]
+    assert all(labels[tag["index"]] == tag["label"] for tag in result["tags"])
+    assert result["tags"][0]["index"] == python.labels.index("Siren")
+
+
+def test_windows_of_less_than_a_second(page: Chrome, short: Path, recording: Path) -> None:
+    """A stream rounds the hop to whole frames, here 0.975 s to 0.97 s. The events have the times of its windows."""
+    open_bundle(page, short)
+    give(page, recording)
+    result = json.loads(saved(page, "json"))
+    assert (result["window_seconds"], result["hop_seconds"]) == (0.975, 0.97)
+    assert len(result["events"]) >= 5
+    compare(result, Tagger(short, threads=1), recording, hop=0.975)
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo model with a window of 0.975 s, which is no whole number of frames. `convert` makes none below 1 s."""
+    folder = tmp_path_factory.mktemp("short") / "bundle"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(panns_litert_convert.convert, "require_length", lambda *_: None)
+        panns_litert_convert.convert.convert("demo", precision="fp32", seconds=0.975, out=folder)
+    return folder
+
+
 # ---- the microphone
 
 
-def test_the_microphone(
-    start: Callable[..., Chrome], served: str, python: Tagger, demo_sound: NDArray[np.float32], tmp_path: Path
-) -> None:
-    """The tags of a live stream are Python's for the samples that the page heard, and those are the microphone's."""
-    source = tmp_path / "microphone.wav"
+@pytest.fixture(scope="module")
+def hearing(
+    start: Callable[..., Chrome], demo_sound: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory
+) -> Chrome:
+    """A browser whose microphone hears the demo sound again and again."""
+    source = tmp_path_factory.mktemp("microphone") / "microphone.wav"
     played = soxr.resample(demo_sound, 32000, 48000)
     soundfile.write(source, np.stack([played, played], axis=1), 48000, subtype="PCM_16")
-    browser = start(
+    return start(
         "use-fake-device-for-media-stream",
         "use-fake-ui-for-media-stream",
         f"use-file-for-fake-audio-capture={source}",
     )
-    opened(browser, served)
+
+
+def test_a_model_that_is_chosen_while_the_microphone_is_asked_for(
+    hearing: Chrome, served: str, python: Tagger, backwards: Path, tmp_path: Path
+) -> None:
+    browser = opened(hearing, served)
+    open_bundle(browser, backwards)
+    browser.execute_script("""
+        const media = navigator.mediaDevices;
+        const ask = media.getUserMedia.bind(media);
+        const held = new Promise((resolve) => (window.release = resolve));
+        media.getUserMedia = (wanted) => held.then(() => ask(wanted));
+    """)
+    click(browser, "#listen")
+    browser.execute_script(CHOOSE_DEMO)
+    wait(browser, lambda: browser.find_element("id", "badge").get_attribute("data-state") == "good")
+    browser.execute_script("window.release()")
+    wait(browser, lambda: "3 s so far" in text(browser, "heard-line"))
+    click(browser, "#play")
+    tagged(browser, "Microphone")
+    heard = downloaded(browser, lambda: click(browser, "#save")).rename(tmp_path / "heard.wav")
+    tags = json.loads(saved(browser, "json"))["tags"]
+    assert all(python.labels[tag["index"]] == tag["label"] for tag in tags)
+    assert tags[0]["label"] == tag_long(python, heard).tags[0].label
+
+
+def test_samples_of_the_microphone_that_cannot_be_used(hearing: Chrome, served: str) -> None:
+    """A NaN and a block of a wrong scale cost their windows. Listening goes on, and what is there is measured."""
+    browser = opened(hearing, served)
+    browser.execute_script("""
+        const { postMessage } = Worker.prototype;
+        let blocks = 0;
+        Worker.prototype.postMessage = function (message, ...more) {
+            if (message.kind === "samples") {
+                blocks += 1;
+                if (blocks === 3) message.samples[5] = NaN;
+                if (blocks === 5) message.samples.fill(100);
+            }
+            return postMessage.call(this, message, ...more);
+        };
+    """)
+    click(browser, "#listen")
+    wait(browser, lambda: "12 s so far" in text(browser, "heard-line"))
+    click(browser, "#play")
+    tagged(browser, "Microphone")
+    result = json.loads(saved(browser, "json"))
+    assert result["windows"] >= 2
+    assert result["windows_skipped"] == 1
+    assert [warning for warning in result["warnings"] if "silence" in warning or "failed" in warning] == []
+    # The next recording may come before what was heard has become one.
+    click(browser, "#listen")
+    wait(browser, lambda: "of a 10 s window" in text(browser, "tags-of"))
+    drop(browser, "dropped.flac", first="document.getElementById('play').click();")
+    tagged(browser, "dropped.flac")
+    siren = soundfile.info(ROOT / "assets" / "clips" / "siren_44k1_stereo.flac").duration
+    assert json.loads(saved(browser, "json"))["seconds"] == pytest.approx(siren)
+    assert text(browser, "notices") == ""
+
+
+def test_the_microphone(
+    hearing: Chrome, served: str, python: Tagger, demo_sound: NDArray[np.float32], tmp_path: Path
+) -> None:
+    """The tags of a live stream are Python's for the samples that the page heard, and those are the microphone's."""
+    browser = opened(hearing, served)
     click(browser, "#listen")
     wait(browser, lambda: "of a 10 s window" in text(browser, "tags-of"))  # before the first window is full
     wait(browser, lambda: text(browser, "tags-of") == "the last 10 s")
@@ -382,13 +534,26 @@ def test_the_microphone(
     assert np.corrcoef(whole[at : at + len(part)], part)[0, 1] > 0.99
 
 
-def test_a_microphone_that_is_not_allowed(start: Callable[..., Chrome], served: str, recording: Path) -> None:
+def test_a_microphone_that_is_not_allowed(start: Callable[..., Chrome], served: str, long: Path) -> None:
+    """The recording on the page stays, is tagged further, and can be played."""
     browser = start("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream=deny")
     opened(browser, served)
-    give(browser, recording)
+    browser.find_element("id", "file").send_keys(str(long))
+    wait(browser, lambda: browser.find_elements("css selector", "#events tbody tr"))
     click(browser, "#listen")
     wait(browser, lambda: "The microphone was not allowed" in text(browser, "notices"))
-    assert text(browser, "heard-title") == recording.name  # what was there before still is
+    goes_on(browser, long)
+
+
+def goes_on(browser: Chrome, recording: Path) -> None:
+    """Requires that the page still tags the recording and plays it."""
+    assert text(browser, "heard-title") == recording.name
+    assert browser.find_element("id", "progress").is_displayed()
+    before = float(browser.find_element("id", "progress").get_property("value"))
+    wait(browser, lambda: float(browser.find_element("id", "progress").get_property("value")) > before)
+    browser.find_element("id", "play").click()  # a script may not play
+    wait(browser, lambda: float(browser.find_element("id", "face").get_attribute("aria-valuenow")) > 0.3)
+    click(browser, "#play")
 
 
 def test_no_microphone(page: Chrome, browser: Chrome, served: str) -> None:
@@ -449,6 +614,33 @@ def test_what_was_not_heard_is_said(page: Chrome, demo_sound: NDArray[np.float32
         give(page, tmp_path / name)
         assert warning in text(page, "warnings")
         assert line in text(page, "heard-line")
+        assert json.loads(saved(page, "json"))["warnings"] == text(page, "warnings").split("\n")
+
+
+@pytest.mark.filterwarnings("ignore:.*NaN, Inf or beyond")
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -100])
+def test_samples_that_cannot_be_used(
+    page: Chrome, python: Tagger, demo_sound: NDArray[np.float32], tmp_path: Path, bad: float
+) -> None:
+    """They cost their windows, and the rest is measured without them. A recording of nothing else has no result."""
+    sound = demo_sound.copy()
+    sound[100] = bad
+    soundfile.write(tmp_path / "one.wav", sound, 32000, subtype="FLOAT")
+    give(page, tmp_path / "one.wav")
+    result = json.loads(saved(page, "json"))
+    compare(result, python, tmp_path / "one.wav")
+    count = result["windows"] + 1
+    assert text(page, "warnings").startswith(f"1 of {count} windows could not be tagged: NaN, Inf or samples far")
+    assert result["warnings"] == [text(page, "warnings")]
+    sound[::1000] = np.nan
+    soundfile.write(tmp_path / "all.wav", sound, 32000, subtype="FLOAT")
+    give(page, tmp_path / "all.wav")
+    with pytest.raises(AudioError, match="expected at least one window of usable samples"):
+        tag_long(python, tmp_path / "all.wav")
+    message = "all.wav: NaN, Inf or samples far beyond full scale at 0.000 s; expected at least one usable window"
+    assert message in text(page, "notices")
+    assert text(page, "tags") == ""
+    assert not any(button.is_enabled() for button in page.find_elements("css selector", "[data-export]"))
 
 
 def test_bundles_from_the_disk(page: Chrome, python: Tagger, recording: Path, tmp_path: Path) -> None:
@@ -475,8 +667,7 @@ def test_bundles_from_the_disk(page: Chrome, python: Tagger, recording: Path, tm
         wait(page, lambda message=message: message in text(page, "notices"))
         assert len(page.find_elements("css selector", "[role=alert]")) == 1
         wait(page, lambda: page.find_element("id", "badge").get_attribute("data-state") == "good")
-    page.find_element("id", "folder").send_keys(str(DEMO_BUNDLE))
-    wait(page, lambda: "opened here" in page.find_element("id", "model").text.split("\n")[0])
+    open_bundle(page, DEMO_BUNDLE)
     wait(page, lambda: not page.find_element("id", "progress").is_displayed())
     assert text(page, "notices") == ""
     give(page, recording)
@@ -498,9 +689,37 @@ SIMD = [
 ]  # fmt: skip
 
 
-def test_canceled(page: Chrome, demo_sound: NDArray[np.float32], tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "ten minutes.wav", np.tile(demo_sound, 28), 32000)
-    page.find_element("id", "file").send_keys(str(tmp_path / "ten minutes.wav"))
+@pytest.fixture(scope="module")
+def long(demo_sound: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("long") / "ten minutes.wav"
+    soundfile.write(path, np.tile(demo_sound, 28), 32000)
+    return path
+
+
+def test_a_bad_recording_leaves_the_one_that_is_being_tagged(page: Chrome, long: Path, tmp_path: Path) -> None:
+    page.find_element("id", "file").send_keys(str(long))
+    wait(page, lambda: page.find_elements("css selector", "#events tbody tr"))
+    (tmp_path / "text.mp3").write_text("no sound\n" * 999)
+    page.find_element("id", "file").send_keys(str(tmp_path / "text.mp3"))
+    wait(page, lambda: "text.mp3: the browser cannot decode" in text(page, "notices"))
+    goes_on(page, long)
+
+
+def test_a_bad_bundle_leaves_the_recording_that_is_being_tagged(page: Chrome, long: Path, tmp_path: Path) -> None:
+    """It is tagged again from its beginning, with the model of before."""
+    page.find_element("id", "file").send_keys(str(long))
+    wait(page, lambda: page.find_elements("css selector", "#events tbody tr"))
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "manifest.json").write_text("{}")
+    page.find_element("id", "folder").send_keys(str(tmp_path / "bundle"))
+    wait(page, lambda: "manifest.json" in text(page, "notices"))
+    wait(page, lambda: page.find_element("id", "progress").is_displayed())
+    assert "canceled" not in text(page, "warnings")
+    goes_on(page, long)
+
+
+def test_canceled(page: Chrome, long: Path) -> None:
+    page.find_element("id", "file").send_keys(str(long))
     wait(page, lambda: page.find_elements("css selector", "#events tbody tr"))
     # The page stays quick: a frame comes soon, while the model runs.
     gap = page.execute_async_script(
@@ -513,6 +732,13 @@ def test_canceled(page: Chrome, demo_sound: NDArray[np.float32], tmp_path: Path)
     click(page, "#cancel")
     wait(page, lambda: "canceled" in text(page, "warnings"))
     assert not page.find_element("id", "progress").is_displayed()
+    result = json.loads(saved(page, "json"))
+    end = 10 + (result["windows"] - 1) * HOP
+    assert 10 <= end < 590
+    assert result["seconds_heard"] == end
+    assert result["seconds"] == pytest.approx(soundfile.info(long).duration)
+    assert f"Heard {end:.1f} s of {result['seconds']:.1f} s" in text(page, "heard-line")
+    assert "canceled" in result["warnings"][-1]
 
 
 # ---- playing, keyboard, screen readers

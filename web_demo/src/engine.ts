@@ -1,11 +1,13 @@
 /** The page's side of the worker: opens a model, tags a recording, listens to a stream. */
 
 import type { Accelerator, Recording, Tag } from "panns-litert";
-import type { BundleSource, Columns, Heard, OpenModel, Reply, Request } from "./protocol.js";
+import type { BundleSource, Columns, Heard, OpenModel, Reply, Request, Shape } from "./protocol.js";
 
 type WithoutId<T> = T extends unknown ? Omit<T, "id"> : never;
 
 export interface Progress {
+  /** Called once, before the first window. */
+  shape(shape: Shape): void;
   window(window: Heard): void;
   columns(columns: Columns): void;
   /** Tags of what a stream has given so far, before its first window is full. */
@@ -36,20 +38,26 @@ export class Engine {
 
   /**
    * Tags a recording, whose samples move to the worker. Returns what was noticed in them. Throws the signal's reason if
-   * it is canceled.
+   * it is canceled, and an error if another model is open by now.
    */
-  async tag(recording: Recording, hop: number, progress: Progress, signal: AbortSignal): Promise<string[]> {
+  async tag(
+    model: OpenModel,
+    recording: Recording,
+    hop: number,
+    progress: Progress,
+    signal: AbortSignal,
+  ): Promise<string[]> {
     const samples = [...new Set(recording.channels.map((channel) => channel.buffer))];
-    const { id, done } = this.request({ kind: "tag", recording, hop }, progress, samples);
+    const { id, done } = this.request({ kind: "tag", model: model.id, recording, hop }, progress, samples);
     signal.addEventListener("abort", () => this.post({ id, kind: "cancel" }), { once: true });
     const warnings = await done;
     signal.throwIfAborted();
     return warnings as string[];
   }
 
-  /** Opens a stream of live sound. */
-  listen(sampleRate: number, hop: number, progress: Progress): Stream {
-    const { id, done } = this.request({ kind: "listen", sampleRate, hop }, progress);
+  /** Opens a stream of live sound. It fails if another model is open by now. */
+  listen(model: OpenModel, sampleRate: number, hop: number, progress: Progress): Stream {
+    const { id, done } = this.request({ kind: "listen", model: model.id, sampleRate, hop }, progress);
     return {
       push: (samples) => this.post({ id, kind: "samples", samples }),
       stop: async () => {
@@ -94,6 +102,9 @@ export class Engine {
     const job = this.jobs.get(reply.id);
     if (!job) return;
     switch (reply.kind) {
+      case "shape":
+        job.progress?.shape(reply.shape);
+        return;
       case "window":
         job.progress?.window(reply.window);
         return;

@@ -14,6 +14,7 @@ import { View } from "./view.js";
 import { wavFile } from "./wav.js";
 
 const HOP = 1;
+const NOT_HEARD = "what follows the last tag was not heard";
 /** Longest stream that the page keeps, seconds. */
 const MOST_LIVE_SECONDS = 600;
 /** A bundle that a person opened, in the list of models. */
@@ -41,39 +42,52 @@ const play = element<HTMLButtonElement>("play");
 const progress = element<HTMLProgressElement>("progress");
 
 let model: OpenModel | null = null;
-/** The model that is being opened, or was. The worker runs what follows with it, so that must wait for it, too. */
-let opening: Promise<unknown> = Promise.resolve();
+/** Ends when the newest opening of a model does. */
+let opening: Promise<void> = Promise.resolve();
 let chosen: { value: string; source: BundleSource } | null = null;
 let file: File | null = null;
+/** The model that all of `file` was tagged with, or is being tagged with; null if another one interrupted that. */
+let taggedWith: OpenModel | null = null;
 let listening: Listening | null = null;
+/** Ends when the newest stream that was stopped has become a recording. */
+let stopping: Promise<void> = Promise.resolve();
 let job: AbortController | null = null;
-/** The newest thing that a person asked for; what an older one still does is not shown. */
+/** The newest sound that a person asked for; an older one is not shown any more. */
 let turn = 0;
+/** Number of sounds that are being decoded, or wait for the microphone or the model. */
+let coming = 0;
 
 // ---- the model
 
 async function openModel(source: BundleSource, value: string, title: string): Promise<void> {
-  await stopListening();
-  job?.abort();
   showBadge("busy", `Opening ${title}`);
   enable(false);
+  if (job) taggedWith = null;
+  job?.abort(); // the worker opens a model after it
+  const accelerator = engines.value as Accelerator;
+  const open = async () => {
+    await stopListening();
+    model = await engine.open(source, accelerator);
+    chosen = { value, source };
+    if (value === OWN) listOwn(model);
+  };
+  const mine = (opening = open());
   try {
-    const next = engine.open(source, engines.value as Accelerator);
-    opening = next;
-    model = await next;
+    await mine;
   } catch (error) {
+    if (mine !== opening) return;
     notify(messageOf(error));
     models.value = chosen?.value ?? "";
-    if (model) showSelfTest(model);
+    if (model) showModel(model);
     else showBadge("bad", "No model", "Choose another model, or drop a bundle's folder.");
     enable(model !== null);
+    await tagAgain();
     return;
   }
+  if (mine !== opening || !model) return; // another one is opened now
   clearNotices();
-  chosen = { value, source };
-  if (value === OWN) listOwn(model);
   models.value = value;
-  showSelfTest(model);
+  showModel(model);
   if (model.fallback) {
     engines.value = model.engine;
     notify(`WebGPU is not used here, WebAssembly is: ${model.fallback}`, "plain");
@@ -81,15 +95,30 @@ async function openModel(source: BundleSource, value: string, title: string): Pr
   if (model.selfTest && !model.selfTest.passed) {
     notify(`The self-test of ${title} failed on this device, so its tags may be wrong: ${model.selfTest.why}`);
   }
-  const { labels, attribution, licence } = model;
-  element("about").textContent = `${model.model}, ${labels.length} classes. ${attribution}, ${licence}.`;
   enable(true);
-  if (file) await tagFile(file, true);
+  await tagAgain();
+}
+
+function showModel(open: OpenModel): void {
+  showSelfTest(open);
+  const { labels, attribution, licence } = open;
+  element("about").textContent = `${open.model}, ${labels.length} classes. ${attribution}, ${licence}.`;
+}
+
+/** Waits until no model is being opened. */
+async function settled(): Promise<void> {
+  let last;
+  do {
+    last = opening;
+    await last.catch(() => {});
+  } while (last !== opening);
 }
 
 function listOwn(own: OpenModel): void {
+  const { value } = models;
   models.querySelector(`option[value="${OWN}"]`)?.remove();
   models.prepend(make("option", { value: OWN }, `${own.model}, ${own.precision}, opened here`));
+  models.value = value;
 }
 
 function enable(ready: boolean): void {
@@ -100,39 +129,62 @@ function enable(ready: boolean): void {
 
 // ---- a recording
 
-/** @param again whether it is the recording of before, with another model: what the page says then stays */
-async function tagFile(next: File, again = false, note = ""): Promise<void> {
+/**
+ * Gets a sound ready for the page: decodes it, or asks for the microphone. Only then ends what is on the page, so that
+ * it stays if this fails.
+ *
+ * @returns the sound and the model that is open now; null if it failed, or if something newer was asked for
+ */
+async function prepared<T>(
+  get: () => Promise<T>,
+  drop: (sound: T) => void = () => {},
+): Promise<{ sound: T; open: OpenModel } | null> {
   const mine = ++turn;
-  await stopListening();
-  job?.abort();
-  player.close();
-  await opening.catch(() => {});
-  if (!model) {
-    notify("No model is open yet. Wait until it is, or choose one.");
-    return;
-  }
-  const open = model;
-  let recording: Recording;
+  let sound: T | null = null;
+  coming++;
   try {
-    await requireUsable(next);
-    recording = await decode(next, next.name);
-    if (!(recording.channels[0]?.length > 0))
-      throw new Error(`${next.name} holds no sound. Expected a sample or more.`);
-    if (recording.seconds > MOST_SECONDS) {
-      throw tooLong(next.name, `${Math.round(recording.seconds / 60)} minutes long`);
+    sound = await get();
+    if (mine === turn) {
+      await stopListening();
+      await settled();
+    }
+    if (mine === turn) {
+      if (!model) throw new Error("No model is open yet. Wait until it is, or choose one.");
+      job?.abort();
+      job = null;
+      player.close();
+      return { sound, open: model };
     }
   } catch (error) {
     if (mine === turn) notify(messageOf(error));
+  } finally {
+    coming--;
+  }
+  if (sound !== null) drop(sound);
+  return null;
+}
+
+/** Tags the recording on the page again, if it was with another model and nothing newer is on its way. */
+async function tagAgain(): Promise<void> {
+  if (coming === 0 && file && model && taggedWith !== model) await tagFile(file, true);
+}
+
+/** @param again whether it is the recording of before, with another model: what the page says then stays */
+async function tagFile(next: File, again = false, note = ""): Promise<void> {
+  const ready = await prepared(() => read(next));
+  if (!ready) {
+    if (!again) await tagAgain();
     return;
   }
-  if (mine !== turn) return;
+  const { sound: recording, open } = ready;
   if (note) notify(note, "plain");
   else if (!again) clearNotices();
   file = next;
+  taggedWith = open;
   const found = recording.channels[0].length / recording.sampleRate;
   const warnings = [...recording.warnings, ...noticed(recording)];
   const seconds = Math.max(recording.seconds, found);
-  view.begin({ name: next.name, format: formatOf(recording), seconds, found, warnings }, open, HOP, false);
+  view.begin({ name: next.name, format: formatOf(recording), seconds, found, warnings }, open, false);
   showPlay("play");
   element("save").hidden = true;
   player.open(next, async () => {
@@ -144,9 +196,11 @@ async function tagFile(next: File, again = false, note = ""): Promise<void> {
   showProgress(0);
   try {
     const more = await engine.tag(
+      open,
       recording,
       HOP,
       {
+        shape: (shape) => current.signal.aborted || view.shape(shape),
         window(window) {
           if (current.signal.aborted) return;
           view.push(window);
@@ -158,15 +212,32 @@ async function tagFile(next: File, again = false, note = ""): Promise<void> {
     );
     view.finish({ warnings: [...warnings, ...more] });
   } catch (error) {
-    if (current.signal.aborted) {
-      if (mine === turn) view.finish({ warnings: [...warnings, "canceled: what follows the last tag was not heard"] });
-    } else notify(messageOf(error));
+    if (job !== current) return; // something else is on the page
+    if (!current.signal.aborted) notify(messageOf(error));
+    view.finish({ warnings: [...warnings, `${current.signal.aborted ? "canceled" : "failed"}: ${NOT_HEARD}`] }, true);
   } finally {
     if (job === current) {
       job = null;
       showProgress(null);
     }
   }
+}
+
+/**
+ * Decodes a recording.
+ *
+ * @throws Error with a message for the person
+ */
+async function read(next: File): Promise<Recording> {
+  await requireUsable(next);
+  const recording = await decode(next, next.name);
+  if (!(recording.channels[0]?.length > 0)) {
+    throw new Error(`${next.name} holds no sound. Expected a sample or more.`);
+  }
+  if (recording.seconds > MOST_SECONDS) {
+    throw tooLong(next.name, `${Math.round(recording.seconds / 60)} minutes long`);
+  }
+  return recording;
 }
 
 function formatOf({ channels, sampleRate }: Recording): string {
@@ -195,15 +266,8 @@ interface Listening {
 }
 
 async function listen(): Promise<void> {
-  const mine = ++turn;
-  await stopListening();
-  job?.abort();
-  player.close();
-  await opening.catch(() => {});
-  const open = model;
-  if (!open) return;
-  clearNotices();
   let now: Listening | null = null;
+  let gone = false;
   const waiting: Float32Array[] = [];
   const block = (samples: Float32Array) => {
     if (!now) return void waiting.push(samples);
@@ -218,23 +282,27 @@ async function listen(): Promise<void> {
       notify(`Stopped after ${MOST_LIVE_SECONDS / 60} minutes, which is all that this page keeps.`, "plain");
     }
   };
-  let microphone: Microphone;
-  try {
-    microphone = await openMicrophone(block, () => {
-      if (listening !== now || !now) return;
-      void stopListening();
-      notify("The microphone went away. What it heard before is below.");
-    });
-  } catch (error) {
-    notify(messageOf(error));
-    return;
-  }
-  if (mine !== turn) return void microphone.stop();
+  const lost = () => {
+    gone = true;
+    if (!now || listening !== now) return;
+    void stopListening();
+    notify("The microphone went away. What it heard before is below.");
+  };
+  const ready = await prepared(
+    () => openMicrophone(block, lost),
+    (microphone) => void microphone.stop(),
+  );
+  if (!ready) return tagAgain();
+  const { sound: microphone, open } = ready;
+  clearNotices();
   file = null;
+  taggedWith = open;
+  showProgress(null);
   const { sampleRate } = microphone;
   const format = `${sampleRate / 1000} kHz, mono`;
-  view.begin({ name: "Microphone", format, seconds: 0, found: 0, warnings: [] }, open, HOP, true);
-  const stream = engine.listen(sampleRate, HOP, {
+  view.begin({ name: "Microphone", format, seconds: 0, found: 0, warnings: [] }, open, true);
+  const stream = engine.listen(open, sampleRate, HOP, {
+    shape: (shape) => view.shape(shape),
     window: (window) => view.push(window),
     columns: (columns) => view.columns(columns),
     early: (tags, seconds) => view.early(tags, seconds),
@@ -249,6 +317,7 @@ async function listen(): Promise<void> {
     void stopListening();
   });
   drawLive(now);
+  if (gone) lost();
 }
 
 function drawLive(now: Listening): void {
@@ -264,19 +333,27 @@ function drawLive(now: Listening): void {
   else requestAnimationFrame(() => drawLive(now));
 }
 
-/** Ends the live stream; what was heard becomes a recording that can be played and saved. */
-async function stopListening(): Promise<void> {
-  const now = listening;
-  if (!now) return;
+/** Ends the live stream, if there is one; what was heard becomes a recording that can be played and saved. */
+function stopListening(): Promise<void> {
+  if (listening) {
+    stopping = ended(listening)
+      .catch((error: unknown) => notify(messageOf(error)))
+      .finally(() => (play.disabled = false));
+  }
   listening = null;
+  return stopping;
+}
+
+async function ended(now: Listening): Promise<void> {
   play.disabled = true;
   // The last block still comes: it is part of what was heard.
   await now.microphone.stop();
+  let failed = false;
   const noted = await now.stream.stop().catch((error: unknown) => {
     notify(messageOf(error));
-    return [];
+    failed = true;
+    return [`failed: ${NOT_HEARD}`];
   });
-  play.disabled = false;
   const samples = new Float32Array(now.samples);
   let at = 0;
   for (const block of now.blocks) {
@@ -291,7 +368,8 @@ async function stopListening(): Promise<void> {
   element("save").hidden = false;
   const seconds = samples.length / sampleRate;
   const recording = { channels: [samples], sampleRate, seconds, warnings: [], source: "" };
-  view.finish({ seconds, found: seconds, warnings: [...noticed(recording), ...noted] });
+  const warnings = samples.length > 0 ? noticed(recording) : [];
+  view.finish({ seconds, found: seconds, warnings: [...warnings, ...noted] }, failed);
   view.moveTo(0, false);
 }
 

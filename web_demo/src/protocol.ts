@@ -7,6 +7,8 @@ export type BundleSource = { url: string } | { files: File[] };
 
 /** What the page knows of an open model. */
 export interface OpenModel {
+  /** Tells this opening from others. What is meant for this model carries it, and no other model runs it. */
+  id: number;
   model: string;
   network: string;
   precision: string;
@@ -23,6 +25,12 @@ export interface OpenModel {
   proven: boolean;
   /** The bundle's self-test on this device; null if the bundle has none. */
   selfTest: SelfTestResult | null;
+}
+
+/** The windows of one recording or stream: their length, and from one to the next. Seconds, of whole frames. */
+export interface Shape {
+  window: number;
+  hop: number;
 }
 
 /** One window, without what the page does not show. */
@@ -46,8 +54,8 @@ export interface Columns {
 
 export type Request = { id: number } & (
   | { kind: "open"; source: BundleSource; accelerator: Accelerator; wasmPath: string }
-  | { kind: "tag"; recording: Recording; hop: number }
-  | { kind: "listen"; sampleRate: number; hop: number }
+  | { kind: "tag"; model: number; recording: Recording; hop: number }
+  | { kind: "listen"; model: number; sampleRate: number; hop: number }
   | { kind: "samples"; samples: Float32Array }
   | { kind: "finish" }
   | { kind: "cancel" }
@@ -55,6 +63,7 @@ export type Request = { id: number } & (
 
 export type Reply = { id: number } & (
   | { kind: "opened"; model: OpenModel }
+  | { kind: "shape"; shape: Shape }
   | { kind: "window"; window: Heard }
   | { kind: "columns"; columns: Columns }
   | { kind: "early"; tags: Tag[]; seconds: number }

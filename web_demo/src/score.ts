@@ -14,6 +14,9 @@ export interface ClassScore {
 /** The windows of one recording or stream, in the order in which they came. */
 export class Score {
   readonly windows: Heard[] = [];
+  /** Number of windows that the model was not run for, and why not for the first of them. */
+  skipped = 0;
+  unusable = "";
   private readonly weighted: Float64Array;
   private readonly highest: Float32Array;
   private weight = 0;
@@ -35,7 +38,11 @@ export class Score {
 
   push(window: Heard): void {
     this.windows.push(window);
-    if (window.unusable !== null) return;
+    if (window.unusable !== null) {
+      this.skipped++;
+      this.unusable ||= window.unusable;
+      return;
+    }
     const weight = window.end - Math.max(window.start, this.covered);
     for (let i = 0; i < this.labels.length; i++) {
       this.weighted[i] += weight * window.probs[i];
@@ -43,6 +50,11 @@ export class Score {
     }
     this.weight += weight;
     this.covered = window.end;
+  }
+
+  /** Number of windows that the model was run for. */
+  get tagged(): number {
+    return this.windows.length - this.skipped;
   }
 
   /** Where the windows so far end, seconds. */
@@ -93,11 +105,6 @@ export class Score {
     const stream = new EventStream({ window, hop, frame: hop, labels }, { on });
     const found = this.windows.flatMap((heard) => stream.push(asWindow(heard)));
     return [...found, ...stream.finish()].sort((a, b) => a.start - b.start || a.index - b.index);
-  }
-
-  /** Why windows were not tagged; "" if all were. */
-  get unusable(): string {
-    return this.windows.find((window) => window.unusable !== null)?.unusable ?? "";
   }
 }
 

@@ -2,8 +2,8 @@
 
 import { audacityLabels, eventsCsv, type SoundEvent, type Tag } from "panns-litert";
 import { download } from "./files.js";
-import { element, make, say } from "./dom.js";
-import type { Columns, Heard, OpenModel } from "./protocol.js";
+import { element, make, notify, say } from "./dom.js";
+import type { Columns, Heard, OpenModel, Shape } from "./protocol.js";
 import { Score } from "./score.js";
 import { clock, Timeline } from "./timeline.js";
 
@@ -24,7 +24,7 @@ export interface Source {
   format: string;
   /** Seconds: of the file's header, or of the stream so far. */
   seconds: number;
-  /** Seconds of sound that was found. */
+  /** Seconds of sound that was found; if the work ended early, up to the end of the last window. */
   found: number;
   warnings: string[];
 }
@@ -58,14 +58,19 @@ export class View {
   }
 
   /** Begins with another sound. */
-  begin(source: Source, model: OpenModel, hop: number, live: boolean): void {
-    this.score = new Score(model.labels, model.clipSeconds, Math.min(hop, model.clipSeconds));
+  begin(source: Source, model: OpenModel, live: boolean): void {
     Object.assign(this, { model, source, live, complete: false, position: null, events: [], spokenAt: -Infinity });
+    this.shape({ window: model.clipSeconds, hop: model.clipSeconds });
     this.timeline.clear(model.frontEnd);
     element("heard").hidden = false;
     document.body.classList.add("has-sound");
     element("face").setAttribute("aria-disabled", String(live));
     this.refresh();
+  }
+
+  /** Tells the windows that will come. */
+  shape({ window, hop }: Shape): void {
+    this.score = new Score(this.model?.labels ?? [], window, hop);
   }
 
   push(window: Heard): void {
@@ -97,17 +102,29 @@ export class View {
     this.timeline.show({ score, events, lanes: this.lanes(), from: to - LIVE_SECONDS, to });
   }
 
-  /** All windows have come. */
-  finish(source: Partial<Source> = {}): void {
+  /**
+   * No more windows come.
+   *
+   * @param cut whether the work ended early: then only the sound up to the last window's end was heard
+   */
+  finish(source: Partial<Source> = {}, cut = false): void {
     Object.assign(this.source, source);
+    if (cut) this.source.found = Math.min(this.source.found, this.score.end);
     this.complete = true;
     this.live = false;
     element("face").setAttribute("aria-disabled", "false");
     this.refreshNow();
+    const { name } = this.source;
+    const { tagged, skipped, unusable } = this.score;
+    if (tagged === 0) {
+      if (skipped > 0) notify(`${name}: ${unusable}; expected at least one usable window.`);
+      say(`${name}: nothing was tagged.`);
+      return;
+    }
     const tags = this.score.classes().slice(0, 3);
     const count = this.events.length;
     const named = spoken(tags.map((tag) => ({ ...tag, score: tag.max })));
-    say(`${this.source.name}: ${named}. ${count} event${count === 1 ? "" : "s"}.`);
+    say(`${name}: ${named}. ${count} event${count === 1 ? "" : "s"}.`);
   }
 
   get seconds(): number {
@@ -152,7 +169,7 @@ export class View {
     this.refreshLine();
     this.refreshTags();
     this.showEvents();
-    this.exports.forEach((button) => (button.disabled = !this.complete));
+    this.exports.forEach((button) => (button.disabled = !this.complete || this.score.tagged === 0));
     if (this.live) {
       this.speak(this.latest());
       return; // its timeline is drawn from frame to frame
@@ -175,23 +192,28 @@ export class View {
     const last = score.windows.at(-1);
     const padded = last && last.paddingSeconds > 0 ? `, and ${last.paddingSeconds.toFixed(1)} s of padding` : "";
     const milliseconds = score.windows.reduce((sum, window) => sum + window.milliseconds, 0);
-    const speed = score.windows.length > 0 ? ` ${(milliseconds / score.windows.length).toFixed(0)} ms per window.` : "";
+    const speed = score.tagged > 0 ? ` ${(milliseconds / score.tagged).toFixed(0)} ms per window.` : "";
     const heard = this.live
       ? `Listening, ${Math.floor(source.seconds)} s so far`
       : `Heard ${Math.min(source.found, source.seconds).toFixed(1)} s of ${source.seconds.toFixed(1)} s${padded}`;
     element("heard-line").textContent = `${heard}. ${source.format}.${speed}`;
-    const skipped = score.unusable ? [`some windows could not be tagged: ${score.unusable}`] : [];
-    const missing = source.seconds - source.found > 0.05 && !this.live ? ["the file is shorter than it says"] : [];
-    const warnings = [...new Set([...source.warnings, ...(source.warnings.length > 0 ? [] : missing), ...skipped])];
+    const warnings = this.warnings();
     const shown = element("warnings");
     if ([...shown.children].map((item) => item.textContent).join("\n") !== warnings.join("\n")) {
       shown.replaceChildren(...warnings.map((text) => make("li", {}, text)));
     }
   }
 
+  /** What a person should know before they believe the tags, one phrase each. */
+  private warnings(): string[] {
+    const { windows, skipped, unusable } = this.score;
+    const count = `${skipped} of ${windows.length} windows could not be tagged`;
+    return [...new Set([...this.source.warnings, ...(skipped > 0 ? [`${count}: ${unusable}`] : [])])];
+  }
+
   private lanes(): number[] {
     const count = PHONE.matches ? LANES_ON_A_PHONE : LANES;
-    if (this.score.windows.length === 0) return [];
+    if (this.score.tagged === 0) return [];
     return this.score.top(count, this.live ? this.score.end - LIVE_SECONDS : undefined);
   }
 
@@ -202,6 +224,7 @@ export class View {
   }
 
   private tagsOf(window: Heard): Tag[] {
+    if (window.unusable !== null) return [];
     return this.score.labels
       .map((label, index) => ({ label, index, score: window.probs[index] }))
       .sort((a, b) => b.score - a.score || a.index - b.index)
@@ -210,13 +233,16 @@ export class View {
 
   private refreshTags(): void {
     if (this.live) {
-      if (this.score.windows.length > 0) this.showTags(this.latest(), `the last ${this.score.window} s`);
+      const last = this.score.windows.at(-1);
+      if (last) this.showTags(this.latest(), `the last ${this.score.window} s${untagged(last)}`);
       else if (this.source.seconds < 1) this.showTags([], "first tags after a second");
       return;
     }
     const window = this.position === null ? undefined : this.score.at(this.position);
     if (window) {
-      this.showTags(this.tagsOf(window), `${clock(window.start)} to ${clock(window.end)}`);
+      this.showTags(this.tagsOf(window), `${clock(window.start)} to ${clock(window.end)}${untagged(window)}`);
+    } else if (this.score.tagged === 0) {
+      this.showTags([], this.complete ? "nothing was tagged" : "");
     } else {
       const tags = this.score.classes().slice(0, TAGS);
       this.showTags(
@@ -325,15 +351,20 @@ export class View {
       seconds: source.seconds,
       seconds_heard: source.found,
       padding_seconds: score.windows.at(-1)?.paddingSeconds ?? 0,
-      warnings: source.warnings,
+      warnings: this.warnings(),
       window_seconds: score.window,
       hop_seconds: score.hop,
-      windows: score.windows.length,
+      windows: score.tagged,
+      windows_skipped: score.skipped,
       threshold: Number(this.threshold.value),
       tags: score.classes(),
       events: this.events,
     };
   }
+}
+
+function untagged(window: Heard): string {
+  return window.unusable === null ? "" : ": not tagged";
 }
 
 function spoken(tags: Tag[]): string {

@@ -10,7 +10,7 @@ const LIVE_COLUMN_SECONDS = 0.05;
 /** Before the first window is full, what has come so far is tagged this often. */
 const EARLY_SECONDS = 1;
 
-let tagger: Tagger | null = null;
+let model: { id: number; tagger: Tagger } | null = null;
 const canceled = new Set<number>();
 const streams = new Map<number, Live>();
 let queue: Promise<void> = Promise.resolve();
@@ -39,10 +39,10 @@ async function handle(request: Request): Promise<void> {
       reply({ id, kind: "opened", model: await open(request) });
       break;
     case "tag":
-      reply({ id, kind: "done", warnings: await tag(id, request.recording, request.hop) });
+      reply({ id, kind: "done", warnings: await tag(id, opened(request.model), request) });
       break;
     case "listen":
-      streams.set(id, new Live(id, opened(), request.sampleRate, request.hop));
+      streams.set(id, new Live(id, opened(request.model), request.sampleRate, request.hop));
       break;
     case "samples":
       await streams.get(id)?.push([request.samples]);
@@ -62,10 +62,12 @@ async function open(request: Request & { kind: "open" }): Promise<OpenModel> {
   Object.assign(self, { Module: { locateFile: (name: string) => new URL(name, request.wasmPath).href } });
   const bundle = await Bundle.open("url" in request.source ? request.source.url : request.source.files);
   const next = await Tagger.open(bundle, { accelerator: request.accelerator, wasmPath: request.wasmPath });
-  tagger?.close();
-  tagger = next;
+  const selfTest = bundle.selfTest ? await next.selfTest() : null;
+  model?.tagger.close();
+  model = { id: request.id, tagger: next };
   const { manifest, labels } = bundle;
   return {
+    id: request.id,
     model: manifest.model,
     network: manifest.network,
     precision: manifest.precision,
@@ -78,17 +80,18 @@ async function open(request: Request & { kind: "open" }): Promise<OpenModel> {
     engine: next.engine,
     fallback: next.fallback,
     proven: isProven(bundle.manifest),
-    selfTest: bundle.selfTest ? await next.selfTest() : null,
+    selfTest,
   };
 }
 
 /** Tags a recording, and sends windows and columns as they are ready. Stops between two blocks if it is canceled. */
-async function tag(id: number, { channels, sampleRate }: Recording, hop: number): Promise<string[]> {
-  const now = opened();
-  const { frontEnd } = now.bundle.manifest;
+async function tag(id: number, tagger: Tagger, request: { recording: Recording; hop: number }): Promise<string[]> {
+  const { channels, sampleRate } = request.recording;
+  const { hop } = request;
+  const { frontEnd } = tagger.bundle.manifest;
   const samples = channels[0]?.length ?? 0;
   const frames = (samples / sampleRate) * (frontEnd.sampleRate / frontEnd.hopLength);
-  const hearing = new Hearing(id, now, sampleRate, hop, Math.max(1, Math.ceil(frames / MOST_COLUMNS)));
+  const hearing = new Hearing(id, tagger, sampleRate, hop, Math.max(1, Math.ceil(frames / MOST_COLUMNS)));
   const block = Math.ceil(sampleRate * hop);
   for (let at = 0; at < samples; at += block) {
     await hearing.push(channels.map((channel) => channel.subarray(at, at + block)));
@@ -101,7 +104,7 @@ async function tag(id: number, { channels, sampleRate }: Recording, hop: number)
 
 /** Sends the windows and the columns of a recording or a stream. */
 class Hearing {
-  private readonly stream: StreamTagger;
+  protected readonly stream: StreamTagger;
   private readonly picture: Spectrogram;
 
   constructor(
@@ -113,6 +116,7 @@ class Hearing {
   ) {
     this.stream = tagger.stream(sampleRate, { hop: Math.min(hop, tagger.bundle.manifest.clipSeconds) });
     this.picture = new Spectrogram(tagger.bundle.manifest.frontEnd, sampleRate, stride);
+    reply({ id, kind: "shape", shape: { window: this.stream.window, hop: this.stream.hop } });
   }
 
   /** What was noticed in the samples so far. */
@@ -148,14 +152,28 @@ class Live extends Hearing {
   }
 
   override async push(channels: Float32Array[]): Promise<void> {
-    await super.push(channels);
+    await this.pushAny(channels);
     this.seconds += channels[0].length / this.sampleRate;
     if (this.windows > 0) return;
     this.beginning.push(channels[0]);
     if (this.seconds < this.next) return;
     this.next = Math.floor(this.seconds / EARLY_SECONDS + 1) * EARLY_SECONDS;
-    const { tags } = await this.tagger.tag(joined(this.beginning), this.sampleRate);
-    reply({ id: this.id, kind: "early", tags, seconds: this.seconds });
+    try {
+      const { tags } = await this.tagger.tag(joined(this.beginning), this.sampleRate);
+      reply({ id: this.id, kind: "early", tags, seconds: this.seconds });
+    } catch (error) {
+      if (!isOfSamples(error)) throw error; // else: the windows say which samples cannot be used
+    }
+  }
+
+  /** Takes a block of the microphone as unusable samples if the stream refuses it, so that the times stay right. */
+  private async pushAny(channels: Float32Array[]): Promise<void> {
+    try {
+      await super.push(channels);
+    } catch (error) {
+      if (!isOfSamples(error)) throw error;
+      this.send(await this.stream.push(channels.map((channel) => new Float32Array(channel.length).fill(NaN))));
+    }
   }
 
   protected override send(found: Window[]): void {
@@ -165,9 +183,14 @@ class Live extends Hearing {
   }
 }
 
-function opened(): Tagger {
-  if (!tagger) throw new Error("No model is open. Expected one: choose a model first.");
-  return tagger;
+/** The open model, if it is the one that is meant: the page has the class names of that one. */
+function opened(id: number): Tagger {
+  if (model?.id !== id) throw new Error("Another model was opened meanwhile. Expected the one on the page: try again.");
+  return model.tagger;
+}
+
+function isOfSamples(error: unknown): boolean {
+  return error instanceof PannsLitertError && error.kind === "audio";
 }
 
 function sendWindow(id: number, window: Window): void {

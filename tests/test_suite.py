@@ -37,7 +37,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
 
 
 MAKEFILE = (TESTS.parent / "Makefile").read_text(encoding="utf-8")
-WORKERS = tuple(re.findall(r"-m pytest (.+)", MAKEFILE)[-1].replace("-n auto", "-n 2").split())
+WORKERS = tuple(re.findall(r"-m pytest (-n auto .+)", MAKEFILE)[0].replace("-n auto", "-n 2").split())
 
 
 @pytest.mark.parametrize("workers", [(), WORKERS], ids=["1", "2"])

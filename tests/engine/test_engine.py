@@ -51,8 +51,8 @@ def test_files_that_are_no_graph(demo: Bundle, tmp_path: Path) -> None:
         "onnx": (b"\x08\x07\x12\x07pytorch" * 100, "not a .tflite file"),
         "header": (graph[:8], "damaged"),
         "start": (graph[:1000], "damaged"),
-        "half": (graph[: len(graph) // 2], "LiteRT cannot load it"),
-        "last byte": (graph[:-1], "LiteRT cannot load it"),
+        "half": (graph[: len(graph) // 2], "damaged"),
+        "end": (graph[:-1000], "damaged"),
         "zeros": (graph[:8] + bytes(5000), "it has no graph"),
         "noise": (graph[:8] + np.random.default_rng(0).bytes(5000), "damaged"),
     }

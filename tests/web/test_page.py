@@ -525,13 +525,19 @@ def test_the_microphone(
     samples, rate = soundfile.read(heard, dtype="float32")
     assert len(samples) / rate >= 12
     assert {tag["label"] for tag in result["tags"][:3]} & set(live[:3])
-    # The same sound, wherever in it the recording began: correlated with the source, in 3 s of it.
-    part = samples[4 * rate : 7 * rate]
     whole = soxr.resample(np.concatenate([demo_sound, demo_sound]), 32000, rate)
+    likeness = [likeness_to(whole, samples[at : at + rate // 2]) for at in range(rate, 11 * rate, rate)]
+    print(f"half seconds against the source: {[round(value, 3) for value in likeness]}")
+    # Half of them at least: on a busy machine the browser's microphone loses samples within some.
+    assert np.nanmedian(likeness) > 0.99
+
+
+def likeness_to(whole: NDArray[np.float32], part: NDArray[np.float32]) -> float:
+    """Returns the correlation of a part of a recording with the place in the source that is most like it."""
     size = 1 << int(np.ceil(np.log2(len(whole) + len(part))))
     correlation = np.fft.irfft(np.fft.rfft(whole, size) * np.conj(np.fft.rfft(part, size)), size)
     at = int(correlation[: len(whole) - len(part)].argmax())
-    assert np.corrcoef(whole[at : at + len(part)], part)[0, 1] > 0.99
+    return float(np.corrcoef(whole[at : at + len(part)], part)[0, 1])
 
 
 def test_a_microphone_that_is_not_allowed(start: Callable[..., Chrome], served: str, long: Path) -> None:

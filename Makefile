@@ -101,7 +101,7 @@ ladder: $(READY)
 	$(BIN)/python -m panns_litert_convert.ladder --out assets/ladder.json --document docs/ladder.md --brief docs/choose.md
 
 # Runs the same files in every runtime that plain .tflite files are for, each in an environment of its own under build/.
-# Takes 8 minutes on two cores.
+# Takes 5 minutes on two cores.
 runtimes: $(READY)
 	$(BIN)/python tests/runtimes/runtimes.py --out assets/runtimes.json --document docs/runtimes.md
 

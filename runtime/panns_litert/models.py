@@ -49,10 +49,10 @@ def no_model(name: object) -> ModelError:
     """Returns the error for a name that no model has. Its message suggests the names that are most like it.
 
     >>> str(no_model("mn4"))
-    "no model 'mn4'; did you mean mn04 or mn40? `panns-litert models` lists all"
+    "no model 'mn4'; did you mean mn04 or mn40? expected one that `panns-litert models` lists"
     """
     hint = did_you_mean(name, model_names()) if isinstance(name, str) else ""
-    return ModelError(f"no model {shown(name)}{hint or ';'} `panns-litert models` lists all")
+    return ModelError(f"no model {shown(name)}{hint or ';'} expected one that `panns-litert models` lists")
 
 
 def number(value: float | None, form: str) -> str:

@@ -89,7 +89,7 @@ def test_threshold_leaves_out_tags() -> None:
         (["tag", "nowhere.wav"], "nowhere.wav: no such file"),
         (
             ["tag", "x.wav", "--bundle", "nowhere"],
-            "no bundle at nowhere, and no model 'nowhere'; `panns-litert models` lists all",
+            "no bundle at nowhere, and no model 'nowhere'; expected one that `panns-litert models` lists",
         ),
         (["tag", "x.wav", "--bundle", "./nowhere"], "no bundle at nowhere; expected a folder"),
         (["tag", "x.wav", "--model", "hf:nowhere"], "hub repository 'nowhere'; expected ORG/NAME"),
@@ -199,7 +199,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("tag --xyzzy x.wav", "unrecognized arguments: --xyzzy"),
         ("models mn4", "no model 'mn4'; did you mean mn"),
         ("fetch cnn_14", "no model 'cnn_14'; did you mean cnn14"),
-        ("tag x.wav --model xyzzy", "no model 'xyzzy'; `panns-litert models` lists all"),
+        ("tag x.wav --model xyzzy", "no model 'xyzzy'; expected one that `panns-litert models` lists"),
     ],
 )
 def test_a_wrong_name_gets_a_suggestion(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,8 +58,6 @@ async function handle(request: Request): Promise<void> {
 }
 
 async function open(request: Request & { kind: "open" }): Promise<OpenModel> {
-  // In a worker, LiteRT's script would look for its .wasm beside the worker.
-  Object.assign(self, { Module: { locateFile: (name: string) => new URL(name, request.wasmPath).href } });
   const bundle = await Bundle.open("url" in request.source ? request.source.url : request.source.files);
   const next = await Tagger.open(bundle, { accelerator: request.accelerator, wasmPath: request.wasmPath });
   const selfTest = bundle.selfTest ? await next.selfTest() : null;

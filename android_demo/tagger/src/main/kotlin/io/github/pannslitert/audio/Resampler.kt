@@ -15,8 +15,8 @@ import kotlin.math.sqrt
  * The filter is a polyphase sinc with a Kaiser window (J. O. Smith, Digital Audio Resampling; Kaiser 1974). It has
  * linear phase and no delay: output sample n is at n / [toRate] seconds of the input. The gain is within 0.01 dB up to
  * 0.91 of the lower Nyquist frequency. Input components above the lower Nyquist frequency, and images above it in the
- * output, are below −115 dB. The passband is that of soxr's quality HQ, which the Python runtime uses. With images of
- * −85 dB, tags of synthetic sounds differ from Python's by up to 0.02.
+ * output, are below −115 dB. The passband is that of soxr's quality HQ, which the Python runtime uses. Images of
+ * −85 dB are loud enough to change the tags of synthetic sounds.
  *
  * Rates with a small common divisor, such as 47999 and 32000 Hz, would need a filter for each of thousands of phases.
  * For them, the filter of a phase is interpolated linearly between the two next to it in a table.

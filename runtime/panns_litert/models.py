@@ -49,7 +49,7 @@ def no_model(name: object) -> ModelError:
     """Returns the error for a name that no model has. Its message suggests the names that are most like it.
 
     >>> str(no_model("mn4"))
-    "no model 'mn4'; did you mean mn04 or mn40? expected one that `panns-litert models` lists"
+    "no model 'mn4'; did you mean mn40 or mn04? expected one that `panns-litert models` lists"
     """
     hint = did_you_mean(name, model_names()) if isinstance(name, str) else ""
     return ModelError(f"no model {shown(name)}{hint or ';'} expected one that `panns-litert models` lists")

@@ -38,10 +38,9 @@ from panns_litert_convert import sweep
 from panns_litert_convert.references import TorchlibrosaLogMel
 from panns_litert_convert.zoo import find, golden_shapes
 from panns_litert_golden.recipe import waveform, weights
+from turns import PAUSE_SECONDS, REAL_WEIGHTS, take_turns
 
 SECONDS = 10.0
-RUNS_PER_TURN = 10
-PAUSE_SECONDS = 0.2
 
 
 def main() -> int:
@@ -64,24 +63,6 @@ def main() -> int:
     else:
         console.print(results["machine"])
     return 0
-
-
-def take_turns(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Returns the median milliseconds of each candidate, measured in turns of a few runs each.
-
-    A pause before every turn lets the idle threads of the previous candidate go to sleep: those of OpenMP and OpenBLAS
-    spin for a while, on cores that the next candidate needs. The first run of a turn is not counted.
-    """
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(rounds):
-        for name, run in candidates.items():
-            time.sleep(PAUSE_SECONDS)
-            run()
-            for _ in range(RUNS_PER_TURN):
-                start = time.perf_counter()
-                run()
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def noise_and_clip() -> dict[str, NDArray[np.float32]]:
@@ -314,12 +295,11 @@ def long_recording(_: int) -> list[dict[str, Any]]:
 
 def throughput(_: int) -> list[dict[str, Any]]:
     """Hours of audio per minute on all cores: `batch` against a loop of PyTorch and torchlibrosa; and time to a tag."""
-    real = Path(__file__).resolve().parents[3] / "shared" / "weights" / "mn04_as_mAP_432.pt"
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = recipe_checkpoint(Path(folder))
         run_convert(checkpoint, Path(folder) / "cnn14", "fp16")
-        efficient = real if real.exists() else recipe_checkpoint(Path(folder), "mn04_as")
+        efficient = REAL_WEIGHTS if REAL_WEIGHTS.exists() else recipe_checkpoint(Path(folder), "mn04_as")
         run_convert(efficient, Path(folder) / "mn04", "fp16", model="mn04")
         files = [Path(folder) / f"{i}.wav" for i in range(6)]
         for i, file in enumerate(files):

@@ -28,6 +28,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import nn
+from turns import PAUSE_SECONDS, REAL_WEIGHTS, take_turns
 
 from panns_litert.audio import load_audio
 from panns_litert.bundle import GRAPHS, Bundle
@@ -38,7 +39,6 @@ from panns_litert_convert import sweep
 from panns_litert_convert.references import TorchlibrosaLogMel
 from panns_litert_convert.zoo import find, golden_shapes
 from panns_litert_golden.recipe import waveform, weights
-from turns import PAUSE_SECONDS, REAL_WEIGHTS, take_turns
 
 SECONDS = 10.0
 

@@ -14,9 +14,9 @@ from panns_litert.frontend.mel import mel_basis
 from panns_litert.frontend.spec import FrontEndSpec
 from panns_litert.strict import shown
 
-# Frames per pass: 1024 frames of 1024 samples are 4 MB, which fit into a level-2 or level-3 cache. Memory use does not
-# grow with the length of the audio.
-_BLOCK_FRAMES = 1024
+# Frames per pass: their samples and their spectrum, 2 MB, fit into a level-2 cache. Memory use does not grow with the
+# length of the audio.
+_BLOCK_FRAMES = 256
 # The same in float64, with copies: the block fits into a level-2 cache, and malloc reuses its memory for the next one.
 _EXACT_BLOCK_FRAMES = 64
 # Filters per matrix product: neighbouring mel filters share a short range of bins. Products of eight filters skip most
@@ -25,13 +25,15 @@ _GROUP_FILTERS = 8
 # OpenBLAS computes a product of up to 2**18 multiplications on the calling thread. Above that it wakes its threads, and
 # while another process keeps a core busy, their spinning costs 30 ms for 0.1 ms of work.
 _BLAS_ONE_THREAD = 1 << 18
-# A float32 FFT leaves rounding noise of about 1e-7 of the frame's amplitude in every bin. A band's power is compared
-# with the power that it would have if the frame's energy were spread evenly over all bins. Below this share of it
-# (-45 dB), float32 could be wrong by more than 6e-4 dB, and the frame is computed in float64. This affects no frame of
-# white noise, nearly all frames of a pure tone, and between none and most frames of a recording.
-_FLOAT32_RANGE = 3e-5
-# With an offset under the logarithm, a band below this share of the offset stays float32: the offset hides its error.
-_BELOW_OFFSET = 1e-3
+
+# Which frames float32 resolves. Rounding in a float32 FFT adds noise of about the same power to every bin:
+# (_NOISE · eps)² · log2(n_fft) of the frame's energy. It changes the power of a band by up to
+# sqrt(2 · noise · power · largest weight) as a standard deviation, whatever the spectrum within the band. A frame is
+# computed in float64 if _DEVIATIONS of that are more than _TOLERANCE of a band's power and the offset under the
+# logarithm. The noise of a tone is not spread evenly: eight deviations let 1.7e-3 dB pass in a search for the worst.
+_NOISE = 0.3
+_DEVIATIONS = 10.0
+_TOLERANCE = 9e-4 * math.log(10.0) / 10.0  # 9e-4 dB
 
 
 def hann(length: int, padded_to: int, *, symmetric: bool = False) -> NDArray[np.float64]:
@@ -45,9 +47,8 @@ def hann(length: int, padded_to: int, *, symmetric: bool = False) -> NDArray[np.
 class LogMel:
     """Computes the log-mel of waveforms in float32, and in float64 for frames that float32 cannot resolve.
 
-    It runs on one thread: 10 s of audio take about 2 ms, and a second core does not reliably make that faster. Frames
-    that are not centred are all computed in float64, which takes about 10 ms.
-    Build it once per spec and call it per clip. An instance holds scratch memory: use one per thread.
+    Frames that are not centred are all computed in float64. It runs on one thread: a second core does not reliably make
+    it faster. Build it once per spec and call it per clip. An instance holds scratch memory: use one per thread.
 
     Args:
         spec: the definition of the log-mel.
@@ -78,12 +79,21 @@ class LogMel:
         # Without centring, the window starts at the frame's first sample.
         length = spec.n_fft if spec.center else spec.win_length
         self._window64 = hann(spec.win_length, length, symmetric=spec.window == "hann_symmetric")
-        self._window = self._window64.astype(np.float32)
-        self._windowed = np.empty((0, spec.n_fft), np.float32)
+        self._window = hann(spec.win_length, spec.win_length, symmetric=spec.window == "hann_symmetric").astype(
+            np.float32
+        )
+        left = (length - spec.win_length) // 2
+        self._under_window = slice(left, left + spec.win_length)  # the samples of a frame that the window keeps
+        # Scratch memory: what is allocated anew for every clip costs as much time as it takes to fill it.
+        self._samples: NDArray[Any] = np.empty(0)
+        self._samples32 = np.empty(0, np.float32)
+        self._windowed = np.zeros((0, spec.n_fft), np.float32)
         self._groups = _filter_groups(basis)
-        self._least_share = basis.sum(axis=1) * np.float32(_FLOAT32_RANGE)  # (mels,)
+        noise = (_NOISE * np.finfo(np.float32).eps) ** 2 * math.log2(spec.n_fft)
+        self._doubt = (2.0 * noise * (_DEVIATIONS / _TOLERANCE) ** 2 * basis.max(axis=1)).astype(np.float32)  # (mels,)
+        self._offset = np.float32(spec.log_offset or 0.0)
         # Mel power at or below this has no effect on the log-mel.
-        self._least_power = 0.5 * spec.amin if spec.log_offset is None else _BELOW_OFFSET * spec.log_offset
+        self._least_power = np.float32(0.5 * spec.amin)
 
     def __call__(
         self, waveform: NDArray[np.floating], *, out: NDArray[np.float32] | None = None
@@ -114,20 +124,35 @@ class LogMel:
         batch = waveform.astype(np.float32, copy=False).reshape(-1, samples)
         filled = self.spec.filled_frames(samples)
         for signal, logmel in zip(batch, out.reshape(-1, *shape[-2:]), strict=True):
-            prepared = self.emphasised(signal)
-            if self.spec.center:
-                prepared = np.pad(prepared, self.spec.n_fft // 2, mode="reflect")
-            self.frames_of(prepared, logmel[:filled])
+            self.frames_of(self._padded(signal), logmel[:filled])
             self.fill(logmel[filled:])
         return out
 
-    def emphasised(self, signal: NDArray[np.float32]) -> NDArray[Any]:
+    def _padded(self, signal: NDArray[np.float32]) -> NDArray[Any]:
+        """Returns the waveform (samples,) after pre-emphasis, reflected at both ends if frames are centred."""
+        if not self.spec.center:
+            return signal
+        half, lost = self.spec.n_fft // 2, 1 if self.spec.pre_emphasis else 0
+        dtype, length = (np.float64 if lost else np.float32), len(signal) - lost + 2 * half
+        if len(self._samples) != length:
+            self._samples = np.empty(length, dtype)
+        inside = self._samples[half:-half]
+        if lost:
+            self.emphasised(signal, out=inside)
+        else:
+            inside[:] = signal
+        self._samples[:half] = inside[half:0:-1]
+        self._samples[-half:] = inside[-2 : -half - 2 : -1]
+        return self._samples
+
+    def emphasised(self, signal: NDArray[np.float32], *, out: NDArray[np.float64] | None = None) -> NDArray[Any]:
         """Applies the pre-emphasis of the whole waveform, if the spec has one, before frames are cut."""
         if not self.spec.center or not self.spec.pre_emphasis:
             return signal
         # In float64: the rounding of float32 alone is 2e-3 dB in the quiet bands beside a full-scale tone.
-        samples = signal.astype(np.float64)
-        return samples[1:] - self.spec.pre_emphasis * samples[:-1]
+        prepared = np.multiply(signal[:-1], -self.spec.pre_emphasis, out=out, dtype=np.float64)
+        prepared += signal[1:]
+        return prepared
 
     def fill(self, out: NDArray[np.float32]) -> None:
         """Writes frames (frames, mels) that the waveform does not fill: zeros before the affine step."""
@@ -140,10 +165,12 @@ class LogMel:
         Frame t starts at sample t · hop_length. It has n_fft samples if centred, win_length otherwise. No padding.
         """
         spec = self.spec
+        length = spec.n_fft if spec.center else spec.win_length
+        frames = sliding_window_view(prepared, length)[:: spec.hop_length]  # a view (frames, length)
         if spec.center:
-            self._centred(prepared, out)
-        else:
-            self._whole(prepared, out)
+            self._centred(prepared, frames, out)
+        else:  # the mean is removed and the pre-emphasis applied inside each frame, in float64 anyway
+            self._exact_mel(frames[: len(out)], out)
         if spec.log_offset is None:
             self._floored_log(out)
         else:
@@ -156,35 +183,6 @@ class LogMel:
             offset, scale = self.spec.affine
             np.add(out, np.float32(offset), out=out)
             np.divide(out, np.float32(scale), out=out)
-
-    def _centred(self, prepared: NDArray[Any], out: NDArray[np.float32]) -> None:
-        """Writes the mel power of centred frames, n_fft samples each, to `out` (frames, mels)."""
-        spec = self.spec
-
-        def cut(signal: NDArray[Any]) -> NDArray[Any]:
-            return sliding_window_view(signal, spec.n_fft)[:: spec.hop_length][: len(out)]  # a view
-
-        exact, frames = cut(prepared), cut(prepared.astype(np.float32, copy=False))  # (frames, n_fft)
-        block = min(_BLOCK_FRAMES, len(frames))
-        if len(self._windowed) < block:
-            self._windowed = np.empty((block, spec.n_fft), np.float32)
-        for start in range(0, len(frames), block or 1):
-            stop = start + block
-            self._power_mel(frames[start:stop], out[start:stop], exact[start:stop])
-
-    def _whole(self, signal: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-        """Writes the mel power of frames that are not centred, win_length samples each, to `out` (frames, mels).
-
-        Mean removal and pre-emphasis are applied inside each frame.
-        """
-        spec = self.spec
-        frames = sliding_window_view(signal, spec.win_length)[:: spec.hop_length]  # a view
-        for start in range(0, len(out), _EXACT_BLOCK_FRAMES):
-            block = out[start : start + _EXACT_BLOCK_FRAMES]
-            part = frames[start : start + len(block)].astype(np.float64)
-            part -= part.mean(axis=1, keepdims=True)
-            before = np.concatenate((part[:, :1], part[:, :-1]), axis=1)
-            self._exact_mel((part - spec.pre_emphasis * before) * self._window64, block)
 
     def _floored_log(self, out: NDArray[np.float32]) -> None:
         """Replaces mel power by its logarithm, in decibels or nepers, in place."""
@@ -201,29 +199,67 @@ class LogMel:
         # A float32 logarithm may round the floor by one unit; silence must be exactly the floor.
         np.copyto(out, np.float32(floor), where=at_floor)
 
-    def _power_mel(self, frames: NDArray[np.float32], out: NDArray[np.float32], exact: NDArray[np.floating]) -> None:
-        """Writes the mel power of frames (frames, n_fft) to `out`. `exact` holds the frames in the best precision."""
-        windowed = np.multiply(frames, self._window, out=self._windowed[: len(frames)])
-        energy = np.vecdot(windowed, windowed)  # (frames,)
-        # re² and im² side by side, (frames, 2 · bins). The basis holds every weight twice, so the product adds them.
-        squares = self._rfft(windowed, overwrite_x=True).view(np.float32)
-        np.square(squares, out=squares)
-        self._apply_basis(squares, out)
-        unresolved = (out < energy[:, None] * self._least_share) & (out > self._least_power)
-        rows = np.flatnonzero(unresolved.any(axis=1))
-        for start in range(0, len(rows), _EXACT_BLOCK_FRAMES):
-            part = rows[start : start + _EXACT_BLOCK_FRAMES]
-            mel = np.empty((len(part), self.spec.n_mels), np.float32)
-            self._exact_mel(exact[part] * self._window64, mel)
-            out[part] = mel
+    def _centred(self, prepared: NDArray[Any], exact: NDArray[Any], out: NDArray[np.float32]) -> None:
+        """Writes the mel power of the frames (frames, n_fft) of `prepared` to `out`."""
+        spec, rounded = self.spec, prepared
+        if prepared.dtype != np.float32:
+            if len(self._samples32) < len(prepared):
+                self._samples32 = np.empty(len(prepared), np.float32)
+            rounded = self._samples32[: len(prepared)]
+            rounded[:] = prepared
+        under_window = self._under_window
+        frames = sliding_window_view(rounded, spec.n_fft)[:: spec.hop_length, under_window]
+        for start in range(0, len(out), _BLOCK_FRAMES):
+            power = out[start : start + _BLOCK_FRAMES]
+            stop = start + len(power)
+            if len(self._windowed) < len(power):
+                self._windowed = np.zeros((len(power), spec.n_fft), np.float32)
+            windowed = self._windowed[: len(power)]  # zeros outside of the window
+            np.multiply(frames[start:stop], self._window, out=windowed[:, under_window])
+            energy = np.vecdot(windowed, windowed)  # (frames,)
+            self._apply_basis(self._rfft(windowed).view(np.float32), power)
+            rows = self._unresolved(power, energy)
+            if len(rows):
+                mel = np.empty((len(rows), spec.n_mels), np.float32)
+                self._exact_mel(exact[start:stop][rows], mel)
+                power[rows] = mel
 
-    def _exact_mel(self, windowed: NDArray[np.float64], out: NDArray[np.float32]) -> None:
-        """Writes the mel power of windowed frames to `out`, with a float64 FFT."""
-        squares = self._rfft(windowed, self.spec.n_fft).view(np.float64).astype(np.float32)
-        np.square(squares, out=squares)
-        self._apply_basis(squares, out)
+    def _exact_mel(self, frames: NDArray[np.floating], out: NDArray[np.float32]) -> None:
+        """Writes the mel power of frames (frames, n) to `out` (frames, mels), with a float64 FFT."""
+        for start in range(0, len(frames), _EXACT_BLOCK_FRAMES):
+            block = slice(start, start + _EXACT_BLOCK_FRAMES)
+            part = frames[block]
+            if not self.spec.center:
+                part = part.astype(np.float64)
+                part -= part.mean(axis=1, keepdims=True)
+                part[:, 1:] -= self.spec.pre_emphasis * part[:, :-1]
+                part[:, 0] *= 1.0 - self.spec.pre_emphasis
+            spectrum = self._rfft(part * self._window64, self.spec.n_fft)
+            self._apply_basis(spectrum.view(np.float64).astype(np.float32), out[block])
 
-    def _apply_basis(self, squares: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    def _unresolved(self, power: NDArray[np.float32], energy: NDArray[np.float32]) -> NDArray[np.intp]:
+        """Returns the numbers of the frames that float32 does not resolve.
+
+        Args:
+            power: mel power (frames, mels).
+            energy: sum of the squares of each windowed frame, (frames,).
+        """
+        # Most bands are beyond doubt in every frame: (p + o)² / p is at least p + 2 o, and at least 4 o.
+        least = np.maximum(power.min(axis=0) + 2 * self._offset, 4 * self._offset)
+        bands = np.flatnonzero((least <= energy.max() * self._doubt) & (power.max(axis=0) > self._least_power))
+        if not len(bands):
+            return bands
+        power = power[:, bands]
+        unresolved = np.square(power + self._offset) < power * (energy[:, None] * self._doubt[bands])
+        unresolved &= power > self._least_power
+        return np.flatnonzero(unresolved.any(axis=1))
+
+    def _apply_basis(self, spectrum: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """Writes the mel power of spectra, re and im side by side (frames, 2 · bins), to `out`.
+
+        Overwrites the spectra with their squares. The basis holds every weight twice, so the product adds re² and im².
+        """
+        squares = np.square(spectrum, out=spectrum)
         for filters, columns, weights in self._groups:
             step = max(1, _BLAS_ONE_THREAD // weights.size)
             for start in range(0, len(squares), step):

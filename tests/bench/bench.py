@@ -23,6 +23,7 @@ import librosa
 import numpy as np
 import soundfile
 import torch
+from jvm import kotlin
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
@@ -144,25 +145,6 @@ def librosa_logmel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
         pad_mode="reflect",
     )
     return np.asarray(librosa.power_to_db(mel, amin=spec.amin, top_db=None))
-
-
-def kotlin(_: int) -> list[dict[str, Any]]:
-    """10 s of 32 kHz audio to a log-mel by the Kotlin library, against a textbook version in the same JVM."""
-    sounds = noise_and_clip()
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / name for name in ("basis", *sounds)]
-        for path, values in zip(paths, (mel_basis(PANNS_32K), *sounds.values()), strict=True):
-            values.astype("<f4").tofile(path)
-        runner = Path(__file__).resolve().parents[1] / "android" / "kotlin.py"
-        command = [sys.executable, str(runner), "io.github.pannslitert.frontend.BenchKt", *map(str, paths)]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        return [{"sound": "none", "what": f"not measured: {result.stderr.splitlines()[-1]}"}]
-    return [
-        {"sound": sound, "what": name, "ms": ms, "ratio": ms / times["tagger"]}
-        for sound, times in json.loads(result.stdout).items()
-        for name, ms in times.items()
-    ]
 
 
 def body(rounds: int) -> list[dict[str, Any]]:
@@ -379,8 +361,15 @@ def show(console: Console, name: str, rows: list[dict[str, Any]]) -> None:
     for column in rows[0]:
         table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
     for row in rows:
-        table.add_row(*(value if isinstance(value, str) else f"{value:.2f}" for value in row.values()))
+        table.add_row(*map(shown, row.values()))
     console.print(table)
+
+
+def shown(value: str | int | float) -> str:
+    """Returns a value of a table as text: fractions with two decimals, or one digit and the power of ten if small."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0e}" if 0 < abs(value) < 0.005 else f"{value:.2f}"
 
 
 BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {

@@ -30,7 +30,8 @@ fun main(args: Array<String>) {
     }
 }
 
-private fun spec(case: JsonObject): FrontEndSpec =
+/** The front end in the field `spec` of a case. */
+internal fun spec(case: JsonObject): FrontEndSpec =
     StrictJson.parse(case["spec"].toString(), "front_end").whole(FrontEndSpec::from)
 
 private fun floats(case: JsonObject, name: String): FloatArray = readFloats(File(case[name].asString))

@@ -12,9 +12,9 @@ import kotlin.math.min
 /**
  * Log-mel spectrogram of a waveform, computed in float64. An instance holds all scratch memory: use one per thread.
  *
- * [LANES] frames are computed together, see [LaneFft]. A float32 FFT would not be precise enough: its noise in every
- * bin is about 1e-7 of the frame's amplitude. In most frames of a recording, that changes a quiet band by more than
- * 1e-3 dB.
+ * [LANES] frames are computed together, see [LaneFft]. A float32 FFT would not be precise enough for every frame of a
+ * recording: its noise in every bin is about 1e-7 of the frame's amplitude, which changes the quietest bands beside a
+ * loud sound by up to 0.02 dB. Nor would it save much time on a JVM: 5 % with 64 lanes, a quarter with 128.
  *
  * @param basis mel basis, row-major, shape [nMels][bins], as in mel_basis.bin
  * @throws SpecException the size of the basis does not match the spec, or it holds NaN or Inf
@@ -183,7 +183,7 @@ class LogMel(val spec: FrontEndSpec, basis: FloatArray) {
     private class Filter(val firstBin: Int, val weights: DoubleArray)
 
     companion object {
-        /** Number of frames that are computed together. */
+        /** Number of frames that are computed together. On a JVM, 32 take 20 % longer, and more than 64 no less. */
         internal const val LANES = 64
 
         /** Length of a stream that has not ended. Sums with it do not overflow. */

@@ -1,47 +1,66 @@
 package io.github.pannslitert.frontend
 
 import com.google.gson.Gson
+import com.google.gson.JsonObject
+import com.google.gson.JsonParser
 import io.github.pannslitert.readFloats
+import io.github.pannslitert.spec
+import io.github.pannslitert.writeFloats
 import java.io.File
 
 /**
- * Compares the speed of the front end with that of a textbook implementation. Both alternate on the same inputs in one
+ * Compares what the front end costs with what a textbook implementation costs. Both alternate on the same inputs in one
  * JVM.
  *
- * Arguments: mel_basis.bin of Cnn14, then files of float32 samples at 32 kHz. Prints JSON: for each file name, the
- * median time of both in milliseconds.
+ * Argument: a JSON file with a list of cases. Each has a `spec`, the files of float32 `basis` and `input`, and `output`:
+ * the log-mel of each implementation goes to `output`.NAME. Prints JSON: the version of the JVM, and for each case and
+ * implementation the median CPU time of a call in milliseconds and the bytes that a call allocates.
  */
 fun main(args: Array<String>) {
-    val basis = readFloats(File(args[0]))
-    val front = LogMel(PANNS_32K, basis)
-    val yardstick = TextbookLogMel(PANNS_32K, basis)
-    val sounds = args.drop(1).map(::File).associateWith(::readFloats)
-    val out = FloatArray(sounds.values.maxOf { PANNS_32K.frames(it.size) } * PANNS_32K.nMels)
-    val candidates = mapOf<String, (FloatArray) -> Unit>(
-        "tagger" to { front.compute(it, out) },
-        "textbook" to { yardstick.compute(it, out) },
-    )
-    repeat(WARM_UP) { for (run in candidates.values) sounds.values.forEach(run) }
-    val medians = sounds.entries.associate { (file, samples) ->
-        val times = candidates.mapValues { mutableListOf<Double>() }
+    val cases = JsonParser.parseString(File(args[0]).readText()).asJsonArray.map { Case(it.asJsonObject) }
+    repeat(WARM_UP) { for (case in cases) case.candidates.values.forEach { it() } }
+    val costs = cases.map { case ->
+        val times = case.candidates.mapValues { mutableListOf<Double>() }
         repeat(TURNS) {
-            for ((name, run) in candidates) {
-                run(samples) // not timed: the caches still hold the data of the other implementation
-                repeat(RUNS_PER_TURN) { times.getValue(name) += milliseconds { run(samples) } }
+            for ((name, run) in case.candidates) {
+                run() // not timed: the caches still hold the data of the other implementation
+                repeat(RUNS_PER_TURN) { times.getValue(name) += milliseconds(run) }
             }
         }
-        file.name to times.mapValues { (_, ms) -> ms.sorted()[ms.size / 2] }
+        case.write()
+        case.candidates.mapValues { (name, run) ->
+            mapOf("ms" to times.getValue(name).sorted()[TURNS * RUNS_PER_TURN / 2], "bytes" to bytesAllocated(run))
+        }
     }
-    println(Gson().toJson(medians))
+    println(Gson().toJson(mapOf("jvm" to System.getProperty("java.vm.version"), "costs" to costs)))
+}
+
+private class Case(json: JsonObject) {
+    private val spec = spec(json)
+    private val basis = readFloats(File(json["basis"].asString))
+    private val input = readFloats(File(json["input"].asString))
+    private val ours = LogMel(spec, basis)
+    private val textbook = TextbookLogMel(spec, basis)
+    private val output = json["output"].asString
+    private val results = listOf("tagger", "textbook").associateWith {
+        FloatArray(spec.frames(input.size) * spec.nMels)
+    }
+
+    val candidates = mapOf(
+        "tagger" to { ours.compute(input, results.getValue("tagger")) },
+        "textbook" to { textbook.compute(input, results.getValue("textbook")) },
+    )
+
+    fun write() = results.forEach { (name, logMel) -> writeFloats(File("$output.$name"), logMel) }
 }
 
 private fun milliseconds(run: () -> Unit): Double {
-    val start = System.nanoTime()
+    val start = cpuNanoseconds()
     run()
-    return (System.nanoTime() - start) / 1e6
+    return (cpuNanoseconds() - start) / 1e6
 }
 
-// After this many runs, the JVM has compiled both at the highest level.
-private const val WARM_UP = 20
+// After this many runs of every case, the JVM has compiled both at the highest level.
+private const val WARM_UP = 5
 private const val TURNS = 5
 private const val RUNS_PER_TURN = 5

@@ -1,11 +1,9 @@
 package io.github.pannslitert.frontend
 
-import com.sun.management.ThreadMXBean
 import io.github.pannslitert.AudioException
 import io.github.pannslitert.SpecException
 import io.github.pannslitert.assertRefused
 import io.github.pannslitert.sound
-import java.lang.management.ManagementFactory
 import kotlin.math.PI
 import kotlin.math.cos
 import kotlin.math.ln
@@ -66,20 +64,6 @@ class LogMelTest {
             assertEquals(0L, bytesAllocated { stream.push(samples, listener = listener) })
             assertTrue(bytesAllocated { front.compute(samples) } >= 4L * out.size)
         }
-    }
-
-    /**
-     * Bytes that this thread allocates in one run. The minimum of several runs, because the JVM itself sometimes
-     * allocates.
-     */
-    private fun bytesAllocated(run: () -> Unit): Long {
-        val threads = ManagementFactory.getThreadMXBean() as ThreadMXBean
-        val me = Thread.currentThread().id
-        return List(5) {
-            val before = threads.getThreadAllocatedBytes(me)
-            run()
-            threads.getThreadAllocatedBytes(me) - before
-        }.min()
     }
 
     @Test

@@ -2,17 +2,23 @@ package io.github.pannslitert.frontend
 
 import kotlin.math.PI
 import kotlin.math.cos
+import kotlin.math.ln
 import kotlin.math.log10
 import kotlin.math.max
 import kotlin.math.sin
 
 /**
- * The reference for speed: PANNs' log-mel as in textbooks, in float32. One in-place radix-2 complex FFT per frame with
- * precomputed twiddle factors, a dense product with the mel basis, one log10 per value.
+ * The reference for speed: the log-mel as in textbooks, in float32. One in-place radix-2 complex FFT per frame with
+ * precomputed twiddle factors, a dense product with the mel basis, one logarithm per value.
  */
 internal class TextbookLogMel(private val spec: FrontEndSpec, private val basis: FloatArray) {
     private val size = spec.nFft
-    private val window = FloatArray(size) { (0.5 - 0.5 * cos(2.0 * PI * it / size)).toFloat() }
+    private val length = spec.winLength
+    private val left = if (spec.center) (size - length) / 2 else 0
+    private val window = FloatArray(length) {
+        val period = if (spec.window == "hann_symmetric") length - 1 else length
+        (0.5 - 0.5 * cos(2.0 * PI * it / period)).toFloat()
+    }
     private val cosine = FloatArray(size / 2) { cos(2.0 * PI * it / size).toFloat() }
     private val minusSine = FloatArray(size / 2) { -sin(2.0 * PI * it / size).toFloat() }
     private val reversed = IntArray(size) { Integer.reverse(it) ushr (32 - Integer.numberOfTrailingZeros(size)) }
@@ -21,22 +27,49 @@ internal class TextbookLogMel(private val spec: FrontEndSpec, private val basis:
     private val power = FloatArray(spec.bins)
 
     fun compute(waveform: FloatArray, out: FloatArray) {
-        for (t in 0 until spec.frames(waveform.size)) {
-            for (i in 0 until size) {
-                var at = t * spec.hopLength + i - size / 2
+        val a = spec.preEmphasis.toFloat()
+        val signal = when {
+            spec.lostSamples == 0 -> waveform
+            else -> FloatArray(waveform.size - 1) { waveform[it + 1] - a * waveform[it] }
+        }
+        val filled = spec.filledFrames(waveform.size)
+        for (t in 0 until filled) {
+            re.fill(0f)
+            im.fill(0f)
+            val start = t * spec.hopLength + if (spec.center) left - size / 2 else 0
+            for (i in 0 until length) {
+                var at = start + i
                 if (at < 0) at = -at
-                if (at >= waveform.size) at = 2 * (waveform.size - 1) - at
-                re[i] = waveform[at] * window[i]
-                im[i] = 0f
+                if (at >= signal.size) at = 2 * (signal.size - 1) - at
+                re[left + i] = signal[at]
             }
+            if (spec.removeDc) {
+                var mean = 0f
+                for (i in 0 until length) mean += re[i]
+                mean /= length
+                for (i in length - 1 downTo 1) re[i] = re[i] - mean - a * (re[i - 1] - mean)
+                re[0] = (1f - a) * (re[0] - mean)
+            }
+            for (i in 0 until length) re[left + i] *= window[i]
             transform()
             for (k in 0 until spec.bins) power[k] = re[k] * re[k] + im[k] * im[k]
             for (m in 0 until spec.nMels) {
                 var sum = 0f
                 for (k in 0 until spec.bins) sum += power[k] * basis[m * spec.bins + k]
-                out[t * spec.nMels + m] = 10f * log10(max(sum, spec.amin.toFloat()))
+                out[t * spec.nMels + m] = level(sum)
             }
         }
+        for (i in filled * spec.nMels until spec.frames(waveform.size) * spec.nMels) out[i] = affine(0f)
+    }
+
+    private fun level(power: Float): Float {
+        val x = max(power, spec.amin.toFloat()) + (spec.logOffset ?: 0.0).toFloat()
+        return affine(if (spec.log == "ln") ln(x) else 10f * log10(x))
+    }
+
+    private fun affine(x: Float): Float {
+        val (offset, scale) = spec.affine ?: return x
+        return (x + offset.toFloat()) / scale.toFloat()
     }
 
     private fun transform() {

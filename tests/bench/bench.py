@@ -25,6 +25,7 @@ import soundfile
 import torch
 from jvm import kotlin
 from numpy.typing import NDArray
+from pipeline import pipeline
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -381,6 +382,7 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "graphs": graphs,
     "throughput": throughput,
     "long_recording": long_recording,
+    "pipeline": pipeline,
 }
 
 if __name__ == "__main__":

@@ -376,7 +376,8 @@ class StreamTagger:
     def _advance(self, start: int) -> None:
         """Drops the samples and frames before a window, which begins at sample `start`."""
         self._wave.drop(start - self._base)
-        self._frames.drop((start - self._base) // self._spec.hop_length)
+        if self._logmel is not None:
+            self._frames.drop((start - self._base) // self._spec.hop_length)
         self._base = start
         self._index += 1
         self._front_end_ms = 0.0

@@ -123,13 +123,14 @@ def test_chunks_do_not_matter(tagger: Tagger, demo_sound: NDArray[np.float32], c
     assert max(float(np.abs(a.probs - b.probs).max()) for a, b in zip(got, want, strict=True)) <= 1e-5
 
 
-def test_a_window_comes_with_its_last_sample(tagger: Tagger) -> None:
-    """A window comes at most half a frame after its last sample: the centred frames at its end need that much."""
-    stream = StreamTagger(tagger, hop=1.0)
-    assert not stream.push(np.zeros(320000, np.float32))
-    assert len(stream.push(np.zeros(512, np.float32))) == 1
-    assert not stream.push(np.zeros(31999, np.float32))
-    assert len(stream.push(np.zeros(1, np.float32))) == 1
+@pytest.mark.parametrize("block", [1, 320, 1000])
+def test_a_window_comes_with_its_last_sample(silent: Tagger, block: int) -> None:
+    """A window comes half a frame after its last sample: the centred frames at its end need that much."""
+    stream, last = StreamTagger(silent, hop=1.0), [320000 + 512, 352000 + 512]
+    assert not stream.push(np.zeros(319000, np.float32))
+    pushed = range(319000 + block, 353000 + block, block)
+    come = [total for total in pushed for _ in stream.push(np.zeros(block, np.float32))]
+    assert come == [next(total for total in pushed if total >= needed) for needed in last]
 
 
 def test_another_rate_and_channels(tagger: Tagger, tmp_path: Path, demo_sound: NDArray[np.float32]) -> None:

@@ -34,6 +34,9 @@ HOP_SECONDS = 1.0
 """Default of the hop of a stream and, at most half a window, of events without frame-wise scores."""
 
 _CHUNK_SAMPLES = 1 << 16  # longer chunks are pushed in parts, so that the first results come early
+# A frame alone costs 95 µs, for numpy's calls; one of 64 costs 4 µs. One of 150 or more costs 8 µs, because malloc
+# returns the memory of each block to the system.
+_FRAMES_AT_ONCE = 64
 _MOST_STEPS = 200  # of the scores over time in a result
 _TOLERANCE = 1e-6  # seconds; sums of hops differ by rounding
 
@@ -139,7 +142,8 @@ class StreamTagger:
 
     `push` runs the model in the calling thread and drops no samples. If you push faster than the model runs, the call
     blocks. The delay from a window's last sample to its result is at most one hop, plus the model's run time, plus half
-    a frame for a log-mel (at most 16 ms). An instance handles one stream at a time. Calls from several threads run one
+    a frame for a log-mel (at most 16 ms). Frames are computed up to 64 at a time, so most pushes of a few milliseconds
+    only resample and copy their samples. An instance handles one stream at a time. Calls from several threads run one
     after another, in any order; several streams may share a tagger.
 
     Args:
@@ -190,6 +194,7 @@ class StreamTagger:
         # The end of a stream needs the last window's samples again: it may be in a window that is shifted back.
         self._part = min(self._hop, _CHUNK_SAMPLES)
         self._wave = _Recent(self._samples + self._hop + self._part + spec.n_fft)
+        self._block = _FRAMES_AT_ONCE * frame
         self._frames = _Recent(self._wave.rows // frame + 2, spec.n_mels)
         self._lock = threading.Lock()
         self._done: list[Window] = []  # windows that an error in a later one kept from being returned
@@ -201,6 +206,7 @@ class StreamTagger:
         self._base = 0  # of the samples in _wave and the frames in _frames: the first one's place in the stream
         self._wave.clear()  # NaN where a sample cannot be used
         self._frames.clear()
+        self._waiting = 0  # number of the newest samples in _wave that the log-mel has not got
         self._front_end_ms = 0.0
         self._ended = False  # there are no more samples
         self._flushed = False  # there are no more frames
@@ -208,6 +214,9 @@ class StreamTagger:
         bundle = self._tagger.bundle
         has_logmel = bundle.manifest.graph == "logmel"
         self._logmel = StreamingLogMel(self._spec, basis=bundle.mel_basis) if has_logmel else None
+        # The last frame of a window that is not the stream's last may need samples after the window.
+        last_frame = self._logmel.samples_for(self._frames_of_window) if self._logmel else 0
+        self._late = max(0, last_frame - self._samples)
 
     @property
     def seconds(self) -> float:
@@ -310,8 +319,7 @@ class StreamTagger:
                 self._pad()
                 yield self._tag(0, heard)
                 return
-            if self._logmel is not None:
-                self._frames.push(self._logmel.finish())
+            self._finish_frames()
         yield from self._complete()
         covered = self._end_of(self._index - 1) if self._index else heard
         if heard - covered >= self._least_tail:
@@ -319,13 +327,30 @@ class StreamTagger:
             yield self._tag(start, start + self._samples)
 
     def _take(self, part: NDArray[np.float32]) -> None:
+        """Takes at most a hop of samples. Computes frames if they are many or complete a window."""
         self._wave.push(part)
         self._heard += len(part)
         if self._logmel is not None:
-            begin = time.perf_counter()
+            self._waiting += len(part)
+            self._compute_frames(1 if self._is_complete() else self._block)
+
+    def _compute_frames(self, least: int) -> None:
+        """Computes the frames of the waiting samples in blocks, while at least `least` samples wait."""
+        if self._logmel is None or self._waiting < least:
+            return
+        begin = time.perf_counter()
+        while self._waiting >= least:
+            part = self._wave.held[-self._waiting :][: self._block]
+            self._waiting -= len(part)
             usable = np.isfinite(part)
             self._frames.push(self._logmel.push(part if usable.all() else np.where(usable, part, np.float32(0.0))))
-            self._front_end_ms += 1e3 * (time.perf_counter() - begin)
+        self._front_end_ms += 1e3 * (time.perf_counter() - begin)
+
+    def _finish_frames(self) -> None:
+        """Computes the frames at the end of the stream."""
+        if self._logmel is not None:
+            self._compute_frames(1)
+            self._frames.push(self._logmel.finish())
 
     def _pad(self) -> None:
         """Pads a stream that is shorter than a window, as `Tagger.tag` does."""
@@ -334,20 +359,15 @@ class StreamTagger:
             whole = max(heard, self._spec.least_samples)  # the front end pads the frames, but needs at least one
         for start in range(heard, whole, self._part):
             self._take(np.zeros(min(self._part, whole - start), np.float32))
-        if self._logmel is not None:
-            self._frames.push(self._logmel.finish())
+        self._finish_frames()
         self._heard = heard
 
     def _end_of(self, index: int) -> int:
         return index * self._hop + self._samples
 
     def _is_complete(self) -> bool:
-        """Whether the next window's samples and frames have come."""
-        last_frame = self._index * self._hop // self._spec.hop_length + self._frames_of_window
-        first = self._base // self._spec.hop_length
-        return self._heard >= self._end_of(self._index) and (
-            self._logmel is None or first + len(self._frames) >= last_frame
-        )
+        """Whether the samples of the next window and its frames have come."""
+        return self._heard >= self._end_of(self._index) + (0 if self._flushed else self._late)
 
     def _complete(self) -> Iterator[Window]:
         while self._is_complete():
@@ -356,7 +376,8 @@ class StreamTagger:
     def _advance(self, start: int) -> None:
         """Drops the samples and frames before a window, which begins at sample `start`."""
         self._wave.drop(start - self._base)
-        self._frames.drop((start - self._base) // self._spec.hop_length)
+        if self._logmel is not None:
+            self._frames.drop((start - self._base) // self._spec.hop_length)
         self._base = start
         self._index += 1
         self._front_end_ms = 0.0
@@ -429,21 +450,21 @@ class _Recent:
 
     @property
     def held(self) -> NDArray[np.float32]:
-        """The rows, as a view that is valid until the next call of `push`."""
+        """The rows, as a view that is valid until the next call of `drop`."""
         return self._data[self._begin : self._end]
 
     def push(self, new: NDArray[np.float32]) -> None:
         """Appends rows."""
-        if self._end + len(new) > len(self._data):
-            held = len(self)
-            self._data[:held] = self.held
-            self._begin, self._end = 0, held
         self._data[self._end : self._end + len(new)] = new
         self._end += len(new)
 
     def drop(self, count: int) -> None:
-        """Drops the oldest rows."""
+        """Drops the oldest rows. Makes room here and not in `push`, which has less time."""
         self._begin += count
+        if self._begin > self.rows:
+            held = len(self)
+            self._data[:held] = self.held
+            self._begin, self._end = 0, held
 
 
 class EventStream:

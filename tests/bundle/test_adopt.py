@@ -189,7 +189,7 @@ def test_yamnets_form(yamnet: Path, tmp_path: Path) -> None:
     original = CpuEngine(yamnet).run(sound)["scores"]
     with Tagger(found.bundle) as tagger:
         assert np.array_equal(tagger.tag(sound, sample_rate=16000).probs, original[0])
-        assert tag_long(tagger, demo_clips()[0]).windows > 1
+        assert tag_long(tagger, np.tile(sound, 12), sample_rate=16000).windows == 13
     with zipfile.ZipFile(found.bundle.file("model")) as attached:
         assert attached.read("yamnet_label_list.txt").decode() == YAMNET_LABELS
 

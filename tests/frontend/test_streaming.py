@@ -50,6 +50,8 @@ def test_frames_come_as_early_as_possible(name: str) -> None:
         pushed += 100
         begun = pushed - lost >= (half + 1 if spec.center else half)
         assert got == (max(0, (pushed - lost - half) // spec.hop_length + 1) if begun else 0)
+        assert not got or stream.samples_for(got) <= pushed
+        assert pushed < stream.samples_for(got + 1)
 
 
 def test_a_refused_chunk_changes_nothing() -> None:

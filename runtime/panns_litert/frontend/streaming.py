@@ -72,6 +72,14 @@ class StreamingLogMel:
         finally:
             self._restart()
 
+    def samples_for(self, frames: int) -> int:
+        """Returns the number of samples that complete the first `frames` frames of a stream, frames ≥ 1."""
+        spec, before = self.spec, (frames - 1) * self.spec.hop_length
+        if not spec.center:
+            return before + spec.win_length
+        # The start is reflected once there is a sample more than that needs.
+        return max(before, 1) + spec.n_fft // 2 + (1 if spec.pre_emphasis else 0)
+
     def fill(self, out: NDArray[np.float32]) -> None:
         """Writes frames (frames, n_mels) that no samples fill, as `spec.padded_frames` requires."""
         self._logmel.fill(out)

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from panns_litert.errors import AudioError, SpecError
@@ -166,11 +165,11 @@ class LogMel:
         """
         spec = self.spec
         length = spec.n_fft if spec.center else spec.win_length
-        frames = sliding_window_view(prepared, length)[:: spec.hop_length]  # a view (frames, length)
+        frames = _frames_of(prepared, len(out), length, spec.hop_length)
         if spec.center:
             self._centred(prepared, frames, out)
         else:  # the mean is removed and the pre-emphasis applied inside each frame, in float64 anyway
-            self._exact_mel(frames[: len(out)], out)
+            self._exact_mel(frames, out)
         if spec.log_offset is None:
             self._floored_log(out)
         else:
@@ -208,7 +207,7 @@ class LogMel:
             rounded = self._samples32[: len(prepared)]
             rounded[:] = prepared
         under_window = self._under_window
-        frames = sliding_window_view(rounded, spec.n_fft)[:: spec.hop_length, under_window]
+        frames = _frames_of(rounded, len(out), spec.n_fft, spec.hop_length)[:, under_window]
         for start in range(0, len(out), _BLOCK_FRAMES):
             power = out[start : start + _BLOCK_FRAMES]
             stop = start + len(power)
@@ -265,6 +264,12 @@ class LogMel:
             for start in range(0, len(squares), step):
                 rows = slice(start, start + step)
                 np.matmul(squares[rows, columns], weights, out=out[rows, filters])
+
+
+def _frames_of(signal: NDArray[Any], count: int, length: int, hop: int) -> NDArray[Any]:
+    """Returns the first frames of a signal as a view (count, length), which takes less time than numpy's own views."""
+    signal = np.ascontiguousarray(signal)
+    return np.ndarray((count, length), signal.dtype, signal, strides=(hop * signal.itemsize, signal.itemsize))
 
 
 def as_array(samples: Any) -> NDArray[Any]:

@@ -87,7 +87,9 @@ class StreamingLogMel:
     def _take(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
         """Returns the frames that samples after pre-emphasis complete; reflects the start of the stream if centred."""
         half = self.spec.n_fft // 2
-        self._tail = np.concatenate((self._tail, prepared))[-half - 1 :]
+        newest = prepared[-half - 1 :]
+        older = max(0, len(self._tail) + len(newest) - half - 1)
+        self._tail = np.concatenate((self._tail[older:], newest))
         if self._begun or not self.spec.center:
             return self._frames(prepared)
         self._signal = np.concatenate((self._signal, prepared))

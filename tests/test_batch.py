@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from support import disk_full, make_consistent, rehash
 
-from panns_litert import EventSettings, Sense, Tagger, demo_bundle, demo_clips, find_events, tag_long
+from panns_litert import EventSettings, Sense, StreamTagger, Tagger, demo_bundle, demo_clips, find_events, tag_long
 from panns_litert import batch as batch_module
 from panns_litert.batch import LEDGER, MOST_TRIES, RECORD, batch
 from panns_litert.cli import main
@@ -248,14 +248,14 @@ def test_a_run_whose_workers_hear_nothing_ends(manifest: Path, tmp_path: Path) -
 def test_no_exception_of_a_recording_ends_the_job(
     error: Exception, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = batch_module.windows
+    real = StreamTagger.of
 
-    def fail(tagger: Tagger, blocks: Any, **options: Any) -> Any:
-        yield from real(tagger, blocks, **options)
+    def fail(stream: StreamTagger, blocks: Any) -> Any:
+        yield from real(stream, blocks)
         if blocks.name.endswith("all.wav"):  # after some windows were heard
             raise error
 
-    monkeypatch.setattr(batch_module, "windows", fail)
+    monkeypatch.setattr(StreamTagger, "of", fail)
     assert batch(manifest, tmp_path / "out").failed == 4
     failed = [row["error"] for row in rows(tmp_path / "out") if row["path"] == "all.wav"]
     assert len(failed) == 2

@@ -51,7 +51,7 @@ from panns_litert.results import Row
 from panns_litert.sense import Sense
 from panns_litert.strict import changes, file_stamp, parse_json, read_bytes, read_json, shown
 from panns_litert.tagger import EngineName, Tagger, require_choice
-from panns_litert.windows import Aggregate, AggregateName, EventStream, StreamTagger, windows
+from panns_litert.windows import Aggregate, AggregateName, EventStream, StreamTagger
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -312,28 +312,28 @@ class _Listener:
             raise LabelError(f"sense: {error}; expected the arguments of Sense by name") from error
         self._events = EventSettings(**settings["events"])
         hop = settings["hop"]
-        self._hop = self._tagger.bundle.manifest.clip_seconds if hop is None else hop
+        hop = self._tagger.bundle.manifest.clip_seconds if hop is None else hop
+        self._stream = StreamTagger(self._tagger, hop=hop)
         require_choice(settings["top"], settings["threshold"])
         self._new()  # raises errors of the settings
 
     def _new(self) -> tuple[Aggregate, EventStream]:
         aggregate = Aggregate(self._tagger, aggregate=self._settings["aggregate"], sense=self._sense)
-        stream = StreamTagger(self._tagger, hop=self._hop)  # only tells the length of window, hop and frame
-        return aggregate, EventStream(stream, settings=self._events, sense=self._sense)
+        return aggregate, EventStream(self._stream, settings=self._events, sense=self._sense)
 
     def __call__(self, path: str) -> dict[str, Any]:
         """Returns one recording's results by column name. No exception of a recording ends the job."""
         row: dict[str, Any] = dict.fromkeys(RESULTS)
         try:
             _require_regular(path)
-            aggregate, stream = self._new()
+            aggregate, detector = self._new()
             events: list[Event] = []
             rate, options = self._tagger.bundle.manifest.front_end.sample_rate, self._settings
             with AudioBlocks(path, sample_rate=rate, channel=options["channel"], scale=options["scale"]) as blocks:
-                for window in windows(self._tagger, blocks, hop=self._hop):
+                for window in self._stream.of(blocks):
                     aggregate.push(window)
-                    events += stream.push(window)
-            events += stream.finish()
+                    events += detector.push(window)
+            events += detector.finish()
             top, threshold = self._settings["top"], self._settings["threshold"]
             found = aggregate.result(path, heard=blocks, top=top, threshold=threshold)
         except Exception as error:

@@ -36,7 +36,7 @@ HOP_SECONDS = 1.0
 _CHUNK_SAMPLES = 1 << 16  # longer chunks are pushed in parts, so that the first results come early
 # A frame alone costs 95 µs, for numpy's calls; one of 64 costs 4 µs. One of 150 or more costs 8 µs, because malloc
 # returns the memory of each block to the system.
-_FRAMES_AT_ONCE = 64
+_FRAMES_AT_ONCE = 192
 _MOST_STEPS = 200  # of the scores over time in a result
 _TOLERANCE = 1e-6  # seconds; sums of hops differ by rounding
 

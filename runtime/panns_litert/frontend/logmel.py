@@ -211,6 +211,10 @@ class LogMel:
         for start in range(0, len(out), _BLOCK_FRAMES):
             power = out[start : start + _BLOCK_FRAMES]
             stop = start + len(power)
+            samples = rounded[start * spec.hop_length : (stop - 1) * spec.hop_length + spec.n_fft]
+            if not (samples[0] or samples[-1] or samples.any()):  # padding and silence take no time
+                power[...] = 0.0
+                continue
             if len(self._windowed) < len(power):
                 self._windowed = np.zeros((len(power), spec.n_fft), np.float32)
             windowed = self._windowed[: len(power)]  # zeros outside of the window

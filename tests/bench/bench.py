@@ -19,12 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import librosa
 import numpy as np
 import soundfile
 import torch
 from jvm import kotlin
-from numpy.typing import NDArray
+from logmels import front_end
 from pipeline import pipeline
 from rich import box
 from rich.console import Console
@@ -32,11 +31,10 @@ from rich.table import Table
 from torch import nn
 from turns import PAUSE_SECONDS, REAL_WEIGHTS, take_turns
 
-from panns_litert.audio import load_audio
 from panns_litert.bundle import GRAPHS, Bundle
 from panns_litert.demo import demo_bundle, demo_clips
 from panns_litert.engine import CpuEngine, available_cores
-from panns_litert.frontend import PANNS_32K, LogMel, hann, mel_basis
+from panns_litert.frontend import PANNS_32K, LogMel
 from panns_litert_convert import sweep
 from panns_litert_convert.references import TorchlibrosaLogMel
 from panns_litert_convert.zoo import find, golden_shapes
@@ -67,14 +65,6 @@ def main() -> int:
     return 0
 
 
-def noise_and_clip() -> dict[str, NDArray[np.float32]]:
-    """Returns SECONDS of white noise and of a repeated demo clip, (samples,), by name."""
-    clip, samples = demo_clips()[0], PANNS_32K.samples(SECONDS)
-    noise = (0.1 * np.random.default_rng(0).standard_normal(samples)).astype(np.float32)
-    recording = load_audio(clip, sample_rate=32000).waveform
-    return {"white noise": noise, f"clip {clip.name}, repeated": np.resize(recording, samples)}
-
-
 def count(threads: int) -> str:
     """Returns the number of threads as text."""
     return f"{threads} thread{'s' if threads > 1 else ''}"
@@ -85,67 +75,6 @@ def recipe_network(checkpoint: Path) -> nn.Module:
     network = find("cnn14").build().eval()
     network.load_state_dict(torch.load(checkpoint, weights_only=True), strict=False)
     return network
-
-
-def front_end(rounds: int) -> list[dict[str, Any]]:
-    """10 s of 32 kHz audio to a log-mel of 1001 × 64, for three kinds of sound."""
-    rows = []
-    sounds = noise_and_clip() | {"chirp, tone, silence": waveform(32000, SECONDS)}
-    ours, reference, cores = LogMel(PANNS_32K), TorchlibrosaLogMel(PANNS_32K), available_cores()
-
-    def torchlibrosa(samples: NDArray[np.float32], threads: int) -> object:
-        torch.set_num_threads(threads)
-        return reference(samples)
-
-    out = np.empty((1001, 64), np.float32)
-    for sound, samples_ in sounds.items():
-        times = take_turns(
-            {
-                "panns-litert": lambda x=samples_: ours(x, out=out),
-                "librosa": lambda x=samples_: librosa_logmel(x),
-                "published loop": lambda x=samples_: published_loop(x),
-                "torchlibrosa 0.1.0, 1 thread": lambda x=samples_: torchlibrosa(x, 1),
-                f"torchlibrosa 0.1.0, {cores} threads": lambda x=samples_: torchlibrosa(x, cores),
-            },
-            rounds,
-        )
-        rows += [
-            {"sound": sound, "what": name, "ms": ms, "ratio": ms / times["panns-litert"]} for name, ms in times.items()
-        ]
-    return rows
-
-
-def published_loop(samples: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The front end of the published Cnn14 LiteRT sample: one float64 FFT per frame, dense mel product."""
-    spec = PANNS_32K
-    padded = np.pad(samples, spec.n_fft // 2, mode="reflect")
-    window = hann(spec.win_length, spec.n_fft)
-    spectrum = np.stack(
-        [
-            np.abs(np.fft.rfft(padded[t * spec.hop_length :][: spec.n_fft].astype(np.float64) * window)) ** 2
-            for t in range(spec.frames(len(samples)))
-        ]
-    )
-    return np.asarray(10.0 * np.log10(np.maximum(spectrum @ _BASIS, spec.amin)))
-
-
-_BASIS = mel_basis(PANNS_32K).T.astype(np.float64)
-
-
-def librosa_logmel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The log-mel (frames, mels) of librosa."""
-    spec = PANNS_32K
-    mel = librosa.feature.melspectrogram(
-        y=samples,
-        sr=spec.sample_rate,
-        n_fft=spec.n_fft,
-        hop_length=spec.hop_length,
-        n_mels=spec.n_mels,
-        fmin=spec.fmin,
-        fmax=spec.fmax,
-        pad_mode="reflect",
-    )
-    return np.asarray(librosa.power_to_db(mel, amin=spec.amin, top_db=None))
 
 
 def body(rounds: int) -> list[dict[str, Any]]:

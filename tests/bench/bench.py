@@ -23,6 +23,7 @@ import librosa
 import numpy as np
 import soundfile
 import torch
+from loading import loading
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
@@ -387,6 +388,7 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "front_end": front_end,
     "kotlin": kotlin,
     "first_result": first_result,
+    "loading": loading,
     "conversion": conversion,
     "body": body,
     "graphs": graphs,

@@ -23,6 +23,7 @@ import numpy as np
 import soundfile
 import torch
 from jvm import kotlin
+from loading import loading
 from logmels import front_end
 from pipeline import pipeline
 from rich import box
@@ -306,6 +307,7 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "front_end": front_end,
     "kotlin": kotlin,
     "first_result": first_result,
+    "loading": loading,
     "conversion": conversion,
     "body": body,
     "graphs": graphs,

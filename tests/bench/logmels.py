@@ -46,7 +46,7 @@ def front_end(rounds: int) -> list[dict[str, Any]]:
             samples = np.resize(recording, spec.samples(SECONDS))
             frames = np.lib.stride_tricks.sliding_window_view(samples, spec.n_fft)[:: spec.hop_length].copy()
             times = take_turns(
-                {"ms": lambda x=samples: logmel(x, out=out), "FFT": lambda x=frames: fft.rfft(x)}
+                {"ms": lambda x=samples, f=logmel, o=out: f(x, out=o), "FFT": lambda x=frames: fft.rfft(x)}
                 | {name: lambda x=samples, f=other: f(x) for name, other in others.items()},
                 max(3, rounds // 2),
                 runs=5,

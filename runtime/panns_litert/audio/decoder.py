@@ -33,7 +33,7 @@ from panns_litert.audio.containers import (
     size_of,
 )
 from panns_litert.audio.media import Media, has_media, is_media
-from panns_litert.audio.samples import LOUDEST, require_plausible
+from panns_litert.audio.samples import LOUDEST, peak_of, require_plausible
 from panns_litert.errors import AudioError, MissingDependencyError
 
 BLOCK_SAMPLES = 1 << 20
@@ -64,6 +64,7 @@ class Decoder:
         rate, channels: of the blocks now; they change where a file holds several streams.
         seconds: length that the file declares, or None if it declares none; after the last block, the length of the
             recording, at least of what was decoded.
+        peak: of the last block, as for `MonoResampler.push`; None if it is not known.
         warnings: what was wrong or is missing, one phrase each; complete after the last block.
 
     Raises:
@@ -77,6 +78,7 @@ class Decoder:
         self.warnings: list[str] = []
         self._decoded = Counter[int]()  # sample rate to number of samples
         self._silence = 0.0  # seconds of silence in place of what is missing
+        self.peak: float | None = None
         self._failed = False  # whether libsndfile ended the last stream with an error
         head = self._head()
         try:
@@ -109,7 +111,8 @@ class Decoder:
         self._sound.close()
 
     def blocks(self, *, most: int = BLOCK_SAMPLES) -> Iterator[NDArray[np.float32]]:
-        """Yields blocks (n, channels), n ≥ 1, of at most `most` samples over all channels."""
+        """Yields blocks (n, channels), n ≥ 1, of at most `most` samples over all channels. A block is valid until the
+        next one is asked for."""
         for number, part in enumerate(self._parts):
             if number:
                 self._sound.close()
@@ -185,6 +188,7 @@ class Decoder:
 
     def _nothing(self, samples: int) -> Iterator[NDArray[np.float32]]:
         """Yields silence in place of what is missing."""
+        self.peak = None
         for start in range(0, samples, BLOCK_SAMPLES):
             yield np.zeros((min(BLOCK_SAMPLES, samples - start), self.channels), np.float32)
         self._silence += samples / self.rate
@@ -193,6 +197,8 @@ class Decoder:
         self, sound: Sound | Media, blocks: Iterator[NDArray[np.float32]], skip: int = 0
     ) -> Iterator[NDArray[np.float32]]:
         self._failed = False
+        whole_numbers = isinstance(sound, Sound) and sound.subtype.startswith("PCM_")
+        lossy = sound.format in ("MP3", "OGG")
         try:
             for block in blocks:
                 block, skip = block[skip:], max(0, skip - len(block))
@@ -202,8 +208,12 @@ class Decoder:
                     self._silence += len(block) / sound.samplerate
                 else:
                     self._decoded[sound.samplerate] += len(block)
-                if sound.format in ("MP3", "OGG") and np.abs(block).max() > LOUDEST:  # of damaged data
-                    np.clip(block, -LOUDEST, LOUDEST, out=block)
+                self.peak = 1.0 if whole_numbers else None
+                if lossy:
+                    self.peak = peak_of(block)
+                    if self.peak > LOUDEST:  # of damaged data
+                        np.clip(block, -LOUDEST, LOUDEST, out=block)
+                        self.peak = LOUDEST
                 yield block
         except _FAILED as error:
             self._failed = True
@@ -340,18 +350,19 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
     def blocks_of(self, most: int, *, rest: bool = True) -> Iterator[NDArray[np.float32]]:
-        """Yields blocks (n, channels) of at most `most` samples over all channels. What was decoded before an error is
-        yielded before the error is raised, if `rest` is true."""
+        """Yields blocks (n, channels) of at most `most` samples over all channels, all of them in the same memory. What
+        was decoded before an error is yielded before the error is raised, if `rest` is true."""
         frames = max(1, most // self.channels)
+        block = np.empty((frames, self.channels), np.float32)
         while True:
-            block = np.full((frames, self.channels), np.nan, np.float32)
+            if rest:
+                block.fill(np.nan)
             try:
-                block = self.read(frames, out=block)
+                heard = self.buffer_read_into(block, dtype="float32")
             except _FAILED:
-                heard = len(block) - np.isnan(block[::-1, 0]).argmin() if not np.isnan(block[0, 0]) else 0
-                if heard and rest:
-                    yield block[:heard]
+                if rest and not np.isnan(block[0, 0]):
+                    yield block[: len(block) - np.isnan(block[::-1, 0]).argmin()]
                 raise
-            if not len(block):
+            if not heard:
                 return
-            yield block
+            yield block[:heard]

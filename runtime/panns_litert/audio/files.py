@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import sys
 from collections.abc import Iterator
 from typing import cast
 
@@ -31,6 +33,7 @@ class AudioWarning(UserWarning):
     """Something was wrong with a recording, or a part of it was not heard."""
 
 
+_EXPECTED = 1 << 26  # samples that memory is taken for in advance, at most: a header may state any length
 _CHUNK_SAMPLES = 1 << 16  # an array is converted in chunks, so that the first results come early
 
 
@@ -59,20 +62,25 @@ def load_audio(
     require_wanted(sample_rate, max_seconds)
     blocks = AudioBlocks(audio, sample_rate=sample_rate, channel=channel, scale=scale)
     with blocks:
-        found: list[NDArray[np.float32]] = []
-        left = float("inf") if max_seconds is None else round(max_seconds * sample_rate)
+        end = sys.maxsize if max_seconds is None else round(max_seconds * sample_rate)
+        expected = math.ceil((blocks.seconds or 0.0) * sample_rate) + 1
+        waveform, count = np.empty(min(expected, end, _EXPECTED), np.float32), 0
         for block in blocks:
-            found.append(block[: max(0, int(min(left, len(block))))])
-            left -= len(block)
-            if left <= 0 and blocks.seconds is not None:
+            block = block[: end - count]
+            if count + len(block) > len(waveform):
+                waveform.resize(min(count + count // 2 + len(block), end), refcheck=False)  # there is no view of it
+            waveform[count : count + len(block)] = block
+            count += len(block)
+            if count >= end and blocks.seconds is not None:
                 break
-        waveform = np.concatenate([np.empty(0, np.float32), *found])
+        waveform.resize(count, refcheck=False)
     if not len(waveform):
         raise AudioError(f"{blocks.name}: no samples; expected at least one")
-    try:
-        require_usable(waveform)
-    except AudioError as error:
-        raise AudioError(f"{blocks.name}: {error}") from error
+    if blocks.faulty:
+        try:
+            require_usable(waveform)
+        except AudioError as error:
+            raise AudioError(f"{blocks.name}: {error}") from error
     assert blocks.seconds is not None
     return Audio(
         waveform=waveform,
@@ -105,6 +113,7 @@ class AudioBlocks:
         seconds: length of the recording according to its header, or None if that gives none; after the last block, the
             real length, or that of the header if it is greater.
         seconds_heard: length of the sound that was decoded so far.
+        faulty: whether a sample could not be used so far; if not, no sample is NaN.
         warnings: what was wrong or is missing, one phrase each; complete after the last block.
 
     Raises:
@@ -134,6 +143,7 @@ class AudioBlocks:
         self._decoder: Decoder | None = None
         self._noticed: dict[str, None] = {}  # by the mixers of streams that have ended, in order
         self._returned, self._faults, self._first_fault = 0, 0, 0.0
+        self.faulty = False
         self.seconds: float | None = None
         self._chunks: Iterator[NDArray[np.generic]]
         if is_file_like(audio):
@@ -175,7 +185,10 @@ class AudioBlocks:
                     if decoder is not None and decoder.rate != self._mono.rate:  # the next stream of the file
                         yield from self._counted(self._end())
                         self._mono = self._resampler(decoder.rate)
-                    samples = self._mono.push(chunk)
+                    samples = self._mono.push(chunk, peak=None if decoder is None else decoder.peak)
+                    self.faulty = self.faulty or self._mono.faulty
+                    if decoder is not None and np.may_share_memory(samples, chunk):  # the decoder uses the block again
+                        samples = samples.copy()
                 taken += len(chunk) / self._mono.rate
                 yield from self._counted(samples)
             yield from self._counted(self._end())
@@ -199,7 +212,7 @@ class AudioBlocks:
     def _counted(self, samples: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         if not len(samples):
             return
-        if np.isnan(samples.sum()):
+        if self.faulty and np.isnan(samples.sum()):
             if not self._faults:
                 self._first_fault = (self._returned + int(np.isnan(samples).argmax())) / self._rate
             self._faults += 1

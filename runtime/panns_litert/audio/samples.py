@@ -173,9 +173,15 @@ class Mixer:
             raise AudioError(f"scale = {scale!r}; expected one of {', '.join(SCALES)}, or None for samples in [-1, 1]")
         self._channel, self._scale = channel, scale
         self._peak, self._powers, self._mixed = 0.0, np.zeros(0), 0.0
+        self.faulty = False
+        """Whether a sample could not be used so far."""
 
-    def __call__(self, samples: NDArray[np.generic]) -> NDArray[np.float32]:
+    def __call__(self, samples: NDArray[np.generic], peak: float | None = None) -> NDArray[np.float32]:
         """Takes samples of `as_samples` and returns mono (samples,).
+
+        Args:
+            samples: (samples,) or (samples, channels).
+            peak: as for `MonoResampler.push`.
 
         Raises:
             AudioError: there is no such channel, or the samples have a wrong scale. Nothing changes then.
@@ -190,7 +196,8 @@ class Mixer:
                 samples = samples.astype(np.float64) / SCALES[self._scale]
             wide = np.promote_types(samples.dtype, np.float32)
             mono = samples if samples.ndim == 1 else _mean(samples.astype(wide, copy=False))
-            peak = float(max(samples.max(initial=0.0), -samples.min(initial=0.0)))
+            if peak is None or self._channel is not None or self._scale is not None:
+                peak = peak_of(samples)
             if not peak <= LOUDEST:
                 mono = self._faulty(samples, mono)
             elif peak > self._peak:
@@ -213,6 +220,7 @@ class Mixer:
                 f"their scale: scale={scale!r}"
             )
         wrong = ~finite | loud
+        self.faulty = self.faulty or bool(wrong.any())
         return np.where(wrong if wrong.ndim == 1 else wrong.any(axis=1), np.nan, mono)
 
     def _compare(self, samples: NDArray[np.float32], mono: NDArray[np.float32]) -> None:
@@ -220,7 +228,7 @@ class Mixer:
         samples, mono = samples[::_SPARSE], mono[::_SPARSE]
         if len(self._powers) != samples.shape[1]:
             self._powers, self._mixed = np.zeros(samples.shape[1]), 0.0
-        self._powers += np.einsum("ij,ij->j", samples, samples, optimize=True)
+        self._powers += [float(np.dot(channel, channel)) for channel in samples.T]
         self._mixed += float(np.dot(mono, mono))
 
     @property
@@ -265,17 +273,24 @@ class MonoResampler:
         self._mixer = Mixer(channel=self._channel, scale=self._scale)
         self._count, self._returned = 0, 0  # samples taken, and samples returned
         self._unusable: list[tuple[float, float]] = []  # spans in seconds that were not returned yet
-        self._soxr = None
-        if self.rate != self.sample_rate:
-            self._soxr = soxr.ResampleStream(self.rate, self.sample_rate, 1, dtype="float32", quality="HQ")
+        self._soxr: soxr.ResampleStream | None = None  # made for the first samples: that takes time
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was noticed in the stream so far."""
         return self._mixer.warnings
 
-    def push(self, samples: NDArray[np.generic]) -> NDArray[np.float32]:
+    @property
+    def faulty(self) -> bool:
+        """Whether a sample of the stream could not be used so far; if not, no result is NaN."""
+        return self._mixer.faulty
+
+    def push(self, samples: NDArray[np.generic], *, peak: float | None = None) -> NDArray[np.float32]:
         """Takes the next samples, (n,) or (n, channels), and returns the converted samples (m,) that are ready, m ≥ 0.
+
+        Args:
+            samples: the samples.
+            peak: their largest absolute value, NaN if one is NaN; any bound up to 1 will do; computed if not given.
 
         Raises:
             AudioError: wrong dtype, rank, channel or scale. The stream stays as it was before the call.
@@ -284,14 +299,15 @@ class MonoResampler:
             samples = as_samples(samples, self._scale, more=self._count > 0)
             if not len(samples):
                 return np.empty(0, np.float32)
-            mono = self._mixer(samples)
+            mono = self._mixer(samples, peak)
         except AudioError as error:
             raise AudioError(f"after {self._count / self.rate:.3f} s: {error}") from error
         begin, self._count = self._count, self._count + len(mono)
-        if self._soxr is None:
+        if self.rate == self.sample_rate:
             return mono
-        wrong = np.isnan(mono)
-        if wrong.any():
+        if self._soxr is None:
+            self._soxr = soxr.ResampleStream(self.rate, self.sample_rate, 1, dtype="float32", quality="HQ")
+        if self.faulty and (wrong := np.isnan(mono)).any():
             self._unusable += [
                 ((begin + a) / self.rate, (begin + b) / self.rate) for a, b in spans(wrong, _SPAN_SECONDS * self.rate)
             ]
@@ -301,7 +317,7 @@ class MonoResampler:
     def finish(self) -> NDArray[np.float32]:
         """Ends the stream: returns the samples that are left, and resets for a new stream."""
         last = np.empty(0, np.float32)
-        if self._soxr is not None and self._count:
+        if self._soxr is not None:
             last = self._marked(self._soxr.resample_chunk(last, last=True))
         self._restart()
         return last
@@ -317,6 +333,11 @@ class MonoResampler:
         return samples
 
 
+def peak_of(samples: NDArray[np.generic]) -> float:
+    """Returns the largest absolute value of samples; NaN if one is NaN."""
+    return float(max(samples.max(initial=0.0), -samples.min(initial=0.0)))
+
+
 def _mean(samples: NDArray[np.floating]) -> NDArray[np.floating]:
     """Returns the mean of the channels, added up one by one: numpy's `mean` over a short axis is slow."""
     if samples.shape[1] == 1:
@@ -324,7 +345,8 @@ def _mean(samples: NDArray[np.floating]) -> NDArray[np.floating]:
     total = samples[:, 0] + samples[:, 1]
     for channel in range(2, samples.shape[1]):
         total += samples[:, channel]
-    return np.asarray(total * samples.dtype.type(1 / samples.shape[1]))
+    total *= samples.dtype.type(1 / samples.shape[1])
+    return total
 
 
 def spans(wrong: NDArray[np.bool_], gap: float) -> Iterator[tuple[int, int]]:

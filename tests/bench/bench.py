@@ -23,12 +23,15 @@ import librosa
 import numpy as np
 import soundfile
 import torch
+from growth import growth
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from streams import streams
 from torch import nn
 from turns import PAUSE_SECONDS, REAL_WEIGHTS, take_turns
+from yamnet import yamnet
 
 from panns_litert.audio import load_audio
 from panns_litert.bundle import GRAPHS, Bundle
@@ -392,6 +395,9 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "graphs": graphs,
     "throughput": throughput,
     "long_recording": long_recording,
+    "streams": streams,
+    "growth": growth,
+    "yamnet": yamnet,
 }
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from growth import growth
 from jvm import kotlin
 from loading import loading
 from logmels import front_end
@@ -29,8 +30,10 @@ from pipeline import pipeline
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from streams import streams
 from torch import nn
 from turns import PAUSE_SECONDS, REAL_WEIGHTS, take_turns
+from yamnet import yamnet
 
 from panns_litert.bundle import GRAPHS, Bundle
 from panns_litert.demo import demo_bundle, demo_clips
@@ -314,6 +317,9 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "throughput": throughput,
     "long_recording": long_recording,
     "pipeline": pipeline,
+    "streams": streams,
+    "growth": growth,
+    "yamnet": yamnet,
 }
 
 if __name__ == "__main__":

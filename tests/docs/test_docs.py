@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from bench.readme import MARKER, table
 from hubserver import TOKEN, HubServer
 from support import ROOT
 
@@ -122,10 +121,8 @@ def test_commands_that_download_are_valid_up_to_the_download(script: str, _: Non
         build_parser().parse_args(words[1:])
 
 
-def test_readme_is_short_and_has_the_figures_that_were_measured() -> None:
-    text = DOCUMENTS[ROOT / "README.md"]
-    assert text.count("\n") <= 100
-    assert f"<!-- {MARKER} -->\n{table()}<!-- /{MARKER} -->" in text, "run `python tests/bench/readme.py`"
+def test_readme_is_short() -> None:
+    assert DOCUMENTS[ROOT / "README.md"].count("\n") <= 100
 
 
 def test_make_targets_exist() -> None:

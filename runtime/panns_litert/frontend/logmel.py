@@ -23,7 +23,7 @@ _EXACT_BLOCK_FRAMES = 64
 # zeros of the basis and are still large enough for a matrix kernel.
 _GROUP_FILTERS = 8
 # OpenBLAS computes a product of up to 2**18 multiplications on the calling thread. Above that it wakes its threads, and
-# while another process keeps a core busy, their spinning costs 30 ms for 0.1 ms of work.
+# while another process keeps a core busy, their spinning costs far more than the product.
 _BLAS_ONE_THREAD = 1 << 18
 # A float32 FFT leaves rounding noise of about 1e-7 of the frame's amplitude in every bin. A band's power is compared
 # with the power that it would have if the frame's energy were spread evenly over all bins. Below this share of it
@@ -45,8 +45,8 @@ def hann(length: int, padded_to: int, *, symmetric: bool = False) -> NDArray[np.
 class LogMel:
     """Computes the log-mel of waveforms in float32, and in float64 for frames that float32 cannot resolve.
 
-    It runs on one thread: 10 s of audio take about 2 ms, and a second core does not reliably make that faster. Frames
-    that are not centred are all computed in float64, which takes about 10 ms.
+    It runs on one thread, since a second core does not reliably make it faster. Frames that are not centred are all
+    computed in float64. docs/speed.md has the times.
     Build it once per spec and call it per clip. An instance holds scratch memory: use one per thread.
 
     Args:

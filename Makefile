@@ -36,7 +36,7 @@ bench: $(READY)
 	$(BIN)/python tests/bench/bench.py
 
 # Measures every time that the documents show, in one run on a machine that does nothing else, and writes the documents:
-# about 25 minutes on two cores, and once 40 more for the bundles in build/zoo. An interrupted run is resumed.
+# about half an hour on two cores, and once 40 minutes before for the bundles in build/zoo. An interrupted run is resumed.
 figures: bundles
 	$(BIN)/python tests/bench/figures.py
 

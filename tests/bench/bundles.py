@@ -1,6 +1,6 @@
 """Converts the bundles that the benchmarks measure: `python tests/bench/bundles.py`. They stay in build/zoo.
 
-Those that are there are not converted again; `rm -r build/zoo` starts over. All of them take about 30 minutes and 5 GB.
+Those that are there are not converted again; `rm -r build/zoo` starts over. All of them take about 40 minutes and 6 GB.
 mn04 has its published weights if `shared` has them, and demo its own. The others have the golden recipe's weights,
 whose times are those of the published ones: an inference computes the same for all weights.
 """

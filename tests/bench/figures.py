@@ -1,6 +1,6 @@
 """`make figures`: measures every time that the documents show, in one run on one machine, and writes them there.
 
-    python tests/bench/figures.py             # measures on a quiet machine, then renders
+    python tests/bench/figures.py             # measures, about half an hour on two quiet cores, then renders
     python tests/bench/figures.py --render    # renders what records/ and assets/runtimes.json hold
 
 A run has steps: `panns-litert bench` with every model, every table of bench.py, and the table of runtimes. Each keeps
@@ -293,7 +293,8 @@ def main() -> None:
     if not args.render:
         measure(rounds=args.rounds)
     render()
-    plot_rungs(join(read_records(ROOT / "records")), ROOT / "docs" / "rungs.svg")
+    rungs = [rung for rung in join(read_records(ROOT / "records")) if rung.file.model in PRECISIONS]
+    plot_rungs(rungs, ROOT / "docs" / "rungs.svg")
     _run(
         "tests/runtimes/runtimes.py", "--render", "--out", ROOT / RUNTIMES, "--document", ROOT / "docs" / "runtimes.md"
     )

@@ -63,10 +63,11 @@ def add_table(path: Path, name: str, about: str, rows: Sequence[Mapping[str, Any
     }
     by_name = {known["name"]: known for known in record["tables"]} | {name: table}
     path.parent.mkdir(parents=True, exist_ok=True)
+    record["tables"] = list(by_name.values())
+    # Numbers of numpy are written as Python's.
+    text = json.dumps(record, indent=1, ensure_ascii=False, default=lambda value: value.item())
     with replacing(path) as file:
-        file.write(
-            f"{json.dumps(record | {'tables': list(by_name.values())}, indent=1, ensure_ascii=False)}\n".encode()
-        )
+        file.write(f"{text}\n".encode())
 
 
 def texts(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

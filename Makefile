@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs pictures bench apk web web-build web-screenshot assets demo-model zoo ladder runtimes clean
+.PHONY: demo test lint docs pictures bench bundles figures apk web web-build web-screenshot assets demo-model zoo ladder runtimes clean
 
 demo: $(READY)
 	$(BIN)/panns-litert demo
@@ -34,6 +34,14 @@ pictures: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/bench/bench.py
+
+# Measures every time that the documents show, in one run on a machine that does nothing else, and writes the documents:
+# about half an hour on two cores, and once 40 minutes before for the bundles in build/zoo. An interrupted run is resumed.
+figures: bundles
+	$(BIN)/python tests/bench/figures.py
+
+bundles: $(READY)
+	$(BIN)/python tests/bench/bundles.py
 
 # Builds the Android app without LiteRT, which only Google's Maven has: it shows that the app builds, and cannot run.
 apk: $(READY)
@@ -91,7 +99,7 @@ demo-model: $(READY)
 	$(BIN)/python -m panns_litert_convert.demo.model --checkpoint $(DEMO)/long/run/checkpoint.safetensors \
 		--out $(DEMO_OUT) --clips $(DEMO_WINDOWS)
 
-# Measures every model at full size: about 20 minutes. An interrupted run is resumed.
+# Converts and proves every model at full size: about 20 minutes. An interrupted run is resumed.
 zoo: $(READY)
 	$(BIN)/python -m panns_litert_convert.sweep --out assets/zoo.json --document docs/zoo.md --brief docs/choose.md
 
@@ -101,7 +109,7 @@ ladder: $(READY)
 	$(BIN)/python -m panns_litert_convert.ladder --out assets/ladder.json --document docs/ladder.md --brief docs/choose.md
 
 # Runs the same files in every runtime that plain .tflite files are for, each in an environment of its own under build/.
-# Takes 5 minutes on two cores.
+# Takes 5 minutes on two cores. `make figures` runs it, too.
 runtimes: $(READY)
 	$(BIN)/python tests/runtimes/runtimes.py --out assets/runtimes.json --document docs/runtimes.md
 

@@ -37,9 +37,9 @@ NAMES = {
         demo_audio demo_bundle demo_clips
     """,
     "panns_litert.engine": """
-        AboutModel available_cores buffer_data CpuEngine DelegateLog DRIVER_REMEDY Engine ENGINES FLOAT16_MAX gpu_only
-        GpuEngine Graph Inputs native_log NativeLog Outputs pack read_about read_delegate_log read_graph read_model
-        RefusedOp unusable vulkan_drivers with_names
+        AboutModel AUDIO_PROPERTIES available_cores buffer_data CpuEngine DelegateLog DRIVER_REMEDY Engine ENGINES
+        FLOAT16_MAX gpu_only GpuEngine Graph Inputs METADATA_ENTRY native_log NativeLog Outputs pack read_about
+        read_delegate_log read_graph read_model RefusedOp unusable vulkan_drivers with_names
     """,
     "panns_litert.errors": """
         AudioError BenchError BundleError CheckpointError ConversionError DatasetError DownloadError EmbeddingError
@@ -73,7 +73,7 @@ NAMES = {
         TIMEOUT_SECONDS WARMUP
     """,
     "panns_litert.models": """
-        MEASUREMENTS model_names model_row models_table no_model number PROPERTIES
+        MEASUREMENTS model_names model_row models_table no_model number PROPERTIES TIMES
     """,
     "panns_litert.pictures": """
         BLUE clock drawing EMBEDDED_BYTES FORMATS ORANGE PAGE_BYTES picture_format plot

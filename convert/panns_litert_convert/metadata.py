@@ -21,11 +21,10 @@ import numpy as np
 
 from panns_litert.atomic import replacing
 from panns_litert.bundle import GraphName, Source
-from panns_litert.engine import buffer_data, pack, read_graph
+from panns_litert.engine import AUDIO_PROPERTIES, METADATA_ENTRY, buffer_data, pack, read_graph
 from panns_litert_convert.zoo import Model
 
-_ENTRY = b"TFLITE_METADATA"
-_AUDIO_PROPERTIES, _FEATURE_PROPERTIES = 4, 1  # ContentProperties
+_FEATURE_PROPERTIES = 1  # of ContentProperties
 _TENSOR_AXIS_LABELS = 2  # AssociatedFileType
 
 
@@ -104,7 +103,7 @@ def complete(source: Path, path: Path, about: About) -> None:
     content = source.read_bytes()
     graph = read_graph(source, content)
     model = schema.ModelT.InitFromPackedBuf(content)
-    entries = [entry for entry in model.metadata or [] if entry.name != _ENTRY]
+    entries = [entry for entry in model.metadata or [] if entry.name != METADATA_ENTRY]
     old = {entry.buffer for entry in model.metadata or []} - {entry.buffer for entry in entries}
     # Buffer 0 is empty by definition, and serves every tensor without data.
     data = [buffer_data(buffer, content) for buffer in model.buffers]
@@ -113,7 +112,7 @@ def complete(source: Path, path: Path, about: About) -> None:
     for user in (*(tensor for part in model.subgraphs for tensor in part.tensors), *entries):
         user.buffer = place.get(user.buffer, 0)
     entry = schema.MetadataT()
-    entry.name, entry.buffer = _ENTRY, len(kept)
+    entry.name, entry.buffer = METADATA_ENTRY, len(kept)
     made = np.frombuffer(_metadata(about, inputs=list(graph.inputs), outputs=list(graph.outputs)), np.uint8)
     model.metadata = [*entries, entry]
     flatbuffer = pack(model, [*(data[index] for index in kept), made])
@@ -139,7 +138,7 @@ def _metadata(about: About, *, inputs: Sequence[str], outputs: Sequence[str]) ->
         samples = _feature(builder)
     else:
         audio = _table(builder, Uint32={0: about.sample_rate, 1: 1})  # 1 channel
-        samples = _table(builder, {1: audio}, Uint8={0: _AUDIO_PROPERTIES})
+        samples = _table(builder, {1: audio}, Uint8={0: AUDIO_PROPERTIES})
     labels = _table(builder, {0: builder.CreateString(about.labels_file)}, Int8={2: _TENSOR_AXIS_LABELS})
     of_inputs = _vector(builder, [tensor(name, samples) for name in inputs])
     of_outputs = _vector(

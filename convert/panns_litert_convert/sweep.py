@@ -1,11 +1,10 @@
 """Measures the zoo: `python -m panns_litert_convert.sweep --out assets/zoo.json`, or `make zoo`.
 
-Every model of the registry is converted at full size, with the golden recipe's weights. It passes all parity stages,
-runs on the GPU delegate if there is a driver, and is timed on the CPU. If a model fails, its row says so and the others
-are measured. An interrupted run continues where it stopped; `--fresh` starts over.
+Every model of the registry is converted at full size, with the golden recipe's weights. It passes all parity stages
+and runs on the GPU delegate if there is a driver. If a model fails, its row says so and the others are measured. An
+interrupted run continues where it stopped; `--fresh` starts over. `make figures` measures the times.
 
-Half of a conversion uses one core only, so several models are measured at a time, each on its own cores. Times are
-measured at the end, one model after the other, with the same files, which stay in the cache until then.
+Half of a conversion uses one core only, so several models are measured at a time, each on its own cores.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import json
 import os
 import queue
 import resource
-import shutil
 import subprocess
 import sys
 import time
@@ -24,13 +22,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
 from panns_litert.atomic import replacing
-from panns_litert.bundle import Check, cache_dir
-from panns_litert.engine import CpuEngine, available_cores
+from panns_litert.bundle import Check
+from panns_litert.engine import available_cores
 from panns_litert.errors import GpuDriverError, PannsLitertError, ParityError
 from panns_litert.frontend import LogMel
 from panns_litert.measure import insert, markdown
@@ -41,7 +38,6 @@ from panns_litert_convert.networks import MobileNetV3
 from panns_litert_convert.zoo import MODELS, Model, find, properties, size_of
 from panns_litert_golden.recipe import waveform, weights
 
-TIMED_RUNS = 7
 TIMEOUT_SECONDS = 1800
 JOBS = 2
 """Number of models measured at a time. One model needs up to 4 GB of memory."""
@@ -50,17 +46,15 @@ BRIEF = ("mn04", "mn10", "mn40", "mobilenetv1", "cnn14", "cnn14_decisionlevelmax
 BRIEF_COLUMNS = ("name", "Hz", "M params", "GMAC", "mAP", "fp16 MB", "fp16 error", "GPU error", "on the GPU", "CPU ms")
 """Models and columns in the short table of docs/choose.md."""
 
-MODEL_FILE = "model.tflite"
-
 
 def measure(model: Model, folder: Path) -> dict[str, Any]:
-    """Converts a model and returns its row: all figures except its time.
+    """Converts a model and returns its row.
 
     After a failure the row has the reason as `error`, and the figures that were taken before.
 
     Args:
         model: the registry record.
-        folder: folder for intermediate files. The float16 file becomes MODEL_FILE in it.
+        folder: folder for intermediate files.
     """
     row: dict[str, Any] = {"name": model.name, "error": None}
     try:
@@ -91,15 +85,7 @@ def measure(model: Model, folder: Path) -> dict[str, Any]:
         }
     except GpuDriverError:
         row["resident"] = None
-    os.replace(bundle.file("model"), folder / MODEL_FILE)
     return row
-
-
-def remake(model: Model, folder: Path) -> dict[str, Any]:
-    """Makes the float16 file of a row again, as MODEL_FILE in the folder."""
-    bundle = convert(model.name, checkpoint=recipe_checkpoint(model, folder), out=folder / "bundle")
-    os.replace(bundle.file("model"), folder / MODEL_FILE)
-    return {"name": model.name, "error": None, "fp16_bytes": (folder / MODEL_FILE).stat().st_size}
 
 
 def recipe_state(model: Model) -> dict[str, torch.Tensor]:
@@ -143,29 +129,13 @@ def worst(checks: Sequence[Check]) -> dict[str, float]:
     return {f"{check.stage}/{check.output}": check.max_abs for check in checks if check.max_abs is not None}
 
 
-def latency(path: Path) -> float:
-    """Returns the time of the fastest of several runs on all cores, ms. Other load can only lengthen a run."""
-    engine = CpuEngine(path)
-    rng = np.random.default_rng(0)
-    values = {name: (0.1 * rng.standard_normal(shape)).astype(np.float32) for name, shape in engine.inputs.items()}
-    times = []
-    for _ in range(TIMED_RUNS + 1):
-        start = time.perf_counter()
-        engine.run(values)
-        times.append(1e3 * (time.perf_counter() - start))
-    return min(times[1:])
-
-
-def sweep(
-    names: Sequence[str], out: Path, *, fresh: bool, timed: bool = True, jobs: int = JOBS
-) -> list[dict[str, Any]]:
+def sweep(names: Sequence[str], out: Path, *, fresh: bool, jobs: int = JOBS) -> list[dict[str, Any]]:
     """Measures models, each in its own process, and writes all rows after each model.
 
     Args:
         names: the models. Those without an error in `out` are not measured again.
         out: JSON file of all rows.
         fresh: whether to delete the models' rows first.
-        timed: whether to measure missing times. Use False if the machine does other work.
         jobs: number of models to measure at a time, ≥ 1.
 
     Returns:
@@ -176,28 +146,11 @@ def sweep(
     if fresh:
         known = {name: row for name, row in known.items() if name not in names}
 
-    def learn(name: str, row: dict[str, Any], verdict: str) -> None:
-        known[name] = row
-        write(out, in_order(known))
-        print(f"{name}: {verdict}", flush=True)
-
     pending = [name for name in names if known.get(name, {"error": "not measured"}).get("error") is not None]
     for name, row in in_parallel(pending, jobs):
-        learn(name, row, f"{row['error'] or row.get('gpu_why') or 'passed'}, {row['seconds']:.0f} s")
-    for name in names if timed else ():
-        row = known[name]
-        if row["error"] is not None or row.get("cpu_ms") is not None:
-            continue
-        path = kept(name)
-        if not path.is_file() or path.stat().st_size != row["fp16_bytes"]:
-            made = in_process(name, "remake")
-            if made["error"] or made["fp16_bytes"] != row["fp16_bytes"]:
-                why = made["error"] or f"its file has {made['fp16_bytes']} bytes, expected {row['fp16_bytes']}"
-                print(f"{name}: no time: {why}; measure it again: --only {name} --fresh", flush=True)
-                continue
-        milliseconds = latency(path)
-        path.unlink()
-        learn(name, row | {"cpu_ms": milliseconds}, f"{milliseconds:.1f} ms")
+        known[name] = row
+        write(out, in_order(known))
+        print(f"{name}: {row['error'] or row.get('gpu_why') or 'passed'}, {row['seconds']:.0f} s", flush=True)
     return in_order(known)
 
 
@@ -215,7 +168,7 @@ def in_parallel(names: Sequence[str], jobs: int) -> Iterator[tuple[str, dict[str
     # The largest first, so that no large model runs alone at the end.
     largest_first = sorted(names, key=lambda name: -size_of(find(name)).gmac)
     with ThreadPoolExecutor(jobs, initializer=bind) as pool:
-        rows = {pool.submit(in_process, name, "measure"): name for name in largest_first}
+        rows = {pool.submit(in_process, name): name for name in largest_first}
         try:
             for row in as_completed(rows):
                 yield rows[row], row.result()
@@ -223,19 +176,12 @@ def in_parallel(names: Sequence[str], jobs: int) -> Iterator[tuple[str, dict[str
             pool.shutdown(cancel_futures=True)
 
 
-def in_process(name: str, step: str) -> dict[str, Any]:
-    """Runs `measure` or `remake` in its own process, so that a crash or a lack of memory affects one row only.
-
-    Moves the model's file to `kept(name)`.
-    """
+def in_process(name: str) -> dict[str, Any]:
+    """Runs `measure` in its own process, so that a crash or a lack of memory affects one row only."""
     start = time.perf_counter()
     with work_folder() as folder:
-        words = ["--step", step]
-        row = row_of_process("panns_litert_convert.sweep", name, words, folder=folder, timeout=TIMEOUT_SECONDS)
-        if (made := folder / MODEL_FILE).is_file():
-            kept(name).parent.mkdir(exist_ok=True)
-            shutil.move(made, kept(name))
-        return row | {"seconds": round(time.perf_counter() - start, 1)}
+        row = row_of_process("panns_litert_convert.sweep", name, (), folder=folder, timeout=TIMEOUT_SECONDS)
+    return row | {"seconds": round(time.perf_counter() - start, 1)}
 
 
 def row_of_process(
@@ -263,11 +209,6 @@ def row_of_process(
         return {"name": name, "error": last[:300]}
     row: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
     return row
-
-
-def kept(name: str) -> Path:
-    """Returns the path where a model's file stays until its time is measured."""
-    return cache_dir() / "zoo" / f"{name}.tflite"
 
 
 def read(out: Path) -> dict[str, dict[str, Any]]:
@@ -302,14 +243,12 @@ def main() -> None:
     parser.add_argument("--brief", type=Path, help="Markdown to put the rows of some models into")
     parser.add_argument("--only", action="append", help="measure only these models")
     parser.add_argument("--fresh", action="store_true", help="measure again what was measured before")
-    parser.add_argument("--untimed", action="store_true", help="measure no times, for a machine that does other work")
     parser.add_argument("--jobs", type=int, default=JOBS, help=f"models to measure at a time (default {JOBS})")
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--step", choices=("measure", "remake"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        row = {"measure": measure, "remake": remake}[args.step](find(args.one), args.folder)
+        row = measure(find(args.one), args.folder)
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         row["cpu_seconds"] = round(sum(usage.ru_utime + usage.ru_stime for usage in used), 1)
         (args.folder / "row.json").write_text(json.dumps(row), encoding="utf-8")
@@ -320,7 +259,7 @@ def main() -> None:
         parser.error(f"--jobs {args.jobs}; expected at least 1")
     start = time.perf_counter()
     names = args.only or [model.name for model in MODELS]
-    rows = sweep(names, args.out, fresh=args.fresh, timed=not args.untimed, jobs=args.jobs)
+    rows = sweep(names, args.out, fresh=args.fresh, jobs=args.jobs)
     table = [model_row(row) for row in models_table(properties(), rows)]
     for document in args.document:
         insert(document, markdown(table), marker="zoo")

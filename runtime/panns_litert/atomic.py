@@ -26,7 +26,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         ResultsError: the folder is missing or not writable, or the disk is full.
 
     >>> with replacing("page.html") as file:
-    ...     file.write(b"whole")
+    ...     _ = file.write(b"whole")
     """
     path = Path(path).absolute()
     try:
@@ -79,7 +79,7 @@ def writing(
     Raises:
         PannsLitertError: of type `error`: another process or thread writes the output, or it cannot be locked.
 
-    >>> with writing("index/index.json"):
+    >>> with writing("sounds.json"):
     ...     pass
     """
     lock, file = None, Path()

@@ -1,7 +1,7 @@
 """The models that can be converted: their properties and measurements, as tables that ship with the package.
 
 The registry itself is in the converter (`panns_litert_convert.zoo`) and needs torch. `make assets` writes its
-properties to models.json, and `make zoo` its measurements to zoo.json.
+properties to models.json, `make zoo` its errors and sizes to zoo.json, and `make figures` its times to times.json.
 """
 
 from __future__ import annotations
@@ -17,32 +17,42 @@ from panns_litert.words import did_you_mean
 
 PROPERTIES = "models.json"
 MEASUREMENTS = "zoo.json"
+TIMES = "times.json"
 """Files of panns_litert_assets."""
 
 
 def model_names() -> list[str]:
     """Returns the names of all models, in the registry's order."""
-    return [row["name"] for row in _rows(PROPERTIES)]
+    return [row["name"] for row in _read(PROPERTIES)["rows"]]
 
 
 def models_table(
-    properties: Sequence[Mapping[str, Any]] | None = None, measured: Sequence[Mapping[str, Any]] | None = None
+    properties: Sequence[Mapping[str, Any]] | None = None,
+    measured: Sequence[Mapping[str, Any]] | None = None,
+    times: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Returns one row per model: its properties, and as `measured` its measurements or None.
+    """Returns one row per model: properties, as `measured` its measurements, as `cpu` its times; None if not known.
+
+    `cpu` has the `device`, its `cores`, the `date`, and the times of the float16 file for a clip of 10 s, with one
+    thread and with one for each core: `one_thread_ms` and `all_cores_ms`.
 
     Args:
         properties: rows of `panns_litert_convert.zoo.properties`; by default those that ship with the package.
         measured: rows of panns_litert_convert.sweep; by default those that ship with the package.
+        times: what times.json holds; by default that which ships with the package.
     """
-    rows = {row["name"]: row for row in (_rows(MEASUREMENTS) if measured is None else measured)}
-    known = _rows(PROPERTIES) if properties is None else properties
-    return [{**row, "measured": rows.get(row["name"])} for row in known]
+    known = _read(PROPERTIES)["rows"] if properties is None else properties
+    rows = {row["name"]: row for row in (_read(MEASUREMENTS)["rows"] if measured is None else measured)}
+    times = _read(TIMES) if times is None else times
+    machine = {key: value for key, value in times.items() if key != "rows"}
+    cpu = {row["name"]: machine | {key: row[key] for key in row if key != "name"} for row in times["rows"]}
+    return [{**row, "measured": rows.get(row["name"]), "cpu": cpu.get(row["name"])} for row in known]
 
 
-def _rows(name: str) -> list[dict[str, Any]]:
+def _read(name: str) -> dict[str, Any]:
     path = resources.files("panns_litert_assets") / name
-    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
-    return rows
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"rows": []}
+    return data
 
 
 def no_model(name: object) -> ModelError:
@@ -62,7 +72,7 @@ def number(value: float | None, form: str) -> str:
 
 def model_row(row: Mapping[str, Any]) -> dict[str, str]:
     """Formats a row of `models_table` for people."""
-    measured = row["measured"] or {}
+    measured, cpu = row["measured"] or {}, row["cpu"] or {}
     checks = measured.get("checks") or {}
     resident = {True: "all", False: "NO", None: "–"}[measured.get("resident")]
     error = measured.get("error")
@@ -79,7 +89,8 @@ def model_row(row: Mapping[str, Any]) -> dict[str, str]:
         "GPU error": number((measured.get("gpu") or {}).get("gpu_fp16/probs"), ".0e"),
         "operators": str(measured.get("operators", "–")),
         "on the GPU": f"failed: {error[:60]}" if error else resident,
-        "CPU ms": number(measured.get("cpu_ms"), ".1f"),
+        "CPU ms": number(cpu.get("one_thread_ms"), ".1f"),
+        "on all cores": number(cpu.get("all_cores_ms"), ".1f"),
         "licence": row["licence"],
         "checkpoint": row["checkpoint"] or "none published",
         "its MB": number(row["checkpoint_bytes"] and row["checkpoint_bytes"] / 1e6, ".1f"),

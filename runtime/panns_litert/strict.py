@@ -89,6 +89,7 @@ def read_json(
     Raises:
         PannsLitertError: of type `error`. The message names the file.
 
+    >>> from panns_litert.errors import LabelError
     >>> read_json("groups.json", error=LabelError, what="a JSON file of groups")
     {'pets': ['Dog/', 'Cat/']}
     """

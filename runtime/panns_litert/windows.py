@@ -162,7 +162,7 @@ class StreamTagger:
     >>> stream = StreamTagger(Tagger(), hop=5.0, sample_rate=16000)
     >>> heard = [w for _ in range(13) for w in stream.push(np.zeros(16000, np.float32))] + stream.finish()
     >>> [(w.start, w.end) for w in heard]
-    [(0.0, 10.0), (5.0, 13.0)]
+    [(0.0, 10.0), (3.0, 13.0)]
     """
 
     def __init__(

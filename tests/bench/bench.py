@@ -1,4 +1,4 @@
-"""`make bench`: measures what docs/figures.md says about speed.
+"""`make bench`: measures what docs/speed.md shows.
 
 Every table is one comparison. Its candidates take turns, so that a busy machine slows all of them equally. Compare the
 medians and ratios; the absolute times depend on the machine.
@@ -22,27 +22,30 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from bundles import bundle
 from growth import growth
 from jvm import kotlin
 from loading import loading
 from logmels import front_end
-from pipeline import pipeline
+from pipeline import clips, pipeline
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from streams import streams
+from tables import add_table, texts
 from torch import nn
-from turns import PAUSE_SECONDS, REAL_WEIGHTS, take_turns
+from turns import PAUSE_SECONDS, real_recordings, take_turns
 from yamnet import yamnet
 
+from panns_litert.audio import load_audio
 from panns_litert.bundle import GRAPHS, Bundle
 from panns_litert.demo import demo_bundle, demo_clips
 from panns_litert.engine import CpuEngine, available_cores
 from panns_litert.frontend import PANNS_32K, LogMel
 from panns_litert_convert import sweep
 from panns_litert_convert.references import TorchlibrosaLogMel
-from panns_litert_convert.zoo import find, golden_shapes
-from panns_litert_golden.recipe import waveform, weights
+from panns_litert_convert.zoo import find
+from panns_litert_golden.recipe import waveform
 
 SECONDS = 10.0
 
@@ -53,6 +56,9 @@ def main() -> int:
     parser.add_argument("--only", choices=sorted(BENCHMARKS), action="append")
     parser.add_argument("--rounds", type=int, default=10, help="turns of every candidate (default %(default)s)")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--out", type=Path, help="record of this device, to which every table is added when it is ready"
+    )
     args = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 120)
     results: dict[str, Any] = {
@@ -60,6 +66,8 @@ def main() -> int:
     }
     for name in args.only or BENCHMARKS:
         results[name] = BENCHMARKS[name](args.rounds)
+        if args.out is not None:
+            add_table(args.out, name, about(name), results[name], rounds=args.rounds)
         if not args.json:
             show(console, name, results[name])
     if args.json:
@@ -74,81 +82,81 @@ def count(threads: int) -> str:
     return f"{threads} thread{'s' if threads > 1 else ''}"
 
 
-def recipe_network(checkpoint: Path) -> nn.Module:
-    """Returns full-size Cnn14 with the weights of `recipe_checkpoint`, in eval mode."""
+def recipe_network() -> nn.Module:
+    """Returns full-size Cnn14 with the weights of its bundle in build/zoo, in eval mode."""
     network = find("cnn14").build().eval()
-    network.load_state_dict(torch.load(checkpoint, weights_only=True), strict=False)
+    network.load_state_dict(sweep.recipe_state(find("cnn14")), strict=False)
     return network
 
 
 def body(rounds: int) -> list[dict[str, Any]]:
     """The CNN body of full-size Cnn14 on one 10 s clip, with the weights of the golden recipe."""
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = recipe_checkpoint(Path(folder))
-        paths = {}
-        for precision in ("fp32", "fp16"):
-            run_convert(checkpoint, Path(folder) / precision, precision)
-            paths[precision] = Bundle(Path(folder) / precision).file("model")
-        network = recipe_network(checkpoint)
-        logmel = LogMel(PANNS_32K)(waveform(32000, SECONDS))[None, None]
-        values = torch.from_numpy(logmel)
+    paths = {precision: Bundle(bundle("cnn14", precision)).file("model") for precision in ("fp32", "fp16")}
+    network = recipe_network()
+    logmel = LogMel(PANNS_32K)(waveform(32000, SECONDS))[None, None]
+    values = torch.from_numpy(logmel)
 
-        def torch_run(threads: int) -> object:
-            torch.set_num_threads(threads)
-            with torch.inference_mode():
-                return network(values)
+    def torch_run(threads: int) -> object:
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            return network(values)
 
-        cores = available_cores()
-        candidates: dict[str, Callable[[], object]] = {}
-        for threads in dict.fromkeys((cores, 1)):
-            label = count(threads)
-            for precision, path in paths.items():
-                engine = CpuEngine(path, threads=threads)
-                candidates[f"LiteRT {precision}, {label}"] = lambda e=engine: e.run(logmel)
-            candidates[f"PyTorch, {label}"] = lambda n=threads: torch_run(n)
-        times = take_turns(candidates, max(3, rounds // 3))
+    cores = available_cores()
+    candidates: dict[str, Callable[[], object]] = {}
+    for threads in dict.fromkeys((cores, 1)):
+        label = count(threads)
+        for precision, path in paths.items():
+            engine = CpuEngine(path, threads=threads)
+            candidates[f"LiteRT {precision}, {label}"] = lambda e=engine: e.run(logmel)
+        candidates[f"PyTorch, {label}"] = lambda n=threads: torch_run(n)
+    times = take_turns(candidates, max(3, rounds // 3))
     fastest = times[f"LiteRT fp16, {count(cores)}"]
     return [{"what": name, "ms": ms, "ratio": ms / fastest} for name, ms in times.items()]
 
 
 def graphs(rounds: int) -> list[dict[str, Any]]:
-    """Samples to tags at full size on the CPU: the waveform graph against host log-mel and logmel graph."""
-    samples = (0.1 * np.random.default_rng(0).standard_normal(320_000)).astype(np.float32)
+    """Samples to tags on the CPU, 10 s of a metro station: the waveform graph against host log-mel and logmel graph."""
+    recording = load_audio(real_recordings()["metro station"], sample_rate=32000).waveform
+    samples = np.resize(recording, PANNS_32K.samples(SECONDS))
     rows = []
     for name in ("cnn14", "mn04"):
         model = find(name)
         front_end = LogMel(model.front_end)
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint = sweep.recipe_checkpoint(model, Path(folder))
-            assert checkpoint is not None
-            paths = {}
-            for graph in GRAPHS:
-                run_convert(checkpoint, Path(folder) / graph, "fp16", graph, model=name)
-                paths[graph] = Bundle(Path(folder) / graph).file("model")
-            for threads in dict.fromkeys((available_cores(), 1)):
-                logmel, whole = (CpuEngine(paths[graph], threads=threads) for graph in ("logmel", "waveform"))
-                times = take_turns(
-                    {
-                        "host log-mel + logmel graph": lambda e=logmel, f=front_end: e.run(f(samples)[None, None]),
-                        "waveform graph": lambda e=whole: e.run(samples[None]),
-                    },
-                    max(5, rounds),
-                )
-                host = times["host log-mel + logmel graph"]
-                rows += [
-                    {"what": f"{name}: {what}, {count(threads)}", "ms": ms, "ratio": ms / host}
-                    for what, ms in times.items()
-                ]
+        paths = {graph: Bundle(bundle(name, graph=graph)).file("model") for graph in GRAPHS}
+        for threads in dict.fromkeys((available_cores(), 1)):
+            logmel, whole = (CpuEngine(paths[graph], threads=threads) for graph in ("logmel", "waveform"))
+            times = take_turns(
+                {
+                    "host log-mel + logmel graph": lambda e=logmel, f=front_end: e.run(f(samples)[None, None]),
+                    "waveform graph": lambda e=whole: e.run(samples[None]),
+                },
+                rounds,
+            )
+            host = times["host log-mel + logmel graph"]
+            rows += [
+                {"what": f"{name}: {what}, {count(threads)}", "ms": ms, "ratio": ms / host}
+                for what, ms in times.items()
+            ]
     return rows
 
 
 def conversion(_: int) -> list[dict[str, Any]]:
     """Time and peak memory of the command that converts full-size Cnn14 to a proven bundle."""
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = recipe_checkpoint(Path(folder))
-        seconds, memory = run_convert(checkpoint, Path(folder) / "bundle", "fp16")
-        size = Bundle(Path(folder) / "bundle").file("model").stat().st_size
-    return [{"what": "convert cnn14, every stage", "seconds": seconds, "peak_GB": memory, "fp16_MB": size / 1e6}]
+        checkpoint, out = sweep.recipe_checkpoint(find("cnn14"), Path(folder)), Path(folder) / "bundle"
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "panns_litert.cli", "convert", "cnn14", "--json", "--checkpoint", str(checkpoint),
+             "--out", str(out)],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        if os.waitstatus_to_exitcode(status) != 0:
+            raise SystemExit("bench: the conversion failed; run `panns-litert convert` to see why")
+        memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        size = Bundle(out).file("model").stat().st_size
+    return [{"what": "convert cnn14, every stage", "seconds": seconds, "peak_GB": memory / 1e9, "fp16_MB": size / 1e6}]
 
 
 def first_result(rounds: int) -> list[dict[str, Any]]:
@@ -168,60 +176,16 @@ def first_result(rounds: int) -> list[dict[str, Any]]:
     return [{"what": name, "ms": ms} for name, ms in times.items()]
 
 
-_TAG_LONG = """
-import re, sys, time
-from pathlib import Path
-from panns_litert import Tagger, tag_long, windows
-def peak():  # of this process; ru_maxrss would start at the peak of its parent process
-    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-tagger = Tagger(sys.argv[1])
-next(windows(tagger, sys.argv[2]))
-before = peak()
-start = time.perf_counter()
-found = tag_long(tagger, sys.argv[2])
-print(found.seconds, time.perf_counter() - start, before, peak())
-"""
-
-
-def long_recording(_: int) -> list[dict[str, Any]]:
-    """Time and memory for hours of 48 kHz stereo, with the demo model and full-size Cnn14."""
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        run_convert(recipe_checkpoint(Path(folder)), Path(folder) / "cnn14", "fp16")
-        for name, bundle, minutes in (("demo", demo_bundle(), 180), ("cnn14", Path(folder) / "cnn14", 20)):
-            path = Path(folder) / f"{name}.flac"
-            tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(60 * 48000) / 48000)
-            with soundfile.SoundFile(path, "w", 48000, 2) as file:
-                for _ in range(minutes):
-                    file.write(np.stack([tone, -0.5 * tone], axis=1))
-            command = [sys.executable, "-c", _TAG_LONG, str(bundle), str(path)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            audio, seconds, before, after = map(float, done.stdout.split())
-            rows.append(
-                {
-                    "what": f"{name}, {audio / 3600:.2g} h",
-                    "seconds": seconds,
-                    "times_real_time": audio / seconds,
-                    "MB_after_one_window": before / 1024,
-                    "MB_peak": after / 1024,
-                }
-            )
-    return rows
-
-
 def throughput(_: int) -> list[dict[str, Any]]:
     """Hours of audio per minute on all cores: `batch` against a loop of PyTorch and torchlibrosa; and time to a tag."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = recipe_checkpoint(Path(folder))
-        run_convert(checkpoint, Path(folder) / "cnn14", "fp16")
-        efficient = REAL_WEIGHTS if REAL_WEIGHTS.exists() else recipe_checkpoint(Path(folder), "mn04_as")
-        run_convert(efficient, Path(folder) / "mn04", "fp16", model="mn04")
         files = [Path(folder) / f"{i}.wav" for i in range(6)]
-        for i, file in enumerate(files):
-            soundfile.write(file, 0.1 * np.random.default_rng(i).standard_normal(30 * 32000), 32000)
+        samples = np.concatenate([load_audio(clip, sample_rate=32000).waveform for clip in clips(36)])
+        for file, part in zip(files, np.split(samples[: 6 * 30 * 32000], 6), strict=True):
+            soundfile.write(file, part, 32000)
         hours = 30 * len(files) / 3600
-        network, logmel = recipe_network(checkpoint), TorchlibrosaLogMel(PANNS_32K)
+        network, logmel = recipe_network(), TorchlibrosaLogMel(PANNS_32K)
         torch.set_num_threads(available_cores())
 
         def torch_hears(file: Path) -> None:
@@ -243,15 +207,15 @@ def throughput(_: int) -> list[dict[str, Any]]:
                 else:
                     manifest, out = Path(folder) / "manifest.csv", Path(folder) / f"{name}-{turn}"
                     manifest.write_text("\n".join(["path", *(file.name for file in files * often)]) + "\n")
-                    panns_litert("batch", manifest, "--out", out, "--bundle", Path(folder) / name)
+                    panns_litert("batch", manifest, "--out", out, "--bundle", bundle(name))
                 times[name].append((time.perf_counter() - begin) / often)
         for name, seconds in times.items():
             rate = 60 * hours / statistics.median(seconds)
             rows.append({"what": name, "hours_per_minute": rate, "ratio": 1.0})
             rows[-1]["ratio"] = rate / rows[0]["hours_per_minute"]
-            if (bundle := Path(folder) / name).exists():
+            if name in ("cnn14", "mn04"):
                 begin = time.perf_counter()
-                panns_litert("tag", files[0], "--bundle", bundle)
+                panns_litert("tag", files[0], "--bundle", bundle(name))
                 rows[-1]["what"] = (
                     f"{name} fp16, batch (tag of one file: {time.perf_counter() - begin:.1f} s from start)"
                 )
@@ -264,46 +228,21 @@ def panns_litert(*arguments: object) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def recipe_checkpoint(folder: Path, shapes: str = "Cnn14") -> Path:
-    """Writes a checkpoint of a full-size network with the weights of the golden recipe. Returns its path."""
-    path = folder / f"{shapes}_recipe.pth"
-    torch.save({key: torch.from_numpy(w) for key, w in weights(golden_shapes(shapes)).items()}, path)
-    return path
-
-
-def run_convert(
-    checkpoint: Path, out: Path, precision: str, graph: str = "logmel", *, model: str = "cnn14"
-) -> tuple[float, float]:
-    """Runs `convert` in a new process. Returns its seconds and its peak memory, GB."""
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "panns_litert.cli", "convert", model, "--json", "--precision", precision,
-         "--graph", graph, "--checkpoint", str(checkpoint), "--out", str(out)],
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status) != 0:
-        raise SystemExit("bench: the conversion failed; run `panns-litert convert` to see why")
-    kilobyte = 1 if sys.platform == "darwin" else 1024
-    return time.perf_counter() - start, usage.ru_maxrss * kilobyte / 1e9
-
-
 def show(console: Console, name: str, rows: list[dict[str, Any]]) -> None:
     """Prints the results of one benchmark as a table."""
-    console.print(f"\n{name}: {(BENCHMARKS[name].__doc__ or '').splitlines()[0]}", markup=False, highlight=False)
+    console.print(f"\n{name}: {about(name)}", markup=False, highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in rows[0]:
-        table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
-    for row in rows:
-        table.add_row(*map(shown, row.values()))
+    shown = texts(rows)
+    for column, value in zip(shown[0], rows[0].values(), strict=False):
+        table.add_column(column, justify="left" if isinstance(value, str) else "right")
+    for row in shown:
+        table.add_row(*row.values())
     console.print(table)
 
 
-def shown(value: str | int | float) -> str:
-    """Returns a value of a table as text: fractions with two decimals, or one digit and the power of ten if small."""
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.0e}" if 0 < abs(value) < 0.005 else f"{value:.2f}"
+def about(name: str) -> str:
+    """Returns what a benchmark measures, a sentence."""
+    return (BENCHMARKS[name].__doc__ or "").splitlines()[0]
 
 
 BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
@@ -315,7 +254,6 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "body": body,
     "graphs": graphs,
     "throughput": throughput,
-    "long_recording": long_recording,
     "pipeline": pipeline,
     "streams": streams,
     "growth": growth,

@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("bundles", type=Path, nargs="*", metavar="BUNDLE", help="folder of a bundle for AudioSet")
     parser.add_argument("--audio", type=Path, default=shared / "audio/esc10", help="folder with esc10.csv")
     parser.add_argument("--weights", type=Path, default=shared / "weights/mn04_as_mAP_432.pt", help="of mn04")
-    parser.add_argument("--out", type=Path, help="JSON file for the rows; tests/bench/readme.py reads esc10.json")
+    parser.add_argument("--out", type=Path, help="JSON file for the rows; tests/bench/figures.py reads esc10.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = [measure(bundle, args.audio) for bundle in bundles(args.bundles, args.weights, Path(folder))]

@@ -55,7 +55,7 @@ def front_end(rounds: int) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"what": f"{what}: {sound}", "ms": times["ms"], "float32 FFT alone": times["FFT"]}
             row["share in float64"] = logmel.share(samples)
             for name in (loop, torchlibrosa, libs, originals):
-                row[name] = times[name] / times["ms"] if name in times else "–"
+                row[name] = times[name] / times["ms"] if name in times else None
             rows.append(row)
     return rows
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +11,8 @@ from typing import Any
 import numpy as np
 import soundfile
 import soxr
-from turns import ESC10, REAL_WEIGHTS, SHARED, take_turns
+from bundles import bundle
+from turns import ESC10, take_turns
 
 from panns_litert import Tagger, tag_long
 from panns_litert.frontend import StreamingLogMel
@@ -45,19 +44,6 @@ def long_recordings(folder: Path) -> dict[str, Path]:
     for name, samples, options in kinds.values():
         soundfile.write(folder / name, samples, rate, **options)
     return {what: folder / name for what, (name, _, _) in kinds.items()}
-
-
-def mn04(folder: Path) -> Path:
-    """Converts mn04 from its published weights to a bundle in a folder. Returns the bundle's path.
-
-    Raises:
-        SystemExit: there are no weights on this machine.
-    """
-    if not REAL_WEIGHTS.is_file():
-        raise SystemExit(f"bench: no {REAL_WEIGHTS.relative_to(SHARED.parent)}; speed is measured with real weights")
-    command = ["convert", "mn04", "--checkpoint", str(REAL_WEIGHTS), "--out", str(folder / "mn04"), "--json"]
-    subprocess.run([sys.executable, "-m", "panns_litert.cli", *command], check=True, stdout=subprocess.DEVNULL)
-    return folder / "mn04"
 
 
 class Parts:
@@ -144,7 +130,7 @@ def pipeline(rounds: int) -> list[dict[str, Any]]:
     """Where the CPU time of `tag_long` with mn04 goes, ms for 10 s of sound: each part alone, and the whole."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        tagger = Tagger(mn04(Path(name)), threads=1)
+        tagger = Tagger(bundle("mn04"), threads=1)
         kinds = {f"Ogg, mono, {CLIPS} clips of 5 s": clips()}
         kinds |= {what: [path] for what, path in long_recordings(Path(name)).items()}
         for what, paths in kinds.items():

@@ -13,19 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import ROOT
 
 from panns_litert import Tagger
-from panns_litert.bundle import CACHE_VARIABLE
 from panns_litert.cli import main
 from panns_litert.demo import demo_clips
 from panns_litert.errors import DownloadError, ResultsError
-from panns_litert.measure import insert, markdown
+from panns_litert.measure import insert
 from panns_litert.models import PROPERTIES, model_row, models_table
 from panns_litert_convert import sweep as sweep_module
 from panns_litert_convert.checkpoints import fetch, load_weights
 from panns_litert_convert.convert import convert
-from panns_litert_convert.sweep import brief, in_parallel, kept, recipe_state, sweep, write
+from panns_litert_convert.sweep import in_parallel, recipe_state, sweep
 from panns_litert_convert.zoo import (
     CLIP_SECONDS,
     MODELS,
@@ -179,45 +177,31 @@ def test_the_sweep_measures_what_is_missing_and_shows_failures(tmp_path: Path, m
     """A failed model has a row with its error; measured rows are kept; --fresh measures again."""
     asked = []
 
-    def measured(name: str, step: str) -> dict[str, object]:
-        asked.append((name, step))
+    def measured(name: str) -> dict[str, object]:
+        asked.append(name)
         return {"name": name, "error": "it crashed" if name == "cnn6" else None, "seconds": 1.0}
 
     monkeypatch.setattr(sweep_module, "in_process", measured)
     out = tmp_path / "zoo.json"
-    rows = sweep(["cnn6", "cnn10"], out, fresh=False, timed=False, jobs=1)
+    rows = sweep(["cnn6", "cnn10"], out, fresh=False, jobs=1)
     assert {row["name"]: row["error"] for row in rows} == {"cnn6": "it crashed", "cnn10": None}
-    sweep(["cnn6", "cnn10", "cnn14"], out, fresh=False, timed=False, jobs=1)
+    sweep(["cnn6", "cnn10", "cnn14"], out, fresh=False, jobs=1)
     # The largest model comes first.
-    assert asked == [(name, "measure") for name in ("cnn10", "cnn6", "cnn14", "cnn6")]
-    sweep(["cnn10"], out, fresh=True, timed=False)
-    assert asked[-1] == ("cnn10", "measure")
+    assert asked == ["cnn10", "cnn6", "cnn14", "cnn6"]
+    sweep(["cnn10"], out, fresh=True)
+    assert asked[-1] == "cnn10"
     assert {row["name"] for row in json.loads(out.read_text())["rows"]} == {"cnn6", "cnn10", "cnn14"}
     table = {row["name"]: model_row(row) for row in models_table(measured=rows)}
     assert "it crashed" in table["cnn6"]["on the GPU"]
 
 
-def test_a_measured_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The demo model in its own process. A missing time is measured alone, unless the model's file has changed."""
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    out = tmp_path / "zoo.json"
-    (row,) = sweep(["demo"], out, fresh=False)
+def test_a_measured_row(tmp_path: Path) -> None:
+    """The demo model in its own process."""
+    (row,) = sweep(["demo"], tmp_path / "zoo.json", fresh=False)
     assert row["error"] is None
     assert row["fp16_bytes"] > 500_000
     assert 0 < row["checks"]["fp16/probs"] < 5e-3
-    assert row["cpu_ms"] > 0
     assert row["cpu_seconds"] > 0
-    assert not kept("demo").exists()
-
-    untimed = {key: value for key, value in row.items() if key != "cpu_ms"}
-    write(out, [untimed])
-    (again,) = sweep(["demo"], out, fresh=False)
-    assert again == untimed | {"cpu_ms": again["cpu_ms"]}
-    assert again["cpu_ms"] > 0
-    write(out, [untimed | {"fp16_bytes": 1}])
-    (another,) = sweep(["demo"], out, fresh=False)
-    assert "cpu_ms" not in another
-    assert "demo: no time: its file has" in capsys.readouterr().out
 
 
 def test_models_measured_at_once_have_cores_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +210,7 @@ def test_models_measured_at_once_have_cores_of_their_own(monkeypatch: pytest.Mon
         pytest.skip("one core")
     both = threading.Barrier(2)
 
-    def measured(name: str, step: str) -> dict[str, object]:
+    def measured(name: str) -> dict[str, object]:
         both.wait(timeout=60)
         command = [sys.executable, "-c", "import os; print(sorted(os.sched_getaffinity(0)))"]
         printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -251,13 +235,10 @@ def test_the_table_goes_between_the_markers(tmp_path: Path) -> None:
         insert(document, "| new |\n", marker="zoo")
 
 
-def test_documents_show_the_zoo_as_it_was_measured() -> None:
-    """The tables in the documents are generated. Every model is in them, is right, and runs whole on the GPU."""
+def test_every_model_is_measured_right_and_whole_on_the_gpu() -> None:
+    """tests/docs/test_figures.py compares the tables of the documents."""
     rows = [model_row(row) for row in models_table()]
-    assert [row["name"] for row in rows] == [model.name for model in MODELS]
+    assert [row["name"] for row in rows] == NAMES
     assert {row["on the GPU"] for row in rows} == {"all"}
-    assert "–" not in {row[column] for row in rows for column in ("fp16 MB", "fp16 error", "GPU error", "CPU ms")}
-    for document, shown in ((ROOT / "docs" / "zoo.md", rows), (ROOT / "docs" / "choose.md", brief(rows))):
-        found = re.search(r"<!-- zoo -->\n(.*?)<!-- /zoo -->", document.read_text(encoding="utf-8"), re.S)
-        assert found is not None
-        assert found[1] == markdown(shown), document.name
+    columns = ("fp16 MB", "fp16 error", "GPU error", "CPU ms", "on all cores")
+    assert "–" not in {row[column] for row in rows for column in columns}

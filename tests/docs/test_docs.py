@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+import json
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -11,10 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from bench.readme import MARKER, table
 from hubserver import TOKEN, HubServer
 from support import ROOT
 
+import panns_litert
+import panns_litert_convert
 from panns_litert.demo import demo_bundle, demo_clips
 
 PATHS = (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")))
@@ -122,10 +127,32 @@ def test_commands_that_download_are_valid_up_to_the_download(script: str, _: Non
         build_parser().parse_args(words[1:])
 
 
-def test_readme_is_short_and_has_the_figures_that_were_measured() -> None:
-    text = DOCUMENTS[ROOT / "README.md"]
-    assert text.count("\n") <= 100
-    assert f"<!-- {MARKER} -->\n{table()}<!-- /{MARKER} -->" in text, "run `python tests/bench/readme.py`"
+def test_examples_of_docstrings_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every example knows the names of its module and of the module's package, and finds the files that it names."""
+    clips = demo_clips()
+    (tmp_path / "sounds").mkdir()
+    for clip in clips:
+        shutil.copyfile(clip, tmp_path / "sounds" / clip.name)
+    shutil.copyfile(next(clip for clip in clips if clip.suffix == ".wav"), tmp_path / "recording.wav")
+    shutil.copyfile(next(clip for clip in clips if clip.stem.startswith("siren")), tmp_path / "siren.flac")
+    (tmp_path / "groups.json").write_text(json.dumps({"pets": ["Dog/", "Cat/"]}), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    failures: list[str] = []
+    runner, finder = doctest.DocTestRunner(), doctest.DocTestFinder(exclude_empty=True)
+    for package in (panns_litert, panns_litert_convert):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if found.name.endswith("__main__"):
+                continue
+            module = importlib.import_module(found.name)
+            around = vars(importlib.import_module(found.name.rpartition(".")[0]))
+            for test in finder.find(module, globs={**around, **vars(module)}):
+                runner.run(test, out=failures.append)
+    assert runner.tries >= 50
+    assert "".join(failures) == ""
+
+
+def test_readme_is_short() -> None:
+    assert DOCUMENTS[ROOT / "README.md"].count("\n") <= 100
 
 
 def test_make_targets_exist() -> None:

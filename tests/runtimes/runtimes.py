@@ -12,13 +12,13 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from panns_litert.audio import load_audio
 from panns_litert.demo import demo_clips
 from panns_litert.engine import CpuEngine, available_cores
 from panns_litert.frontend import LogMel
-from panns_litert.measure import insert, markdown
+from panns_litert.measure import insert, markdown, this_device
 from panns_litert_convert.checkpoints import fetch, load_weights
 from panns_litert_convert.convert import convert
 from panns_litert_convert.references import EfficientatLogMel, TorchlibrosaLogMel
@@ -474,7 +474,8 @@ def measure(
     """Measures runtimes with subjects. Returns what assets/runtimes.json holds."""
     real = clips[0].is_relative_to(SHARED)
     results: dict[str, Any] = {
-        "machine": f"{platform.machine()}, {available_cores()} cores",
+        "machine": f"{this_device().name}, {available_cores()} cores",
+        "date": date.today().isoformat(),
         "clips": f"{len(clips)} {'real recordings' if real else 'demo clips'}",
         "rows": [],
         "cases": [],
@@ -542,9 +543,14 @@ def case_table(results: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def render(results: Mapping[str, Any], document: Path) -> None:
     """Puts both tables into a Markdown document."""
-    about = f"{results['clips']}, {results['machine']}.\n\n"
-    insert(document, about + markdown(table(results)), marker="runtimes")
-    insert(document, markdown(case_table(results)), marker="cases")
+    for marker, text in blocks(results).items():
+        insert(document, text, marker=marker)
+
+
+def blocks(results: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what stands between the markers of the document, by marker."""
+    about = f"{results['clips']}, {results['machine']}, {results['date']}.\n\n"
+    return {"runtimes": about + markdown(table(results)), "cases": markdown(case_table(results))}
 
 
 @contextlib.contextmanager

@@ -24,9 +24,12 @@ class BundleWriter:
         target: the bundle's folder.
         folder: the folder to write the files into.
 
-    >>> with BundleWriter(target) as writer:
-    ...     (writer.folder / "mel_basis.bin").write_bytes(data)
-    ...     writer.commit(manifest)
+    >>> demo = open_bundle()
+    >>> with BundleWriter("copy") as writer:
+    ...     for name in demo.manifest.files:
+    ...         _ = (writer.folder / name).write_bytes((demo.path / name).read_bytes())
+    ...     writer.commit(demo.manifest).manifest.model
+    'demo'
 
     Raises:
         BundleError: the target exists and is not a bundle, is the current folder, is being written by another process,

@@ -34,6 +34,8 @@ def run_models(args: argparse.Namespace) -> int:
         return 0
     facts = [model_row(row) for row in rows]
     print_table([{column: row[name] for name, column in _COLUMNS.items()} for row in facts], optional=())
+    for cpu in [row["cpu"] for row in rows if row["cpu"]][:1]:
+        print(f"CPU ms: 10 s of sound, one thread, {cpu['device']}, {cpu['date']}")
     print(f"{counted(len(rows), 'model')}; `panns-litert models NAME` shows all of one, also its licence")
     return 0
 

@@ -3,7 +3,7 @@
 It may import only the layers below it: `strict`, `atomic` and `errors`.
 """
 
-from panns_litert.engine.about import AboutModel, read_about
+from panns_litert.engine.about import AUDIO_PROPERTIES, METADATA_ENTRY, AboutModel, read_about
 from panns_litert.engine.delegate import (
     DRIVER_REMEDY,
     DelegateLog,
@@ -28,9 +28,11 @@ from panns_litert.engine.native_log import NativeLog, native_log
 from panns_litert.engine.rewrite import buffer_data, pack, with_names
 
 __all__ = [
+    "AUDIO_PROPERTIES",
     "DRIVER_REMEDY",
     "ENGINES",
     "FLOAT16_MAX",
+    "METADATA_ENTRY",
     "AboutModel",
     "CpuEngine",
     "DelegateLog",

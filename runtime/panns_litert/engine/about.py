@@ -18,8 +18,10 @@ from flatbuffers.table import Table
 from panns_litert.errors import BundleError
 from panns_litert.strict import shown
 
-_ENTRY = b"TFLITE_METADATA"
-_AUDIO_PROPERTIES = 4  # of ContentProperties
+METADATA_ENTRY = b"TFLITE_METADATA"
+"""Name of the metadata in a .tflite."""
+AUDIO_PROPERTIES = 4
+"""Number of an input of samples among the schema's ContentProperties."""
 _LABELS = (2, 3)  # of AssociatedFileType: labels of an axis, or of values
 _MOST_LABEL_BYTES = 4 << 20
 
@@ -58,7 +60,7 @@ def read_about(content: bytes, where: str) -> AboutModel:
     try:
         model = schema.Model.GetRootAs(content, 0)
         entries = [model.Metadata(i) for i in range(model.MetadataLength())]
-        buffers = [model.Buffers(entry.Buffer()) for entry in entries if entry.Name() == _ENTRY]
+        buffers = [model.Buffers(entry.Buffer()) for entry in entries if entry.Name() == METADATA_ENTRY]
         if not buffers:
             return AboutModel()
         buffer = buffers[0]
@@ -81,7 +83,7 @@ def _read(about: _Fields, content: bytes) -> AboutModel:
     audio = None
     for tensor in inputs:
         part = tensor.table(3)
-        if part is not None and part.number(0, number_types.Uint8Flags) == _AUDIO_PROPERTIES:
+        if part is not None and part.number(0, number_types.Uint8Flags) == AUDIO_PROPERTIES:
             audio = part.table(1)
     labels: dict[str, Any] = {}
     for position, tensor in enumerate(outputs):

@@ -22,7 +22,7 @@ _EXACT_BLOCK_FRAMES = 64
 # zeros of the basis and are still large enough for a matrix kernel.
 _GROUP_FILTERS = 8
 # OpenBLAS computes a product of up to 2**18 multiplications on the calling thread. Above that it wakes its threads, and
-# while another process keeps a core busy, their spinning costs 30 ms for 0.1 ms of work.
+# while another process keeps a core busy, their spinning costs far more than the product.
 _BLAS_ONE_THREAD = 1 << 18
 
 # Which frames float32 resolves. Rounding in a float32 FFT adds noise of about the same power to every bin:

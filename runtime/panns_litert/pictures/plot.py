@@ -108,7 +108,7 @@ def drawing(
         MissingDependencyError: matplotlib is not installed.
 
     >>> with drawing("line.png", size=(4.0, 3.0), dpi=100) as figure:
-    ...     figure.subplots().plot([1, 2])
+    ...     _ = figure.subplots().plot([1, 2])
     """
     form = picture_format(path)
     from matplotlib import style

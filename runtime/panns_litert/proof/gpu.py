@@ -39,7 +39,7 @@ from panns_litert.proof.gpu_worker import DELEGATE_LOG, load_clips, save_clips
 from panns_litert.proof.parity import GATES, Gate, compare, few_as_one
 
 TIMEOUT_SECONDS = 600.0
-"""Default time limit of a check. Full-size Cnn14 takes about 30 s on a software driver."""
+"""Default time limit of a check: enough for a software driver and the largest model."""
 
 Clips = Sequence[Mapping[str, NDArray[np.float32]]]
 """Inputs: for every run a mapping of input name to array."""

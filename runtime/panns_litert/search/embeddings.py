@@ -207,7 +207,7 @@ def embed(
         BundleError: the model has no embedding.
         WindowError: the hop is out of range.
 
-    >>> from panns_litert.tagger import demo_clips
+    >>> from panns_litert import demo_clips
     >>> embed(Tagger(), demo_clips()[0]).vectors.shape
     (1, 96)
     """

@@ -80,7 +80,8 @@ class Index:
         MissingDependencyError: faiss is not installed.
 
     >>> index = Index.build("sounds.index", Tagger(), ["sounds"])
-    >>> index.search(embed(Tagger(), "recording.wav"), top=3)
+    >>> [Path(hit.source).name for hit in index.search(embed(Tagger(), "recording.wav"), top=1)]
+    ['dtmf_8k.wav']
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:

@@ -65,7 +65,7 @@ class Sense:
         self._temperature = _temperatures(self._classes, temperature)
         self._silence_dbfs, self._roll_up = silence_dbfs, roll_up
         chosen = allow is not None or len(deny) > 0
-        # Reading the ontology takes 8 ms, and most runs do not need it.
+        # Reading the ontology takes some milliseconds, and most runs do not need it.
         self._ontology = Ontology.load(labels) if roll_up or chosen or groups is not None else None
         self._kept = self._ontology.select(allow=allow, deny=deny) if self._ontology and chosen else None
         self(np.zeros(len(self._classes)))  # raises now, not at the first window, if a group names an unknown class

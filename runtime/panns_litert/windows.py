@@ -34,9 +34,7 @@ HOP_SECONDS = 1.0
 """Default of the hop of a stream and, at most half a window, of events without frame-wise scores."""
 
 _CHUNK_SAMPLES = 1 << 16  # longer chunks are pushed in parts, so that the first results come early
-# A frame alone costs 95 µs, for numpy's calls; one of 64 costs 4 µs. One of 150 or more costs 8 µs, because malloc
-# returns the memory of each block to the system.
-_FRAMES_AT_ONCE = 192
+_FRAMES_AT_ONCE = 64  # a frame alone costs about 20 times as much, for numpy's calls
 _MOST_STEPS = 200  # of the scores over time in a result
 _TOLERANCE = 1e-6  # seconds; sums of hops differ by rounding
 
@@ -142,9 +140,9 @@ class StreamTagger:
 
     `push` runs the model in the calling thread and drops no samples. If you push faster than the model runs, the call
     blocks. The delay from a window's last sample to its result is at most one hop, plus the model's run time, plus half
-    a frame for a log-mel (at most 16 ms). Frames are computed up to 64 at a time, so most pushes of a few milliseconds
-    only resample and copy their samples. An instance handles one stream at a time. Calls from several threads run one
-    after another, in any order; several streams may share a tagger.
+    a frame for a log-mel (at most 16 ms). Frames are computed when 64 wait or a window needs them, so most pushes of a
+    few milliseconds only resample and copy their samples. An instance handles one stream at a time. Calls from several
+    threads run one after another, in any order; several streams may share a tagger.
 
     Args:
         tagger: the model; its bundle defines the length of a window.
@@ -335,15 +333,13 @@ class StreamTagger:
             self._compute_frames(1 if self._is_complete() else self._block)
 
     def _compute_frames(self, least: int) -> None:
-        """Computes the frames of the waiting samples in blocks, while at least `least` samples wait."""
+        """Computes the frames of the waiting samples if at least `least` ≥ 1 samples wait."""
         if self._logmel is None or self._waiting < least:
             return
         begin = time.perf_counter()
-        while self._waiting >= least:
-            part = self._wave.held[-self._waiting :][: self._block]
-            self._waiting -= len(part)
-            usable = np.isfinite(part)
-            self._frames.push(self._logmel.push(part if usable.all() else np.where(usable, part, np.float32(0.0))))
+        part, self._waiting = self._wave.held[-self._waiting :], 0
+        usable = np.isfinite(part)
+        self._frames.push(self._logmel.push(part if usable.all() else np.where(usable, part, np.float32(0.0))))
         self._front_end_ms += 1e3 * (time.perf_counter() - begin)
 
     def _finish_frames(self) -> None:

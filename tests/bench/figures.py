@@ -19,7 +19,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +47,8 @@ from panns_litert_convert.zoo import MODELS, find, properties
 DEVICE = "AMD EPYC"
 """The machine of all times in documents, by the name of its record."""
 
-RECORD, TABLES, RUNTIMES = (
-    Path("records/amd-epyc.json"),
-    Path("records/bench/amd-epyc.json"),
-    Path("assets/runtimes.json"),
-)
+_FILE = f"{DEVICE.lower().replace(' ', '-')}.json"
+RECORD, TABLES, RUNTIMES = Path("records") / _FILE, Path("records/bench") / _FILE, Path("assets/runtimes.json")
 """The results of a run, in the repository."""
 
 DOCUMENTS = (
@@ -92,6 +88,7 @@ def render(root: Path = ROOT) -> None:
     The records are those of this repository. Another `root` must have the documents with their markers.
     """
     record, tables = device_record(), bench_tables()
+    records = read_records(ROOT / "records")
     known = {table["name"]: table for table in tables["tables"]}
     times = times_of(record)
     text = json.dumps(times, indent=1, ensure_ascii=False)
@@ -100,7 +97,6 @@ def render(root: Path = ROOT) -> None:
     models = [model_row(row) for row in models_table(properties(), zoo, times)]
     insert(root / "docs" / "zoo.md", markdown(models), marker="zoo")
     insert(root / "docs" / "choose.md", markdown(brief(models)), marker="zoo")
-    records = read_records(ROOT / "records")
     insert(root / "docs" / "bench.md", document(records, join(records)), marker=RECORDS_MARKER)
     insert(root / "docs" / "speed.md", speed(tables), marker="speed")
     insert(root / "README.md", readme(record), marker="figures")
@@ -197,7 +193,8 @@ def measure(*, rounds: int) -> None:
         raise SystemExit(
             f"figures: this is {device.name}; expected {DEVICE}, or another DEVICE in {Path(__file__).name}"
         )
-    state, begun = WORK / "run.json", {"device": asdict(device), "versions": versions(), "rounds": rounds}
+    state = WORK / "run.json"
+    begun = {"cpu": device.cpu, "cores": device.cores, "versions": versions(), "rounds": rounds}
     if state.exists() and json.loads(state.read_text(encoding="utf-8")) != begun:
         raise SystemExit(f"figures: {WORK} holds a run of other software or rounds; remove it, or finish it with those")
     for row in wanted():
@@ -250,7 +247,7 @@ def _small(*, leave_out: Sequence[str] = ()) -> list[Path]:
 
 def _bench(bundles: Sequence[Path], *, engines: Sequence[str] = ("cpu",), **options: Any) -> None:
     """Measures bundles and adds the runs to the record of this run. A failure ends the run."""
-    found = bench(bundles, engines=engines, warmup=1, **options)
+    found = bench(bundles, engines=engines, warmup=1, report=lambda turn: print(turn, file=sys.stderr), **options)
     if found.interrupted:
         raise KeyboardInterrupt
     if found.failures:

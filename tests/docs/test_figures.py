@@ -109,7 +109,7 @@ def test_no_measured_time_is_typed() -> None:
         for path in paths
         for time in typed_times(path.read_text(encoding="utf-8"))
     }
-    assert found - set(SETTINGS) == set(), "measured times belong into the records; see CONTRIBUTING.md"
+    assert found - set(SETTINGS) == set(), "a measured time belongs into the records, a setting into SETTINGS"
     assert set(SETTINGS) - found == set(), "not there any more"
 
 

@@ -10,6 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from panns_litert.errors import AudioError, SpecError
+from panns_litert.frontend.fft import rfft
 from panns_litert.frontend.mel import mel_basis
 from panns_litert.frontend.spec import FrontEndSpec
 from panns_litert.strict import shown
@@ -71,9 +72,6 @@ class LogMel:
             raise SpecError(f"mel basis of shape {basis.shape}; expected {(spec.n_mels, spec.bins)}")
         if not np.isfinite(basis).all():
             raise SpecError("mel basis holds NaN or Inf; expected finite weights")
-        from scipy import fft  # imported late, since it takes longer than all that this package needs besides
-
-        self._rfft = fft.rfft
         self.spec = spec
         # Without centring, the window starts at the frame's first sample.
         length = spec.n_fft if spec.center else spec.win_length
@@ -206,7 +204,7 @@ class LogMel:
         windowed = np.multiply(frames, self._window, out=self._windowed[: len(frames)])
         energy = np.vecdot(windowed, windowed)  # (frames,)
         # re² and im² side by side, (frames, 2 · bins). The basis holds every weight twice, so the product adds them.
-        squares = self._rfft(windowed, overwrite_x=True).view(np.float32)
+        squares = rfft(windowed, self.spec.n_fft).view(np.float32)
         np.square(squares, out=squares)
         self._apply_basis(squares, out)
         unresolved = (out < energy[:, None] * self._least_share) & (out > self._least_power)
@@ -219,7 +217,7 @@ class LogMel:
 
     def _exact_mel(self, windowed: NDArray[np.float64], out: NDArray[np.float32]) -> None:
         """Writes the mel power of windowed frames to `out`, with a float64 FFT."""
-        squares = self._rfft(windowed, self.spec.n_fft).view(np.float64).astype(np.float32)
+        squares = rfft(windowed, self.spec.n_fft).view(np.float64).astype(np.float32)
         np.square(squares, out=squares)
         self._apply_basis(squares, out)
 

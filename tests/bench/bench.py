@@ -25,6 +25,7 @@ import soundfile
 import torch
 from loading import loading
 from numpy.typing import NDArray
+from process_start import process_start
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -389,6 +390,7 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "kotlin": kotlin,
     "first_result": first_result,
     "loading": loading,
+    "process_start": process_start,
     "conversion": conversion,
     "body": body,
     "graphs": graphs,

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from panns_litert.errors import AudioError, SpecError
-from panns_litert.frontend import PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec, LogMel, mel_basis
-from panns_litert.frontend import fft
+from panns_litert.frontend import PANNS_8K, PANNS_16K, PANNS_32K, FrontEndSpec, LogMel, fft, mel_basis
 from panns_litert.frontend import logmel as frontend
 from panns_litert.frontend.fft import rfft
 from panns_litert_convert.references import float64_logmel, front_end_sounds

@@ -23,7 +23,7 @@ CONVERTER = "panns_litert.converter"
 
 def add_extension(name: str, command: AddCommand) -> None:
     """Adds the commands of one entry point. If its module fails, they are missing, with a note on stderr."""
-    points = _entry_points(COMMANDS, name)
+    points = entry_points(group=COMMANDS, name=name)
     if not points:  # the metadata of the installed package is older than this file
         note("the converter's commands are not registered; install panns-litert again")
     for point in points:
@@ -33,15 +33,16 @@ def add_extension(name: str, command: AddCommand) -> None:
 def add_unlisted_extensions(command: AddCommand) -> None:
     """Adds the commands of packages that `commands.COMMANDS` does not list, ordered by name."""
     listed = {entry.extension for entry in commands.COMMANDS.values()}
-    for point in sorted(_entry_points(COMMANDS), key=lambda point: point.name):
+    for point in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
         if point.name not in listed:
             _add(point, command)
 
 
-def _entry_points(group: str, name: str | None = None) -> EntryPoints:
-    from importlib.metadata import entry_points  # late: most commands need none
+def entry_points(*, group: str, name: str | None = None) -> EntryPoints:
+    """Returns the entry points of a group, or those of one name."""
+    from importlib import metadata  # late: most commands need none
 
-    found = entry_points(group=group)
+    found = metadata.entry_points(group=group)
     return found if name is None else found.select(name=name)
 
 
@@ -62,7 +63,7 @@ def converter(name: str, *, extra: str = "convert") -> Callable[..., Any]:
     Raises:
         MissingDependencyError: the converter, or a package that it needs, is not installed.
     """
-    for point in _entry_points(CONVERTER, name):
+    for point in entry_points(group=CONVERTER, name=name):
         with importing("the converter", extra=extra, purpose="this needs"):
             function: Callable[..., Any] = point.load()
         return function

@@ -27,7 +27,10 @@ from panns_litert.errors import install_extra
 from panns_litert_convert.assets import CLASS_LIST, audioset_labels
 from panns_litert_convert.zoo import MODELS, asset
 
-HEAVY = ("torch", "librosa", "torchlibrosa", "litert_torch", "ai_edge_quantizer", "panns_litert_convert", "rich")
+HEAVY = (
+    *("torch", "librosa", "torchlibrosa", "litert_torch", "ai_edge_quantizer", "panns_litert_convert", "rich"),
+    *("scipy.fft", "scipy.special"),
+)
 
 
 def test_the_runtime_imports_nothing_heavy() -> None:

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock, Timeout
-
 from panns_litert.errors import PannsLitertError, ResultsError
 
 
@@ -82,6 +80,8 @@ def writing(
     >>> with writing("sounds.json"):
     ...     pass
     """
+    from filelock import FileLock, Timeout  # late: only what writes needs it
+
     lock, file = None, Path()
     try:
         path = Path(path).resolve()  # two names of one output have one lock

@@ -10,7 +10,6 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -191,6 +190,8 @@ def upload(
 def _client() -> HfApi:
     with importing("huggingface_hub", extra="hub", purpose="the Hugging Face hub needs"):
         from huggingface_hub import HfApi
+    from importlib import metadata
+
     return HfApi(library_name="panns-litert", library_version=metadata.version("panns-litert"))
 
 

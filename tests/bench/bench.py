@@ -28,6 +28,7 @@ from jvm import kotlin
 from loading import loading
 from logmels import front_end
 from pipeline import clips, pipeline
+from process_start import process_start
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -250,6 +251,7 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "kotlin": kotlin,
     "first_result": first_result,
     "loading": loading,
+    "process_start": process_start,
     "conversion": conversion,
     "body": body,
     "graphs": graphs,

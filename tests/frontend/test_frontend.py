@@ -10,10 +10,10 @@ from dataclasses import replace
 import librosa
 import numpy as np
 import pytest
+import scipy.fft
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy import fft
 from support import AUDIO, needs_shared
 
 from panns_litert.audio import load_audio
@@ -26,10 +26,12 @@ from panns_litert.frontend import (
     PANNS_32K,
     FrontEndSpec,
     LogMel,
+    fft,
     hann,
     mel_basis,
 )
 from panns_litert.frontend import logmel as frontend
+from panns_litert.frontend.fft import rfft
 from panns_litert_convert.references import float64_logmel, front_end_sounds, to_decibels
 from panns_litert_convert.stages import ELSEWHERE_DB, NEAR_DB, TORCHLIBROSA_DB, front_end_stage, near_peak
 from panns_litert_convert.zoo import asset, golden, golden_figures
@@ -76,7 +78,7 @@ def test_noise_of_a_float32_fft_is_as_the_rule_takes_it(n_fft: int) -> None:
     frames = np.random.default_rng(0).standard_normal((500, n_fft)).astype(np.float32)
     window = hann(n_fft, n_fft)
     exact = np.fft.rfft(frames * window)
-    error = fft.rfft(frames * window.astype(np.float32)) - exact
+    error = scipy.fft.rfft(frames * window.astype(np.float32)) - exact
     noise = (np.abs(error) ** 2).mean() / (np.abs(exact) ** 2).mean()
     modelled = (frontend._NOISE * np.finfo(np.float32).eps) ** 2 * math.log2(n_fft)
     print(f"n_fft {n_fft}: noise {noise:.1e} of the energy, modelled {modelled:.1e}")
@@ -204,6 +206,18 @@ def test_batch_is_each_clip_alone() -> None:
     batch = np.stack([waveform(32000, 1, seed) for seed in range(3)])
     logmel = LogMel(PANNS_32K)
     assert np.array_equal(logmel(batch), np.stack([logmel(clip) for clip in batch]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_fft_is_scipys(dtype: type[np.floating], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).standard_normal((5, 400)).astype(dtype)
+    want = scipy.fft.rfft(rows, 512, axis=1)
+    assert rfft(rows, 512).dtype == want.dtype
+    np.testing.assert_array_equal(rfft(rows, 512), want)
+    monkeypatch.setattr(fft, "_EXTENSION", "scipy.fft._pocketfft.another")  # a scipy with other parts
+    np.testing.assert_array_equal(fft._transform.__wrapped__()(rows[:, :320]), scipy.fft.rfft(rows[:, :320], axis=1))
+    with pytest.raises(ImportError):
+        fft._extension()
 
 
 def test_out_receives_the_result() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +59,8 @@ def remember(sha256: str) -> None:
 
 
 def _mark(sha256: str) -> Path:
-    version = metadata.version("ai-edge-litert")  # another LiteRT may crash where this one does not
+    from ai_edge_litert import __version__ as version  # another LiteRT may crash where this one does not
+
     return cache_dir() / "tried" / f"litert-{version}" / sha256
 
 

@@ -6,12 +6,14 @@ The converter (panns_litert_convert) is such a package. The runtime never import
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from panns_litert.cli import commands
 from panns_litert.cli.output import AddCommand, note
 from panns_litert.errors import MissingDependencyError, importing, install_extra
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint, EntryPoints
 
 COMMANDS = "panns_litert.commands"
 """Entry-point group of modules with a function `add_commands(command: AddCommand) -> None`."""
@@ -34,6 +36,14 @@ def add_unlisted_extensions(command: AddCommand) -> None:
     for point in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
         if point.name not in listed:
             _add(point, command)
+
+
+def entry_points(*, group: str, name: str | None = None) -> EntryPoints:
+    """Returns the entry points of a group, or those of one name."""
+    from importlib import metadata  # late: most commands need none
+
+    found = metadata.entry_points(group=group)
+    return found if name is None else found.select(name=name)
 
 
 def _add(point: EntryPoint, command: AddCommand) -> None:

@@ -23,7 +23,6 @@ from panns_litert.cli.output import AddCommand, note, print_json, print_tagging
 from panns_litert.cli.recordings import each_source, open_recording, print_window, window_row, windows_of
 from panns_litert.errors import PictureError
 from panns_litert.escape import escaped
-from panns_litert.pictures import timeline, write_page
 from panns_litert.sense import Ontology
 from panns_litert.tagger import Tagger, require_choice
 from panns_litert.windows import AGGREGATES, Aggregate, StreamTagger
@@ -93,6 +92,8 @@ def run_tag(args: argparse.Namespace) -> int:
             print_json({"results": results, "interrupted": True})
         raise
     if args.html is not None:
+        from panns_litert.pictures import timeline, write_page
+
         options = {"hop": args.hop, "sense": sense}
         write_page(args.html, (timeline(tagger, source, **options) for source in heard), top=args.top)
     if args.json:

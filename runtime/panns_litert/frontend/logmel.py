@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.errors import AudioError, SpecError
+from panns_litert.frontend.fft import rfft
 from panns_litert.frontend.mel import mel_basis
 from panns_litert.frontend.spec import FrontEndSpec
 from panns_litert.strict import shown
@@ -71,9 +72,6 @@ class LogMel:
             raise SpecError(f"mel basis of shape {basis.shape}; expected {(spec.n_mels, spec.bins)}")
         if not np.isfinite(basis).all():
             raise SpecError("mel basis holds NaN or Inf; expected finite weights")
-        from scipy import fft  # imported late, since it takes longer than all that this package needs besides
-
-        self._rfft = fft.rfft
         self.spec = spec
         # Without centring, the window starts at the frame's first sample.
         length = spec.n_fft if spec.center else spec.win_length
@@ -86,7 +84,8 @@ class LogMel:
         # Scratch memory: what is allocated anew for every clip costs as much time as it takes to fill it.
         self._samples: NDArray[Any] = np.empty(0)
         self._samples32 = np.empty(0, np.float32)
-        self._windowed = np.zeros((0, spec.n_fft), np.float32)
+        self._windowed = np.zeros((0, spec.n_fft), np.float32)  # zeros outside of the window
+        self._spectrum = np.empty((0, spec.bins), np.complex64)
         self._groups = _filter_groups(basis)
         noise = (_NOISE * np.finfo(np.float32).eps) ** 2 * math.log2(spec.n_fft)
         self._doubt = (2.0 * noise * (_DEVIATIONS / _TOLERANCE) ** 2 * basis.max(axis=1)).astype(np.float32)  # (mels,)
@@ -217,10 +216,11 @@ class LogMel:
                 continue
             if len(self._windowed) < len(power):
                 self._windowed = np.zeros((len(power), spec.n_fft), np.float32)
-            windowed = self._windowed[: len(power)]  # zeros outside of the window
+                self._spectrum = np.empty((len(power), spec.bins), np.complex64)
+            windowed, spectrum = self._windowed[: len(power)], self._spectrum[: len(power)]
             np.multiply(frames[start:stop], self._window, out=windowed[:, under_window])
             energy = np.vecdot(windowed, windowed)  # (frames,)
-            self._apply_basis(self._rfft(windowed).view(np.float32), power)
+            self._apply_basis(rfft(windowed, spec.n_fft, out=spectrum).view(np.float32), power)
             rows = self._unresolved(power, energy)
             if len(rows):
                 mel = np.empty((len(rows), spec.n_mels), np.float32)
@@ -237,7 +237,7 @@ class LogMel:
                 part -= part.mean(axis=1, keepdims=True)
                 part[:, 1:] -= self.spec.pre_emphasis * part[:, :-1]
                 part[:, 0] *= 1.0 - self.spec.pre_emphasis
-            spectrum = self._rfft(part * self._window64, self.spec.n_fft)
+            spectrum = rfft(part * self._window64, self.spec.n_fft)
             self._apply_basis(spectrum.view(np.float64).astype(np.float32), out[block])
 
     def _unresolved(self, power: NDArray[np.float32], energy: NDArray[np.float32]) -> NDArray[np.intp]:

@@ -215,7 +215,9 @@ def test_the_fft_is_scipys(dtype: type[np.floating], monkeypatch: pytest.MonkeyP
     assert rfft(rows, 512).dtype == want.dtype
     np.testing.assert_array_equal(rfft(rows, 512), want)
     monkeypatch.setattr(fft, "_EXTENSION", "scipy.fft._pocketfft.another")  # a scipy with other parts
-    np.testing.assert_array_equal(fft._transform.__wrapped__()(rows[:, :320]), scipy.fft.rfft(rows[:, :320], axis=1))
+    np.testing.assert_array_equal(
+        fft._transform.__wrapped__()(rows[:, :320], None), scipy.fft.rfft(rows[:, :320], axis=1)
+    )
     with pytest.raises(ImportError):
         fft._extension()
 

@@ -40,8 +40,8 @@ def loading(rounds: int) -> list[dict[str, Any]]:
                         "in blocks alone": lambda p=path, r=rate: _in_blocks(p, r),
                         "AudioBlocks": lambda p=path, r=rate: _all_blocks(p, r),
                     },
-                    max(3, rounds // 3) if long else rounds,
-                    runs=1 if long else 20,
+                    max(3, rounds // 3) if long else 3 * rounds,
+                    runs=1 if long else 7,  # short turns, so that a busy moment of the machine hits all candidates
                     clock=time.process_time,
                 )
                 rows.append(

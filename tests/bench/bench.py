@@ -40,7 +40,6 @@ from yamnet import yamnet
 
 from panns_litert.audio import load_audio
 from panns_litert.bundle import GRAPHS, Bundle
-from panns_litert.demo import demo_bundle, demo_clips
 from panns_litert.engine import CpuEngine, available_cores
 from panns_litert.frontend import PANNS_32K, LogMel
 from panns_litert_convert import sweep
@@ -160,23 +159,6 @@ def conversion(_: int) -> list[dict[str, Any]]:
     return [{"what": "convert cnn14, every stage", "seconds": seconds, "peak_GB": memory / 1e9, "fp16_MB": size / 1e6}]
 
 
-def first_result(rounds: int) -> list[dict[str, Any]]:
-    """Time from process start to the first tags, with the demo bundle."""
-    clip = demo_clips()[0]
-    command = [sys.executable, "-m", "panns_litert.cli", "tag", str(clip), "--bundle", str(demo_bundle())]
-    imports = [sys.executable, "-c", "import panns_litert"]
-    nothing = [sys.executable, "-c", ""]
-    times = take_turns(
-        {
-            "panns-litert tag CLIP": lambda: subprocess.run(command, check=True, capture_output=True),
-            "import panns_litert": lambda: subprocess.run(imports, check=True),
-            "python alone": lambda: subprocess.run(nothing, check=True),
-        },
-        max(3, rounds // 3),
-    )
-    return [{"what": name, "ms": ms} for name, ms in times.items()]
-
-
 def throughput(_: int) -> list[dict[str, Any]]:
     """Hours of audio per minute on all cores: `batch` against a loop of PyTorch and torchlibrosa; and time to a tag."""
     rows = []
@@ -249,7 +231,6 @@ def about(name: str) -> str:
 BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "front_end": front_end,
     "kotlin": kotlin,
-    "first_result": first_result,
     "loading": loading,
     "process_start": process_start,
     "conversion": conversion,

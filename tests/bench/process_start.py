@@ -7,13 +7,12 @@ import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
-from turns import REAL_WEIGHTS, real_recordings
+from bundles import bundle
+from turns import real_recordings
 
 MODULES = 10
 _IMPORT = re.compile(r"^import time: +(\d+) \| +\d+ \| *(\S+)$", re.MULTILINE)
@@ -22,25 +21,22 @@ _IMPORT = re.compile(r"^import time: +(\d+) \| +\d+ \| *(\S+)$", re.MULTILINE)
 def process_start(rounds: int) -> list[dict[str, Any]]:
     """Whole processes, up to the first tags of mn04, and the ten imports that take longest on the way there."""
     clip = real_recordings()["metro station"]
-    with tempfile.TemporaryDirectory() as folder:
-        program = ["-m", "panns_litert.cli"]
-        bundle = Path(folder) / "mn04"
-        _run([*program, "convert", "mn04", "--checkpoint", str(REAL_WEIGHTS), "--out", str(bundle)])
-        tag = [*program, "tag", str(clip), "--model", str(bundle)]
-        commands = {
-            "python alone": ["-c", ""],
-            "import panns_litert": ["-c", "import panns_litert"],
-            "panns-litert --help": [*program, "--help"],
-            "panns-litert tag CLIP --model mn04": tag,
-        }
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-        imports: dict[str, list[float]] = defaultdict(list)
-        for turn in range(rounds + 1):
-            for name, command in commands.items():
-                found = _run(command)
-                times[name] += [found] if turn else []  # the first run writes Python's bytecode
-            for module, ms in _imports(tag).items():
-                imports[module] += [ms] if turn else []
+    program = ["-m", "panns_litert.cli"]
+    tag = [*program, "tag", str(clip), "--model", str(bundle("mn04"))]
+    commands = {
+        "python alone": ["-c", ""],
+        "import panns_litert": ["-c", "import panns_litert"],
+        "panns-litert --help": [*program, "--help"],
+        "panns-litert tag CLIP --model mn04": tag,
+    }
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    imports: dict[str, list[float]] = defaultdict(list)
+    for turn in range(rounds + 1):
+        for name, command in commands.items():
+            found = _run(command)
+            times[name] += [found] if turn else []  # the first run writes Python's bytecode
+        for module, ms in _imports(tag).items():
+            imports[module] += [ms] if turn else []
     rows = []
     for name, found in times.items():
         cpu, wall = (statistics.median(values) for values in zip(*found, strict=True))

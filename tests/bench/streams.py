@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+from bundles import bundle
 from numpy.typing import NDArray
-from turns import REAL_WEIGHTS, real_recordings
+from turns import real_recordings
 
 from panns_litert.audio import MonoResampler, load_audio
-from panns_litert.bundle import Bundle
 from panns_litert.frontend import StreamingLogMel
 from panns_litert.tagger import Tagger
 from panns_litert.windows import StreamTagger
-from panns_litert_convert.convert import convert
 
 RATE, BLOCK, HOP_SECONDS = 48000, 480, 1.0
 """A microphone at 48 kHz that gives a block every 10 ms."""
@@ -38,7 +35,7 @@ def streams(rounds: int) -> list[dict[str, Any]]:
     remains of a whole turn.
     """
     turns: dict[int, list[dict[str, float]]] = {count: [] for count in COUNTS}
-    with tempfile.TemporaryDirectory() as folder, Tagger(mn04(Path(folder)), threads=1) as tagger:
+    with Tagger(bundle("mn04"), threads=1) as tagger:
         sounds = [load_audio(path, sample_rate=RATE).waveform for path in real_recordings().values()]
         for _ in range(max(3, rounds // 2)):
             for count in COUNTS:
@@ -49,11 +46,6 @@ def streams(rounds: int) -> list[dict[str, Any]]:
         name = f"{count} stream{'s' if count > 1 else ''}"
         rows.append({"what": name, **row, "per_core": 1e3 / row["ms"]})
     return rows
-
-
-def mn04(folder: Path) -> Bundle:
-    """Converts mn04 with its published weights."""
-    return convert("mn04", checkpoint=REAL_WEIGHTS, precision="fp16", out=folder / "mn04")
 
 
 def turn(tagger: Tagger, sounds: list[NDArray[np.float32]], count: int) -> dict[str, float]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
+from bundles import bundle
 from esc10 import measure
 from numpy.typing import NDArray
-from streams import mn04
 from turns import ESC10, SHARED, real_recordings, take_turns
 
 from panns_litert.audio import load_audio
@@ -36,7 +36,7 @@ def yamnet(rounds: int) -> list[dict[str, Any]]:
     """
     recording, file = real_recordings()["metro station"], yamnet_file()
     with tempfile.TemporaryDirectory() as folder:
-        bundles = {"mn04, fp16": mn04(Path(folder))}
+        bundles = {"mn04, fp16": Bundle(bundle("mn04"))}
         candidates = {"mn04, fp16": one_window(bundles["mn04, fp16"], recording)}
         if file is not None:
             name = f"YAMNet, {file.name}"
@@ -44,8 +44,8 @@ def yamnet(rounds: int) -> list[dict[str, Any]]:
             candidates[name] = many_windows(file, recording)
         times = take_turns(candidates, rounds, clock=time.process_time)
         rows: list[dict[str, Any]] = []
-        for name, bundle in bundles.items():
-            clips = measure(bundle, ESC10)
+        for name, found in bundles.items():
+            clips = measure(found, ESC10)
             share = 100 * clips["right"] / clips["clips"]
             ratio = times[name] / times["mn04, fp16"]
             rows.append({"what": name, "cpu_ms": times[name], "ratio": ratio, "esc10_right_percent": share})

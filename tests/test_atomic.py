@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +75,24 @@ def test_threads_wait_and_a_failed_block_frees_the_lock(tmp_path: Path) -> None:
         raise KeyError
     with writing(path):
         pass
+
+
+def test_an_output_that_another_writer_makes_now_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was taken for a device, which has no lock, if it came into being between two looks at it."""
+    path, looks, real = tmp_path / "new", [], Path.stat
+
+    def made_meanwhile(self: Path, **options: Any) -> Any:
+        try:
+            return real(self, **options)
+        finally:
+            if self == path and not looks:
+                looks.append(path.write_text("another's"))
+
+    monkeypatch.setattr(Path, "stat", made_meanwhile)
+    with writing(path):
+        assert looks
+        with pytest.raises(ResultsError, match="another run"), writing(path):
+            pass
 
 
 def test_what_cannot_be_locked_is_one_line_and_a_device_needs_no_lock(tmp_path: Path) -> None:

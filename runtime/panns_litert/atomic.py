@@ -7,6 +7,7 @@ import ctypes
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -86,7 +87,7 @@ def writing(
     try:
         path = Path(path).resolve()  # two names of one output have one lock
         file = path.with_name(f".{path.name}.lock")
-        if path.is_file() or path.is_dir() or not path.exists():
+        if _is_file_or_folder(path):
             path.parent.stat()  # filelock would make a missing folder
             lock = FileLock(file, mode=0o666)
             lock.acquire(timeout=wait)
@@ -106,6 +107,18 @@ def writing(
             if not keep:
                 file.unlink(missing_ok=True)  # while it is held
             lock.release()
+
+
+def _is_file_or_folder(path: Path) -> bool:
+    """Whether a path is a file, a folder or nothing yet, and no device or pipe.
+
+    One call tells: between two, another writer may make the file, and it would be taken for a device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return True
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h

@@ -169,6 +169,15 @@ def test_an_event_is_given_as_soon_as_it_is_final() -> None:
     assert detector.finish() == ()
 
 
+def test_whole_numbers_for_all_classes_leave_the_fractions_of_one() -> None:
+    general = {"on": 1, "off": 1, "min_duration": 0, "max_gap": 0}
+    settings = EventSettings(**general, classes={"a": {"on": 0.5, "off": 0.25, "max_gap": 0.5}})
+    detector = EventDetector(("a", "b"), settings)
+    assert [*detector.push([0.1, 0.9], 0.0, 1.0), *detector.finish()] == []
+    events = [*detector.push([0.6, 0.9], 0.0, 1.0), *detector.finish()]
+    assert [event.label for event in events] == ["a"]
+
+
 def test_one_push_gives_events_by_start_then_class() -> None:
     detector = EventDetector(("a", "b", "c"), EventSettings(on=0.5, off=0.5))
     for k, scores in enumerate([(0, 0, 1), (1, 1, 1)]):

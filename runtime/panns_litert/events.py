@@ -168,10 +168,10 @@ class EventDetector:
         for name in settings.classes:
             if name not in self.labels:
                 raise LabelError(unknown_label(name, self.labels))
-        thresholds = np.tile(list(settings.of(None).values()), (len(self.labels), 1))
+        thresholds = np.tile(np.array([*settings.of(None).values()], np.float64), (len(self.labels), 1))
         for name in settings.classes:
             thresholds[self.labels.index(name)] = list(settings.of(name).values())
-        self._on, self._off, self._min_duration, self._max_gap = thresholds.T.astype(np.float64)
+        self._on, self._off, self._min_duration, self._max_gap = thresholds.T.copy()
         self._restart()
 
     def _restart(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -117,6 +118,35 @@ def test_search_for_the_largest_error_stays_within_the_gate(name: str) -> None:
         assert np.abs(got - want).max() <= ELSEWHERE_DB
     print(f"{name}: {worst:.1e} dB")
     assert worst <= NEAR_DB
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 2e19])
+def test_a_sample_that_cannot_be_used_spoils_its_own_frames_alone(bad: float) -> None:
+    t = np.arange(64000) / 32000
+    noise = np.random.default_rng(0).standard_normal(len(t))
+    sound = (0.9 * np.sin(2 * np.pi * 1000 * t) + 1e-5 * noise).astype(np.float32)
+    spoilt = sound.copy()
+    spoilt[40000] = bad
+    with np.errstate(over="ignore", invalid="ignore"):
+        got = LogMel(PANNS_32K)(spoilt)
+    apart = np.abs(np.arange(len(got)) * 320 - 40000) >= 512
+    assert np.array_equal(got[apart], LogMel(PANNS_32K)(sound)[apart])
+
+
+@pytest.mark.parametrize("spec", [replace(PANNS_32K, amin=1e-30), replace(EFFICIENTAT_32K, log_offset=1e-30)])
+def test_a_very_low_floor_under_a_very_quiet_sound(spec: FrontEndSpec) -> None:
+    """Their squares are below the smallest float32."""
+    t = np.arange(16000) / 32000
+    noise = np.random.default_rng(0).standard_normal(len(t))
+    sound = (1e-8 * (np.sin(2 * np.pi * 1000 * t) + 1e-6 * noise)).astype(np.float32)
+    error = np.abs(to_decibels(LogMel(spec)(sound), spec) - to_decibels(float64_logmel(sound, spec), spec))
+    assert error.max() <= ELSEWHERE_DB
+
+
+def test_the_memory_of_a_long_waveform_is_not_kept() -> None:
+    logmel = LogMel(EFFICIENTAT_32K)
+    logmel(np.zeros(1_200_000, np.float32) + np.float32(0.1))
+    assert len(pickle.dumps(logmel)) < 20e6
 
 
 @needs_shared

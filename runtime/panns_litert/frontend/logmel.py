@@ -17,6 +17,8 @@ from panns_litert.strict import shown
 # Frames per pass: their samples and their spectrum, 2 MB, fit into a level-2 cache. Memory use does not grow with the
 # length of the audio.
 _BLOCK_FRAMES = 256
+# Samples of a waveform, with its padding, up to which their memory is kept for the next one.
+_MOST_KEPT = 1 << 20
 # The same in float64, with copies: the block fits into a level-2 cache, and malloc reuses its memory for the next one.
 _EXACT_BLOCK_FRAMES = 64
 # Filters per matrix product: neighbouring mel filters share a short range of bins. Products of eight filters skip most
@@ -83,7 +85,7 @@ class LogMel:
         self._under_window = slice(left, left + spec.win_length)  # the samples of a frame that the window keeps
         # Scratch memory: what is allocated anew for every clip costs as much time as it takes to fill it.
         self._samples: NDArray[Any] = np.empty(0)
-        self._samples32 = np.empty(0, np.float32)
+        self._rounded = np.empty(0, np.float32)
         self._windowed = np.zeros((0, spec.n_fft), np.float32)  # zeros outside of the window
         self._spectrum = np.empty((0, spec.bins), np.complex64)
         self._groups = _filter_groups(basis)
@@ -132,16 +134,19 @@ class LogMel:
             return signal
         half, lost = self.spec.n_fft // 2, 1 if self.spec.pre_emphasis else 0
         dtype, length = (np.float64 if lost else np.float32), len(signal) - lost + 2 * half
-        if len(self._samples) != length:
-            self._samples = np.empty(length, dtype)
-        inside = self._samples[half:-half]
+        samples = self._samples
+        if len(samples) != length:
+            samples = np.empty(length, dtype)
+            if length <= _MOST_KEPT:
+                self._samples = samples
+        inside = samples[half:-half]
         if lost:
             self.emphasised(signal, out=inside)
         else:
             inside[:] = signal
-        self._samples[:half] = inside[half:0:-1]
-        self._samples[-half:] = inside[-2 : -half - 2 : -1]
-        return self._samples
+        samples[:half] = inside[half:0:-1]
+        samples[-half:] = inside[-2 : -half - 2 : -1]
+        return samples
 
     def emphasised(self, signal: NDArray[np.float32], *, out: NDArray[np.float64] | None = None) -> NDArray[Any]:
         """Applies the pre-emphasis of the whole waveform, if the spec has one, before frames are cut."""
@@ -163,12 +168,10 @@ class LogMel:
         Frame t starts at sample t · hop_length. It has n_fft samples if centred, win_length otherwise. No padding.
         """
         spec = self.spec
-        length = spec.n_fft if spec.center else spec.win_length
-        frames = _frames_of(prepared, len(out), length, spec.hop_length)
         if spec.center:
-            self._centred(prepared, frames, out)
+            self._centred(np.ascontiguousarray(prepared), out)
         else:  # the mean is removed and the pre-emphasis applied inside each frame, in float64 anyway
-            self._exact_mel(frames, out)
+            self._exact_mel(_frames_of(prepared, len(out), spec.win_length, spec.hop_length), out)
         if spec.log_offset is None:
             self._floored_log(out)
         else:
@@ -197,34 +200,33 @@ class LogMel:
         # A float32 logarithm may round the floor by one unit; silence must be exactly the floor.
         np.copyto(out, np.float32(floor), where=at_floor)
 
-    def _centred(self, prepared: NDArray[Any], exact: NDArray[Any], out: NDArray[np.float32]) -> None:
-        """Writes the mel power of the frames (frames, n_fft) of `prepared` to `out`."""
-        spec, rounded = self.spec, prepared
-        if prepared.dtype != np.float32:
-            if len(self._samples32) < len(prepared):
-                self._samples32 = np.empty(len(prepared), np.float32)
-            rounded = self._samples32[: len(prepared)]
-            rounded[:] = prepared
-        under_window = self._under_window
-        frames = _frames_of(rounded, len(out), spec.n_fft, spec.hop_length)[:, under_window]
+    def _centred(self, prepared: NDArray[Any], out: NDArray[np.float32]) -> None:
+        """Writes the mel power of the first frames of `prepared`, n_fft samples each, to `out` (frames, mels)."""
+        spec, part = self.spec, self._under_window
         for start in range(0, len(out), _BLOCK_FRAMES):
             power = out[start : start + _BLOCK_FRAMES]
-            stop = start + len(power)
-            samples = rounded[start * spec.hop_length : (stop - 1) * spec.hop_length + spec.n_fft]
-            if not (samples[0] or samples[-1] or samples.any()):  # padding and silence take no time
+            count, first = len(power), start * spec.hop_length
+            exact = prepared[first : first + (count - 1) * spec.hop_length + spec.n_fft]
+            if not (exact[0] or exact[-1] or exact.any()):  # padding and silence take no time
                 power[...] = 0.0
                 continue
-            if len(self._windowed) < len(power):
-                self._windowed = np.zeros((len(power), spec.n_fft), np.float32)
-                self._spectrum = np.empty((len(power), spec.bins), np.complex64)
-            windowed, spectrum = self._windowed[: len(power)], self._spectrum[: len(power)]
-            np.multiply(frames[start:stop], self._window, out=windowed[:, under_window])
+            if len(self._windowed) < count:
+                self._windowed = np.zeros((count, spec.n_fft), np.float32)
+                self._spectrum = np.empty((count, spec.bins), np.complex64)
+                self._rounded = np.empty(len(exact), np.float32)
+            windowed, samples = self._windowed[:count], exact
+            if exact.dtype != np.float32:
+                samples = self._rounded[: len(exact)]
+                samples[:] = exact
+            frames = _frames_of(samples, count, spec.n_fft, spec.hop_length)
+            np.multiply(frames[:, part], self._window, out=windowed[:, part])
             energy = np.vecdot(windowed, windowed)  # (frames,)
-            self._apply_basis(rfft(windowed, spec.n_fft, out=spectrum).view(np.float32), power)
+            spectrum = rfft(windowed, spec.n_fft, out=self._spectrum[:count])
+            self._apply_basis(spectrum.view(np.float32), power)
             rows = self._unresolved(power, energy)
             if len(rows):
                 mel = np.empty((len(rows), spec.n_mels), np.float32)
-                self._exact_mel(exact[start:stop][rows], mel)
+                self._exact_mel(_frames_of(exact, count, spec.n_fft, spec.hop_length)[rows], mel)
                 power[rows] = mel
 
     def _exact_mel(self, frames: NDArray[np.floating], out: NDArray[np.float32]) -> None:
@@ -247,14 +249,20 @@ class LogMel:
             power: mel power (frames, mels).
             energy: sum of the squares of each windowed frame, (frames,).
         """
-        # Most bands are beyond doubt in every frame: (p + o)² / p is at least p + 2 o, and at least 4 o.
-        least = np.maximum(power.min(axis=0) + 2 * self._offset, 4 * self._offset)
-        bands = np.flatnonzero((least <= energy.max() * self._doubt) & (power.max(axis=0) > self._least_power))
+        # Most bands are beyond doubt in every frame: (p + o)² / p is at least p + 2 o, and at least 4 o. fmin and fmax
+        # leave out frames of NaN, which must not hide the others.
+        offset = self._offset
+        least = np.maximum(np.fmin.reduce(power) + 2 * offset, 4 * offset)
+        most = np.fmax.reduce(energy) * self._doubt
+        bands = np.flatnonzero((least <= most) & (np.fmax.reduce(power) > self._least_power))
         if not len(bands):
             return bands
         power = power[:, bands]
-        unresolved = np.square(power + self._offset) < power * (energy[:, None] * self._doubt[bands])
-        unresolved &= power > self._least_power
+        ratio = power
+        if offset:
+            with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+                ratio = power + 2 * offset + offset * (offset / power)  # no squares, which could underflow
+        unresolved = (ratio < energy[:, None] * self._doubt[bands]) & (power > self._least_power)
         return np.flatnonzero(unresolved.any(axis=1))
 
     def _apply_basis(self, spectrum: NDArray[np.float32], out: NDArray[np.float32]) -> None:

@@ -242,7 +242,7 @@ class LogMel:
         for start in range(0, len(frames), _EXACT_BLOCK_FRAMES):
             power = out[start : start + _EXACT_BLOCK_FRAMES]
             part, count = frames[start : start + len(power)], len(power)
-            windowed, spectrum = self._windowed64[:count], self._spectrum64[:count]
+            windowed = self._windowed64[:count]
             inside = windowed[:, : frames.shape[1]]
             if spec.center:
                 np.multiply(part, self._window64, out=inside)
@@ -252,9 +252,8 @@ class LogMel:
                 inside[:, 1:] -= spec.pre_emphasis * inside[:, :-1]
                 inside[:, 0] *= 1.0 - spec.pre_emphasis
                 inside *= self._window64
-            spectrum = rfft(windowed, spec.n_fft, out=spectrum)
             rounded = self._spectrum[:count]
-            rounded[...] = spectrum
+            rounded[...] = rfft(windowed, spec.n_fft, out=self._spectrum64[:count])
             self._apply_basis(rounded.view(np.float32), power)
 
     def _unresolved(self, power: NDArray[np.float32], energy: NDArray[np.float32]) -> NDArray[np.intp]:

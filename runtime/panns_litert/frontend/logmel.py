@@ -80,11 +80,9 @@ class LogMel:
         # Without centring, the window starts at the frame's first sample.
         length = spec.n_fft if spec.center else spec.win_length
         self._window64 = hann(spec.win_length, length, symmetric=spec.window == "hann_symmetric")
-        self._window = hann(spec.win_length, spec.win_length, symmetric=spec.window == "hann_symmetric").astype(
-            np.float32
-        )
         left = (length - spec.win_length) // 2
         self._under_window = slice(left, left + spec.win_length)  # the samples of a frame that the window keeps
+        self._window = self._window64[self._under_window].astype(np.float32)
         # Scratch memory: what is allocated anew for every clip costs as much time as it takes to fill it.
         self._samples: NDArray[Any] = np.empty(0)
         self._rounded = np.empty(0, np.float32)

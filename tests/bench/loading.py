@@ -11,22 +11,19 @@ import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
-from turns import real_recordings, take_turns
+from turns import real_recordings, settle_malloc, take_turns
 
 from panns_litert.audio import AudioBlocks, load_audio
 
 RATES = (32000, 16000)
 LONG_SECONDS, LONG_RATE = 600, 44100
 BLOCK_SAMPLES = 1 << 16  # of all channels, as in `AudioBlocks`
-# Bytes. Once a block just below 32 MB was freed, glibc's malloc keeps freed memory. Before, it gives it back after the
-# runs of some candidates and not of others, and then their page faults are measured.
-_SETTLES_MALLOC = (1 << 25) - (1 << 13)
 
 
 def loading(rounds: int) -> list[dict[str, Any]]:
     """CPU time of real recordings to mono float32: decoding and resampling alone, and all of load_audio."""
     rows = []
-    np.ones(_SETTLES_MALLOC, np.uint8)
+    settle_malloc()
     with tempfile.TemporaryDirectory() as folder:
         for name, path in _files(Path(folder)).items():
             mono, source = _decoded(path)

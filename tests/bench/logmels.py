@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import fft
-from turns import real_recordings, take_turns
+from threadpoolctl import threadpool_limits
+from turns import real_recordings, settle_malloc, take_turns
 
 from panns_litert.audio import load_audio
 from panns_litert.frontend import AST_16K, EFFICIENTAT_32K, PANNS_32K, FrontEndSpec, LogMel, hann, mel_basis
@@ -25,9 +26,11 @@ Waveform = NDArray[np.float32]
 _SOUNDS = ("metro station", "speech", "baby", "clock_tick", "dog_bark", "rain", "rooster", "sea_waves")
 
 
+@threadpool_limits.wrap(limits=1)
 def front_end(rounds: int) -> list[dict[str, Any]]:
     """CPU ms of 10 s of a recording to its log-mel on one thread, and the times of others as multiples of it."""
     torch.set_num_threads(1)
+    settle_malloc()
     loop, torchlibrosa = "published loop, ×", f"torchlibrosa {version('torchlibrosa')}, ×"
     libs, originals = f"librosa {version('librosa')}, ×", f"EfficientAT, transformers {version('transformers')}, ×"
     theirs: dict[str, tuple[FrontEndSpec, dict[str, Callable[[Waveform], object]]]] = {

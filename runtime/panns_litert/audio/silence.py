@@ -11,6 +11,7 @@ from panns_litert.errors import AudioError
 
 # A constant leaves a share of up to 1e-15 of its power, and float32 samples beside it resolve no less than 1e-15.
 _ROUNDING = 1e-14
+_BLOCK_SAMPLES = 1 << 14
 
 
 def level_dbfs(waveform: NDArray[np.floating]) -> float:
@@ -32,10 +33,15 @@ def level_dbfs(waveform: NDArray[np.floating]) -> float:
         raise AudioError(
             f"{waveform.dtype} samples of shape {waveform.shape}; expected floats, (samples,), at least one"
         )
-    power = float(np.mean(np.square(waveform, dtype=np.float64)))
+    squares = total = 0.0
+    for start in range(0, len(waveform), _BLOCK_SAMPLES):  # memory for all of it in float64 would take longer to get
+        block = waveform[start : start + _BLOCK_SAMPLES].astype(np.float64)
+        squares += float(np.dot(block, block))
+        total += float(block.sum())
+    power = squares / len(waveform)
     if not math.isfinite(power):
         raise AudioError("a sample is NaN, Inf or far too large; expected samples in [-1, 1]")
-    varying = power - float(np.mean(waveform, dtype=np.float64)) ** 2
+    varying = power - (total / len(waveform)) ** 2
     return 10.0 * math.log10(varying) if varying > _ROUNDING * power else -math.inf
 
 

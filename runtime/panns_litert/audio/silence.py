@@ -11,7 +11,8 @@ from panns_litert.errors import AudioError
 
 # A constant leaves a share of up to 1e-15 of its power, and float32 samples beside it resolve no less than 1e-15.
 _ROUNDING = 1e-14
-_BLOCK_SAMPLES = 1 << 14
+# Memory for all samples in float64 would take longer to get. OpenBLAS wakes its threads for products of more than 10000.
+_BLOCK_SAMPLES = 1 << 13
 
 
 def level_dbfs(waveform: NDArray[np.floating]) -> float:
@@ -34,7 +35,7 @@ def level_dbfs(waveform: NDArray[np.floating]) -> float:
             f"{waveform.dtype} samples of shape {waveform.shape}; expected floats, (samples,), at least one"
         )
     squares = total = 0.0
-    for start in range(0, len(waveform), _BLOCK_SAMPLES):  # memory for all of it in float64 would take longer to get
+    for start in range(0, len(waveform), _BLOCK_SAMPLES):
         block = waveform[start : start + _BLOCK_SAMPLES].astype(np.float64)
         squares += float(np.dot(block, block))
         total += float(block.sum())

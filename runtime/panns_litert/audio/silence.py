@@ -11,7 +11,8 @@ from panns_litert.errors import AudioError
 
 # A constant leaves a share of up to 1e-15 of its power, and float32 samples beside it resolve no less than 1e-15.
 _ROUNDING = 1e-14
-# Memory for all samples in float64 would take longer to get. OpenBLAS wakes its threads for products of more than 10000.
+# Memory for all samples in float64 would take longer to get, and OpenBLAS wakes its threads for products of more than
+# 10000 values.
 _BLOCK_SAMPLES = 1 << 13
 
 

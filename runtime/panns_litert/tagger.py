@@ -408,7 +408,7 @@ def _settle_malloc() -> None:
     """Lets glibc's malloc keep freed memory for the next recording.
 
     It does so, up to twice the size, once an array just below 32 MB was freed, even one that was not used. Before, it
-    may give the memory back after every recording, and getting it again takes a fifth of the time of a small model.
+    may give the memory back after every recording, and the page faults of getting it again take time.
     """
     np.empty((1 << 25) - (1 << 13), np.uint8)
 

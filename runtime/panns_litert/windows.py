@@ -34,7 +34,7 @@ HOP_SECONDS = 1.0
 """Default of the hop of a stream and, at most half a window, of events without frame-wise scores."""
 
 _CHUNK_SAMPLES = 1 << 16  # longer chunks are pushed in parts, so that the first results come early
-_FRAMES_AT_ONCE = 64  # a frame alone costs about 20 times as much, for numpy's calls
+_FRAMES_AT_ONCE = 64  # a frame alone costs far more, for numpy's calls
 _MOST_STEPS = 200  # of the scores over time in a result
 _TOLERANCE = 1e-6  # seconds; sums of hops differ by rounding
 

@@ -1,4 +1,4 @@
-"""The FFT of scipy.fft, without the rest of it, whose import takes longer than the first tags of a small model."""
+"""The FFT of scipy.fft, without the rest of it, whose import takes long."""
 
 from __future__ import annotations
 
@@ -15,19 +15,13 @@ from numpy.typing import NDArray
 _EXTENSION = "scipy.fft._pocketfft.pypocketfft"
 
 
-def rfft(
-    rows: NDArray[np.floating], size: int, *, out: NDArray[np.complexfloating] | None = None
-) -> NDArray[np.complexfloating]:
-    """Returns the FFT of real rows (n, samples), filled up with zeros: (n, size / 2 + 1), in the rows' precision.
+def rfft(rows: NDArray[np.floating], *, out: NDArray[np.complexfloating] | None = None) -> NDArray[np.complexfloating]:
+    """Returns the FFT of real rows (n, samples), samples even: (n, samples / 2 + 1), in the rows' precision.
 
     Args:
-        rows: float32 or float64, samples ≤ size.
-        size: length of the FFT, samples.
+        rows: float32 or float64.
         out: array for the result, which may be used or not.
     """
-    if rows.shape[1] < size:
-        given, rows = rows, np.zeros((len(rows), size), rows.dtype)
-        rows[:, : given.shape[1]] = given
     return _transform()(rows, out)
 
 

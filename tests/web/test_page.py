@@ -220,11 +220,21 @@ def saved(browser: Chrome, form: str) -> str:
 
 
 def downloaded(browser: Chrome, action: Callable[[], None]) -> Path:
+    """Does `action` and returns the file that it saves, once it is whole.
+
+    Chromium makes the file before it writes it, so that a file that is there may still be empty."""
     folder: Path = browser.downloads  # type: ignore[attr-defined]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
+    browser.execute_script("""
+        window.saving = [];
+        window.makeURL ??= URL.createObjectURL;
+        URL.createObjectURL = (blob) => { window.saving.push(blob.size); return window.makeURL.call(URL, blob); };
+    """)
     action()
-    finished = lambda: [f for f in folder.iterdir() if not f.name.endswith(".crdownload")]  # noqa: E731
+    wait(browser, lambda: browser.execute_script("return window.saving.length"))
+    size = browser.execute_script("return window.saving.at(-1)")
+    finished = lambda: [f for f in folder.iterdir() if f.suffix != ".crdownload" and f.stat().st_size == size]  # noqa: E731
     wait(browser, finished)
     return finished()[0]
 

@@ -424,6 +424,45 @@ def test_rates_of_any_integer_type() -> None:
     assert len(from_array(noise(1000), 2**31 - 1, sample_rate=RATE).waveform) == 0
 
 
+@pytest.mark.parametrize("rate", [8000, 22050, 32000, 44100, 44101, 48000])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "aiff", "ogg", "mp3"])
+def test_a_part_is_the_same_samples_as_in_the_whole(suffix: str, rate: int, tmp_path: Path) -> None:
+    """Also behind a seek, at any ratio of sample rates: only the rounding of the resampler may differ."""
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "mp3" and rate == 44101:
+        rate = 24000
+    soundfile.write(path, 0.5 * noise(6 * rate), rate)
+    whole = load_audio(path, sample_rate=RATE)
+    for start, seconds in ((0.0, 1.0), (0.05, 1.0), (1.2345, 2.0), (3.0, 0.5), (whole.seconds - 0.5, 2.0)):
+        part = load_audio(path, sample_rate=RATE, start=start, max_seconds=seconds)
+        first = round(start * RATE)
+        expected = whole.waveform[first : first + round(seconds * RATE)]
+        assert len(part.waveform) == len(expected)
+        np.testing.assert_allclose(part.waveform, expected, atol=1e-6)
+        assert (part.seconds, part.warnings) == (whole.seconds, whole.warnings)
+    with pytest.raises(AudioError, match=r"no samples from 60 s on"):
+        load_audio(path, sample_rate=RATE, start=60.0)
+
+
+def test_a_part_of_a_cut_file_says_what_is_missing(tmp_path: Path) -> None:
+    for suffix in ("wav", "flac"):
+        path = tmp_path / f"a.{suffix}"
+        soundfile.write(path, noise(4 * RATE), RATE)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+        whole = load_audio(path, sample_rate=RATE)
+        part = load_audio(path, sample_rate=RATE, start=2.0)
+        assert part.warnings == whole.warnings != ()
+        np.testing.assert_allclose(part.waveform, whole.waveform[2 * RATE :], atol=1e-6)
+
+
+@pytest.mark.parametrize("start", [-1.0, float("nan"), float("inf"), "1", None, True])
+def test_wrong_start(start: object, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(100), RATE)
+    with pytest.raises(AudioError, match="start = "):
+        load_audio(path, sample_rate=RATE, start=start)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), float("inf"), "1", True - 1, [1]])
 def test_wrong_max_seconds(tmp_path: Path, seconds: object) -> None:
     path = tmp_path / "noise.wav"

@@ -49,6 +49,9 @@ _FLAC_END = 1 << 18  # bytes at the end of a FLAC file that are searched for fra
 _MPEG_END = 3 * 1152  # samples by which MPEG audio may be shorter than stated
 _MOST_GAP = 3600.0  # seconds; a longer one is a wrong time
 _MOST_WARNINGS = 20
+# Formats and subtypes in which libsndfile finds every sample exactly.
+_SEEKABLE = frozenset({"AIFF", "AU", "CAF", "FLAC", "RF64", "W64", "WAV", "WAVEX"})
+_PLAIN = frozenset({"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"})
 # TypeError: for a .raw file, which has no header, soundfile requires the format as arguments.
 _FAILED = (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, OSError)
 
@@ -80,6 +83,7 @@ class Decoder:
         self._silence = 0.0  # seconds of silence in place of what is missing
         self.peak: float | None = None
         self._failed = False  # whether libsndfile ended the last stream with an error
+        self._skipped = 0  # frames in front of the first block
         head = self._head()
         try:
             self._sound: Sound | Media = self._open(self._parts[0])
@@ -109,6 +113,32 @@ class Decoder:
     def close(self) -> None:
         """Closes what this instance opened; not the file."""
         self._sound.close()
+
+    def skip(self, frames: int) -> bool:
+        """Skips frames at the start, before the first block is asked for. They count as decoded.
+
+        Returns False, and skips nothing, if the place cannot be found exactly without decoding: in a lossy format, in
+        a file of several streams, and in a damaged one.
+        """
+        sound, part = self._sound, self._parts[0]
+        exact = isinstance(sound, Sound) and sound.format in _SEEKABLE and sound.subtype in _PLAIN
+        if not exact or len(self._parts) > 1 or part.pieces is not None or part.lost or not frames <= sound.frames:
+            return False
+        if sound.format == "FLAC":
+            at = self._file.tell()
+            longer = next(flac_frames(self._file, max(0, size_of(self._file) - _FLAC_END), sound.frames), None)
+            self._file.seek(at)
+            if longer is not None:  # than the header states: `_flac` opens it again, at its start
+                return False
+        try:
+            sound.seek(frames)
+        except _FAILED:
+            sound.close()
+            self._sound = self._open(part)
+            return False
+        self._skipped = frames
+        self._decoded[self.rate] += frames
+        return True
 
     def blocks(self, *, most: int = BLOCK_SAMPLES) -> Iterator[NDArray[np.float32]]:
         """Yields blocks (n, channels), n ≥ 1, of at most `most` samples over all channels. A block is valid until the
@@ -228,7 +258,7 @@ class Decoder:
         file = self._file
         if part.pieces is not None:
             file = cast(BinaryIO, Spliced(part.file or file, part.pieces))
-        rate, channels, total, heard, place = self.rate, self.channels, self._sound.frames, 0, 0
+        rate, channels, total, heard, place = self.rate, self.channels, self._sound.frames, self._skipped, 0
         at = file.tell()  # libsndfile is reading the same file
         longer = next(flac_frames(file, max(0, size_of(file) - _FLAC_END), total), None)
         begin = next(flac_frames(file, 0, 0), None) if longer and total else None

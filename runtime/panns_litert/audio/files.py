@@ -15,6 +15,7 @@ from panns_litert.audio.decoder import Decoder
 from panns_litert.audio.raw import STREAMED_SAMPLES
 from panns_litert.audio.samples import (
     LOUDEST,
+    MARGIN_SECONDS,
     Audio,
     MonoResampler,
     Scale,
@@ -24,6 +25,7 @@ from panns_litert.audio.samples import (
 )
 from panns_litert.audio.sources import FileLike, is_file_like, name_of, opened
 from panns_litert.errors import AudioError
+from panns_litert.strict import shown
 
 Recording = FileLike | NDArray[np.generic] | Iterator[NDArray[np.generic]]
 """A recording: a path, the content of a file, a binary file object, an array of samples, or an iterator of chunks."""
@@ -34,6 +36,7 @@ class AudioWarning(UserWarning):
 
 
 _EXPECTED = 1 << 26  # samples that memory is taken for in advance, at most: a header may state any length
+_FILTER_SAMPLES = 1024  # before a part, at the lower rate, that the filter of the resampler is given at least
 _CHUNK_SAMPLES = 1 << 16  # an array is converted in chunks, so that the first results come early
 
 
@@ -41,32 +44,40 @@ def load_audio(
     audio: FileLike,
     *,
     sample_rate: int,
+    start: float = 0.0,
     max_seconds: float | None = None,
     channel: int | None = None,
     scale: Scale | None = None,
 ) -> Audio:
     """Reads a file of any format, sample rate, channel count and subtype that can be decoded.
 
-    Channels are averaged. soxr resamples with quality HQ.
+    Channels are averaged. soxr resamples with quality HQ. A part is the same samples as in the whole recording, except
+    for the rounding of the resampler. WAV, AIFF, FLAC and the like are read from shortly before `start`; lossy formats
+    are decoded from the beginning.
 
     Args:
         audio: path, content or binary file object.
         sample_rate: wanted sample rate, Hz, 1 … 2147483647.
-        max_seconds: seconds to read from the start, at most, > 0; None for all.
+        start: seconds to leave out at the beginning, ≥ 0.
+        max_seconds: seconds to read, at most, > 0; None for all.
         channel: number of the channel to take, from 1; the mean of all if not given.
         scale: "int16", "int24" or "int32" for a file of floats that hold integers of that size.
 
     Raises:
-        AudioError: the file is missing, unreadable or empty, or a sample is NaN, Inf or far beyond full scale.
+        AudioError: the file is missing, unreadable or empty, or ends before `start`, or a sample is NaN, Inf or far
+            beyond full scale.
     """
     require_wanted(sample_rate, max_seconds)
+    if isinstance(start, bool) or not isinstance(start, (int, float, np.number)) or not 0 <= start < math.inf:
+        raise AudioError(f"start = {shown(start)}; expected seconds, ≥ 0")
     blocks = AudioBlocks(audio, sample_rate=sample_rate, channel=channel, scale=scale)
     with blocks:
         end = sys.maxsize if max_seconds is None else round(max_seconds * sample_rate)
         expected = math.ceil((blocks.seconds or 0.0) * sample_rate) + 1
         waveform, count = np.empty(min(expected, end, _EXPECTED), np.float32), 0
+        ahead = round(start * sample_rate) - (blocks.skip(start) if start else 0)  # samples before the part
         for block in blocks:
-            block = block[: end - count]
+            block, ahead = block[ahead : ahead + end - count], max(0, ahead - len(block))
             if count + len(block) > len(waveform):
                 waveform.resize(min(count + count // 2 + len(block), end), refcheck=False)  # there is no view of it
             waveform[count : count + len(block)] = block
@@ -75,7 +86,8 @@ def load_audio(
                 break
         waveform.resize(count, refcheck=False)
     if not len(waveform):
-        raise AudioError(f"{blocks.name}: no samples; expected at least one")
+        where = f" from {start:g} s on" if start else ""
+        raise AudioError(f"{blocks.name}: no samples{where}; expected at least one")
     if blocks.faulty:
         try:
             require_usable(waveform)
@@ -167,6 +179,25 @@ class AudioBlocks:
 
     def _resampler(self, rate: int) -> MonoResampler:
         return MonoResampler(rate, sample_rate=self._rate, channel=self._channel, scale=self._scale)
+
+    def skip(self, seconds: float) -> int:
+        """Skips most of the samples before a time, before the first block is asked for, if the file can seek exactly.
+
+        The rest are needed by the filter of the resampler.
+
+        Returns:
+            The number of samples that were skipped, at the wanted rate; 0 if the file must be decoded.
+        """
+        if self._decoder is None:
+            return 0
+        rate = self._decoder.rate
+        margin = max(MARGIN_SECONDS, _FILTER_SAMPLES / min(rate, self._rate))
+        step = rate // math.gcd(rate, self._rate)  # so many samples of the file are a whole number of samples here
+        frames = max(0, math.floor((seconds - margin) * rate / step)) * step
+        with self._named():
+            if not frames or not self._decoder.skip(frames):
+                return 0
+        return frames * self._rate // rate
 
     def __enter__(self) -> AudioBlocks:
         return self

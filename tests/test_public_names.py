@@ -51,8 +51,9 @@ NAMES = {
         csv_cell escaped escaped_json escaped_lines utf8
     """,
     "panns_litert.evaluate": """
-        bundle_scorer ClassFigures COLUMNS d_prime Dataset draw_worst evaluate Figures figures HELD_OUT LabelledClip
-        no_watch plot_worst read_dataset require_classes score Scorer Skipped split TRAIN VALIDATION Watch write_csv
+        advice Annotation bundle_scorer ClassFigures COLUMNS cut CUT_SECONDS Cutting d_prime Dataset draw_worst evaluate
+        Figures figures HELD_OUT LabelledClip no_watch plot_worst read_dataset require_classes score Scorer Skipped
+        split TRAIN VALIDATION Watch write_csv
     """,
     "panns_litert.events": """
         audacity_labels Event EventDetector events_csv EventSettings Step TAIL_PERCENT WindowSteps

@@ -487,7 +487,7 @@ def table(path: Path, rows: list[tuple[str, ...]], header: str = "file,labels,fo
 @pytest.mark.parametrize(
     ("rows", "header", "message"),
     [
-        ([("a", "x")], "path,label", "columns path, label; expected file, labels, fold"),
+        ([("a", "x")], "where,what", "columns what, where; expected file, labels, fold"),
         ([("", "x")], "file,labels", "line 2: no file"),
         ([("kettle/000.wav", "x", "1"), ("kettle/001.wav", "x", "")], "file,labels,fold", "some rows have a fold"),
         ([("nowhere.wav", "x")], "file,labels", "no clip.*nowhere.wav: no such file"),

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from panns_litert.atomic import replacing
-from panns_litert.audio import load_audio
 from panns_litert.bundle import GraphName, cache_dir
 from panns_litert.errors import ResultsError
 from panns_litert.evaluate import LabelledClip, Scorer
@@ -35,7 +34,7 @@ def one_thread() -> Iterator[None]:
 
 
 class ClipInput:
-    """Makes a network's input from a file, exactly as `Tagger` does: the first seconds, padded as the front end pads.
+    """Makes a network's input from a clip, exactly as `Tagger` does: the first seconds, padded as the front end pads.
 
     Args:
         spec: the network's front end.
@@ -53,7 +52,7 @@ class ClipInput:
             AudioError: the file cannot be used.
         """
         rate = self._logmel.spec.sample_rate
-        return self.of_samples(load_audio(clip.path, sample_rate=rate, max_seconds=self.seconds).waveform)
+        return self.of_samples(clip.read(sample_rate=rate, max_seconds=self.seconds).waveform)
 
     def of_samples(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns the network's input for samples (n,) at the front end's rate, at most as many as the clip has."""
@@ -82,7 +81,7 @@ _DIGEST = hashlib.sha256().digest_size
 
 
 class FeatureCache:
-    """Caches arrays of clips on disk, by the bytes of the clip's file and everything else that the array depends on.
+    """Caches arrays of clips on disk, by what is heard in the clip and everything else that the array depends on.
 
     Behind the array, a file has the SHA-256 of the rest, which shows damage.
 
@@ -100,7 +99,7 @@ class FeatureCache:
 
     def path(self, clip: LabelledClip) -> Path:
         """Returns the path of a clip's array."""
-        return self.folder / f"{clip.sha256}.npy"
+        return self.folder / f"{clip.key}.npy"
 
     def __call__(self, clip: LabelledClip) -> NDArray[np.float32]:
         """Returns the array of a clip, and computes it if its file is missing or damaged.

@@ -121,8 +121,9 @@ class Decoder:
         a file of several streams, and in a damaged one.
         """
         sound, part = self._sound, self._parts[0]
-        exact = isinstance(sound, Sound) and sound.format in _SEEKABLE and sound.subtype in _PLAIN
-        if not exact or len(self._parts) > 1 or part.pieces is not None or part.lost or not frames <= sound.frames:
+        if not isinstance(sound, Sound) or sound.format not in _SEEKABLE or sound.subtype not in _PLAIN:
+            return False
+        if len(self._parts) > 1 or part.pieces is not None or part.lost or frames > sound.frames:
             return False
         if sound.format == "FLAC":
             at = self._file.tell()

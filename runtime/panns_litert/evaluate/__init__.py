@@ -3,15 +3,14 @@
 It may import `pictures` and the layers below it.
 """
 
+from panns_litert.evaluate.advice import advice
+from panns_litert.evaluate.annotations import CUT_SECONDS, Annotation, Cutting, cut
+from panns_litert.evaluate.clips import Dataset, LabelledClip, Skipped
 from panns_litert.evaluate.dataset import (
-    COLUMNS,
     HELD_OUT,
     TRAIN,
     VALIDATION,
-    Dataset,
-    LabelledClip,
     Scorer,
-    Skipped,
     Watch,
     no_watch,
     read_dataset,
@@ -22,20 +21,26 @@ from panns_litert.evaluate.dataset import (
 from panns_litert.evaluate.evaluation import bundle_scorer, evaluate, require_classes
 from panns_litert.evaluate.metrics import ClassFigures, Figures, d_prime, figures
 from panns_litert.evaluate.metrics_plot import draw_worst, plot_worst
+from panns_litert.evaluate.tables import COLUMNS
 
 __all__ = [
     "COLUMNS",
+    "CUT_SECONDS",
     "HELD_OUT",
     "TRAIN",
     "VALIDATION",
+    "Annotation",
     "ClassFigures",
+    "Cutting",
     "Dataset",
     "Figures",
     "LabelledClip",
     "Scorer",
     "Skipped",
     "Watch",
+    "advice",
     "bundle_scorer",
+    "cut",
     "d_prime",
     "draw_worst",
     "evaluate",

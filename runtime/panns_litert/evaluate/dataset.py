@@ -1,4 +1,4 @@
-"""Data sets of labelled clips, read from a folder per class or from a CSV, and their split for training."""
+"""Data sets of labelled clips: reading them, splitting them for training, and scoring their clips."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.audio import audio_files
+from panns_litert.audio import scan_folder
 from panns_litert.bundle import file_sha256
-from panns_litert.errors import AudioError, DatasetError, why_failed
-from panns_litert.escape import utf8
+from panns_litert.errors import DatasetError, why_failed
+from panns_litert.evaluate.annotations import CUT_SECONDS, Cutting, cut_recording, label_file, read_labels
+from panns_litert.evaluate.clips import Dataset, LabelledClip, Skipped
+from panns_litert.evaluate.folders import folder_rows
+from panns_litert.evaluate.rows import Listing
+from panns_litert.evaluate.tables import COLUMNS, table_rows
 from panns_litert.sense import unknown_label
 from panns_litert.strict import shown
-
-COLUMNS = ("file", "labels", "fold")
-"""Columns of a CSV. `labels` are separated by semicolons; `fold` is optional."""
+from panns_litert.words import counted
 
 TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held-out"
 """The folds of a split: the clips to train on, those that decide when to stop, and those for the final test."""
@@ -30,85 +32,44 @@ TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held-out"
 _NOT_IN_A_NAME = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, separators of lines
 
 _HELD_OUT_SHARE, _VALIDATION_SHARE = 0.2, 0.15
+_TEST_NAMES = (HELD_OUT, "test", "testing", "eval", "evaluation")
+_VALIDATION_NAMES = (VALIDATION, "valid", "val")
 
 
-@dataclass(frozen=True, kw_only=True)
-class LabelledClip:
-    """One clip and its classes.
+def read_dataset(
+    source: str | os.PathLike[str],
+    *,
+    classes: Sequence[str] | None = None,
+    seconds: float = CUT_SECONDS,
+    overlap: float = 0.5,
+    background: str | None = None,
+) -> Dataset:
+    """Reads labelled clips from a folder or a table. `Dataset.layout` says what it was taken for.
 
-    Attributes:
-        path: the file.
-        labels: its classes, without repeats; empty for a clip of no class.
-        fold: the fold that it belongs to, or None.
-        sha256: SHA-256 of the file's bytes.
-    """
+    A folder has a folder of audio files for every class, at any depth below it. Folders named train, validation, test,
+    fold1 and the like, each with folders of classes in it, are folds. A folder in which every recording has a label
+    file of Audacity beside it (`rec.wav`, `rec.txt`) has long recordings, which are cut into clips.
 
-    path: Path
-    labels: tuple[str, ...]
-    fold: str | None
-    sha256: str
+    A table is recognised by its columns, which commas, semicolons or tabs separate:
 
+    - `file` (relative to the table), `labels` (separated by ;), and optionally `fold`, `start` and `end` (seconds: the
+      part of the file) and `recording` (clips of one recording belong in one fold);
+    - those of ESC-50, UrbanSound8K, FSD50K and AudioSet's segments, with the audio where the data set has it;
+    - `filename`, `onset`, `offset`, `event_label`: events in long recordings, which are cut into clips;
+    - one column of files and one of labels: `fname,label`, `filename,label`, `path,label`, `audio,class`, ….
 
-@dataclass(frozen=True, kw_only=True)
-class Skipped:
-    """A file that was skipped.
-
-    Attributes:
-        path: the file.
-        reason: why, in one line.
-    """
-
-    path: Path
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """Labelled clips.
-
-    Attributes:
-        clips: in the order of the folder's names or of the CSV's rows.
-        classes: class names, in the order of a model's outputs.
-        skipped: files that were skipped.
-        repeated: number of files with the same bytes as an earlier file. Their labels were added to that clip.
-    """
-
-    clips: tuple[LabelledClip, ...]
-    classes: tuple[str, ...]
-    skipped: tuple[Skipped, ...]
-    repeated: int
-
-    def truth(self) -> NDArray[np.float32]:
-        """Returns the labels as an array (clips, classes) of 0 and 1."""
-        have = [[label in clip.labels for label in self.classes] for clip in self.clips]
-        return np.asarray(have, np.float32).reshape(len(self.clips), len(self.classes))
-
-    def of_fold(self, fold: str) -> Dataset:
-        """Returns the data set with the clips of one fold only.
-
-        Raises:
-            DatasetError: the fold has no clip.
-        """
-        chosen = tuple(clip for clip in self.clips if clip.fold == fold)
-        if not chosen:
-            folds = ", ".join(sorted({clip.fold or "" for clip in self.clips} - {""})) or "no folds"
-            raise DatasetError(f"no clip of fold {fold!r}; expected one of: {folds}")
-        return replace(self, clips=chosen)
-
-
-def read_dataset(source: str | os.PathLike[str], *, classes: Sequence[str] | None = None) -> Dataset:
-    """Reads labelled clips from a folder or a CSV.
-
-    A folder has a subfolder of audio files for every class. A CSV has the columns `file` (relative to the CSV),
-    `labels` (separated by ;) and optionally `fold`. Files with the same bytes become one clip with all their labels.
+    Files with the same bytes become one clip with all their labels.
 
     Args:
-        source: the folder or the CSV.
+        source: the folder or the table; or the label file of one recording.
         classes: the allowed classes, in the order of a model's outputs; the classes that occur, sorted, if not given.
+        seconds: length of the clips that long recordings are cut into.
+        overlap: least share of an event that a clip must hold to have its label; see `cut`.
+        background: label of clips from the parts without an event; None for no such clips.
 
     Raises:
         DatasetError: the source is missing or malformed, it has no clip, a label is not in `classes`, or two folds have
-            a file with the same bytes.
+            the same sound.
     """
     try:
         source = Path(source)
@@ -117,42 +78,105 @@ def read_dataset(source: str | os.PathLike[str], *, classes: Sequence[str] | Non
             raise TypeError(f"classes {shown(classes)}")
     except TypeError as error:
         raise DatasetError(f"{error}; expected the path of a folder or a CSV, and a list of class names") from error
-    if source.is_dir():
-        rows, skipped = _folder_rows(source)
-    elif source.is_file():
-        rows, skipped = _csv_rows(source), []
-    else:
-        raise DatasetError(f"{source}: no such folder or file; expected a folder for each class, or a CSV")
-    merged: dict[str, LabelledClip] = {}
-    repeated = 0
-    for path, labels, fold in rows:
-        if not path.is_file():
-            skipped.append(Skipped(path=path, reason="no such file"))
-            continue
-        try:
-            clip = LabelledClip(path=path, labels=labels, fold=fold, sha256=file_sha256(path))
-        except OSError as error:
-            skipped.append(Skipped(path=path, reason=f"{error.strerror}; expected an audio file"))
-            continue
-        first = merged.get(clip.sha256)
-        if first is not None:
-            repeated += 1
-            if first.fold != fold:
-                raise DatasetError(
-                    f"{first.path} of fold {first.fold} and {path} of fold {fold} are the same recording; "
-                    "expected both in one fold, so that training and test data do not overlap"
-                )
-            clip = replace(first, labels=tuple(dict.fromkeys((*first.labels, *labels))))
-        merged[clip.sha256] = clip
-    if not merged:
-        raise DatasetError(f"{source}: no clip; expected audio files{_listed(skipped)}")
-    found = sorted({label for clip in merged.values() for label in clip.labels})
+    listing = _listing(source, Cutting(seconds=seconds, overlap=overlap, background=background))
+    clips, repeated = _clips(listing)
+    if not clips:
+        raise DatasetError(f"{source}: no clip; expected audio files{_listed(listing.skipped)}")
+    found = sorted({label for clip in clips for label in clip.labels})
     if bad := [label for label in found if ";" in label or any(category(c) in _NOT_IN_A_NAME for c in label)]:
         raise DatasetError(f"{source}: class {bad[0]!r}; expected a name of one line in UTF-8, without a semicolon")
     wanted = tuple(found) if names is None else names
     if strangers := [label for label in found if label not in wanted]:
         raise DatasetError(f"{source}: {unknown_label(strangers[0], wanted)}")
-    return Dataset(clips=tuple(merged.values()), classes=wanted, skipped=tuple(skipped), repeated=repeated)
+    dataset = Dataset(
+        clips=clips, classes=wanted, skipped=tuple(listing.skipped), repeated=repeated, layout=listing.layout
+    )
+    return replace(dataset, notes=(*listing.notes, *_apart(dataset)))
+
+
+def _listing(source: Path, cutting: Cutting) -> Listing:
+    if source.is_dir():
+        return folder_rows(source, cutting)
+    if not source.is_file():
+        raise DatasetError(f"{source}: no such folder or file; expected a folder for each class, or a CSV")
+    recording = next((path for path in _beside(source) if label_file(path) == source), None)
+    if recording is None:
+        return table_rows(source, cutting)
+    listing = Listing(layout="")
+    cut_recording(recording, read_labels(source), cutting, listing)
+    listing.layout = f"one recording with a label file, cut into {counted(len(listing.rows), 'clip')}"
+    return listing
+
+
+def _beside(path: Path) -> list[Path]:
+    """Returns the audio files beside a text file that have its name."""
+    if path.suffix.lower() != ".txt":
+        return []
+    stem = path.name.removesuffix(".txt").removesuffix(".labels")
+    return [file for file in scan_folder(path.parent).audio if file.parent == path.parent and file.stem == stem]
+
+
+def _clips(listing: Listing) -> tuple[tuple[LabelledClip, ...], int]:
+    """Returns the clips of a listing, and how many of them were repeated; adds to its skipped files."""
+    merged: dict[str, LabelledClip] = {}
+    hashes: dict[Path, str] = {}
+    repeated = 0
+    for row in listing.rows:
+        path = row.path
+        if path not in hashes:
+            try:
+                hashes[path] = file_sha256(path) if path.is_file() else ""
+                reason = "no such file"
+            except OSError as error:
+                hashes[path], reason = "", f"{error.strerror}; expected an audio file"
+            if not hashes[path]:
+                listing.skipped.append(Skipped(path=path, reason=reason))
+        if not hashes[path]:
+            continue
+        clip = LabelledClip(
+            path=path,
+            labels=row.labels,
+            fold=row.fold,
+            sha256=hashes[path],
+            start=row.start,
+            end=row.end,
+            recording=row.recording,
+        )
+        first = merged.get(clip.key)
+        if first is not None:
+            repeated += 1
+            if first.fold != clip.fold:
+                raise DatasetError(
+                    f"{first.name} of fold {first.fold} and {clip.name} of fold {clip.fold} are the same recording; "
+                    "expected both in one fold, so that training and test data do not overlap"
+                )
+            clip = replace(first, labels=tuple(dict.fromkeys((*first.labels, *clip.labels))))
+        merged[clip.key] = clip
+    return tuple(merged.values()), repeated
+
+
+def _apart(dataset: Dataset) -> list[str]:
+    """Returns a note if clips of one recording are in two folds."""
+    firsts: dict[str, LabelledClip] = {}
+    apart: dict[str, tuple[LabelledClip, LabelledClip]] = {}
+    for clip in dataset.clips:
+        source = source_of(clip)
+        first = firsts.setdefault(source, clip)
+        if first.fold != clip.fold:
+            apart.setdefault(source, (first, clip))
+    if not apart:
+        return []
+    first, other = next(iter(apart.values()))
+    return [
+        f"{counted(len(apart), 'recording')} in more than one fold, such as {first.name} of fold {first.fold} and "
+        f"{other.name} of fold {other.fold}: figures of a held-out fold are then too high; give all clips of a "
+        "recording one fold"
+    ]
+
+
+def source_of(clip: LabelledClip) -> str:
+    """Returns what clips of one recording share: the recording's name, or the hash of the file."""
+    return clip.sha256 if clip.recording is None else f"recording {clip.recording}"
 
 
 def _require_dataset(dataset: object) -> None:
@@ -160,77 +184,43 @@ def _require_dataset(dataset: object) -> None:
         raise DatasetError(f"{shown(dataset)}; expected a Dataset, as `read_dataset` returns it")
 
 
-_Rows = list[tuple[Path, tuple[str, ...], str | None]]
-
-
-def _folder_rows(folder: Path) -> tuple[_Rows, list[Skipped]]:
-    rows: _Rows = []
-    skipped: list[Skipped] = []
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise DatasetError(f"{folder}: {error.strerror}; expected a folder for each class") from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if not entry.is_dir():
-            skipped.append(Skipped(path=entry, reason="not in a folder of a class"))
-            continue
-        try:
-            rows += [(path, (entry.name,), None) for path in audio_files(entry)]
-        except AudioError:
-            skipped.append(Skipped(path=entry, reason="no audio file in this class's folder"))
-    return rows, skipped
-
-
-def _csv_rows(path: Path) -> _Rows:
-    rows: _Rows = []
-    try:
-        # The names of files are bytes. Those that are no UTF-8 are kept; in a label they are refused.
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            table = csv.DictReader(file)
-            if len(set(names := table.fieldnames or ())) < len(names):
-                raise DatasetError(f"{path}: columns {', '.join(names)}; expected each name once")
-            if not {"file", "labels"} <= set(table.fieldnames or ()):
-                raise DatasetError(
-                    f"{path}: columns {utf8(', '.join(names)) or 'none'}; expected {', '.join(COLUMNS)}, in UTF-8"
-                )
-            for row in table:
-                if not row["file"] or row["labels"] is None:
-                    raise DatasetError(f"{path}, line {table.line_num}: no file or no labels; expected both")
-                labels = tuple(dict.fromkeys(label.strip() for label in row["labels"].split(";") if label.strip()))
-                rows.append((path.parent / row["file"], labels, (row.get("fold") or "").strip() or None))
-    except (OSError, csv.Error) as error:
-        raise DatasetError(f"{path}: {error}; expected a CSV in UTF-8") from error
-    if len({fold is None for _, _, fold in rows}) > 1:
-        raise DatasetError(f"{path}: some rows have a fold and some have none; expected one for every row, or for none")
-    return rows
-
-
 def _listed(skipped: Sequence[Skipped]) -> str:
     return "".join(f"; skipped {one.path}: {one.reason}" for one in skipped[:3])
 
 
 def write_csv(dataset: Dataset, folder: Path) -> bytes:
-    """Returns the data set as a CSV for `read_dataset`. File names are relative to `folder`, where the CSV will be."""
+    """Returns the data set as a CSV for `read_dataset`. File names are relative to `folder`, where the CSV will be.
+
+    The columns start, end and recording are there if a clip has them.
+    """
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(COLUMNS)
+    more = [name for name in COLUMNS[3:] if any(getattr(clip, name) is not None for clip in dataset.clips)]
+    rows.writerow((*COLUMNS[:3], *more))
     for clip in dataset.clips:
-        rows.writerow((os.path.relpath(clip.path.resolve(), folder.resolve()), ";".join(clip.labels), clip.fold or ""))
+        cells = (getattr(clip, name) for name in more)
+        rows.writerow(
+            (
+                os.path.relpath(clip.path.resolve(), folder.resolve()),
+                ";".join(clip.labels),
+                clip.fold or "",
+                *("" if cell is None else cell for cell in cells),
+            )
+        )
     return text.getvalue().encode(errors="surrogateescape")
 
 
 def split(dataset: Dataset, *, held_out: str | None = None, seed: int = 0) -> Dataset:
     """Splits a data set: returns the same clips with TRAIN, VALIDATION or HELD_OUT as their fold.
 
-    If the clips have folds, the fold `held_out` becomes HELD_OUT. The fold VALIDATION stays; without one, a share of
-    every class of the other clips is drawn for it. If the clips have no folds, a share of every class is drawn for
-    HELD_OUT and for VALIDATION. A class with one clip is in TRAIN only; a class with two is in TRAIN and HELD_OUT.
+    If the clips have folds, the fold `held_out` becomes HELD_OUT. The fold VALIDATION (or valid, val, and dev beside
+    train) stays; without one, a share of every class of the other clips is drawn for it. If the clips have no folds, a
+    share of every class is drawn for HELD_OUT and for VALIDATION. Clips of one recording are drawn together. A class
+    with one recording is in TRAIN only; a class with two is in TRAIN and HELD_OUT.
 
     Args:
         dataset: clips of at least two classes.
-        held_out: the fold to hold out; if not given, HELD_OUT if it exists, otherwise the last fold by name.
+        held_out: the fold to hold out; if not given, HELD_OUT (or test, eval) if it exists, otherwise the last fold.
         seed: seed of the random draw, ≥ 0.
 
     Raises:
@@ -244,45 +234,60 @@ def split(dataset: Dataset, *, held_out: str | None = None, seed: int = 0) -> Da
     if len(present) < 2:
         one = f"only the class {next(iter(present))!r}" if present else "no class at all"
         raise DatasetError(f"{one}; expected clips of at least two: add a class of other sounds, such as 'background'")
-    folds = sorted({clip.fold for clip in dataset.clips if clip.fold is not None})
+    folds = dataset.folds
     rng = np.random.default_rng([seed, 0])
     if not folds:
         if held_out is not None:
             raise DatasetError(f"fold {held_out!r}, but the clips have no folds; expected a CSV with the column fold")
         return _drawn(dataset, rng, held=_HELD_OUT_SHARE, validation=_VALIDATION_SHARE)
-    held_out = held_out or (HELD_OUT if HELD_OUT in folds else folds[-1])
+    held_out = held_out or _named(folds, _TEST_NAMES) or folds[-1]
     if held_out not in folds or len(folds) < 2:
         raise DatasetError(f"fold {held_out!r} of {', '.join(folds)}; expected one of at least two")
     rest = replace(dataset, clips=tuple(clip for clip in dataset.clips if clip.fold != held_out))
-    if VALIDATION in folds and held_out != VALIDATION:
-        parts = [replace(clip, fold=VALIDATION if clip.fold == VALIDATION else TRAIN) for clip in rest.clips]
+    watched = _named(rest.folds, _VALIDATION_NAMES)
+    if watched is None and _named(rest.folds, (TRAIN, "training")):
+        watched = _named(rest.folds, ("dev", "development"))  # without train, it is what to train on
+    if watched is not None:
+        parts = [replace(clip, fold=VALIDATION if clip.fold == watched else TRAIN) for clip in rest.clips]
     else:
         parts = list(_drawn(rest, rng, held=0.0, validation=_VALIDATION_SHARE).clips)
     if not any(clip.fold == TRAIN for clip in parts):
-        raise DatasetError(f"only the folds {held_out!r} and {VALIDATION!r}; expected another one to train on")
-    of = {clip.sha256: clip.fold for clip in parts}
-    return replace(dataset, clips=tuple(replace(clip, fold=of.get(clip.sha256, HELD_OUT)) for clip in dataset.clips))
+        raise DatasetError(f"only the folds {held_out!r} and {watched!r}; expected another one to train on")
+    of = {clip.key: clip.fold for clip in parts}
+    return replace(dataset, clips=tuple(replace(clip, fold=of.get(clip.key, HELD_OUT)) for clip in dataset.clips))
+
+
+def _named(folds: Sequence[str], names: Sequence[str]) -> str | None:
+    """Returns the fold with the first of the names that there is."""
+    found = {fold.casefold(): fold for fold in folds}
+    return next((found[name] for name in names if name in found), None)
 
 
 def _drawn(dataset: Dataset, rng: np.random.Generator, *, held: float, validation: float) -> Dataset:
-    """Draws the shares `held` and `validation` of every class, at least one clip each if the class has enough clips.
+    """Draws the shares `held` and `validation` of every class, at least one recording each if there are enough.
 
-    A clip of several classes counts for its rarest class.
+    A clip of several classes counts for its rarest class, and a recording for the rarest class of its clips.
     """
     sizes = Counter(label for clip in dataset.clips for label in clip.labels)
-    groups: dict[str, list[int]] = {}
+    recordings: dict[str, list[int]] = {}
     for i, clip in enumerate(dataset.clips):
-        rarest = min(clip.labels, key=lambda label: (sizes[label], label), default="")
-        groups.setdefault(rarest, []).append(i)
+        recordings.setdefault(source_of(clip), []).append(i)
+    groups: dict[str, list[list[int]]] = {}
+    for members in recordings.values():
+        labels = [label for i in members for label in dataset.clips[i].labels]
+        groups.setdefault(min(labels, key=lambda label: (sizes[label], label), default=""), []).append(members)
     folds = [TRAIN] * len(dataset.clips)
     for label in sorted(groups):
-        members = rng.permutation(groups[label])
-        kept = max(1, round(held * len(members))) if held and len(members) >= 2 else 0
-        watched = max(1, round(validation * len(members))) if len(members) >= (3 if held else 2) else 0
-        for i in members[:kept]:
-            folds[i] = HELD_OUT
-        for i in members[kept : kept + watched]:
-            folds[i] = VALIDATION
+        drawn = [groups[label][i] for i in rng.permutation(len(groups[label]))]
+        count = sum(map(len, drawn))
+        kept = max(1, round(held * count)) if held and len(drawn) >= 2 else 0
+        watched = max(1, round(validation * count)) if len(drawn) >= (3 if held else 2) else 0
+        for wanted, fold in ((kept, HELD_OUT), (watched, VALIDATION)):
+            while wanted > 0 and len(drawn) > 1:  # the last one is to train on
+                members = drawn.pop(0)
+                wanted -= len(members)
+                for i in members:
+                    folds[i] = fold
     clips = tuple(replace(clip, fold=fold) for clip, fold in zip(dataset.clips, folds, strict=True))
     return replace(dataset, clips=clips)
 
@@ -325,7 +330,7 @@ def score(
             scores.append(scorer(clip))
             kept.append(clip)
         except Exception as error:
-            skipped.append(Skipped(path=clip.path, reason=why_failed(str(clip.path), error)))
+            skipped.append(Skipped(path=clip.path, reason=why_failed(clip.name, error)))
     watch(what, len(dataset.clips), len(dataset.clips))
     if not kept:
         raise DatasetError(f"no clip could be read; expected audio files{_listed(skipped)}")

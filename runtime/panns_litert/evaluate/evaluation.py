@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.errors import DatasetError
-from panns_litert.evaluate.dataset import Dataset, LabelledClip, Scorer, Watch, no_watch, score
+from panns_litert.evaluate.clips import Dataset, LabelledClip
+from panns_litert.evaluate.dataset import Scorer, Watch, no_watch, score
 from panns_litert.evaluate.metrics import Figures, figures
 from panns_litert.sense import unknown_label
 from panns_litert.strict import shown
@@ -16,12 +17,20 @@ from panns_litert.tagger import Tagger, TruncationWarning
 
 
 def bundle_scorer(tagger: Tagger) -> Scorer:
-    """Returns a scorer that computes the probabilities (classes,) of a clip, cut to the bundle's clip length."""
+    """Returns a scorer that computes the probabilities (classes,) of a clip, cut to the bundle's clip length.
+
+    Of a clip that is a part of a file, only that part is heard.
+    """
+    manifest = tagger.bundle.manifest
 
     def scorer(clip: LabelledClip) -> NDArray[np.float32]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TruncationWarning)
-            return tagger.tag(clip.path, top=1).probs
+            if clip.start is None and clip.end is None:
+                return tagger.tag(clip.path, top=1).probs
+            rate = manifest.front_end.sample_rate
+            part = clip.read(sample_rate=rate, max_seconds=manifest.clip_seconds)
+            return tagger.tag(part.waveform, sample_rate=rate, top=1).probs
 
     return scorer
 

@@ -52,8 +52,8 @@ NAMES = {
     """,
     "panns_litert.evaluate": """
         advice Annotation bundle_scorer ClassFigures COLUMNS cut CUT_SECONDS Cutting d_prime Dataset draw_worst evaluate
-        Figures figures HELD_OUT LabelledClip no_watch plot_worst read_dataset require_classes score Scorer Skipped
-        split TRAIN VALIDATION Watch write_csv
+        Figures figures HELD_OUT LabelledClip no_watch one_recording plot_worst read_dataset require_classes score
+        Scorer Skipped source_of split TRAIN VALIDATION Watch write_csv
     """,
     "panns_litert.events": """
         audacity_labels Event EventDetector events_csv EventSettings Step TAIL_PERCENT WindowSteps
@@ -90,8 +90,8 @@ NAMES = {
         bars Row short
     """,
     "panns_litert.search": """
-        embed Embeddings FORMATS Hit Index Match match MATCH_LIMITS MATCH_SPEC model_sha256 Prototype Prototypes
-        prototypes_path require_same_model similar unit
+        Duplicate DUPLICATE_SCORE embed Embeddings find_duplicates FORMATS Hit Index Match match match_features
+        MATCH_LIMITS MATCH_SPEC model_sha256 Prototype Prototypes prototypes_path require_same_model similar unit
     """,
     "panns_litert.sense": """
         audioset_nodes class_names nearest Node ONTOLOGY Ontology require_class_names Sense unknown_label

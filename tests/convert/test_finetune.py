@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,6 +45,7 @@ from panns_litert_convert.stages import Reference
 from panns_litert_convert.training import loop
 from panns_litert_convert.training import state as state_module
 from panns_litert_convert.training.augment import epoch_order, mixup, spec_augment
+from panns_litert_convert.training.duplicates import duplicates_together
 from panns_litert_convert.training.features import FeatureCache
 from panns_litert_convert.training.finetune import CHECKPOINT, METRICS, SPLIT, STATE, finetune
 from panns_litert_convert.training.loop import Part, Progress, Settings, train
@@ -590,6 +592,56 @@ def test_folds_are_kept() -> None:
         split(clips([("a",), ("b",)]), held_out="1")
 
 
+# --- the same sound twice ---
+
+
+@pytest.fixture
+def noises(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Five clips of noise of two classes, and a quieter, later cut of one of them, as Ogg."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+    rng = np.random.default_rng(0)
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for i in range(5):
+            noise = rng.normal(0, 0.1, 4 * 16000)
+            soundfile.write(tmp_path / label / f"{i}.wav", noise, 16000)
+            if (label, i) == ("a", 3):
+                soundfile.write(tmp_path / label / "copy.ogg", 0.3 * noise[16000:], 16000)
+    return tmp_path
+
+
+def test_the_same_sound_is_kept_in_one_fold(noises: Path) -> None:
+    found = duplicates_together(read_dataset(noises), seconds=4.0)
+    assert len(found.notes) == 1
+    assert "the same sound in 1 pair of clips, which are kept in one fold" in found.notes[0]
+    assert "3.wav and" in found.notes[0]
+    pair = [clip for clip in found.clips if clip.recording is not None]
+    assert sorted(clip.path.name for clip in pair) == ["3.wav", "copy.ogg"]
+    for seed in range(20):
+        assert len({clip.fold for clip in split(found, seed=seed).clips if clip.recording is not None}) == 1
+
+
+@pytest.mark.parametrize("move", [False, True])
+def test_the_same_sound_in_two_folds_is_named_or_moved(noises: Path, move: bool) -> None:
+    rows = [(f"{label}/{i}.wav", label, str(i % 2)) for label in "ab" for i in range(5)] + [("a/copy.ogg", "a", "0")]
+    found = duplicates_together(read_dataset(table(noises / "t.csv", rows)), seconds=4.0, move=move)
+    assert len(found.notes) == 1
+    assert "3.wav (fold 1) and" in found.notes[0]
+    assert "copy.ogg (fold 0)" in found.notes[0]
+    assert ("--move-duplicates" in found.notes[0]) != move
+    folds = [clip.fold for clip in found.clips if clip.recording is not None]
+    assert folds == (["1", "1"] if move else ["1", "0"])
+
+
+def test_a_class_of_one_sound_is_left_as_it_is(noises: Path) -> None:
+    samples, rate = soundfile.read(noises / "b" / "0.wav")
+    for i in range(1, 5):
+        soundfile.write(noises / "b" / f"{i}.wav", samples * (1 - 0.1 * i), rate)
+    found = duplicates_together(read_dataset(noises), seconds=4.0)
+    assert "nearly all clips of b are one and the same sound" in found.notes[1]
+    assert {clip.labels for clip in found.clips if clip.recording is not None} == {("a",)}
+
+
 # --- augmentation, cache, settings ---
 
 
@@ -640,6 +692,9 @@ def test_features_are_computed_once_and_again_if_damaged(tmp_path: Path) -> None
         assert cache(clip).tolist() == [0, 1, 2]
     assert len(made) == 8
     assert cache.path(clip).read_bytes() == good
+    part = replace(clip, start=1.0, end=2.0)
+    assert cache.path(part) != cache.path(clip)
+    assert cache.path(part) != cache.path(replace(clip, start=1.0))
 
 
 @pytest.mark.parametrize(

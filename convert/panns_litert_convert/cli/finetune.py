@@ -12,16 +12,18 @@ from typing import Any
 
 from panns_litert.bundle import PRECISIONS
 from panns_litert.cli import (
+    DATA_HELP,
     AddCommand,
     note,
     one_line,
     print_checks,
+    print_dataset,
     print_figures,
     print_json,
-    print_skipped,
     watching,
 )
 from panns_litert.errors import DatasetError, MissingDependencyError, ParityError, importing
+from panns_litert.evaluate import advice
 from panns_litert.strict import MOST_BYTES, read_text
 from panns_litert.words import counted
 
@@ -29,13 +31,15 @@ from panns_litert.words import counted
 def add_commands(command: AddCommand) -> None:
     """Adds finetune."""
     sub = command("finetune", run_finetune)
-    sub.add_argument("--data", type=Path, required=True, help="a folder of class folders, or a CSV: file, labels, fold")
+    sub.add_argument("--data", type=Path, required=True, help=DATA_HELP)
     sub.add_argument("--model", required=True, help="the base: a name that `models` lists")
     sub.add_argument("--checkpoint", type=Path, help="weights of the base, instead of a download")
     sub.add_argument("--out", type=Path, required=True, help="folder for all results; a second run resumes there")
     sub.add_argument("--classes", type=Path, metavar="FILE", help="the classes in output order, one per line")
     sub.add_argument("--seconds", type=float, help="length of a clip, 1 … 60 (default: the longest file, at most 10)")
     sub.add_argument("--held-out", metavar="FOLD", help="the fold of the CSV to evaluate on (default: the last)")
+    sub.add_argument("--background", metavar="CLASS", help="class of the unannotated parts of annotated recordings")
+    sub.add_argument("--move-duplicates", action="store_true", help="give the same sound in two folds one of them")
     sub.add_argument("--precision", choices=PRECISIONS, help="default: fp16, or fp32 if fp16 fails its gate")
     group = sub.add_argument_group("training")
     group.add_argument("--unfrozen", action="store_true", help="train the whole network, not only its last layers")
@@ -71,6 +75,8 @@ def run_finetune(args: argparse.Namespace) -> int:
                 held_out=args.held_out,
                 precision=args.precision,
                 settings=settings,
+                background=args.background,
+                move_duplicates=args.move_duplicates,
                 watch=watch,
             )
     except ParityError as error:
@@ -86,7 +92,7 @@ def run_finetune(args: argparse.Namespace) -> int:
     if args.json:
         return print_json({"bundle": str(result.bundle.path), "passed": True} | data)
     print_checks(result.bundle.manifest.parity)
-    print_skipped(result.dataset.skipped, repeated=result.dataset.repeated)
+    print_dataset(result.dataset, advice(result.dataset))
     if result.fallback:
         note(f"float32 weights, since float16 weights fail their gate ({result.fallback})")
     parts = ", ".join(f"{count} {fold}" for fold, count in data["clips"].items())

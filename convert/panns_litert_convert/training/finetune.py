@@ -23,12 +23,14 @@ from panns_litert.atomic import replacing
 from panns_litert.bundle import Bundle, PrecisionName
 from panns_litert.errors import DatasetError, ModelError, ParityError
 from panns_litert.evaluate import (
+    CUT_SECONDS,
     HELD_OUT,
     TRAIN,
     VALIDATION,
     Dataset,
     Figures,
     Watch,
+    advice,
     bundle_scorer,
     figures,
     no_watch,
@@ -50,6 +52,7 @@ from panns_litert_convert.checkpoints import (
 )
 from panns_litert_convert.convert import convert, require_length
 from panns_litert_convert.networks import AudioTagger, LogmelCnn
+from panns_litert_convert.training.duplicates import duplicates_together
 from panns_litert_convert.training.features import ClipInput, FeatureCache, of_network
 from panns_litert_convert.training.loop import Part, Settings, clip_logits, train
 from panns_litert_convert.training.state import owning
@@ -99,6 +102,10 @@ class FineTuned:
             "classes": list(self.dataset.classes),
             "clips": folds,
             "repeated": self.dataset.repeated,
+            "layout": self.dataset.layout,
+            "counts": self.dataset.counts,
+            "imbalance": self.dataset.imbalance,
+            "notes": [*self.dataset.notes, *advice(self.dataset)],
             "skipped": [{"file": str(one.path), "reason": one.reason} for one in self.dataset.skipped],
             "precision": self.bundle.manifest.precision,
             "fallback": self.fallback,
@@ -122,6 +129,8 @@ def finetune(
     held_out: str | None = None,
     precision: PrecisionName | None = None,
     settings: Settings | None = None,
+    background: str | None = None,
+    move_duplicates: bool = False,
     watch: Watch = no_watch,
 ) -> FineTuned:
     """Fine-tunes a network of the zoo on the classes of the data, and makes a proven bundle of it.
@@ -135,10 +144,14 @@ def finetune(
         out: folder for all results; the bundle is in its subfolder `bundle`.
         checkpoint: weights of the base, instead of the published ones.
         classes: names in the order of the outputs; default: those of the data, sorted.
-        seconds: length of a clip, 1 … 60; default: that of the longest file, in whole seconds and at most 10.
+        seconds: length of a clip, 1 … 60; default: that of the longest clip, in whole seconds and at most 10. Annotated
+            recordings are cut into clips of this length.
         held_out: the fold of a CSV that is held out; see `split`.
         precision: of the bundle; default: fp16, or fp32 if fp16 fails its gate. The training clips calibrate int8-full.
         settings: of the training.
+        background: class of clips from the parts of annotated recordings without an event; None for no such clips.
+        move_duplicates: whether clips of different folds that are the same sound are given the fold of the first one;
+            without it, they are only reported.
         watch: called with the progress of every step.
 
     Raises:
@@ -152,10 +165,11 @@ def finetune(
     out = Path(out)
     watch("reading the data", 0, 0)
     base = model_of(find(model), checkpoint)
-    dataset = read_dataset(data, classes=classes)
+    dataset = read_dataset(data, classes=classes, seconds=seconds or CUT_SECONDS, background=background)
     require_class_names(dataset.classes, str(data), error=DatasetError)
     seconds = _longest(dataset) if seconds is None else seconds
     require_length(seconds, base)
+    dataset = duplicates_together(dataset, seconds=seconds, move=move_duplicates, watch=watch)
     split(dataset, held_out=held_out, seed=settings.seed)  # refuses what cannot be split before anything is computed
     with owning(out, STATE, CHECKPOINT, METRICS, SPLIT):
         return _finetune(
@@ -225,7 +239,7 @@ def _finetune(
 
     with replacing(out / SPLIT) as file:
         file.write(write_csv(dataset, out))
-    clips = json.dumps([(clip.sha256, clip.labels, clip.fold) for clip in dataset.clips])
+    clips = json.dumps([(clip.key, clip.labels, clip.fold) for clip in dataset.clips])
     progress = train(
         network,
         forward,
@@ -241,7 +255,7 @@ def _finetune(
     )
     save_own(network, out / CHECKPOINT, model=base, classes=dataset.classes)
 
-    learned = [clip.path for clip in dataset.of_fold(TRAIN).clips]
+    learned = list(dict.fromkeys(clip.path for clip in dataset.of_fold(TRAIN).clips))
 
     def converted(precision: PrecisionName) -> Bundle:
         return convert(
@@ -330,7 +344,8 @@ def _longest(dataset: Dataset) -> float:
     longest = 1.0
     for clip in dataset.clips:
         try:
-            longest = max(longest, soundfile.info(clip.path).duration)
+            whole = soundfile.info(clip.path).duration if clip.end is None else clip.end
+            longest = max(longest, whole - (clip.start or 0.0))
         except (RuntimeError, OSError):  # it will be skipped, and the reason reported
             continue
     return float(

@@ -6,11 +6,13 @@ points.
 
 from panns_litert.cli.options import BUNDLE_HELP, named_bundle
 from panns_litert.cli.output import (
+    DATA_HELP,
     SHOWN_SKIPPED,
     AddCommand,
     note,
     one_line,
     print_checks,
+    print_dataset,
     print_figures,
     print_json,
     print_skipped,
@@ -25,6 +27,7 @@ from panns_litert.cli.program import build_parser, main
 
 __all__ = [
     "BUNDLE_HELP",
+    "DATA_HELP",
     "SHOWN_SKIPPED",
     "AddCommand",
     "build_parser",
@@ -33,6 +36,7 @@ __all__ = [
     "note",
     "one_line",
     "print_checks",
+    "print_dataset",
     "print_figures",
     "print_json",
     "print_skipped",

@@ -15,17 +15,28 @@ from panns_litert.bundle import file_sha256
 from panns_litert.cli.extensions import converter
 from panns_litert.cli.options import DEFAULT_ENGINE, add_bundle_options, add_model_options, bundle_for, open_tagger
 from panns_litert.cli.output import (
+    DATA_HELP,
     SHOWN_SKIPPED,
     AddCommand,
     note,
+    print_dataset,
     print_figures,
     print_json,
-    print_skipped,
     watching,
 )
 from panns_litert.cli.recordings import print_warnings
 from panns_litert.errors import AudioError, DatasetError, PrototypeError, why_failed
-from panns_litert.evaluate import Dataset, Figures, Skipped, evaluate, figures, plot_worst, read_dataset, score
+from panns_litert.evaluate import (
+    Dataset,
+    Figures,
+    LabelledClip,
+    Skipped,
+    evaluate,
+    figures,
+    plot_worst,
+    read_dataset,
+    score,
+)
 from panns_litert.pictures import picture_format
 from panns_litert.search import Prototypes, prototypes_path
 from panns_litert.tagger import ENGINES, Tagger
@@ -39,7 +50,7 @@ WAIT_SECONDS = 30.0
 def add_commands(command: AddCommand) -> None:
     """Adds evaluate and enroll."""
     sub = command("evaluate", run_evaluate)
-    sub.add_argument("--data", type=Path, required=True, help="folder of class folders, or CSV: file, labels, fold")
+    sub.add_argument("--data", type=Path, required=True, help=DATA_HELP)
     sub.add_argument("--fold", help="use only the clips of this fold of the CSV")
     add_bundle_options(sub)
     sub.add_argument(
@@ -72,7 +83,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
         for engine in dict.fromkeys(args.engine):
             with Tagger(chosen, engine=engine, threads=args.threads) as tagger:
                 if dataset is None:
-                    dataset = read_dataset(args.data, classes=tagger.labels)
+                    seconds = tagger.bundle.manifest.clip_seconds
+                    dataset = read_dataset(args.data, classes=tagger.labels, seconds=seconds)
                     dataset = dataset if args.fold is None else dataset.of_fold(args.fold)
                 measured[f"tflite {tagger.engine}"], dataset = evaluate(tagger, dataset, watch=watch)
         assert dataset is not None  # argparse wants at least one engine
@@ -87,9 +99,10 @@ def run_evaluate(args: argparse.Namespace) -> int:
     if args.json:
         rows = {name: found.to_dict() for name, found in measured.items()}
         skipped = _skipped_rows(dataset.skipped)
-        return print_json({"bundle": str(tagger.bundle.path), "figures": rows, "skipped": skipped})
+        facts = {"bundle": str(tagger.bundle.path), "layout": dataset.layout, "notes": list(dataset.notes)}
+        return print_json(facts | {"figures": rows, "skipped": skipped})
     print_figures(measured)
-    print_skipped(dataset.skipped, repeated=dataset.repeated)
+    print_dataset(dataset)
     print(f"{tagger.bundle.path}: {counted(len(dataset.clips), 'clip')}")
     return 0
 
@@ -152,6 +165,13 @@ def _embedding(tagger: Tagger, file: Path) -> np.ndarray[Any, np.dtype[np.float3
     return found.embedding
 
 
+def _clip_embedding(tagger: Tagger, clip: LabelledClip) -> np.ndarray[Any, np.dtype[np.float32]]:
+    if clip.start is None and clip.end is None:
+        return _embedding(tagger, clip.path)
+    rate = tagger.bundle.manifest.front_end.sample_rate
+    return tag_long(tagger, clip.read(sample_rate=rate).waveform, sample_rate=rate, top=1).embedding
+
+
 def _accuracy(
     tagger: Tagger, prototypes: Prototypes, dataset: Dataset, *, enrolled: Sequence[Path]
 ) -> tuple[float, Dataset]:
@@ -159,7 +179,7 @@ def _accuracy(
     used = {file_sha256(file) for file in enrolled if file.is_file()}
     if both := [clip.path for clip in dataset.clips if clip.sha256 in used]:
         raise DatasetError(f"{both[0]} is enrolled and tested; expected other clips to test with")
-    scores, dataset = score(dataset, lambda clip: prototypes.scores(_embedding(tagger, clip.path)))
+    scores, dataset = score(dataset, lambda clip: prototypes.scores(_clip_embedding(tagger, clip)))
     right = [dataset.classes[row.argmax()] in clip.labels for row, clip in zip(scores, dataset.clips, strict=True)]
     return float(np.mean(right)), dataset
 

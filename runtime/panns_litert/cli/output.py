@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
-    from panns_litert.evaluate import Figures, Skipped, Watch
+    from panns_litert.evaluate import Dataset, Figures, Skipped, Watch
     from panns_litert.proof import GpuReport
     from panns_litert.windows import LongTagging
 
@@ -245,6 +245,7 @@ def watching(args: argparse.Namespace) -> Iterator[Watch]:
             yield bar
 
 
+DATA_HELP = "folder of class folders, or table: file, labels, fold; or another layout (docs/data.md)"
 SHOWN_SKIPPED = 5
 
 
@@ -256,6 +257,14 @@ def print_skipped(skipped: Sequence[Skipped], *, repeated: int = 0) -> None:
         note(f"skipped {one.path}: {one.reason}")
     if len(skipped) > SHOWN_SKIPPED:
         note(f"skipped {counted(len(skipped), 'file')} in all")
+
+
+def print_dataset(dataset: Dataset, advice: Sequence[str] = ()) -> None:
+    """Prints what the data was taken for, what may be wrong with it, advice, and which files were skipped."""
+    note(f"data: {dataset.layout}")
+    for line in (*dataset.notes, *advice):
+        note(escaped(line))
+    print_skipped(dataset.skipped, repeated=dataset.repeated)
 
 
 def print_figures(measured: Mapping[str, Figures]) -> None:

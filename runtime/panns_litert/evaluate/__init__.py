@@ -13,8 +13,10 @@ from panns_litert.evaluate.dataset import (
     Scorer,
     Watch,
     no_watch,
+    one_recording,
     read_dataset,
     score,
+    source_of,
     split,
     write_csv,
 )
@@ -46,10 +48,12 @@ __all__ = [
     "evaluate",
     "figures",
     "no_watch",
+    "one_recording",
     "plot_worst",
     "read_dataset",
     "require_classes",
     "score",
+    "source_of",
     "split",
     "write_csv",
 ]

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from unicodedata import category
@@ -31,6 +31,7 @@ TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held-out"
 
 _NOT_IN_A_NAME = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, separators of lines
 
+_HASH_DIGITS = 16  # of a file's hash, which name a recording
 _HELD_OUT_SHARE, _VALIDATION_SHARE = 0.2, 0.15
 _TEST_NAMES = (HELD_OUT, "test", "testing", "eval", "evaluation")
 _VALIDATION_NAMES = (VALIDATION, "valid", "val")
@@ -172,6 +173,37 @@ def _apart(dataset: Dataset) -> list[str]:
         f"{other.name} of fold {other.fold}: figures of a held-out fold are then too high; give all clips of a "
         "recording one fold"
     ]
+
+
+def one_recording(dataset: Dataset, pairs: Iterable[tuple[int, int]], *, move: bool = False) -> Dataset:
+    """Returns the data set with pairs of clips marked as pieces of one recording, so that `split` keeps them together.
+
+    Args:
+        dataset: the clips.
+        pairs: their places in `dataset.clips`. Pieces of one recording with either are marked, too.
+        move: also give all of them the fold of the first one.
+    """
+    sources = [source_of(clip) for clip in dataset.clips]
+    first = {source: i for i, source in reversed([*enumerate(sources)])}  # place of the first clip of each
+    parent = {source: source for source in sources}
+
+    def root(source: str) -> str:
+        while parent[source] != source:
+            source = parent[source]
+        return source
+
+    for a, b in pairs:
+        one, other = sorted((root(sources[a]), root(sources[b])), key=first.__getitem__)
+        parent[other] = one
+    joined = {root(source) for source in sources if root(source) != source}
+    clips = []
+    for clip, source in zip(dataset.clips, sources, strict=True):
+        if root(source) in joined:
+            start = dataset.clips[first[root(source)]]
+            name = start.recording or start.sha256[:_HASH_DIGITS]
+            clip = replace(clip, recording=name, fold=start.fold if move else clip.fold)
+        clips.append(clip)
+    return replace(dataset, clips=tuple(clips))
 
 
 def source_of(clip: LabelledClip) -> str:

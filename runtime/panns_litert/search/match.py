@@ -210,6 +210,15 @@ class _Runs:
             yield from zip(starts, peaks, strict=True)
 
 
+def match_features(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the features (frames, mels) that `match` correlates, for `find_duplicates`: 50 frames a second.
+
+    Args:
+        waveform: (samples,) at the sample rate of MATCH_SPEC.
+    """
+    return _features(iter((waveform,)))
+
+
 def _features(chunks: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Returns features (frames, mels): the fourth root of the mel power, minus the mean of each frame.
 

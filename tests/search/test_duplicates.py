@@ -1,0 +1,93 @@
+"""Duplicates: the same sound is found again whatever was done to it, and nothing else is."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from numpy.typing import NDArray
+from support import AUDIO, needs_shared
+
+from panns_litert.audio import load_audio
+from panns_litert.errors import MatchError
+from panns_litert.evaluate import read_dataset
+from panns_litert.search import MATCH_SPEC, find_duplicates, match_features
+
+RATE = MATCH_SPEC.sample_rate
+Waveform = NDArray[np.float32]
+
+
+def coded(waveform: Waveform, form: str) -> Waveform:
+    """Returns a waveform as a lossy codec gives it back."""
+    file = io.BytesIO()
+    soundfile.write(file, waveform, RATE, format=form)
+    return load_audio(file.getvalue(), sample_rate=RATE).waveform
+
+
+COPIES: dict[str, Callable[[Waveform], Waveform]] = {
+    "gain": lambda x: 0.2 * x,
+    "MP3": lambda x: coded(x, "MP3"),
+    "Ogg": lambda x: coded(x, "OGG"),
+    "cut": lambda x: x[round(1.3137 * RATE) :],
+    "cut, gain, MP3": lambda x: coded(0.3 * x[round(1.3137 * RATE) :], "MP3"),
+    "8 kHz": lambda x: soxr.resample(soxr.resample(x, RATE, RATE // 2), RATE // 2, RATE),
+}
+
+
+@needs_shared
+def test_copies_of_real_clips_are_found_and_no_other_clip_is() -> None:
+    """A clip of every class of ESC-10 in every fold, and planted copies of some."""
+    clips = read_dataset(AUDIO / "esc10" / "esc10.csv").clips
+    chosen = [clip for before, clip in pairwise(clips) if before.labels != clip.labels or before.fold != clip.fold]
+    waveforms = [clip.read(sample_rate=RATE).waveform for clip in chosen]
+    assert len(waveforms) >= 39
+    # Of a clip that ends with digital silence, a cut leaves nothing to find.
+    full = [i for i, x in enumerate(waveforms) if np.abs(x[-RATE:]).max() > 1e-3][::4]
+    planted = [(i, name) for i in full for name in COPIES]
+    made = [COPIES[name](waveforms[i]) for i, name in planted]
+    # Copies of one clip are not compared with each other.
+    groups = [*range(len(waveforms)), *(f"copy of {i}" for i, _ in planted)]
+    found = find_duplicates((match_features(x) for x in (*waveforms, *made)), groups=groups)
+    expected = {(i, len(waveforms) + k): name for k, (i, name) in enumerate(planted)}
+    assert {(one.first, one.second) for one in found} == set(expected)
+    for one in found:
+        shift = 1.3137 if "cut" in expected[one.first, one.second] else 0.0
+        assert one.offset == pytest.approx(shift, abs=0.06)  # a codec delays by some milliseconds
+        assert one.seconds == pytest.approx(5.0 - shift, abs=0.1)
+
+
+def noise(seconds: float, seed: int) -> Waveform:
+    return np.random.default_rng(seed).normal(0, 0.1, round(seconds * RATE)).astype(np.float32)
+
+
+@pytest.mark.parametrize("sounds", [
+    [], [0 * noise(3, 1)] * 3, [np.full(3 * RATE, 0.5, np.float32)] * 2, [noise(0.01, 1)] * 2, [noise(0.5, 1)] * 2,
+    [noise(5, 1), noise(5, 2)], [np.sin(np.arange(3 * RATE)).astype(np.float32), noise(5, 1)],
+], ids=["none", "silence", "constant", "a moment", "short", "noise", "tone and noise"])  # fmt: skip
+def test_nothing_is_a_duplicate_of_these(sounds: list[Waveform]) -> None:
+    assert find_duplicates(map(match_features, sounds)) == ()
+
+
+def test_many_copies_of_one_sound_and_groups() -> None:
+    x = noise(3, 1)
+    features = [match_features(x * (0.1 + 0.01 * i)) for i in range(70)]
+    found = find_duplicates(features)
+    assert {one.first for one in found} | {one.second for one in found} == set(range(70))
+    assert all(one.score > 0.99 and one.offset == 0 for one in found)
+    assert find_duplicates(features, groups=["a"] * 70) == ()
+    assert {(one.first, one.second) for one in find_duplicates(features[:4], groups="abab")} == {
+        (0, 1), (0, 3), (1, 2), (2, 3),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{"threshold": 0.1}, {"threshold": True}, {"min_seconds": 0}, {"min_seconds": "1"},
+                                     {"groups": ["a"]}])  # fmt: skip
+def test_wrong_settings(options: dict[str, Any]) -> None:
+    with pytest.raises(MatchError, match="expected"):
+        find_duplicates([match_features(noise(2, 1))] * 2, **options)

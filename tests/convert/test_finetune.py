@@ -159,7 +159,7 @@ def test_parity_of_few_classes_can_fail(tuned: Tuned) -> None:
 
 def break_off(epoch: int) -> Callable[[str, int, int], None]:
     def watch(what: str, done: int, total: int) -> None:
-        if what == "epochs" and done == epoch:
+        if what.startswith("training: epoch") and done == epoch:
             raise KeyboardInterrupt
 
     return watch
@@ -228,7 +228,7 @@ def test_every_setting_learns(options: dict[str, Any], tmp_path: Path) -> None:
 def test_a_state_of_other_settings_or_damaged_is_refused(tmp_path: Path) -> None:
     state = tmp_path / "state"
     trained(state)
-    with pytest.raises(TrainingError, match="seed 0 instead of 1"):
+    with pytest.raises(TrainingError, match="seed 0 → 1"):
         trained(state, seed=1)
     state.write_bytes(state.read_bytes()[:-100])
     with pytest.raises(TrainingError, match="no state of a training"):
@@ -424,7 +424,7 @@ def test_interrupted_finetune_says_how_to_go_on(
     assert (tmp_path / "out" / STATE).exists()
     assert not (tmp_path / "out" / "bundle").exists()
     assert main([*arguments, "--seed", "1"]) == 2
-    assert "is of another training: seed 0 instead of 1" in capsys.readouterr().err
+    assert "is of another training: seed 0 → 1" in capsys.readouterr().err
 
 
 def test_unfrozen_training_moves_the_whole_network_but_not_its_statistics(

@@ -131,8 +131,8 @@ def _note_coarse(precision: str, clips: int) -> None:
     """Says what the bound of a quantized bundle's loss means if it is less than one held-out clip."""
     if precision in QUANTIZED and (loss := HELD_OUT_LOSSES[precision]) * clips < 1.0:
         note(
-            f"one of {counted(clips, 'held-out clip')} is {1.0 / clips:.1%} of the accuracy: {precision}, which may lose "
-            f"{loss:.1%}, may lose none"
+            f"one of {counted(clips, 'held-out clip')} is {1.0 / clips:.1%} of the accuracy: {precision}, which may "
+            f"lose {loss:.1%}, may lose none"
         )
 
 

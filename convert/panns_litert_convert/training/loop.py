@@ -226,17 +226,14 @@ def _now(progress: Progress, settings: Settings, *, watching: bool) -> str:
     if not watching:
         return f"{TRAINING}: epoch {progress.epoch + 1} of {settings.epochs}, no validation clips"
     best = f", best {progress.best_epoch}" if progress.best_epoch else ""
-    stops = f"stops after {counted(settings.patience, 'epoch')} without improvement"
+    stops = f"stops after {settings.patience} without improvement"
     return f"{TRAINING}: epoch {progress.epoch + 1} of at most {settings.epochs}{best} ({stops})"
 
 
 def _ended(progress: Progress, settings: Settings) -> str:
     if progress.epoch >= settings.epochs:
         return f"{TRAINING}: all {counted(progress.epoch, 'epoch')}, best {progress.best_epoch}"
-    return (
-        f"{TRAINING}: stopped after epoch {progress.epoch} of at most {settings.epochs}, best {progress.best_epoch} "
-        f"({counted(settings.patience, 'epoch')} without improvement)"
-    )
+    return f"{TRAINING}: stopped after epoch {progress.epoch} of at most {settings.epochs}, best {progress.best_epoch}"
 
 
 def _epoch(

@@ -21,7 +21,7 @@ from panns_litert.cli import (
 )
 from panns_litert.errors import ModelError, ParityError, importing
 from panns_litert.frontend import FRONT_ENDS, front_end_of
-from panns_litert.proof import adopt
+from panns_litert.proof import HELD_OUT_OUTPUTS, adopt
 from panns_litert.words import counted
 
 
@@ -144,6 +144,8 @@ def run_verify(args: argparse.Namespace) -> int:
         checks = verify(bundle, checkpoint=args.checkpoint, gpu=args.gpu, report=report, progress=progress_wanted(args))
     if not any(check.stage == "self_test" for check in checks):
         note(f"{args.bundle} has no self-test, and the Android app needs one; convert it again")
+    if any(check.output in HELD_OUT_OUTPUTS for check in bundle.manifest.parity):
+        note("its accuracy on the clips that were held out is not measured again; `evaluate` does it")
     passed = all(check.passed for check in checks)
     if args.json:
         print_json({"bundle": str(args.bundle), "passed": passed, "parity": [c.to_dict() for c in checks]})

@@ -317,7 +317,7 @@ def model_of(model: Model, checkpoint: str | os.PathLike[str] | None) -> Model:
     labels = require_classes(data.get("labels"), where, error=CheckpointError)
     facts = read_facts(data, where)
     if facts is not None and facts.front_end != model.front_end:
-        raise CheckpointError(f"{where}: another front end than that of {model.name}; expected {model.front_end}")
+        raise CheckpointError(f"{where}: another front end than that of {model.name}; expected that; fine-tune again")
     return with_classes(model, labels)
 
 

@@ -25,8 +25,9 @@ NAMES = {
     """,
     "panns_litert.bundle": """
         ADOPTED_VERSION Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE cached_bundle cached_model Check
-        copy_bundle DEFAULT_PRECISION DEFAULT_SECONDS ENGINE file_sha256 FileRecord find_bundle FORMAT_VERSION GpuRecord
-        GraphName GRAPHS hub_metadata KeptLayer LOG_MEL Manifest MANIFEST MEL_BASIS METADATA_MARK model_card MODEL_CARD
+        copy_bundle DEFAULT_PRECISION DEFAULT_SECONDS ENGINE file_sha256 FileRecord find_bundle FINE_TUNED
+        FORMAT_VERSION GpuRecord GraphName GRAPHS hub_metadata KeptLayer LOG_MEL Manifest MANIFEST MEL_BASIS
+        METADATA_MARK model_card MODEL_CARD
         open_bundle OWN_WEIGHTS PrecisionName PRECISIONS pull Quantization QUANTIZED RECOMMENDED_MODEL require_tried
         SELF_TEST SELF_TEST_SAMPLES SelfTest Source STAGES TensorSpec UNKNOWN
     """,
@@ -83,6 +84,7 @@ NAMES = {
     "panns_litert.proof": """
         add_one_model adopt Adopted audit_fp16 Clips compare compare_outputs compare_tags DELEGATE_LOG demo_inputs
         few_as_one FEW_CLASSES FLUSH_SHARE FP16_MAX FP16_SMALLEST_NORMAL Gate GATES generated_inputs gpu_check GpuReport
+        HELD_OUT_GATES HELD_OUT_LOSSES HELD_OUT_OUTPUTS
         graph_input load_clips PRINTED_LOG publish Published record_gpu require run_child save_clips self_test_check
         self_test_gate TAG_GATES TAG_THRESHOLD TensorRange TIMEOUT_SECONDS why_not_gpu
     """,

@@ -25,11 +25,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from panns_litert.atomic import remove_unfinished, replacing, writing
-from panns_litert.bundle import CACHE_VARIABLE, cache_dir, file_sha256
+from panns_litert.bundle import CACHE_VARIABLE, OWN_WEIGHTS, Source, cache_dir, file_sha256
 from panns_litert.errors import CheckpointError, DownloadError, PannsLitertError
 from panns_litert.frontend import FrontEndSpec, hann, mel_basis
 from panns_litert.sense import require_class_names
 from panns_litert.strict import MOST_BYTES, parse_json, printable, shown
+from panns_litert_convert.facts import OwnFacts, read_facts
 from panns_litert_convert.networks import Ast, require_config
 from panns_litert_convert.zoo import MODELS, Checkpoint, Model, asset
 
@@ -269,14 +270,22 @@ _FACTS = "panns_litert"
 _OWN_LABELS, _OWN_DATASET = "labels.txt", "own"
 
 
-def save_own(network: nn.Module, path: str | os.PathLike[str], *, model: Model, classes: Sequence[str]) -> None:
-    """Writes a fine-tuned network atomically, with the facts that `model_of` reads.
+def save_own(
+    network: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    model: Model,
+    classes: Sequence[str],
+    facts: OwnFacts | None = None,
+) -> None:
+    """Writes a network of the user's own classes atomically, with the facts that `model_of` and `facts_of` read.
 
     Args:
         network: the model's network with `len(classes)` outputs.
         path: a .safetensors file.
         model: the registry record.
         classes: class names, in the order of the outputs.
+        facts: all that a fine-tuned checkpoint knows; by default only the name of the base and the classes are written.
 
     Raises:
         CheckpointError: the weights hold NaN or Inf, or the class names are invalid.
@@ -287,9 +296,9 @@ def save_own(network: nn.Module, path: str | os.PathLike[str], *, model: Model, 
     if broken := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
         raise CheckpointError(f"NaN or Inf in {_some(broken)}; expected finite weights; try a lower learning rate")
     # A single entry, because safetensors writes several in an order that changes from run to run.
-    facts = json.dumps({"base": model.name, "labels": list(classes)}, ensure_ascii=False)
+    plain = json.dumps({"base": model.name, "labels": list(classes)}, ensure_ascii=False)
     with replacing(path) as file:
-        file.write(save(state, {_FACTS: facts}))
+        file.write(save(state, {_FACTS: facts.to_json() if facts else plain}))
 
 
 def model_of(model: Model, checkpoint: str | os.PathLike[str] | None) -> Model:
@@ -298,31 +307,91 @@ def model_of(model: Model, checkpoint: str | os.PathLike[str] | None) -> Model:
     Raises:
         CheckpointError: the checkpoint was fine-tuned from another model, or its facts or class names are invalid.
     """
-    if checkpoint is None:
+    if checkpoint is None or (written := _own_metadata(path := weights_file(checkpoint))) is None:
         return model
-    path = weights_file(checkpoint)
+    data, where = written
+    base = data["base"]
+    if base != model.name:
+        name = base if isinstance(base, str) and base.isidentifier() else shown(base)
+        raise CheckpointError(f"{path} is a fine-tuned {name}; expected {model.name}; name {name} instead")
+    labels = require_classes(data.get("labels"), where, error=CheckpointError)
+    facts = read_facts(data, where)
+    if facts is not None and facts.front_end != model.front_end:
+        raise CheckpointError(f"{where}: another front end than that of {model.name}; expected that; fine-tune again")
+    return with_classes(model, labels)
+
+
+def facts_of(checkpoint: str | os.PathLike[str]) -> OwnFacts | None:
+    """Returns what a fine-tuned checkpoint knows about itself; None if it knows at most its base and its classes.
+
+    Raises:
+        CheckpointError: its facts are invalid.
+    """
+    written = _own_metadata(weights_file(checkpoint))
+    return None if written is None else read_facts(*written)
+
+
+def base_of(checkpoint: str | os.PathLike[str]) -> str | None:
+    """Returns the name of the model that a checkpoint was fine-tuned from; None for another checkpoint.
+
+    Raises:
+        CheckpointError: its facts are invalid.
+    """
+    written = _own_metadata(weights_file(checkpoint))
+    return None if written is None else str(written[0]["base"])
+
+
+def _own_metadata(path: Path) -> tuple[dict[str, Any], str] | None:
+    """Returns the facts of `save_own`, not yet checked, and their place for messages; None for another file."""
     if path.suffix != ".safetensors" or not os.path.isfile(path):
-        return model
+        return None
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(_FACTS)
     except (SafetensorError, OSError, ValueError):
-        return model  # `load_weights` reports what is wrong with the file
+        return None  # `load_weights` reports what is wrong with the file
     if text is None:
-        return model
+        return None
     where = f"{path}: its metadata {_FACTS}"
     if len(text) > MOST_BYTES:
         raise CheckpointError(f"{where}: {len(text)} characters; expected at most {MOST_BYTES}")
     facts = parse_json(text, where, error=CheckpointError)
     if not isinstance(facts, dict):
         raise CheckpointError(f"{where}: {shown(facts)}; expected an object with base and labels")
-    base, labels = facts.get("base"), facts.get("labels")
-    if base is None:
-        return model
-    if base != model.name:
-        name = base if isinstance(base, str) and base.isidentifier() else shown(base)
-        raise CheckpointError(f"{path} is a fine-tuned {name}; expected {model.name}; name {name} instead")
-    return with_classes(model, require_classes(labels, where, error=CheckpointError))
+    return None if facts.get("base") is None else (facts, where)
+
+
+def source_of(model: Model, path: Path) -> Source:
+    """Returns the source of weights: as published, as a fine-tuned checkpoint knows it, or unknown.
+
+    Args:
+        model: the registry record, as `model_of` returns it.
+        path: a file of weights.
+
+    Raises:
+        CheckpointError: its facts are invalid.
+    """
+    record = model.checkpoint
+    sha256 = weights_sha256(path)
+    if is_official(path, record):
+        return Source(
+            file=record.file,
+            sha256=sha256,
+            url=record.url,
+            licence=record.licence,
+            attribution=record.attribution,
+            published_map=model.published_map,
+        )
+    if (facts := facts_of(path)) is not None:
+        return facts.source(path.name, sha256, network=model.network)
+    return Source(
+        file=path.name,
+        sha256=sha256,
+        url=None,
+        licence=OWN_WEIGHTS,
+        attribution=OWN_WEIGHTS,
+        published_map=None,
+    )
 
 
 def require_classes(names: Any, where: str, *, error: type[PannsLitertError]) -> tuple[str, ...]:

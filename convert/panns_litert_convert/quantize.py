@@ -317,6 +317,8 @@ def quantize_within_gate(
 ) -> tuple[KeptLayer, ...]:
     """Writes the quantized .tflite with the fewest finer layers that passes its gate.
 
+    If none does and the reference has held-out clips, their accuracy decides: the gate is `HELD_OUT_GATES` then.
+
     Args:
         source: the float32 .tflite.
         path: the .tflite to write.
@@ -334,10 +336,12 @@ def quantize_within_gate(
             and the error's `report` has the checks.
     """
 
+    wide = False
+
     def made(kept: Sequence[KeptLayer]) -> list[Check]:
         chosen = {layer.operator: layer.precision for layer in kept}
         quantize(source, path, precision=precision, kept=chosen, ranges=ranges, log=log)
-        return reference.check(precision, path)
+        return reference.check(precision, path, wide=wide)
 
     checks = made(())
     if all(check.passed for check in checks):
@@ -365,24 +369,33 @@ def quantize_within_gate(
         checks = made(affordable[:count])
         return all(check.passed for check in checks)
 
-    # Finds the fewest sufficient layers: doubles the number until the gate is passed, then bisects.
-    fails, passes = 0, min(1, len(affordable))
-    while not (passes and attempt(passes)):
-        if passes == len(affordable):
-            failed = "; ".join(f"{check.stage}/{check.output}: {check.why}" for check in checks if not check.passed)
-            hurt = [f"{layer.op} {layer.name} alone {layer.error:.2g}" for layer in ranked[:3]]
-            raise ParityError(
-                f"{precision} fails its gate, even with the {counted(passes, 'layer')} finer "
-                f"that it has room for ({failed}); "
-                f"the layers that hurt most: {'; '.join(hurt)}; expected another precision for this network",
-                checks,
-                layers=hurt,
-            )
-        fails, passes = passes, min(2 * passes, len(affordable))
-    best = passes
-    while best - fails > 1:
-        middle = (fails + best) // 2
-        fails, best = (fails, middle) if attempt(middle) else (middle, best)
+    def fewest() -> int | None:
+        """Returns the fewest sufficient layers: doubles the number until the gate is passed, then bisects."""
+        fails, passes = 0, min(1, len(affordable))
+        while not (passes and attempt(passes)):
+            if passes == len(affordable):
+                return None
+            fails, passes = passes, min(2 * passes, len(affordable))
+        while passes - fails > 1:
+            middle = (fails + passes) // 2
+            fails, passes = (fails, middle) if attempt(middle) else (middle, passes)
+        return passes
+
+    best, closest = fewest(), checks
+    if best is None and reference.held_out is not None:
+        report(f"{precision}: judged by the held-out clips")
+        wide = True
+        best = 0 if all(check.passed for check in made(())) else fewest()
+    if best is None:
+        failed = "; ".join(f"{check.stage}/{check.output}: {check.why}" for check in closest if not check.passed)
+        hurt = [f"{layer.op} {layer.name} alone {layer.error:.2g}" for layer in ranked[:3]]
+        raise ParityError(
+            f"{precision} fails its gate, even with the {counted(len(affordable), 'layer')} finer "
+            f"that it has room for ({failed}); "
+            f"the layers that hurt most: {'; '.join(hurt)}; expected another precision for this network",
+            closest,
+            layers=hurt,
+        )
     made(affordable[:best])
     return tuple(affordable[:best])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,22 @@ from torch import Tensor, nn
 
 from panns_litert.bundle import Check, GraphName
 from panns_litert.engine import CpuEngine, Outputs
+from panns_litert.evaluate import figures
 from panns_litert.frontend import FrontEndSpec, LogMel, mel_basis
-from panns_litert.proof import GATES, TAG_GATES, Gate, GpuReport, compare, compare_tags, few_as_one, gpu_check
+from panns_litert.proof import (
+    GATES,
+    HELD_OUT_GATES,
+    HELD_OUT_LOSSES,
+    HELD_OUT_OUTPUTS,
+    TAG_GATES,
+    Gate,
+    GpuReport,
+    compare,
+    compare_tags,
+    few_as_one,
+    gpu_check,
+)
+from panns_litert.words import counted
 from panns_litert_convert.export import export_fp32
 from panns_litert_convert.frontend import GraphLogMel, to_decibels
 from panns_litert_convert.networks import AudioTagger
@@ -167,6 +181,48 @@ class LogMelOnly(nn.Module):
         return {"logmel": self.logmel(waveform)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Labelled clips that a fine-tuning held out, to judge its quantized files.
+
+    Attributes:
+        load: returns the .tflite's input for the clip with an index.
+        truth: labels (clips, classes), 0 or 1.
+        probs: PyTorch's probabilities (clips, classes).
+    """
+
+    load: Callable[[int], NDArray[np.float32]]
+    truth: NDArray[np.float32]
+    probs: NDArray[np.float32]
+
+    def checks(self, stage: str, path: Path) -> list[Check]:
+        """Checks how much accuracy and mean average precision a .tflite loses against PyTorch on these clips.
+
+        Returns:
+            Checks with the bounds `HELD_OUT_LOSSES`; their largest error is the loss. Their thresholds also have
+            PyTorch's figure and the number of clips. A metric that these clips do not define has no check.
+        """
+        engine = CpuEngine(path)
+        probs = np.concatenate([engine.run_unchecked(self.load(i))["probs"] for i in range(len(self.truth))])
+        blank = compare(stage, "", *few_as_one(probs, self.probs), gate=Gate(max_abs=1.0))
+        names = [str(i) for i in range(self.truth.shape[1])]
+        want = figures(self.probs, self.truth, names)
+        got = figures(probs, self.truth, names) if np.isfinite(probs).all() else None
+        found = []
+        for output, metric in zip(HELD_OUT_OUTPUTS, ("accuracy", "mean_ap"), strict=True):
+            if (of_torch := getattr(want, metric)) is None:
+                continue
+            bound = {"max_abs": HELD_OUT_LOSSES[stage], "pytorch": of_torch, "clips": float(want.clips)}
+            check = replace(blank, output=output, threshold=bound, rmse=None, corr=None, psnr_db=None, top5_agree=None)
+            if blank.passed and got is not None:
+                loss = max(0.0, of_torch - getattr(got, metric))
+                passed = loss <= bound["max_abs"] + 1e-9  # float rounding of a quotient
+                why = f"{of_torch - loss:.2%} instead of PyTorch's {of_torch:.2%} on {counted(want.clips, 'clip')}"
+                check = replace(check, max_abs=loss, passed=passed, why="" if passed else why)
+            found.append(check)
+        return found
+
+
 class Reference:
     """PyTorch's outputs of a network on the parity clips, which every .tflite of it must reproduce.
 
@@ -178,6 +234,7 @@ class Reference:
         spec: its front end.
         graph: input of the .tflite, "logmel" or "waveform".
         seconds: length of the clips, s.
+        held_out: also judges files with integer weights, if it is given.
 
     Attributes:
         graph: input of the .tflite.
@@ -187,8 +244,15 @@ class Reference:
     """
 
     def __init__(
-        self, network: AudioTagger, spec: FrontEndSpec, *, graph: GraphName = "logmel", seconds: float
+        self,
+        network: AudioTagger,
+        spec: FrontEndSpec,
+        *,
+        graph: GraphName = "logmel",
+        seconds: float,
+        held_out: HeldOut | None = None,
     ) -> None:
+        self.held_out = held_out
         self._logmel = LogMel(spec)
         clips = parity_clips(spec.sample_rate, seconds)
         self.graph = graph
@@ -205,27 +269,43 @@ class Reference:
     def _as_input(self, clips: Sequence[NDArray[np.float32]], graph: GraphName) -> list[NDArray[np.float32]]:
         return [clip[None] if graph == "waveform" else self._logmel(clip)[None, None] for clip in clips]
 
-    def check(self, stage: str, path: Path) -> list[Check]:
-        """Runs a .tflite on the parity clips and compares every output."""
+    def check(self, stage: str, path: Path, *, wide: bool = False) -> list[Check]:
+        """Runs a .tflite on the parity clips and compares every output; one of integer weights also on `held_out`.
+
+        Args:
+            stage: name of the stage.
+            path: the .tflite.
+            wide: compare with `HELD_OUT_GATES`, as a file is that held-out clips judge.
+        """
         engine = CpuEngine(path)
         runs = [engine.run_unchecked(values) for values in self.inputs]
         checks = []
         for name, want in self.outputs.items():
             got = np.concatenate([run.get(name, np.empty((1, 0), np.float32)) for run in runs])
-            gate = GATES[stage]
+            gate = HELD_OUT_GATES[stage] if wide else GATES[stage]
             share = Gate(max_abs=gate.max_abs, corr=gate.corr, relative=True)
             if name == "probs":
                 got, want = few_as_one(got, want)
                 checks.append(self._compare(stage, name, got, want, gate))
                 # Also as logits, so that errors of classes that are unlikely in every clip count.
                 checks.append(self._compare(stage, "logits", _logits(got), _logits(want), share))
-                if stage in TAG_GATES:
+                if stage in TAG_GATES and not wide:
                     checks.append(compare_tags(stage, got, want, gate=TAG_GATES[stage]))
             elif name == "framewise":  # also probabilities; without top five, because neighbouring frames are alike
                 checks.append(self._compare(stage, name, got, want, Gate(max_abs=gate.max_abs, corr=gate.corr)))
             else:  # an embedding has no unit, so its error is relative to its spread
                 checks.append(self._compare(stage, name, got, want, share))
+        if self.held_out is not None and stage in HELD_OUT_LOSSES:
+            checks += self.held_out.checks(stage, path)
         return checks
+
+    def final_check(self, stage: str, path: Path) -> list[Check]:
+        """Checks a file as `check` does, and with wide gates if it passes only those and held-out clips judge it."""
+        checks = self.check(stage, path)
+        if self.held_out is None or stage not in HELD_OUT_LOSSES or all(check.passed for check in checks):
+            return checks
+        wide = self.check(stage, path, wide=True)
+        return wide if all(check.passed for check in wide) else checks
 
     def error(self, path: Path, *, clips: int) -> float:
         """Returns the mean squared error of a .tflite's logits and embedding on some clips, over their variance."""

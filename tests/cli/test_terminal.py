@@ -99,6 +99,15 @@ def test_stdout_is_the_same_beside_a_progress_bar(command: str, paths: dict[str,
     plain.mkdir()
     beside.mkdir()
     want = subprocess.run(arguments, cwd=plain, capture_output=True, text=True, check=True).stdout
+    stdout, shown = beside_a_terminal(arguments, beside)
+    assert want.strip()
+    assert comparable(command, stdout.decode()) == comparable(command, want)
+    assert b"\x1b" not in stdout
+    assert b"\x1b[" in shown, "no progress bar"
+
+
+def beside_a_terminal(arguments: list[str], folder: Path) -> tuple[bytes, bytes]:
+    """Runs a program in a folder with stderr on a terminal. Returns its stdout, and what the terminal showed."""
     terminal, stderr = pty.openpty()
     shown: list[bytes] = []
 
@@ -112,11 +121,40 @@ def test_stdout_is_the_same_beside_a_progress_bar(command: str, paths: dict[str,
     reader = threading.Thread(target=read)
     reader.start()
     environment = os.environ | {"TERM": "xterm"}
-    got = subprocess.run(arguments, cwd=beside, env=environment, stdout=subprocess.PIPE, stderr=stderr, check=True)
+    got = subprocess.run(arguments, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=stderr, check=True)
     os.close(stderr)
     reader.join()
     os.close(terminal)
-    assert want.strip()
-    assert comparable(command, got.stdout.decode()) == comparable(command, want)
-    assert b"\x1b" not in got.stdout
-    assert b"\x1b[" in b"".join(shown), "no progress bar"
+    return got.stdout, b"".join(shown)
+
+
+STEPS = """
+import argparse
+from panns_litert.cli import watching
+with watching(argparse.Namespace(json=False)) as watch:
+    watch("reading", 0, 0)
+    for epoch in range(3):
+        watch(f"training: epoch {epoch + 1} of at most 9", epoch, 9)
+    watch("training: stopped after epoch 3 of at most 9", 3, 3)
+    for step in ("export", "fp16"):
+        watch(f"conversion to fp16: {step}", 0, 0)
+"""
+
+
+def test_no_spinner_turns_behind_a_finished_step(tmp_path: Path) -> None:
+    _, shown = beside_a_terminal([sys.executable, "-c", STEPS], tmp_path)
+    assert re.search("[⠀-⣿]", shown.decode())  # while a step runs
+    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode().rpartition("\x1b[2K")[2])
+    rows = [" ".join(re.sub("[━╸╺]+", "", line).split()[:-1]) for line in last.splitlines() if line.strip()]
+    assert rows == ["reading 1/1", "training: stopped after epoch 3 of at most 9 3/3", "conversion to fp16: fp16 1/1"]
+
+
+def test_changing_texts_are_a_line_each_where_there_is_no_terminal(tmp_path: Path) -> None:
+    said = subprocess.run([sys.executable, "-c", STEPS], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert [line.split("] ")[1] for line in said.stderr.splitlines()] == [
+        "reading",
+        "training: epoch 1 of at most 9",
+        "training: stopped after epoch 3 of at most 9",
+        "conversion to fp16: export",
+        "conversion to fp16: fp16",
+    ]

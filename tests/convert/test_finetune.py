@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from support import damaged
 from torch import nn
 
 from panns_litert.atomic import writing
-from panns_litert.bundle import CACHE_VARIABLE, Bundle
+from panns_litert.bundle import CACHE_VARIABLE, OWN_WEIGHTS, Bundle
 from panns_litert.cli import main
 from panns_litert.errors import (
     CheckpointError,
@@ -37,17 +38,27 @@ from panns_litert.errors import (
     TrainingError,
 )
 from panns_litert.evaluate import HELD_OUT, TRAIN, VALIDATION, Dataset, LabelledClip, no_watch, read_dataset, split
-from panns_litert_convert.checkpoints import load_weights, model_of, save_own, with_classes
+from panns_litert.proof import HELD_OUT_GATES, HELD_OUT_OUTPUTS, Gate, parity
+from panns_litert_convert.checkpoints import (
+    base_of,
+    facts_of,
+    load_weights,
+    model_of,
+    save_own,
+    source_of,
+    weights_sha256,
+    with_classes,
+)
 from panns_litert_convert.cli.finetune import _class_file
-from panns_litert_convert.convert import convert, require_length
+from panns_litert_convert.convert import convert, require_length, verify
 from panns_litert_convert.demo import household
-from panns_litert_convert.stages import Reference
+from panns_litert_convert.stages import HeldOut, Reference
 from panns_litert_convert.training import loop
 from panns_litert_convert.training import state as state_module
 from panns_litert_convert.training.augment import epoch_order, mixup, spec_augment
 from panns_litert_convert.training.duplicates import duplicates_together
-from panns_litert_convert.training.features import FeatureCache
-from panns_litert_convert.training.finetune import CHECKPOINT, METRICS, SPLIT, STATE, finetune
+from panns_litert_convert.training.features import ClipInput, FeatureCache
+from panns_litert_convert.training.finetune import CHECKPOINT, METRICS, SPLIT, STATE, checkpoint_scores, finetune
 from panns_litert_convert.training.loop import Part, Progress, Settings, train
 from panns_litert_convert.zoo import asset, find
 
@@ -142,6 +153,216 @@ def test_a_checkpoint_knows_its_classes_and_its_base(tuned: Tuned) -> None:
     assert model_of(find("demo"), asset("demo_checkpoint.safetensors")) is find("demo")
 
 
+def test_a_checkpoint_knows_what_it_is(tuned: Tuned) -> None:
+    facts = facts_of(tuned.out / CHECKPOINT)
+    assert facts is not None
+    assert (facts.base, facts.labels, facts.seconds, facts.graph) == ("demo", CLASSES, household.SECONDS, "logmel")
+    base = find("demo").checkpoint
+    assert (facts.weights.file, facts.weights.licence, facts.weights.sha256) == (base.file, base.licence, base.sha256)
+    assert facts.began_with == base.sha256
+    rows = list(csv.DictReader((tuned.out / SPLIT).open(encoding="utf-8")))
+    assert {label: Counter(row["fold"] for row in rows if row["labels"] == label) for label in CLASSES} == facts.clips
+    assert facts.settings["epochs"] == "150"
+    assert facts.held_out is not None
+    assert facts.held_out.accuracy == tuned.result["torch"]["accuracy"]
+
+
+def test_a_bundle_names_the_licence_of_its_base(tuned: Tuned) -> None:
+    source = tuned.bundle.manifest.source
+    assert source.licence == "not stated; of the base: Apache-2.0"
+    assert source.attribution == "fine-tuned from Cnn14 (narrow) (Apache-2.0, made by this project)"
+    assert source.own
+    card = (tuned.bundle.path / "README.md").read_text(encoding="utf-8")
+    assert f"| attribution | {source.attribution} |" in card
+    assert 'license_name: "not-stated-of-the-base-apache-2.0"' in card
+
+
+def test_convert_makes_the_same_file_of_the_checkpoint_alone(
+    tuned: Tuned, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = str(tuned.out / CHECKPOINT)
+    assert main(["convert", "--checkpoint", checkpoint, "--out", str(tmp_path / "same")]) == 0
+    same = Bundle(tmp_path / "same")
+    for role in ("model", "labels", "mel_basis"):
+        assert same.file(role).read_bytes() == tuned.bundle.file(role).read_bytes()
+    assert main(["verify", str(tuned.bundle.path), "--checkpoint", checkpoint]) == 0
+    assert "was fine-tuned" not in caplog.text
+    other = convert("demo", checkpoint=checkpoint, seconds=1.0, precision="fp32", out=tmp_path / "other")
+    assert other.manifest.clip_seconds == 1.0
+    assert f"clips of 1 s; {checkpoint} was fine-tuned with clips of 3 s" in caplog.text
+    capsys.readouterr()
+    assert main(["convert", "--out", str(tmp_path / "none")]) == 2
+    assert "no model named; expected one" in capsys.readouterr().err
+
+
+def with_facts(tuned: Tuned, path: Path, change: Callable[[dict[str, Any]], object] = lambda facts: None) -> Path:
+    """Writes a copy of the checkpoint with a change to its facts."""
+    with safe_open(tuned.out / CHECKPOINT, "pt") as file:
+        facts = json.loads(file.metadata()["panns_litert"])
+    change(facts)
+    path.write_bytes(save(load_file(tuned.out / CHECKPOINT), {"panns_litert": json.dumps(facts)}))
+    return path
+
+
+def test_checkpoints_of_earlier_versions_are_read(tuned: Tuned, tmp_path: Path) -> None:
+    def earlier(facts: dict[str, Any]) -> None:
+        for name in facts.keys() - {"base", "labels"}:
+            del facts[name]
+
+    path = with_facts(tuned, tmp_path / "old.safetensors", earlier)
+    model = model_of(find("demo"), path)
+    assert model.class_names() == CLASSES
+    assert (facts_of(path), base_of(path)) == (None, "demo")
+    assert source_of(model, path).licence == OWN_WEIGHTS
+
+
+WRONG_FACTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "a fact less": (lambda facts: facts.pop("seconds"), "missing seconds"),
+    "a fact more": (lambda facts: facts.update(date="today"), "unknown date"),
+    "a text for a number": (lambda facts: facts.update(seconds="3"), "seconds '3'; expected a finite number"),
+    "no length": (lambda facts: facts.update(seconds=-1.0), "seconds -1.0"),
+    "a graph": (lambda facts: facts.update(graph="mfcc"), "graph 'mfcc'; expected one of logmel, waveform"),
+    "a hash": (lambda facts: facts.update(clips_sha256="../x"), "expected 64 hexadecimal digits"),
+    "lines": (lambda facts: facts.update(attributions=["me\n\n# Proven"]), "expected one line"),
+    "a long licence": (lambda facts: facts["weights"].update(licence="x" * 301), "at most 300 characters"),
+    "a front end": (lambda facts: facts["front_end"].update(fmin=51.0), "another front end than that of demo"),
+    "counts": (lambda facts: facts.update(clips={"a": {"train": 10**12}}), "expected a whole number"),
+    "deep settings": (lambda facts: facts.update(settings={"a": {}}), "expected a text"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FACTS)
+def test_wrong_facts_are_one_error(tuned: Tuned, tmp_path: Path, name: str) -> None:
+    change, message = WRONG_FACTS[name]
+    path = with_facts(tuned, tmp_path / "wrong.safetensors", change)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        model_of(find("demo"), path)
+    assert "\n" not in str(caught.value)
+
+
+class EnoughError(Exception):
+    """Ends a fine-tuning before its conversion, which other tests cover."""
+
+
+@pytest.fixture
+def only_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    def enough(*_: object, **__: object) -> None:
+        raise EnoughError
+
+    monkeypatch.setattr("panns_litert_convert.training.finetune.convert", enough)
+
+
+@pytest.mark.usefixtures("only_trained")
+def test_a_chain_of_fine_tunings_keeps_the_first_base(tuned: Tuned, sounds: Path, tmp_path: Path) -> None:
+    began = tuned.out / CHECKPOINT
+    for step in ("1", "2"):
+        with pytest.raises(EnoughError):
+            finetune(sounds, model="demo", checkpoint=began, out=tmp_path / step, settings=Settings(epochs=1),
+                     licence="CC0-1.0", attribution=f"clips {step}")  # fmt: skip
+        began = tmp_path / step / CHECKPOINT
+    first, facts = facts_of(tuned.out / CHECKPOINT), facts_of(began)
+    assert first is not None
+    assert facts is not None
+    assert facts.weights == first.weights
+    assert facts.began_with == weights_sha256(tmp_path / "1" / CHECKPOINT)
+    source = source_of(model_of(find("demo"), began), began)
+    assert source.licence == "CC0-1.0; of the base: Apache-2.0"
+    assert source.attribution == "clips 1; clips 2; fine-tuned from Cnn14 (narrow) (Apache-2.0, made by this project)"
+
+
+def test_one_training_gives_several_bundles(
+    tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: Callable[..., dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """A second run in the folder of a finished one does not train again."""
+    out = shutil.copytree(tuned.out, tmp_path / "out")
+
+    def trained(*_: object) -> None:
+        raise AssertionError("an epoch was run")
+
+    monkeypatch.setattr(loop, "_epoch", trained)
+    data = ["--data", str(tuned.out.parent / "data"), "--model", "demo", "--out", str(out), "--epochs", "150"]
+    found = printed("finetune", *data, "--precision", "int8", "int8-full", "--graph", "waveform", "--android")
+    assert [one["folder"] for one in found["bundles"]] == ["bundle", "bundle-int8-full"]
+    for one in found["bundles"]:
+        bundle = Bundle(out / one["folder"])
+        assert (bundle.manifest.graph, bundle.manifest.precision) == ("waveform", one["precision"])
+        judged = {check.output: check for check in bundle.manifest.parity if check.output in HELD_OUT_OUTPUTS}
+        assert set(judged) == set(HELD_OUT_OUTPUTS)
+        accuracy = judged["held-out accuracy"]
+        assert accuracy.threshold == {"max_abs": 0.005, "pytorch": found["torch"]["accuracy"], "clips": 8.0}
+        assert one["tflite"]["accuracy"] >= found["torch"]["accuracy"] - 0.005
+        assert one["tflite"]["mean_ap"] >= found["torch"]["mean_ap"] - 0.005
+        copied = Bundle(out / "android" / one["folder"])
+        assert copied.manifest == bundle.manifest
+        assert copied.self_test is not None
+    assert found["torch"] == tuned.result["torch"]
+    assert main(["verify", str(out / "bundle"), "--checkpoint", str(out / CHECKPOINT)]) == 0
+    assert "held out is not measured again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"precision": ["fp16", "int2"]}, "int2.*; expected some of fp32"), ({"graph": "mfcc"}, "graph 'mfcc'"),
+     ({"precision": []}, "expected some of")],
+)  # fmt: skip
+def test_what_no_bundle_can_be_is_refused_before_the_training(
+    options: dict[str, Any], message: str, sounds: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        finetune(sounds, model="demo", out=tmp_path / "out", **options)
+    with pytest.raises(CheckpointError, match=r"licence 'a.*expected one line"):
+        finetune(sounds, model="demo", out=tmp_path / "out", licence="a\nb")
+    assert not (tmp_path / "out").exists()
+
+
+def held_out_clips(tuned: Tuned) -> HeldOut:
+    """PyTorch's probabilities of the held-out clips."""
+    dataset = read_dataset(tuned.out / SPLIT, classes=CLASSES).of_fold(HELD_OUT)
+    probs, dataset = checkpoint_scores(
+        dataset, model="demo", checkpoint=tuned.out / CHECKPOINT, seconds=household.SECONDS
+    )
+    inputs = ClipInput(find("demo").front_end, graph="logmel", seconds=household.SECONDS)
+    return HeldOut(load=lambda index: inputs(dataset.clips[index]), truth=dataset.truth(), probs=probs)
+
+
+def test_held_out_clips_judge_a_file(tuned: Tuned) -> None:
+    clips, path = held_out_clips(tuned), tuned.bundle.file("model")
+    assert all(check.passed and check.max_abs == 0.0 for check in clips.checks("int8", path))
+    # A reference that is right where the file is wrong: clips 0 and 1 are interchanged.
+    swapped = replace(clips, load=lambda index: clips.load([1, 0, *range(2, 8)][index]))
+    if (clips.truth[0] == clips.truth[1]).all():
+        swapped = replace(clips, load=lambda index: clips.load(7 - index))
+    lost = swapped.checks("int4-weights", path)
+    assert not any(check.passed for check in lost)
+    assert "instead of PyTorch's" in lost[0].why
+    broken = replace(clips, load=lambda index: np.full_like(clips.load(index), np.nan))
+    flat = replace(clips, probs=np.full_like(clips.probs, 0.5))
+    for bad, why in ((broken, "NaN or Inf"), (flat, "reference is flat|flat")):
+        found = bad.checks("int8", path)
+        assert found
+        assert not any(check.passed for check in found)
+        assert re.search(why, found[0].why)
+
+
+def test_held_out_accuracy_decides_where_no_file_passes_its_gate(
+    tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, clips = tuned.out / CHECKPOINT, held_out_clips(tuned)
+    monkeypatch.setitem(parity.GATES, "int8", Gate(max_abs=1e-9, corr=1.0))
+    with pytest.raises(ParityError, match="int8 fails its gate"):
+        convert(checkpoint=checkpoint, precision="int8", out=tmp_path / "none")
+    bundle = convert(checkpoint=checkpoint, precision="int8", held_out=clips, out=tmp_path / "judged")
+    probs = next(c for c in bundle.manifest.parity if (c.stage, c.output) == ("int8", "probs"))
+    assert probs.threshold["max_abs"] == HELD_OUT_GATES["int8"].max_abs
+    assert all(check.passed for check in verify(bundle, checkpoint=checkpoint))
+    # Clips whose classes the file finds wrongly.
+    wrong = replace(clips, load=lambda index: clips.load(7 - index))
+    with pytest.raises(ParityError, match="int8/held-out accuracy"):
+        convert(checkpoint=checkpoint, precision="int8", held_out=wrong, out=tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+
+
 def test_parity_of_few_classes_can_fail(tuned: Tuned) -> None:
     """With few classes, all clips are compared together. A wrong class still fails."""
     model = model_of(find("demo"), tuned.out / CHECKPOINT)
@@ -161,13 +382,15 @@ def test_parity_of_few_classes_can_fail(tuned: Tuned) -> None:
 
 def break_off(epoch: int) -> Callable[[str, int, int], None]:
     def watch(what: str, done: int, total: int) -> None:
-        if what == "epochs" and done == epoch:
+        if what.startswith("training: epoch") and done == epoch:
             raise KeyboardInterrupt
 
     return watch
 
 
-def trained(state: Path, watch: Callable[[str, int, int], None] = no_watch, **options: Any) -> tuple[Any, Progress]:
+def trained(
+    state: Path, watch: Callable[[str, int, int], None] = no_watch, *, clips: Any = None, data: Any = 1, **options: Any
+) -> tuple[Any, Progress]:
     """Train a small network on random numbers, as `finetune` trains between reading clips and writing a bundle.
 
     Returns:
@@ -185,7 +408,7 @@ def trained(state: Path, watch: Callable[[str, int, int], None] = no_watch, **op
     settings = Settings(**({"epochs": 12, "patience": 5, "batch": 8} | options))
     progress = train(network, network, dict(network.named_parameters()), learn=part(slice(30)),
                      watched=part(slice(30, 40)), settings=settings, state=state,
-                     fingerprint={"data": 1}, watch=watch)  # fmt: skip
+                     fingerprint={"clips": data}, clips=clips, watch=watch)  # fmt: skip
     return network.state_dict(), progress
 
 
@@ -214,11 +437,16 @@ def test_the_seed_decides(tmp_path: Path) -> None:
 
 
 def test_it_stops_when_the_validation_loss_no_longer_falls(tmp_path: Path) -> None:
-    _, progress = trained(tmp_path / "a", epochs=500, learning_rate=0.05)
+    said: list[tuple[str, int, int]] = []
+    _, progress = trained(tmp_path / "a", lambda *step: said.append(step), epochs=500, learning_rate=0.05)
     losses = [row["watched_loss"] for row in progress.history]
     assert progress.epoch < 500
     assert progress.epoch == progress.best_epoch + 5
     assert progress.best_loss == min(losses) == losses[progress.best_epoch - 1]
+    assert said[0] == ("training: epoch 1 of at most 500 (stops after 5 without improvement)", 0, 500)
+    assert said[1][0] == "training: epoch 2 of at most 500, best 1 (stops after 5 without improvement)"
+    end = f"training: stopped after epoch {progress.epoch} of at most 500, best {progress.best_epoch}"
+    assert said[-1] == (end, progress.epoch, progress.epoch)
 
 
 @pytest.mark.parametrize("options", [{"loss": "ce"}, {"mixup": 0.0}, {"balanced": False}, {"mixup": 1.0}])
@@ -230,8 +458,22 @@ def test_every_setting_learns(options: dict[str, Any], tmp_path: Path) -> None:
 def test_a_state_of_other_settings_or_damaged_is_refused(tmp_path: Path) -> None:
     state = tmp_path / "state"
     trained(state)
-    with pytest.raises(TrainingError, match="seed 0 instead of 1"):
+    with pytest.raises(TrainingError, match="seed 0 → 1"):
         trained(state, seed=1)
+    clips = {digest: (f"kettle/{digest}.wav", "kettle", "train") for digest in "abcd"}
+    trained(tmp_path / "clips", clips=clips, data="old")
+    clips |= {
+        "a": ("tap/a.wav", "tap", "train"),
+        "b": ("other/b.wav", "kettle", "held-out"),
+        "e": ("e.wav", "tap", "x"),
+    }
+    del clips["d"]
+    with pytest.raises(TrainingError) as caught:
+        trained(tmp_path / "clips", clips=clips, data="new")
+    assert (
+        "is of another training: 1 clip more (e.wav); 1 clip fewer (kettle/d.wav); "
+        "1 clip with other labels (tap/a.wav); 1 clip moved (other/b.wav); give another --out"
+    ) in str(caught.value)
     state.write_bytes(state.read_bytes()[:-100])
     with pytest.raises(TrainingError, match="no state of a training"):
         trained(state)
@@ -426,19 +668,12 @@ def test_interrupted_finetune_says_how_to_go_on(
     assert (tmp_path / "out" / STATE).exists()
     assert not (tmp_path / "out" / "bundle").exists()
     assert main([*arguments, "--seed", "1"]) == 2
-    assert "is of another training: seed 0 instead of 1" in capsys.readouterr().err
+    assert "is of another training: seed 0 → 1" in capsys.readouterr().err
 
 
 def test_unfrozen_training_moves_the_whole_network_but_not_its_statistics(
-    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sounds: Path, tmp_path: Path, only_trained: None
 ) -> None:
-    class EnoughError(Exception):
-        pass
-
-    def enough(*_: object, **__: object) -> None:
-        raise EnoughError
-
-    monkeypatch.setattr("panns_litert_convert.training.finetune.convert", enough)  # other tests cover the bundle
     with pytest.raises(EnoughError):
         finetune(sounds, model="demo", out=tmp_path, settings=Settings(unfrozen=True, epochs=1, batch=16))
     model = model_of(find("demo"), tmp_path / CHECKPOINT)
@@ -466,9 +701,10 @@ def test_float32_weights_where_float16_ones_alone_fail(
     checks = [*recorded, replace(recorded[-1], stage="self_test")]
     report = [replace(c, passed=c.stage not in stages, why="too far") for c in checks]
 
-    def fails(*_: object, precision: str, calibration: Sequence[Path], **__: object) -> None:
+    def fails(*_: object, precision: str, held_out: object, calibration: Sequence[Path], **__: object) -> None:
         asked.append(precision)
         assert bool(calibration) == (precision == "int8-full")
+        assert (held_out is not None) == (precision == "int8-full")
         assert all(path.is_file() for path in calibration)
         raise ParityError("failed", report)
 

@@ -428,7 +428,7 @@ def test_settings_out_of_range_are_refused(data: Data, tmp_path: Path, change: d
 
 def test_another_training_is_not_resumed(data: Data, trained: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     shutil.copytree(trained[0], tmp_path / "out")
-    with pytest.raises(TrainingError, match=r"is of another training: .*seed 1 instead of 0"):
+    with pytest.raises(TrainingError, match=r"is of another training: .*seed 1 → 0"):
         run(data, tmp_path / "out", Recipe(steps=60, batch=8, every=25))
     with pytest.raises(TrainingError, match=r"is of another training: .*evaluated"):
         train([data.learn], model="demo", out=tmp_path / "out", recipe=Recipe(steps=60, batch=8, every=25, seed=1))

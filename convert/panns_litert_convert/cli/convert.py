@@ -21,7 +21,7 @@ from panns_litert.cli import (
 )
 from panns_litert.errors import ModelError, ParityError, importing
 from panns_litert.frontend import FRONT_ENDS, front_end_of
-from panns_litert.proof import adopt
+from panns_litert.proof import HELD_OUT_OUTPUTS, adopt
 from panns_litert.words import counted
 
 
@@ -31,12 +31,18 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("model", help="name, as `models` lists it")
 
     sub = command("convert", run_convert)
-    sub.add_argument("model", help="name, as `models` lists it")
+    sub.add_argument("model", nargs="?", help="name, as `models` lists it (default: what --checkpoint was tuned from)")
     sub.add_argument("--checkpoint", type=Path, help="weights, instead of a download: a file or a model hub's folder")
     sub.add_argument(
-        "--seconds", type=float, default=DEFAULT_SECONDS, help="length of a clip, 1 … 60 (default %(default)g)"
+        "--seconds",
+        type=float,
+        help=f"length of a clip, 1 … 60 (default {DEFAULT_SECONDS:g}, or as --checkpoint was fine-tuned)",
     )
-    sub.add_argument("--graph", choices=GRAPHS, help="the graph's input (default: logmel where the network takes it)")
+    sub.add_argument(
+        "--graph",
+        choices=GRAPHS,
+        help="the graph's input (default: logmel, if it has one, or as --checkpoint was tuned)",
+    )
     sub.add_argument(
         "--precision", choices=PRECISIONS, default=DEFAULT_PRECISION, help="of the weights (default %(default)s)"
     )
@@ -138,6 +144,8 @@ def run_verify(args: argparse.Namespace) -> int:
         checks = verify(bundle, checkpoint=args.checkpoint, gpu=args.gpu, report=report, progress=progress_wanted(args))
     if not any(check.stage == "self_test" for check in checks):
         note(f"{args.bundle} has no self-test, and the Android app needs one; convert it again")
+    if any(check.output in HELD_OUT_OUTPUTS for check in bundle.manifest.parity):
+        note("its accuracy on the clips that were held out is not measured again; `evaluate` does it")
     passed = all(check.passed for check in checks)
     if args.json:
         print_json({"bundle": str(args.bundle), "passed": passed, "parity": [c.to_dict() for c in checks]})
@@ -147,7 +155,7 @@ def run_verify(args: argparse.Namespace) -> int:
     return 0 if passed else 1
 
 
-def convert_bundle(args: argparse.Namespace, name: str, **options: Any) -> Bundle:
+def convert_bundle(args: argparse.Namespace, name: str | None, **options: Any) -> Bundle:
     """Converts a model and shows the progress on stderr. If a stage fails, its figures are printed before the error."""
     with importing("the converter", extra="convert", purpose="this needs"):
         from panns_litert_convert.convert import convert

@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from panns_litert.bundle import PRECISIONS
+from panns_litert.bundle import GRAPHS, PRECISIONS, QUANTIZED
 from panns_litert.cli import (
     DATA_HELP,
     AddCommand,
@@ -23,7 +23,8 @@ from panns_litert.cli import (
     watching,
 )
 from panns_litert.errors import DatasetError, MissingDependencyError, ParityError, importing
-from panns_litert.evaluate import advice
+from panns_litert.evaluate import HELD_OUT, advice
+from panns_litert.proof import HELD_OUT_LOSSES
 from panns_litert.strict import MOST_BYTES, read_text
 from panns_litert.words import counted
 
@@ -40,7 +41,16 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--held-out", metavar="FOLD", help="the fold of the CSV to evaluate on (default: the last)")
     sub.add_argument("--background", metavar="CLASS", help="class of the unannotated parts of annotated recordings")
     sub.add_argument("--move-duplicates", action="store_true", help="give the same sound in two folds one of them")
-    sub.add_argument("--precision", choices=PRECISIONS, help="default: fp16, or fp32 if fp16 fails its gate")
+    sub.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        nargs="+",
+        help="one bundle for each (default: fp16, or fp32 if fp16 fails its gate)",
+    )
+    sub.add_argument("--graph", choices=GRAPHS, help="the graph's input (default: logmel where the network takes it)")
+    sub.add_argument("--android", action="store_true", help="also write OUT/android, for the assets of an app")
+    sub.add_argument("--licence", metavar="NAME", help="of your data and your work, beside that of the base")
+    sub.add_argument("--attribution", metavar="TEXT", help="who made them; with --licence in the model card")
     group = sub.add_argument_group("training")
     group.add_argument("--unfrozen", action="store_true", help="train the whole network, not only its last layers")
     group.add_argument("--loss", choices=("bce", "ce"), help="bce, or cross entropy: one class per clip (default bce)")
@@ -59,7 +69,7 @@ def add_commands(command: AddCommand) -> None:
 def run_finetune(args: argparse.Namespace) -> int:
     """`finetune`: trains on labelled clips and makes a proven bundle."""
     with importing("the converter", extra="convert", purpose="this needs"):
-        from panns_litert_convert.training.finetune import METRICS, STATE, finetune
+        from panns_litert_convert.training.finetune import ANDROID, METRICS, STATE, finetune
         from panns_litert_convert.training.loop import Settings
         from panns_litert_convert.training.picture import draw
     settings = Settings(**given(args, Settings))
@@ -74,6 +84,10 @@ def run_finetune(args: argparse.Namespace) -> int:
                 seconds=args.seconds,
                 held_out=args.held_out,
                 precision=args.precision,
+                graph=args.graph,
+                licence=args.licence,
+                attribution=args.attribution,
+                android=args.android,
                 settings=settings,
                 background=args.background,
                 move_duplicates=args.move_duplicates,
@@ -91,22 +105,40 @@ def run_finetune(args: argparse.Namespace) -> int:
     data = result.to_dict()
     if args.json:
         return print_json({"bundle": str(result.bundle.path), "passed": True} | data)
-    print_checks(result.bundle.manifest.parity)
+    for one in result.bundles:
+        print_checks(one.bundle.manifest.parity)
+        if one.fallback:
+            note(f"float32 weights, since float16 weights fail their gate ({one.fallback})")
     print_dataset(result.dataset, advice(result.dataset))
-    if result.fallback:
-        note(f"float32 weights, since float16 weights fail their gate ({result.fallback})")
-    parts = ", ".join(f"{count} {fold}" for fold, count in data["clips"].items())
-    print(f"{parts}; {counted(result.epochs, 'epoch')}, the best was {result.best_epoch}")
-    if result.torch and result.tflite and result.largest_difference is not None:
-        print_figures({"torch": result.torch, "tflite": result.tflite})
-        print(f"largest difference of a held-out probability: {result.largest_difference:.1e}")
+    parts = ", ".join(f"{fold} {counted(count, 'clip')}" for fold, count in data["clips"].items())
+    early = "" if result.epochs == settings.epochs else f" ({settings.patience} without improvement)"
+    print(f"{parts}; {counted(result.epochs, 'epoch')} of at most {settings.epochs}{early}, best {result.best_epoch}")
+    if result.torch:
+        names = {one.bundle.manifest.precision: one for one in result.bundles}
+        of_tflite = {f"tflite {name}" if len(names) > 1 else "tflite": one.tflite for name, one in names.items()}
+        print_figures({"torch": result.torch} | {name: found for name, found in of_tflite.items() if found})
+        for precision, one in names.items():
+            if one.largest_difference is not None:
+                print(f"largest difference of a held-out probability, {precision}: {one.largest_difference:.1e}")
+            _note_coarse(precision, data["clips"][HELD_OUT])
     else:
         note("no clip was held out, so there are no figures; expected at least two clips of a class")
     files = ", ".join(str(path) for path in (args.out / METRICS, drawn) if path is not None)
-    print(
-        f"{result.bundle.path}: {counted(len(result.dataset.classes), 'class', 'classes')}, every stage passed; {files}"
-    )
+    classes = counted(len(result.dataset.classes), "class", "classes")
+    print(f"{', '.join(str(one.bundle.path) for one in result.bundles)}: {classes}, every stage passed; {files}")
+    if args.android:
+        name = result.bundle.path.name
+        print(f'copy {args.out / ANDROID / name} to src/main/assets/{name}; SoundTagger.open(context, "{name}")')
     return 0
+
+
+def _note_coarse(precision: str, clips: int) -> None:
+    """Says what the bound of a quantized bundle's loss means if it is less than one held-out clip."""
+    if precision in QUANTIZED and (loss := HELD_OUT_LOSSES[precision]) * clips < 1.0:
+        note(
+            f"one of {counted(clips, 'held-out clip')} is {1.0 / clips:.1%} of the accuracy: {precision}, which may "
+            f"lose {loss:.1%}, may lose none"
+        )
 
 
 def _class_file(path: Path | None) -> list[str] | None:

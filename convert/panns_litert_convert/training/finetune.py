@@ -6,8 +6,9 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from panns_litert.atomic import replacing
-from panns_litert.bundle import Bundle, PrecisionName
+from panns_litert.bundle import PRECISIONS, QUANTIZED, Bundle, GraphName, PrecisionName, copy_bundle
 from panns_litert.errors import DatasetError, ModelError, ParityError
 from panns_litert.evaluate import (
     CUT_SECONDS,
@@ -40,35 +41,68 @@ from panns_litert.evaluate import (
     write_csv,
 )
 from panns_litert.sense import require_class_names
+from panns_litert.strict import shown
 from panns_litert.tagger import Tagger
 from panns_litert_convert.checkpoints import (
+    facts_of,
     fetch,
     load_weights,
     model_of,
     save_own,
+    source_of,
     weights_file,
     weights_sha256,
     with_classes,
 )
 from panns_litert_convert.convert import convert, require_length
+from panns_litert_convert.facts import HeldOutFigures, OwnFacts, require_terms
 from panns_litert_convert.networks import AudioTagger, LogmelCnn
+from panns_litert_convert.stages import HeldOut
 from panns_litert_convert.training.duplicates import duplicates_together
 from panns_litert_convert.training.features import ClipInput, FeatureCache, of_network
 from panns_litert_convert.training.loop import Part, Settings, clip_logits, train
 from panns_litert_convert.training.state import owning
 from panns_litert_convert.zoo import Model, find
 
-STATE, CHECKPOINT, METRICS, SPLIT, BUNDLE = (
+STATE, CHECKPOINT, METRICS, SPLIT, BUNDLE, ANDROID = (
     "training.safetensors",
     "checkpoint.safetensors",
     "metrics.json",
     "split.csv",
     "bundle",
+    "android",
 )
-"""Files that `finetune` writes to its folder: the state to resume from, the weights, the figures, the split, and the
-bundle."""
+"""What `finetune` writes to its folder: the state to resume from, the weights, the figures, the split, the first
+bundle, and the folder for the assets of an app."""
 
 _LONGEST_SECONDS = 10.0  # of a clip whose length is not given
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunedBundle:
+    """A bundle of a fine-tuned network.
+
+    Attributes:
+        bundle: the proven bundle.
+        fallback: why the weights are not float16 although no precision was requested; otherwise None.
+        tflite: figures on the held-out clips; None if no clip was held out.
+        largest_difference: from PyTorch, of any probability of a held-out clip; None if no clip was held out.
+    """
+
+    bundle: Bundle
+    fallback: str | None = None
+    tflite: Figures | None = None
+    largest_difference: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as JSON types; of the bundle, its folder's name and its precision."""
+        return {
+            "folder": self.bundle.path.name,
+            "precision": self.bundle.manifest.precision,
+            "fallback": self.fallback,
+            "tflite": self.tflite.to_dict() if self.tflite else None,
+            "largest_difference": self.largest_difference,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,29 +110,45 @@ class FineTuned:
     """The result of a fine-tuning.
 
     Attributes:
-        bundle: the proven bundle of the user's classes.
-        fallback: why the weights are not float16 although no precision was requested; otherwise None.
+        bundles: a proven bundle of the user's classes for every requested precision.
         dataset: the clips, in the folds TRAIN, VALIDATION and HELD_OUT.
-        torch, tflite: figures on the held-out clips; None if no clip was held out.
-        largest_difference: between the two, of any probability of a held-out clip; None if no clip was held out.
+        torch: figures of PyTorch on the held-out clips; None if no clip was held out.
         epochs, best_epoch: number of epochs, and the epoch whose weights are used.
         history: a row per epoch; see `Progress`.
     """
 
-    bundle: Bundle
-    fallback: str | None
+    bundles: tuple[TunedBundle, ...]
     dataset: Dataset
     torch: Figures | None = None
-    tflite: Figures | None = None
-    largest_difference: float | None = None
     epochs: int
     best_epoch: int
     history: Sequence[dict[str, float]]
 
+    @property
+    def bundle(self) -> Bundle:
+        """The first bundle."""
+        return self.bundles[0].bundle
+
+    @property
+    def fallback(self) -> str | None:
+        """`fallback` of the first bundle."""
+        return self.bundles[0].fallback
+
+    @property
+    def tflite(self) -> Figures | None:
+        """Figures of the first bundle on the held-out clips; None if no clip was held out."""
+        return self.bundles[0].tflite
+
+    @property
+    def largest_difference(self) -> float | None:
+        """`largest_difference` of the first bundle."""
+        return self.bundles[0].largest_difference
+
     def to_dict(self) -> dict[str, Any]:
-        """Returns everything except the bundle, as JSON types."""
+        """Returns everything except the bundles' content, as JSON types. The first bundle's values stand apart, too."""
         folds = {fold: sum(clip.fold == fold for clip in self.dataset.clips) for fold in (TRAIN, VALIDATION, HELD_OUT)}
-        return {
+        first = {name: value for name, value in self.bundles[0].to_dict().items() if name != "folder"}
+        return first | {
             "classes": list(self.dataset.classes),
             "clips": folds,
             "repeated": self.dataset.repeated,
@@ -107,13 +157,10 @@ class FineTuned:
             "imbalance": self.dataset.imbalance,
             "notes": [*self.dataset.notes, *advice(self.dataset)],
             "skipped": [{"file": str(one.path), "reason": one.reason} for one in self.dataset.skipped],
-            "precision": self.bundle.manifest.precision,
-            "fallback": self.fallback,
             "epochs": self.epochs,
             "best_epoch": self.best_epoch,
             "torch": self.torch.to_dict() if self.torch else None,
-            "tflite": self.tflite.to_dict() if self.tflite else None,
-            "largest_difference": self.largest_difference,
+            "bundles": [one.to_dict() for one in self.bundles],
             "history": list(self.history),
         }
 
@@ -127,27 +174,37 @@ def finetune(
     classes: Sequence[str] | None = None,
     seconds: float | None = None,
     held_out: str | None = None,
-    precision: PrecisionName | None = None,
+    precision: PrecisionName | Sequence[PrecisionName] | None = None,
+    graph: GraphName | None = None,
+    licence: str | None = None,
+    attribution: str | None = None,
+    android: bool = False,
     settings: Settings | None = None,
     background: str | None = None,
     move_duplicates: bool = False,
     watch: Watch = no_watch,
 ) -> FineTuned:
-    """Fine-tunes a network of the zoo on the classes of the data, and makes a proven bundle of it.
+    """Fine-tunes a network of the zoo on the classes of the data, and makes proven bundles of it.
 
     The held-out clips influence neither the weights nor the number of epochs. To resume an interrupted run, call this
-    again with the same arguments.
+    again with the same arguments. Called again after a finished run, it does not train again: other precisions, another
+    graph or another licence only make other bundles.
 
     Args:
         data: a folder of class folders, or a CSV; see `read_dataset`.
         model: the base, a name of the registry.
-        out: folder for all results; the bundle is in its subfolder `bundle`.
+        out: folder for all results. The first bundle is in its subfolder `bundle`, those of further precisions are in
+            `bundle-PRECISION`.
         checkpoint: weights of the base, instead of the published ones.
         classes: names in the order of the outputs; default: those of the data, sorted.
         seconds: length of a clip, 1 … 60; default: that of the longest clip, in whole seconds and at most 10. Annotated
             recordings are cut into clips of this length.
         held_out: the fold of a CSV that is held out; see `split`.
-        precision: of the bundle; default: fp16, or fp32 if fp16 fails its gate. The training clips calibrate int8-full.
+        precision: of the bundle, or one for each of several bundles; default: fp16, or fp32 if fp16 fails its gate. The
+            training clips calibrate int8-full.
+        graph: of the bundles, as for `convert`.
+        licence, attribution: of what the user adds to the base, for the model cards; not stated by default.
+        android: whether to copy the bundles to the subfolder `android`, for the assets of an app.
         settings: of the training.
         background: class of clips from the parts of annotated recordings without an event; None for no such clips.
         move_duplicates: whether clips of different folds that are the same sound are given the fold of the first one;
@@ -165,6 +222,10 @@ def finetune(
     out = Path(out)
     watch("reading the data", 0, 0)
     base = model_of(find(model), checkpoint)
+    graph, precisions = _require_known(base, graph, precision)
+    for text, what in ((licence, "licence"), (attribution, "attribution")):
+        if text is not None:
+            require_terms(text, what)
     dataset = read_dataset(data, classes=classes, seconds=seconds or CUT_SECONDS, background=background)
     require_class_names(dataset.classes, str(data), error=DatasetError)
     seconds = _longest(dataset) if seconds is None else seconds
@@ -179,10 +240,31 @@ def finetune(
             checkpoint=checkpoint,
             seconds=seconds,
             held_out=held_out,
-            precision=precision,
+            precisions=precisions,
+            graph=graph,
+            licence=licence,
+            attribution=attribution,
+            android=android,
             settings=settings,
             watch=watch,
         )
+
+
+def _require_known(
+    base: Model, graph: GraphName | None, precision: PrecisionName | Sequence[PrecisionName] | None
+) -> tuple[GraphName, tuple[PrecisionName | None, ...]]:
+    """Returns the graph, and the precisions; None stands for fp16, or fp32 if fp16 fails. Checked before the training.
+
+    Raises:
+        ModelError: one is unknown.
+    """
+    graph = base.graphs[0] if graph is None else graph
+    precisions = (precision,) if precision is None or isinstance(precision, str) else tuple(dict.fromkeys(precision))
+    if graph not in base.graphs:
+        raise ModelError(f"graph {shown(graph)}; expected one of {', '.join(base.graphs)}")
+    if not precisions or any(one is not None and one not in PRECISIONS for one in precisions):
+        raise ModelError(f"precision {shown(precision)}; expected some of {', '.join(PRECISIONS)}")
+    return graph, precisions
 
 
 def _finetune(
@@ -193,7 +275,11 @@ def _finetune(
     checkpoint: str | os.PathLike[str] | None,
     seconds: float,
     held_out: str | None,
-    precision: PrecisionName | None,
+    precisions: Sequence[PrecisionName | None],
+    graph: GraphName,
+    licence: str | None,
+    attribution: str | None,
+    android: bool,
     settings: Settings,
     watch: Watch,
 ) -> FineTuned:
@@ -240,6 +326,7 @@ def _finetune(
     with replacing(out / SPLIT) as file:
         file.write(write_csv(dataset, out))
     clips = json.dumps([(clip.key, clip.labels, clip.fold) for clip in dataset.clips])
+    clips_sha256 = hashlib.sha256(clips.encode()).hexdigest()
     progress = train(
         network,
         forward,
@@ -250,47 +337,99 @@ def _finetune(
         state=out / STATE,
         fingerprint=key
         | {"model": base.name, "weights": weights_sha256(weights), "classes": dataset.classes}
-        | {"clips": hashlib.sha256(clips.encode()).hexdigest()},
+        | {"clips": clips_sha256},
+        clips={c.key: (f"{c.path.parent.name}/{c.path.name}", ";".join(c.labels), c.fold or "") for c in dataset.clips},
         watch=watch,
     )
-    save_own(network, out / CHECKPOINT, model=base, classes=dataset.classes)
-
+    unseen = None
+    if any(clip.fold == HELD_OUT for clip in dataset.clips):
+        unseen = _held_out(network, base, dataset.of_fold(HELD_OUT), seconds=seconds, graph=graph, watch=watch)
+    ours = unseen.figures if unseen else None
+    begun = facts_of(weights)  # of another fine-tuning
+    facts = OwnFacts(
+        base=base.name,
+        labels=dataset.classes,
+        seconds=float(seconds),
+        graph=graph,
+        front_end=base.front_end,
+        weights=source_of(base, weights) if begun is None else begun.weights,
+        began_with=weights_sha256(weights),
+        licences=_joined(begun.licences if begun else (), licence),
+        attributions=_joined(begun.attributions if begun else (), attribution),
+        clips={label: _by_fold(dataset, label) for label in dataset.classes},
+        clips_sha256=clips_sha256,
+        settings={name: str(value) for name, value in asdict(settings).items()},
+        held_out=HeldOutFigures(clips=ours.clips, accuracy=ours.accuracy, mean_ap=ours.mean_ap) if ours else None,
+    )
+    save_own(network, out / CHECKPOINT, model=base, classes=dataset.classes, facts=facts)
     learned = list(dict.fromkeys(clip.path for clip in dataset.of_fold(TRAIN).clips))
 
-    def converted(precision: PrecisionName) -> Bundle:
+    def converted(precision: PrecisionName, folder: str) -> Bundle:
         return convert(
-            base.name,
             checkpoint=out / CHECKPOINT,
-            graph=network.graph,
-            seconds=seconds,
             precision=precision,
             calibration=learned if precision == "int8-full" else (),
-            out=out / BUNDLE,
-            report=lambda step: watch(step, 0, 0),
+            held_out=unseen.clips if unseen and precision in QUANTIZED else None,
+            out=out / folder,
+            report=lambda step: watch(f"conversion to {precision}: {step}", 0, 0),
         )
 
-    fallback = None
-    try:
-        bundle = converted(precision or "fp16")
-    except ParityError as error:
-        fallback = _fp16_alone(error) if precision is None else None
-        if fallback is None:
-            raise
-        watch("fp32 instead of fp16", 0, 0)
-        bundle = converted("fp32")
+    bundles: list[TunedBundle] = []
+    failed: dict[str, ParityError] = {}
+    for index, precision in enumerate(precisions):
+        folder = f"{BUNDLE}-{precision}" if index else BUNDLE
+        try:
+            made = _made(precision, folder, converted, watch)
+        except ParityError as error:
+            failed[precision or "fp16"] = error
+            continue
+        if unseen is not None:
+            made = _measured(made, unseen, watch)
+        if android:
+            copy_bundle(made.bundle, out / ANDROID / folder)
+        bundles.append(made)
+    if not bundles:
+        raise next(iter(failed.values()))
     result = FineTuned(
-        bundle=bundle,
-        fallback=fallback,
+        bundles=tuple(bundles),
         dataset=dataset,
+        torch=ours,
         epochs=progress.epoch,
         best_epoch=progress.best_epoch,
         history=progress.history,
     )
-    if any(clip.fold == HELD_OUT for clip in dataset.clips):
-        result = _measured(result, tuned, out / CHECKPOINT, watch)
     with replacing(out / METRICS) as file:
         file.write((json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n").encode())
+    if failed:
+        (name, first), *_ = failed.items()
+        there = ", ".join(str(one.bundle.path) for one in bundles)
+        raise ParityError(f"no bundle of {', '.join(failed)}: {name}: {first}; made: {there}", first.report) from first
     return result
+
+
+def _made(
+    precision: PrecisionName | None, folder: str, converted: Callable[[PrecisionName, str], Bundle], watch: Watch
+) -> TunedBundle:
+    """Returns a bundle of a precision; for None, of float16 weights, or of float32 ones if those fail their gate."""
+    if precision is not None:
+        return TunedBundle(bundle=converted(precision, folder))
+    try:
+        return TunedBundle(bundle=converted("fp16", folder))
+    except ParityError as error:
+        if (fallback := _fp16_alone(error)) is None:
+            raise
+    watch("fp32 instead of fp16", 0, 0)
+    return TunedBundle(bundle=converted("fp32", folder), fallback=fallback)
+
+
+def _joined(before: Sequence[str], own: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*before, *([own.strip()] if own else []))))
+
+
+def _by_fold(dataset: Dataset, label: str) -> dict[str, int]:
+    """Returns the number of a class's clips in every fold that has some."""
+    counts = Counter(str(clip.fold) for clip in dataset.clips if label in clip.labels)
+    return dict(sorted(counts.items()))
 
 
 def checkpoint_scores(
@@ -312,19 +451,35 @@ def checkpoint_scores(
     return score(dataset, of_network(network.eval(), inputs, "probs"), what="held-out, torch", watch=watch)
 
 
-def _measured(result: FineTuned, model: Model, checkpoint: Path, watch: Watch) -> FineTuned:
-    """Returns the result with the figures of the checkpoint and the bundle on disk."""
-    held_out = result.dataset.of_fold(HELD_OUT)
-    seconds = result.bundle.manifest.clip_seconds
-    ours, held_out = checkpoint_scores(held_out, model=model.name, checkpoint=checkpoint, seconds=seconds, watch=watch)
-    with Tagger(result.bundle) as tagger:
-        theirs, _ = score(held_out, bundle_scorer(tagger), what="held-out, tflite", watch=watch)
-    truth, labels = held_out.truth(), held_out.classes
+@dataclass(frozen=True, kw_only=True)
+class _HeldOut:
+    """The held-out clips that could be read, PyTorch's figures on them, and what judges quantized files."""
+
+    dataset: Dataset
+    figures: Figures
+    clips: HeldOut
+
+
+def _held_out(
+    network: AudioTagger, base: Model, dataset: Dataset, *, seconds: float, graph: GraphName, watch: Watch
+) -> _HeldOut:
+    inputs = ClipInput(base.front_end, graph=network.graph, seconds=seconds)
+    scorer = of_network(network.eval(), inputs, "probs")
+    probs, dataset = score(dataset, scorer, what="held-out, torch", watch=watch)
+    truth, of_graph = dataset.truth(), ClipInput(base.front_end, graph=graph, seconds=seconds)
+    clips = HeldOut(load=lambda index: of_graph(dataset.clips[index]), truth=truth, probs=probs)
+    return _HeldOut(dataset=dataset, figures=figures(probs, truth, dataset.classes), clips=clips)
+
+
+def _measured(made: TunedBundle, held_out: _HeldOut, watch: Watch) -> TunedBundle:
+    """Returns the bundle with its figures on the held-out clips."""
+    dataset, what = held_out.dataset, f"held-out, tflite {made.bundle.manifest.precision}"
+    with Tagger(made.bundle) as tagger:
+        theirs, _ = score(dataset, bundle_scorer(tagger), what=what, watch=watch)
     return replace(
-        result,
-        torch=figures(ours, truth, labels),
-        tflite=figures(theirs, truth, labels),
-        largest_difference=float(np.abs(ours - theirs).max()),
+        made,
+        tflite=figures(theirs, dataset.truth(), dataset.classes),
+        largest_difference=float(np.abs(held_out.clips.probs - theirs).max()),
     )
 
 

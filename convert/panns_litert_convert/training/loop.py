@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,16 @@ from torch import Tensor, nn
 from panns_litert.errors import TrainingError
 from panns_litert.evaluate import Watch
 from panns_litert.strict import shown
+from panns_litert.words import counted
 from panns_litert_convert.networks import AudioTagger
 from panns_litert_convert.training.augment import epoch_order, mixup, spec_augment
 from panns_litert_convert.training.features import one_thread
 from panns_litert_convert.training.state import is_finite, keep, reproducible, require_counts, restore
 
 LOSSES = ("bce", "ce")
+
+TRAINING = "training"
+"""Name of the task that `train` reports."""
 
 _SAVE_SECONDS = 5.0  # between states; an epoch of a frozen network takes milliseconds
 
@@ -157,6 +161,7 @@ def train(
     settings: Settings,
     state: Path,
     fingerprint: dict[str, Any],
+    clips: Mapping[str, Sequence[str]] | None = None,
     watch: Watch,
 ) -> Progress:
     """Trains parameters of a network. Afterwards the network is in eval mode, with the parameters of the best epoch.
@@ -171,7 +176,8 @@ def train(
         settings: of the training.
         state: file of the state; if it exists, the training resumes from it.
         fingerprint: everything that the training depends on besides the settings, as JSON types.
-        watch: called with the progress of every epoch.
+        clips: of the state, to say which differ in another training; see `keep`.
+        watch: called before every epoch and at the end.
 
     Raises:
         TrainingError: `state` belongs to another training, or the loss is no longer finite.
@@ -183,6 +189,8 @@ def train(
     best = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     progress = Progress(history=[])
     of: dict[str, Any] = {"settings": asdict(settings), "fingerprint": fingerprint, "optimizer": optimizer}
+    of["clips"] = clips or {}
+    watching = len(watched.truth) > 0
     if state.exists():
         progress = restore(state, Progress, groups={"network": parameters, "best": best}, **of)
 
@@ -192,8 +200,8 @@ def train(
     saved = time.monotonic()
     with reproducible(), contextlib.nullcontext() if settings.unfrozen else one_thread():
         try:
-            while not _finished(progress, settings, watching=len(watched.truth) > 0):
-                watch("epochs", progress.epoch, settings.epochs)
+            while not _finished(progress, settings, watching=watching):
+                watch(_now(progress, settings, watching=watching), progress.epoch, settings.epochs)
                 _epoch(network, forward, parameters, best, learn, watched, settings, optimizer, progress)
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     save()
@@ -201,7 +209,7 @@ def train(
         finally:
             network.eval()
     save()
-    watch("epochs", settings.epochs, settings.epochs)
+    watch(_ended(progress, settings), progress.epoch, progress.epoch)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(best[name])
@@ -211,6 +219,21 @@ def train(
 def _finished(progress: Progress, settings: Settings, *, watching: bool) -> bool:
     waited = progress.epoch - progress.best_epoch
     return progress.epoch >= settings.epochs or (watching and waited >= settings.patience)
+
+
+def _now(progress: Progress, settings: Settings, *, watching: bool) -> str:
+    """Returns what a training is doing, such as "training: epoch 12 of at most 200, best 7 (stops after …)"."""
+    if not watching:
+        return f"{TRAINING}: epoch {progress.epoch + 1} of {settings.epochs}, no validation clips"
+    best = f", best {progress.best_epoch}" if progress.best_epoch else ""
+    stops = f"stops after {settings.patience} without improvement"
+    return f"{TRAINING}: epoch {progress.epoch + 1} of at most {settings.epochs}{best} ({stops})"
+
+
+def _ended(progress: Progress, settings: Settings) -> str:
+    if progress.epoch >= settings.epochs:
+        return f"{TRAINING}: all {counted(progress.epoch, 'epoch')}, best {progress.best_epoch}"
+    return f"{TRAINING}: stopped after epoch {progress.epoch} of at most {settings.epochs}, best {progress.best_epoch}"
 
 
 def _epoch(

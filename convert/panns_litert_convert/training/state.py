@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,12 +18,14 @@ from torch import Tensor
 
 from panns_litert.atomic import remove_unfinished, replacing, writing
 from panns_litert.errors import ResultsError, TrainingError
-from panns_litert.strict import parse_json, shown
+from panns_litert.strict import parse_json, printable, shown
+from panns_litert.words import counted
 
 P = TypeVar("P")
 
 _FORMAT = "2"
 _SLOTS = "optimizer."  # starts the names of the optimizer's tensors
+_MOST_TEXT = 300  # characters, of what differs
 _REMEDY = "give another --out, or delete it to begin anew"
 
 
@@ -58,6 +60,7 @@ def keep(
     groups: Mapping[str, Mapping[str, Tensor]],
     optimizer: torch.optim.Optimizer,
     progress: Mapping[str, Any],
+    clips: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Writes a state.
 
@@ -68,6 +71,8 @@ def keep(
         groups: tensors by name, in groups such as "network".
         optimizer: its tensors are written, too.
         progress: of the training, as JSON types.
+        clips: file name, labels and fold of every clip by the hash of its file. They only explain why another training
+            is refused; the fingerprint decides.
 
     Raises:
         ResultsError: the file cannot be written; the previous one is unchanged.
@@ -81,6 +86,7 @@ def keep(
         for name, value in slots.items():
             tensors[f"{_SLOTS}{index}.{name}"] = value.clone(memory_format=torch.contiguous_format)
     facts = {"format": _FORMAT, "settings": settings, "fingerprint": fingerprint, "progress": progress}
+    facts["clips"] = {digest: list(of) for digest, of in (clips or {}).items()}
     facts["sha256"] = _digest(tensors, progress)
     data = save(tensors, {"training": json.dumps(facts)})
     with replacing(path) as file:
@@ -95,6 +101,7 @@ def restore(
     fingerprint: Mapping[str, Any],
     groups: Mapping[str, Mapping[str, Tensor]],
     optimizer: torch.optim.Optimizer,
+    clips: Mapping[str, Sequence[str]] | None = None,
 ) -> P:
     """Reads a state into the tensors of `groups` and the optimizer, and returns the progress.
 
@@ -103,7 +110,7 @@ def restore(
     Args:
         path: a file of `keep`.
         kind: a dataclass, made from the progress.
-        settings, fingerprint, groups, optimizer: as for `keep`.
+        settings, fingerprint, groups, optimizer, clips: as for `keep`.
 
     Raises:
         TrainingError: the file is damaged, or belongs to another training.
@@ -120,15 +127,7 @@ def restore(
     mine = json.loads(json.dumps({"format": _FORMAT, "settings": settings, "fingerprint": fingerprint}))
     theirs = found if isinstance(found, dict) else {}
     if {name: theirs.get(name) for name in mine} != mine:
-        differ = []
-        for part in ("settings", "fingerprint"):
-            named = theirs[part] if isinstance(theirs.get(part), dict) else {}
-            differ += [
-                f"{name} {shown(named.get(name))} instead of {shown(value)}"
-                for name, value in mine[part].items()
-                if named.get(name) != value
-            ]
-        raise TrainingError(f"{path} is of another training: {'; '.join(differ)[:300] or 'its format'}; {_REMEDY}")
+        raise TrainingError(f"{path} is of another training: {_differ(theirs, mine, clips or {})}; {_REMEDY}")
     digest = _digest(tensors, theirs.get("progress"))
     expected = {f"{group}.{name}": tensor for group, named in groups.items() for name, tensor in named.items()}
     slots = _slots(path, {key: tensors.pop(key) for key in list(tensors) if key.startswith(_SLOTS)}, optimizer)
@@ -144,6 +143,54 @@ def restore(
             tensor.copy_(tensors[key])
     optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
     return progress
+
+
+def _differ(theirs: Mapping[str, Any], mine: Mapping[str, Any], clips: Mapping[str, Sequence[str]]) -> str:
+    """Returns what differs between two trainings, old → new, in one line."""
+    old, now = ({**_mapping(of, "settings"), **_mapping(of, "fingerprint")} for of in (theirs, mine))
+    differ = []
+    for name in now:
+        if old.get(name) == now[name]:
+            continue
+        of_lists = isinstance(old.get(name), list) and isinstance(now[name], list)
+        if name == "clips" and (named := _clips_differ(_mapping(theirs, "clips"), clips)):
+            differ += named
+        elif name == "classes" and of_lists and set(map(str, old[name])) != set(now[name]):
+            strangers = set(map(str, old[name])) - set(now[name])
+            differ += _named("class", "classes", set(now[name]) - set(map(str, old[name])), "more")
+            differ += _named("class", "classes", strangers, "fewer")
+        elif name in ("clips", "weights"):  # hashes say nothing to a reader
+            differ.append(f"other {name}")
+        else:
+            differ.append(f"{name} {shown(old.get(name))} → {shown(now[name])}")
+    text = "; ".join(differ) or "its format"
+    return text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}…"
+
+
+def _clips_differ(old: Mapping[str, Any], now: Mapping[str, Sequence[str]]) -> list[str]:
+    """Returns which clips, by the hashes of their files, there are more or fewer, or have other labels or folds."""
+    known = {key: of for key, of in old.items() if isinstance(of, list) and len(of) == 3}
+    if not known:  # a state of an earlier version
+        return []
+    both = [key for key in now if key in known]
+    relabelled = {str(now[key][0]) for key in both if known[key][1] != now[key][1]}
+    moved = {str(now[key][0]) for key in both if known[key][1] == now[key][1] and known[key][2] != now[key][2]}
+    found = _named("clip", "clips", {str(of[0]) for key, of in now.items() if key not in known}, "more")
+    found += _named("clip", "clips", {str(of[0]) for key, of in known.items() if key not in now}, "fewer")
+    return found + _named("clip", "clips", relabelled, "with other labels") + _named("clip", "clips", moved, "moved")
+
+
+def _named(one: str, several: str, names: set[str], what: str) -> list[str]:
+    """Returns such as ["2 clips more (a.wav, b.wav)"]; nothing for no name."""
+    if not names:
+        return []
+    listed = ", ".join(printable(name) for name in sorted(names)[:3])
+    return [f"{counted(len(names), one, several)} {what} ({listed}{', …' if len(names) > 3 else ''})"]
+
+
+def _mapping(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = facts.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _digest(tensors: Mapping[str, Tensor], progress: object) -> str:

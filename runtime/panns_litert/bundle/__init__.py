@@ -17,6 +17,7 @@ from panns_litert.bundle.cached import cached_bundle, cached_model
 from panns_litert.bundle.check import ENGINE, QUANTIZED, STAGES, Check, PrecisionName
 from panns_litert.bundle.manifest import (
     ADOPTED_VERSION,
+    FINE_TUNED,
     FORMAT_VERSION,
     GRAPHS,
     LOG_MEL,
@@ -46,6 +47,7 @@ __all__ = [
     "DEFAULT_PRECISION",
     "DEFAULT_SECONDS",
     "ENGINE",
+    "FINE_TUNED",
     "FORMAT_VERSION",
     "GRAPHS",
     "LOG_MEL",

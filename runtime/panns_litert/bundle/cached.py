@@ -7,7 +7,7 @@ import os
 from panns_litert.bundle.bundle import Bundle
 from panns_litert.bundle.cache import DEFAULT_PRECISION, DEFAULT_SECONDS, bundle_dir
 from panns_litert.bundle.check import PrecisionName
-from panns_litert.bundle.manifest import GRAPHS, OWN_WEIGHTS, GraphName
+from panns_litert.bundle.manifest import GRAPHS, GraphName
 from panns_litert.errors import BundleError
 
 
@@ -28,7 +28,7 @@ def cached_bundle(model: str, *, graph: GraphName, seconds: float, precision: Pr
     manifest = found.manifest
     asked = (model, graph, float(seconds), precision)
     there = (manifest.model, manifest.graph, manifest.clip_seconds, manifest.precision)
-    own = manifest.source.licence == OWN_WEIGHTS
+    own = manifest.source.own
     if there != asked or own:
         what = f"the user's own {manifest.model}" if own else _words(*there)
         raise BundleError(

@@ -25,6 +25,8 @@ LOG_MEL = ("host", "graph", "none")
 PRECISIONS: tuple[PrecisionName, ...] = tuple(STAGES)
 OWN_WEIGHTS = "unknown: the user's own checkpoint"
 """The licence and attribution of weights that are not the published ones."""
+FINE_TUNED = "fine-tuned from "
+"""In the attribution of weights that the user fine-tuned, before the base."""
 UNKNOWN = "unknown: made elsewhere"
 """The licence and attribution of a .tflite that was made elsewhere, if it does not tell them."""
 
@@ -92,6 +94,11 @@ class Source:
     licence: str
     attribution: str
     published_map: float | None
+
+    @property
+    def own(self) -> bool:
+        """Whether these are weights of the user's own."""
+        return self.licence == OWN_WEIGHTS or FINE_TUNED in self.attribution
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from panns_litert.bundle.manifest import (
     Manifest,
     Quantization,
 )
+from panns_litert.words import counted
 
 METADATA_MARK = "---\n"
 """The first line of a card with metadata."""
@@ -205,7 +206,7 @@ A clip of {manifest.clip_seconds:g} s is {manifest.clip_samples} samples, {manif
 _MEANING = {
     "int8": "Weights are 8-bit integers. Activations are quantized to 8 bits at run time.",
     "int8-weights": "Weights are 8-bit integers, which are converted to floats for the computation.",
-    "int8-full": "Weights and activations are 8-bit integers. The latter's ranges come from {clips} clips of audio.",
+    "int8-full": "Weights and activations are 8-bit integers. The latter's ranges come from {clips} of audio.",
     "int4-weights": "Weights are 4-bit integers, 8-bit in the smallest layers. Activations are quantized at run time.",
 }
 
@@ -213,7 +214,7 @@ _MEANING = {
 def _quantization(precision: str, quantization: Quantization | None) -> str:
     if quantization is None:
         return ""
-    text = _MEANING[precision].format(clips=quantization.calibration_clips)
+    text = _MEANING[precision].format(clips=counted(quantization.calibration_clips, "clip"))
     if not quantization.kept:
         return f"## Quantization\n\n{text} No layer keeps a finer type.\n\n"
     rows = "\n".join(

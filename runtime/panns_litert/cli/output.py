@@ -209,7 +209,10 @@ def print_checks(checks: Sequence[Check]) -> None:
 
 @contextlib.contextmanager
 def watching(args: argparse.Namespace) -> Iterator[Watch]:
-    """Yields a function that shows progress on stderr: bars on a terminal, else a line per step."""
+    """Yields a function that shows progress on stderr: bars on a terminal, else a line per step.
+
+    The name of a task may be followed by a colon and a text that changes: "training: epoch 12".
+    """
     if args.json:
         yield lambda what, done, total: None
         return
@@ -220,9 +223,11 @@ def watching(args: argparse.Namespace) -> Iterator[Watch]:
         if not console.is_terminal:
 
             def line(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = True
-                    of = f", {total}" if total else ""
+                # Of a task whose text changes, only the first and the last are printed, but every step.
+                task = what.split(": ")[0]
+                if what not in tasks and (task not in tasks or not total or done == total):
+                    tasks[what] = tasks[task] = True
+                    of = f", {total}" if total and what == task else ""
                     console.print(
                         f"[{time.perf_counter() - start:5.1f} s] {escaped(what)}{of}", markup=False, soft_wrap=True
                     )
@@ -235,14 +240,21 @@ def watching(args: argparse.Namespace) -> Iterator[Watch]:
             *columns, TimeElapsedColumn(), console=console, redirect_stdout=False, redirect_stderr=False
         ) as progress:
 
+            def end_steps() -> None:
+                for task in progress.tasks:
+                    if task.total is None:  # its spinner would turn for ever
+                        progress.update(task.id, total=1, completed=1)
+                    progress.stop_task(task.id)
+
             def bar(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    for task in tasks.values():
-                        progress.stop_task(task)
-                    tasks[what] = progress.add_task(escaped(what), total=total or None)
-                progress.update(tasks[what], completed=done)
+                name = what.split(": ")[0]
+                if name not in tasks:
+                    end_steps()
+                    tasks[name] = progress.add_task(escaped(what), total=total or None)
+                progress.update(tasks[name], description=escaped(what), completed=done, total=total or None)
 
             yield bar
+            end_steps()
 
 
 DATA_HELP = "folder of class folders, or table: file, labels, fold; or another layout (docs/data.md)"

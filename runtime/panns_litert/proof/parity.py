@@ -65,6 +65,19 @@ TAG_GATES = {
 }
 """The gate of `compare_tags` for every quantized precision."""
 
+HELD_OUT_LOSSES: dict[str, float] = {**dict.fromkeys(QUANTIZED[:3], 0.005), "int4-weights": 0.01}
+"""For every quantized precision, how much of PyTorch's accuracy and mean average precision a file may lose on clips
+that were held out from a fine-tuning."""
+
+HELD_OUT_GATES: dict[str, Gate] = {
+    **{precision: Gate(max_abs=0.25, corr=0.95) for precision in QUANTIZED[:3]},
+    "int4-weights": Gate(max_abs=0.5, corr=0.8),
+}
+"""The gate of a quantized fine-tuned file that fails its gate in `GATES`, but loses no more than `HELD_OUT_LOSSES`."""
+
+HELD_OUT_OUTPUTS = ("held-out accuracy", "held-out mAP")
+"""Outputs of the checks with `HELD_OUT_LOSSES`: their largest error is the loss."""
+
 FEW_CLASSES = 16
 """With fewer classes, `few_as_one` treats all clips as one."""
 

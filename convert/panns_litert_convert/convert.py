@@ -63,11 +63,12 @@ from panns_litert.errors import (
     ParityError,
     ResultsError,
 )
+from panns_litert.escape import escaped
 from panns_litert.frontend import FrontEndSpec, mel_basis
 from panns_litert.proof import Adopted, adopt, require, self_test_check
-from panns_litert.strict import shown
+from panns_litert.strict import printable, shown
 from panns_litert.words import counted
-from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_of, weights_file
+from panns_litert_convert.checkpoints import fetch, is_official, load_weights, model_for, model_of, weights_file
 from panns_litert_convert.export import export_fp32, quantizer_package
 from panns_litert_convert.frontend import WaveformNetwork
 from panns_litert_convert.metadata import About, about_model, complete
@@ -96,6 +97,7 @@ def convert(
     name: str,
     *,
     checkpoint: str | os.PathLike[str] | None = None,
+    classes: str | os.PathLike[str] | Sequence[str] | None = None,
     graph: GraphName | None = None,
     seconds: float = DEFAULT_SECONDS,
     precision: PrecisionName = DEFAULT_PRECISION,
@@ -111,7 +113,10 @@ def convert(
 
     Args:
         name: a model of the registry.
-        checkpoint: weights to use instead of the published ones (offline use, fine-tuned weights).
+        checkpoint: weights to use instead of the published ones (offline use, fine-tuned weights): what
+            `checkpoints.load_weights` takes.
+        classes: with `checkpoint`: the names of its classes in the order of the outputs, or a file of them, one a line.
+            The default are the names that the checkpoint or the config.json of a hub's folder has, or the model's own.
         graph: "logmel" (the host computes the log-mel) or "waveform" (the graph takes samples). The default is the
             first of the model's `graphs`.
         seconds: length of a clip, 1 … 60 s.
@@ -132,7 +137,11 @@ def convert(
         ParityError: a stage failed. The error's `report` has all figures. No bundle is written.
         GpuDriverError: `gpu` is set and there is no driver.
     """
-    model = model_of(find(name), checkpoint)
+    model = find(name)
+    if checkpoint is not None:
+        model = model_for(model, checkpoint, classes)
+    elif classes is not None:
+        raise ModelError("class names without a checkpoint; expected them with the weights of those classes")
     require_length(seconds, model)
     graph = model.graphs[0] if graph is None else graph
     for what, value, choices in (("graph", graph, model.graphs), ("precision", precision, PRECISIONS)):
@@ -149,8 +158,8 @@ def convert(
         network, source, official = _load(model, checkpoint, report=report, progress=progress)
         if not official and out is None:
             raise ModelError(
-                f"{checkpoint} is not the published {model.checkpoint.file}; the cache is for published weights; "
-                "expected --out DIR"
+                f"{printable(checkpoint)} is not the published {model.checkpoint.file}; the cache is for published "
+                "weights; expected --out DIR"
             )
         description = _description(model, source, official)
         versions = _versions()
@@ -269,7 +278,11 @@ def verify(
             f"{opened.path} is not proven: its .tflite was made elsewhere; expected a proven bundle; "
             "`adopt --model NAME --checkpoint FILE` proves it"
         )
-    model = model_of(find(manifest.model), checkpoint)
+    model = find(manifest.model)
+    if checkpoint is not None:
+        own = not is_official(weights_file(checkpoint), model.checkpoint)
+        # A checkpoint of elsewhere knows no names: those of its classes are the bundle's.
+        model = model_for(model, checkpoint, opened.labels if own else None)
     require_length(manifest.clip_seconds, model)
     network, source, official = _load(model, checkpoint, report=report, progress=progress)
     if manifest.format_version == ADOPTED_VERSION:
@@ -526,7 +539,7 @@ def _load(
     load_weights(network, path, model)
     official = checkpoint is None or is_official(path, record)
     source = Source(
-        file=record.file if official else path.name,
+        file=record.file if official else escaped(path.name),
         sha256=file_sha256(path),
         url=record.url if official else None,
         licence=record.licence if official else OWN_WEIGHTS,

@@ -253,19 +253,19 @@ def _panns(
 
 
 def _efficientat(
-    name: str, width: float, mean_ap: int, sha256: str | None = None, size: int | None = None, **front_end: int
+    name: str,
+    width: float,
+    mean_ap: int,
+    sha256: str | None = None,
+    size: int | None = None,
+    spec: FrontEndSpec = EFFICIENTAT_32K,
 ) -> Model:
-    """Returns a record of EfficientAT. Its weights, of release v0.0.1, are named after the network and mAP.
-
-    `front_end` are the settings of the log-mel that differ from EFFICIENTAT_32K's. Its fmin and fmax depend on neither
-    hop nor bands (AugmentMelSTFT of EfficientAT's models/preprocess.py).
-    """
+    """Returns a record of EfficientAT. Its weights, of release v0.0.1, are named after the network and mAP."""
     network, _, setting = name.partition("_")
     title = f"{network}_as" + (f"_{setting}" if setting else "")
-    spec = replace(EFFICIENTAT_32K, **front_end)
     # mn10's figures stand for those of the other widths.
     golden_name, golden_width = (title, width) if name.startswith(("mn04", "mn10")) else ("mn10_as", 1.0)
-    different = f", hop {spec.hop_length}, {spec.n_mels} mels" if front_end else ""
+    different = f", hop {spec.hop_length}, {spec.n_mels} mels" if setting else ""
     return Model(
         name=name,
         network=f"EfficientAT {name}",
@@ -290,6 +290,7 @@ def _efficientat(
 
 
 _MN04_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
+_MN10_SHA256 = "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e"
 _CNN14_SHA256 = "0dc499e40e9761ef5ea061ffc77697697f277f6a960894903df3ada000e34b31"
 _CNN14_16K_SHA256 = "e2ee543a27919542c2ea03eabaa70b24dcd4e6c8e05621de6b67a94e4c5058e6"
 _CNN14_MAX_SHA256 = "dd3b4043a87d4ec13df8082c0fcfee3fb5084151808e47e060987a95eabdd142"
@@ -372,15 +373,16 @@ MODELS: tuple[Model, ...] = (
     ),
     _efficientat("mn04", 0.4, 432, _MN04_SHA256, 4066513),
     _efficientat("mn05", 0.5, 443),
-    _efficientat("mn10", 1.0, 471),
-    # mn10 with a hop of 5 … 25 ms instead of 10 ms, and with 40 … 256 mels instead of 128.
-    _efficientat("mn10_hop_5", 1.0, 475, hop_length=160),
-    _efficientat("mn10_hop_15", 1.0, 463, hop_length=480),
-    _efficientat("mn10_hop_20", 1.0, 456, hop_length=640),
-    _efficientat("mn10_hop_25", 1.0, 447, hop_length=800),
-    _efficientat("mn10_mels_40", 1.0, 453, n_mels=40),
-    _efficientat("mn10_mels_64", 1.0, 461, n_mels=64),
-    _efficientat("mn10_mels_256", 1.0, 474, n_mels=256),
+    _efficientat("mn10", 1.0, 471, _MN10_SHA256, 19708753),
+    # mn10 with a hop of 5 … 25 ms instead of 10 ms, or with 40 … 256 mels instead of 128. fmin and fmax stay the same
+    # (AugmentMelSTFT in EfficientAT's models/preprocess.py).
+    _efficientat("mn10_hop_5", 1.0, 475, spec=replace(EFFICIENTAT_32K, hop_length=160)),
+    _efficientat("mn10_hop_15", 1.0, 463, spec=replace(EFFICIENTAT_32K, hop_length=480)),
+    _efficientat("mn10_hop_20", 1.0, 456, spec=replace(EFFICIENTAT_32K, hop_length=640)),
+    _efficientat("mn10_hop_25", 1.0, 447, spec=replace(EFFICIENTAT_32K, hop_length=800)),
+    _efficientat("mn10_mels_40", 1.0, 453, spec=replace(EFFICIENTAT_32K, n_mels=40)),
+    _efficientat("mn10_mels_64", 1.0, 461, spec=replace(EFFICIENTAT_32K, n_mels=64)),
+    _efficientat("mn10_mels_256", 1.0, 474, spec=replace(EFFICIENTAT_32K, n_mels=256)),
     _efficientat("mn20", 2.0, 478),
     _efficientat("mn30", 3.0, 482),
     _efficientat("mn40", 4.0, 484),

@@ -39,10 +39,10 @@ def require_variant(path: Path, model: Model, *, named_by_folder: bool = False) 
         CheckpointError: the file belongs to another model, or to none of the registry.
     """
     name = (path.parent if named_by_folder else path).name.casefold()
-    if (twin := _twin_of_name(name, model) or _twin_of_hash(path, model)) is not None:
-        raise CheckpointError(f"{printable(path)}: this is {twin.name}, with another log-mel: convert that")
     if model.architecture is MobileNetV3:
         _require_efficientat(name, printable(path), model)
+    if (twin := _twin_of_name(name, model) or _twin_of_hash(path, model)) is not None:
+        raise CheckpointError(f"{printable(path)}: this is {twin.name}, with another log-mel: convert that")
 
 
 def kind_of_keys(keys: Iterable[str]) -> str | None:

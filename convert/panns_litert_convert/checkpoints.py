@@ -21,17 +21,20 @@ import requests
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from panns_litert.atomic import remove_unfinished, replacing, writing
 from panns_litert.bundle import CACHE_VARIABLE, OWN_WEIGHTS, Source, cache_dir, file_sha256
 from panns_litert.errors import CheckpointError, DownloadError, PannsLitertError
+from panns_litert.escape import escaped
 from panns_litert.frontend import FrontEndSpec, hann, mel_basis
-from panns_litert.sense import require_class_names
-from panns_litert.strict import MOST_BYTES, parse_json, printable, shown
+from panns_litert.sense import class_names, require_class_names
+from panns_litert.strict import MOST_BYTES, parse_json, printable, read_json, read_text, shown
 from panns_litert_convert.facts import OwnFacts, read_facts
-from panns_litert_convert.networks import Ast, require_config
+from panns_litert_convert.networks import Ast, require_config, require_preprocessor
+from panns_litert_convert.state_dicts import COUNTER, find_weights, is_plain, read_file, some
+from panns_litert_convert.variants import kind_of_keys, require_variant
 from panns_litert_convert.zoo import MODELS, Checkpoint, Model, asset
 
 _LOGGER = logging.getLogger(__name__)
@@ -41,11 +44,6 @@ pooch.get_logger().setLevel(logging.WARNING)
 
 _RETRIES = 2
 _WAIT = 3600.0  # s, for another run's download
-# The types and functions that rebuild numpy arrays and scalars from a pickle, under the names of numpy 1 and 2. None of
-# them runs code from the file.
-_REBUILDERS: list[Any] = [np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]]
-_NUMPY: list[Any] = [np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in "?bhilBHILefd")]
-_NUMPY += [(f, f"numpy.{core}.multiarray.{f.__name__}") for f in _REBUILDERS for core in ("core", "_core")]
 # Tensors of a PANNs checkpoint that belong to its front end (torchlibrosa 0.1.0), not to its network.
 _FRONT_END_KEYS = {
     "spectrogram_extractor.stft.conv_real.weight",
@@ -215,7 +213,7 @@ def check_hash(path: Path, checkpoint: Checkpoint) -> None:
 
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-_HUB_CONFIG = "config.json"
+_HUB_CONFIG, _HUB_PREPROCESSOR = "config.json", "preprocessor_config.json"
 
 
 def weights_file(path: str | os.PathLike[str]) -> Path:
@@ -231,7 +229,7 @@ def weights_file(path: str | os.PathLike[str]) -> Path:
         for name in _HUB_FILES:
             if os.path.isfile(path / name):
                 return path / name
-        raise CheckpointError(f"{path}: no weights in this folder; expected {' or '.join(_HUB_FILES)}")
+        raise CheckpointError(f"{printable(path)}: no weights in this folder; expected {' or '.join(_HUB_FILES)}")
     return path
 
 
@@ -253,7 +251,7 @@ def weights_sha256(path: str | os.PathLike[str]) -> str:
     try:
         return file_sha256(path)
     except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror or error}; expected a checkpoint") from error
+        raise CheckpointError(f"{printable(path)}: {error.strerror or error}; expected a checkpoint") from error
 
 
 def is_official(path: Path, checkpoint: Checkpoint) -> bool:
@@ -294,7 +292,7 @@ def save_own(
     require_classes(classes, str(path), error=CheckpointError)
     state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
     if broken := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
-        raise CheckpointError(f"NaN or Inf in {_some(broken)}; expected finite weights; try a lower learning rate")
+        raise CheckpointError(f"NaN or Inf in {some(broken)}; expected finite weights; try a lower learning rate")
     # A single entry, because safetensors writes several in an order that changes from run to run.
     plain = json.dumps({"base": model.name, "labels": list(classes)}, ensure_ascii=False)
     with replacing(path) as file:
@@ -313,7 +311,7 @@ def model_of(model: Model, checkpoint: str | os.PathLike[str] | None) -> Model:
     base = data["base"]
     if base != model.name:
         name = base if isinstance(base, str) and base.isidentifier() else shown(base)
-        raise CheckpointError(f"{path} is a fine-tuned {name}; expected {model.name}; name {name} instead")
+        raise CheckpointError(f"{printable(path)} is a fine-tuned {name}; expected {model.name}; name {name} instead")
     labels = require_classes(data.get("labels"), where, error=CheckpointError)
     facts = read_facts(data, where)
     if facts is not None and facts.front_end != model.front_end:
@@ -352,7 +350,7 @@ def _own_metadata(path: Path) -> tuple[dict[str, Any], str] | None:
         return None  # `load_weights` reports what is wrong with the file
     if text is None:
         return None
-    where = f"{path}: its metadata {_FACTS}"
+    where = f"{printable(path)}: its metadata {_FACTS}"
     if len(text) > MOST_BYTES:
         raise CheckpointError(f"{where}: {len(text)} characters; expected at most {MOST_BYTES}")
     facts = parse_json(text, where, error=CheckpointError)
@@ -383,9 +381,9 @@ def source_of(model: Model, path: Path) -> Source:
             published_map=model.published_map,
         )
     if (facts := facts_of(path)) is not None:
-        return facts.source(path.name, sha256, network=model.network)
+        return facts.source(escaped(path.name), sha256, network=model.network)
     return Source(
-        file=path.name,
+        file=escaped(path.name),
         sha256=sha256,
         url=None,
         licence=OWN_WEIGHTS,
@@ -410,74 +408,115 @@ def with_classes(model: Model, classes: Sequence[str]) -> Model:
     return replace(model, labels=_OWN_LABELS, dataset=_OWN_DATASET, own_classes=tuple(classes))
 
 
-def load_weights(network: nn.Module, path: str | os.PathLike[str], model: Model) -> None:
-    """Loads a checkpoint into a network. The checkpoint must hold exactly the network's tensors.
+def model_for(
+    model: Model, checkpoint: str | os.PathLike[str], classes: str | os.PathLike[str] | Sequence[str] | None = None
+) -> Model:
+    """Returns the record that fits a checkpoint and its class names: the model's own, or a copy with other classes.
 
+    The names are those that `save_own` wrote into the checkpoint, or `id2label` in the config.json of a hub's folder
+    (unless they are the placeholders LABEL_0, LABEL_1 …), or `classes`.
+
+    Args:
+        model: the registry record.
+        checkpoint: as for `load_weights`.
+        classes: class names in the order of the outputs, or a file of them, one a line. None: those of the checkpoint,
+            or else the model's own.
+
+    Raises:
+        CheckpointError: as for `model_of`; or the names are invalid, or `classes` are not those of the checkpoint.
+    """
+    found = model_of(model, checkpoint)
+    names = found.own_classes or _hub_classes(checkpoint)
+    where = "the checkpoint"
+    if classes is not None:
+        if isinstance(classes, (str, os.PathLike)):
+            where = printable(classes)
+            text = read_text(classes, error=CheckpointError, what="class names, one a line", most_bytes=MOST_BYTES)
+            given = class_names(text, where, error=CheckpointError)
+        else:
+            given, where = require_class_names(tuple(classes), "classes", error=CheckpointError), "classes"
+        if names is not None and given != names:
+            different = next((i for i, pair in enumerate(zip(given, names, strict=False)) if pair[0] != pair[1]), None)
+            what = f"{len(given)} names" if different is None else f"name {different + 1} is {shown(given[different])}"
+            there = f"{len(names)} names" if different is None else shown(names[different])
+            raise CheckpointError(
+                f"{where}: {what}; expected {there}, as the checkpoint says; leave out the class names"
+            )
+        names = given
+    if names is None or names == found.class_names():
+        return found
+    return with_classes(found, require_classes(list(names), where, error=CheckpointError))
+
+
+def _hub_classes(checkpoint: str | os.PathLike[str]) -> tuple[str, ...] | None:
+    """Returns the class names in the config.json of a hub's folder; None if it has none, or placeholders alone."""
+    path = weights_file(checkpoint)
+    config = path.with_name(_HUB_CONFIG)
+    if path.name not in _HUB_FILES or not os.path.lexists(config):
+        return None
+    data = read_json(config, error=CheckpointError, what="the hub's config.json")
+    names = data.get("id2label") if isinstance(data, dict) else None
+    if names is None:
+        return None
+    where = f"{printable(config)}: id2label"
+    if not isinstance(names, dict) or set(names) != {str(i) for i in range(len(names))}:
+        raise CheckpointError(f'{where} {shown(names)}; expected a name for every output, "0" … "n-1"')
+    ordered = [names[str(i)] for i in range(len(names))]
+    if ordered == [f"LABEL_{i}" for i in range(len(names))]:
+        return None
+    return require_class_names(ordered, where, error=CheckpointError)
+
+
+def load_weights(network: nn.Module, path: str | os.PathLike[str], model: Model) -> None:
+    """Loads a checkpoint into a network. It must hold all of the network's tensors, in any wrapping.
+
+    What was chosen of several copies of the weights, and what was left out, is logged as a warning (`find_weights`).
     PANNs checkpoints also hold the tables of their front end. These must equal those of the model's front end, because
     a network only works with the log-mel that it was trained on.
 
     Args:
         network: made by `model.build`. It stays unchanged if an error is raised.
-        path: a .pth/.pt/.bin file (a state dict, or a dict with one under "model"), a .safetensors file, or a folder of
-            a model hub. For AST, a config.json beside the file is checked too.
+        path: a .pth/.pt/.ckpt/.bin file of torch.save, a .safetensors file, or a folder of a model hub. For AST, a
+            config.json and a preprocessor_config.json beside the file are checked too.
         model: the registry record.
 
     Raises:
-        CheckpointError: the file is missing, truncated, no checkpoint, or of another network or front end, or its
-            weights hold NaN or Inf.
+        CheckpointError: the file is missing, truncated, no checkpoint, or holds code; it is of another network or front
+            end, by its tensors, name or hash; several copies of the weights differ; or they hold NaN or Inf.
     """
     path = weights_file(path)
-    tensors = _read(path, model.checkpoint)
-    config = path.with_name(_HUB_CONFIG)
-    if isinstance(network, Ast) and os.path.lexists(config):
-        require_config(config, network)
-    front_end = {key: tensors.pop(key) for key in sorted(_FRONT_END_KEYS & set(tensors))}
+    where = printable(path)
+    _require_regular(path, f"a checkpoint such as {model.checkpoint.file}")
+    require_variant(path, model, named_by_folder=path.name in _HUB_FILES)
+    data = read_file(path, damage=_damage(path, model.checkpoint))
+    if isinstance(network, Ast):
+        config, preprocessor = path.with_name(_HUB_CONFIG), path.with_name(_HUB_PREPROCESSOR)
+        if os.path.lexists(config):
+            require_config(config, network)
+        if os.path.lexists(preprocessor):
+            require_preprocessor(preprocessor, network, model.front_end)
     expected = network.state_dict()
-    # Counters of training steps. Inference does not use them, and older checkpoints lack them.
-    for key in [key for key in expected if key.endswith("num_batches_tracked")]:
+    found = find_weights(data, expected, where=where)
+    bad = [key for key, tensor in found.tensors.items() if not is_plain(tensor)] if found else []
+    if found is None or bad:
+        what = f"holds no state dict{f': {some(bad)} without plain numbers' if bad else ''}"
+        raise CheckpointError(
+            f"{where}: {what}; expected named tensors, alone or under 'model' as in {model.checkpoint.file}"
+        )
+    tensors = found.tensors
+    front_end = {key: tensors.pop(key) for key in sorted(_FRONT_END_KEYS & set(tensors))}
+    for key in [key for key in expected if key.endswith(COUNTER)]:
         tensors.setdefault(key, expected[key])
-    _require_keys(path, tensors, expected, model)
+    _require_keys(where, tensors, expected, model)
     # Converted before the check: a finite float64 weight may overflow the network's dtype.
     tensors = {key: tensor.detach().to(expected[key].dtype) for key, tensor in tensors.items()}
     broken = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
-        raise CheckpointError(f"{path}: NaN or Inf in {_some(broken)}; expected finite weights")
-    _require_front_end(path, front_end, model.front_end)
+        raise CheckpointError(f"{where}: NaN or Inf in {some(broken)}; expected finite weights")
+    _require_front_end(where, front_end, model.front_end)
+    for text in found.notes:
+        _LOGGER.warning("%s: %s", where, text)
     network.load_state_dict(tensors, strict=True)
-
-
-def _read(path: Path, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    _require_regular(path, f"a checkpoint such as {checkpoint.file}")
-    try:
-        if path.suffix == ".safetensors":
-            data: Any = load_file(path)
-        else:
-            # Cnn14_16k's file also holds the state of its training sampler in numpy arrays.
-            with torch.serialization.safe_globals(_NUMPY):
-                data = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: {_damage(path, checkpoint)} ({error})") from error
-    except Exception as error:  # a damaged pickle can fail in any way
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise CheckpointError(f"{path}: {_damage(path, checkpoint)} ({reason})") from error
-    if isinstance(data, dict) and isinstance(data.get("model"), dict):
-        data = data["model"]
-    if not isinstance(data, dict) or not data or not all(_is_plain(value) for value in data.values()):
-        raise CheckpointError(
-            f"{path}: holds no state dict; expected named tensors, alone or under 'model' as in {checkpoint.file}"
-        )
-    return {str(key): value for key, value in data.items()}
-
-
-def _is_plain(value: object) -> bool:
-    """Returns whether a value is a dense real tensor in CPU memory: not sparse, quantized, complex or without data."""
-    return (
-        isinstance(value, Tensor)
-        and value.layout is torch.strided
-        and value.device.type == "cpu"
-        and not value.is_quantized
-        and not value.is_complex()
-    )
 
 
 def _damage(path: Path, checkpoint: Checkpoint) -> str:
@@ -487,42 +526,60 @@ def _damage(path: Path, checkpoint: Checkpoint) -> str:
     return f"not a checkpoint, or a damaged one; expected a file such as {checkpoint.file}"
 
 
-def _require_keys(path: Path, tensors: dict[str, Tensor], expected: dict[str, Tensor], model: Model) -> None:
+def _require_keys(where: str, tensors: dict[str, Tensor], expected: dict[str, Tensor], model: Model) -> None:
     missing = sorted(set(expected) - set(tensors))
     unknown = sorted(set(tensors) - set(expected))
-    shapes = [
-        f"{key} {tuple(tensors[key].shape)} instead of {tuple(tensor.shape)}"
-        for key, tensor in expected.items()
-        if key in tensors and tensors[key].shape != tensor.shape
-    ]
+    other = {key: want.shape for key, want in expected.items() if key in tensors and tensors[key].shape != want.shape}
     # Whole numbers are the weights of a quantized network, which need its scales.
     whole = [
         f"{key} {str(tensors[key].dtype).removeprefix('torch.')}"
         for key, tensor in expected.items()
         if key in tensors and tensor.is_floating_point() and not tensors[key].is_floating_point()
     ]
-    if missing or unknown or shapes:
-        parts = [f"missing {_some(missing)}"] * bool(missing) + [f"unknown {_some(unknown)}"] * bool(unknown)
-        parts += [f"shapes: {_some(shapes)}"] * bool(shapes)
+    if other and not missing and not unknown:
+        _require_classes_of_head(where, {key: (tensors[key].shape, shape) for key, shape in other.items()}, model)
+    if missing or unknown or other:
+        shapes = [f"{key} {tuple(tensors[key].shape)} instead of {tuple(shape)}" for key, shape in other.items()]
+        parts = [f"missing {some(missing)}"] * bool(missing) + [f"unknown {some(unknown)}"] * bool(unknown)
+        parts += [f"shapes: {some(shapes)}"] * bool(shapes)
         raise CheckpointError(
-            f"{path}: not the weights of {model.network}: {'; '.join(parts)}{_looks_like(tensors, model)}"
+            f"{where}: not the weights of {model.network}: {'; '.join(parts)}{_looks_like(tensors, model)}"
         )
     if whole:
-        raise CheckpointError(f"{path}: {_some(whole)}; expected floating-point weights, not quantized ones")
+        raise CheckpointError(f"{where}: {some(whole)}; expected floating-point weights, not quantized ones")
+
+
+def _require_classes_of_head(where: str, shapes: dict[str, tuple[torch.Size, torch.Size]], model: Model) -> None:
+    """Refuses weights that differ from the network's in the number of classes alone."""
+    classes = len(model.class_names())
+    outputs = {found[:1] for found, _ in shapes.values()}
+    if len(outputs) == 1 and all(want[:1] == (classes,) and found[1:] == want[1:] for found, want in shapes.values()):
+        ((count,),) = outputs
+        if model.own_classes is None:
+            raise CheckpointError(
+                f"{where}: its last layer has {count} outputs, not {classes}; expected the names of its classes: "
+                "pass --classes FILE (in Python classes=…), one name a line in the order of the outputs; a hub's "
+                "folder may have them as id2label in config.json"
+            )
+        raise CheckpointError(
+            f"{where}: its last layer has {count} outputs; expected {classes}, one for each class name"
+        )
 
 
 def _looks_like(tensors: dict[str, Tensor], model: Model) -> str:
-    found = {key: tuple(tensor.shape) for key, tensor in tensors.items() if not key.endswith("num_batches_tracked")}
+    found = {key: tuple(tensor.shape) for key, tensor in tensors.items() if not key.endswith(COUNTER)}
+    if kind := kind_of_keys(set(found)):
+        return f"; it is {kind}, which is not implemented"
     for other in MODELS:
         if other.name != model.name:
             with torch.device("meta"):
                 state = other.build().state_dict()
-            if found == {k: tuple(t.shape) for k, t in state.items() if not k.endswith("num_batches_tracked")}:
+            if found == {k: tuple(t.shape) for k, t in state.items() if not k.endswith(COUNTER)}:
                 return f"; it looks like {other.name}: convert that"
     return ""
 
 
-def _require_front_end(path: Path, tables: dict[str, Tensor], spec: FrontEndSpec) -> None:
+def _require_front_end(where: str, tables: dict[str, Tensor], spec: FrontEndSpec) -> None:
     if not tables:
         return
     phase = 2.0 * np.pi * np.outer(np.arange(spec.bins), np.arange(spec.n_fft)) / spec.n_fft
@@ -539,10 +596,6 @@ def _require_front_end(path: Path, tables: dict[str, Tensor], spec: FrontEndSpec
             or not np.abs(table.detach().double().numpy() - want).max() <= _FRONT_END_TOLERANCE
         ):
             raise CheckpointError(
-                f"{path}: {key} is not that of the model's front end ({spec.sample_rate} Hz, n_fft {spec.n_fft}, "
+                f"{where}: {key} is not that of the model's front end ({spec.sample_rate} Hz, n_fft {spec.n_fft}, "
                 f"{spec.n_mels} mels {spec.fmin:g}–{spec.fmax:g} Hz); expected the checkpoint of that front end"
             )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -64,13 +64,15 @@ from panns_litert.errors import (
 )
 from panns_litert.frontend import FrontEndSpec, mel_basis
 from panns_litert.proof import HELD_OUT_GATES, HELD_OUT_OUTPUTS, Adopted, adopt, require, self_test_check
-from panns_litert.strict import shown
+from panns_litert.strict import printable, shown
 from panns_litert.words import counted
 from panns_litert_convert.checkpoints import (
     base_of,
     facts_of,
     fetch,
+    is_official,
     load_weights,
+    model_for,
     model_of,
     source_of,
     weights_file,
@@ -106,6 +108,7 @@ def convert(
     name: str | None = None,
     *,
     checkpoint: str | os.PathLike[str] | None = None,
+    classes: str | os.PathLike[str] | Sequence[str] | None = None,
     graph: GraphName | None = None,
     seconds: float | None = None,
     precision: PrecisionName = DEFAULT_PRECISION,
@@ -122,7 +125,10 @@ def convert(
 
     Args:
         name: a model of the registry; by default the one that the checkpoint was fine-tuned from.
-        checkpoint: weights to use instead of the published ones (offline use, fine-tuned weights).
+        checkpoint: weights to use instead of the published ones (offline use, fine-tuned weights): what
+            `checkpoints.load_weights` takes.
+        classes: with `checkpoint`: the names of its classes in the order of the outputs, or a file of them, one a line.
+            The default are the names that the checkpoint or the config.json of a hub's folder has, or the model's own.
         graph: "logmel" (the host computes the log-mel) or "waveform" (the graph takes samples). The default is that of
             the fine-tuning, or the first of the model's `graphs`.
         seconds: length of a clip, 1 … 60 s; by default that of the fine-tuning, or 10 s.
@@ -146,9 +152,13 @@ def convert(
     """
     if name is None and (checkpoint is None or (name := base_of(checkpoint)) is None):
         raise ModelError(
-            f"no model named{'' if checkpoint is None else f', and {checkpoint} names none'}; expected one"
+            f"no model named{'' if checkpoint is None else f', and {printable(checkpoint)} names none'}; expected one"
         )
-    model = model_of(find(name), checkpoint)
+    model = find(name)
+    if checkpoint is not None:
+        model = model_for(model, checkpoint, classes)
+    elif classes is not None:
+        raise ModelError("class names without a checkpoint; expected them with the weights of those classes")
     facts = None if checkpoint is None else facts_of(checkpoint)
     if seconds is None:
         seconds = DEFAULT_SECONDS if facts is None else facts.seconds
@@ -171,8 +181,8 @@ def convert(
         network, source, official = _load(model, checkpoint, report=report, progress=progress)
         if not official and out is None:
             raise ModelError(
-                f"{checkpoint} is not the published {model.checkpoint.file}; the cache is for published weights; "
-                "expected --out DIR"
+                f"{printable(checkpoint)} is not the published {model.checkpoint.file}; the cache is for published "
+                "weights; expected --out DIR"
             )
         description = _description(model, source, official)
         versions = _versions()
@@ -292,7 +302,11 @@ def verify(
             f"{opened.path} is not proven: its .tflite was made elsewhere; expected a proven bundle; "
             "`adopt --model NAME --checkpoint FILE` proves it"
         )
-    model = model_of(find(manifest.model), checkpoint)
+    model = find(manifest.model)
+    if checkpoint is not None:
+        own = not is_official(weights_file(checkpoint), model.checkpoint)
+        # A checkpoint of elsewhere knows no names: those of its classes are the bundle's.
+        model = model_for(model, checkpoint, opened.labels if own else None)
     require_length(manifest.clip_seconds, model)
     network, source, official = _load(model, checkpoint, report=report, progress=progress)
     if manifest.format_version == ADOPTED_VERSION:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import gc
 import importlib
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -165,6 +166,7 @@ def captured(log: Path, problem: str) -> Iterator[None]:
     A full disk is a ResultsError instead: its cause is not in the log, which may be empty for the same reason.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    handlers = logging.root.handlers[:]
     try:
         with native_log(log), warnings.catch_warnings(), insisting():
             warnings.simplefilter("ignore")
@@ -174,3 +176,5 @@ def captured(log: Path, problem: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             raise ResultsError(f"{problem}: {error.strerror}; free some space on the disk of {log.parent}") from error
         raise ConversionError(f"{problem}: {type(error).__name__}: {reason}; see {log}") from error
+    finally:
+        logging.root.handlers[:] = handlers  # a converter may have set up logging, to the log that is closed now

@@ -123,7 +123,7 @@ def network_stage(model: Model) -> list[Check]:
         inputs = waveform(model.front_end.sample_rate)[None]
     elif "logmel" in figures:
         inputs = figures["logmel"][None, None]
-    else:  # AST's log-mel, 0.5 MB, is not stored. The front_end stage compares the original's with float64.
+    else:  # not stored, for its size. The front_end stage compares the original's log-mel with float64.
         sound = waveform(model.front_end.sample_rate, 10.0)
         inputs = float64_logmel(sound, model.front_end).astype(np.float32)[None, None]
     with torch.inference_mode():

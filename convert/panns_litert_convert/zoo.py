@@ -207,7 +207,12 @@ def golden_figures(name: str) -> dict[str, NDArray[Any]]:
 
 
 def golden_shapes(name: str) -> dict[str, tuple[int, ...]]:
-    """Returns the state-dict keys and shapes of an original network."""
+    """Returns the state-dict keys and shapes of an original network.
+
+    Networks with the state dict of another one have no file of keys, but that one's name in their figures.
+    """
+    if not golden(f"{name}.keys.json").is_file():
+        name = str(golden_figures(name)["keys"])
     shapes = json.loads(golden(f"{name}.keys.json").read_text(encoding="utf-8"))
     return {key: tuple(shape) for key, shape in shapes.items()}
 
@@ -247,23 +252,33 @@ def _panns(
     )
 
 
-def _efficientat(name: str, width: float, mean_ap: int, sha256: str | None = None, size: int | None = None) -> Model:
-    """Returns a record of EfficientAT. Its weights, of release v0.0.1, are named after width and mAP."""
-    file = f"{name}_as_mAP_{mean_ap}.pt"
-    golden_name, golden_width = ("mn04_as", 0.4) if name == "mn04" else ("mn10_as", 1.0)
+def _efficientat(
+    name: str,
+    width: float,
+    mean_ap: int,
+    sha256: str | None = None,
+    size: int | None = None,
+    spec: FrontEndSpec = EFFICIENTAT_32K,
+) -> Model:
+    """Returns a record of EfficientAT. Its weights, of release v0.0.1, are named after the network and mAP."""
+    network, _, setting = name.partition("_")
+    title = f"{network}_as" + (f"_{setting}" if setting else "")
+    # mn10's figures stand for those of the other widths.
+    golden_name, golden_width = (title, width) if name.startswith(("mn04", "mn10")) else ("mn10_as", 1.0)
+    different = f", hop {spec.hop_length}, {spec.n_mels} mels" if setting else ""
     return Model(
         name=name,
         network=f"EfficientAT {name}",
-        description=f"EfficientAT {name}_as (MobileNetV3, width {width:g}), 32 kHz, 527 AudioSet classes",
+        description=f"EfficientAT {title} (MobileNetV3, width {width:g}{different}), 32 kHz, 527 AudioSet classes",
         architecture=MobileNetV3,
         options={"width": width},
         golden_options={"width": golden_width},
-        front_end=EFFICIENTAT_32K,
+        front_end=spec,
         labels="audioset_labels.txt",
         dataset="audioset",
         checkpoint=Checkpoint(
-            file=file,
-            url=f"https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/{file}",
+            file=f"{title}_mAP_{mean_ap}.pt",
+            url=f"https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/{title}_mAP_{mean_ap}.pt",
             licence="MIT",
             attribution="Florian Schmid et al., EfficientAT, https://github.com/fschmid56/EfficientAT",
             sha256=sha256,
@@ -275,6 +290,7 @@ def _efficientat(name: str, width: float, mean_ap: int, sha256: str | None = Non
 
 
 _MN04_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
+_MN10_SHA256 = "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e"
 _CNN14_SHA256 = "0dc499e40e9761ef5ea061ffc77697697f277f6a960894903df3ada000e34b31"
 _CNN14_16K_SHA256 = "e2ee543a27919542c2ea03eabaa70b24dcd4e6c8e05621de6b67a94e4c5058e6"
 _CNN14_MAX_SHA256 = "dd3b4043a87d4ec13df8082c0fcfee3fb5084151808e47e060987a95eabdd142"
@@ -357,7 +373,16 @@ MODELS: tuple[Model, ...] = (
     ),
     _efficientat("mn04", 0.4, 432, _MN04_SHA256, 4066513),
     _efficientat("mn05", 0.5, 443),
-    _efficientat("mn10", 1.0, 471),
+    _efficientat("mn10", 1.0, 471, _MN10_SHA256, 19708753),
+    # mn10 with a hop of 5 … 25 ms instead of 10 ms, or with 40 … 256 mels instead of 128. fmin and fmax stay the same
+    # (AugmentMelSTFT in EfficientAT's models/preprocess.py).
+    _efficientat("mn10_hop_5", 1.0, 475, spec=replace(EFFICIENTAT_32K, hop_length=160)),
+    _efficientat("mn10_hop_15", 1.0, 463, spec=replace(EFFICIENTAT_32K, hop_length=480)),
+    _efficientat("mn10_hop_20", 1.0, 456, spec=replace(EFFICIENTAT_32K, hop_length=640)),
+    _efficientat("mn10_hop_25", 1.0, 447, spec=replace(EFFICIENTAT_32K, hop_length=800)),
+    _efficientat("mn10_mels_40", 1.0, 453, spec=replace(EFFICIENTAT_32K, n_mels=40)),
+    _efficientat("mn10_mels_64", 1.0, 461, spec=replace(EFFICIENTAT_32K, n_mels=64)),
+    _efficientat("mn10_mels_256", 1.0, 474, spec=replace(EFFICIENTAT_32K, n_mels=256)),
     _efficientat("mn20", 2.0, 478),
     _efficientat("mn30", 3.0, 482),
     _efficientat("mn40", 4.0, 484),

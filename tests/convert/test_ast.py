@@ -226,6 +226,8 @@ def test_names_in_transformers_memory_are_refused_by_name(original: Original, tm
         ({"layer_norm_eps": 1e-6}, "layer_norm_eps = 1e-06; expected 1e-12"),
         ({"time_stride": 8}, "time_stride = 8; expected 10"),
         ({"num_attention_heads": 8}, "num_attention_heads = 8; expected 4"),
+        ({"max_length": 512}, "max_length = 512; expected 96"),
+        ({"num_mel_bins": 64}, "num_mel_bins = 64; expected 128"),
     ],
 )
 def test_settings_that_differ_from_the_network(
@@ -236,6 +238,38 @@ def test_settings_that_differ_from_the_network(
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(CheckpointError, match=rf"config\.json: .*{message}"):
         load_ast(folder)
+
+
+def preprocessed(original: Original, folder: Path, **settings: Any) -> Path:
+    """A copy of the original's folder with the settings of its log-mel, as transformers writes them."""
+    shutil.copytree(original.folder, folder)
+    ASTFeatureExtractor(max_length=96).save_pretrained(folder)
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | settings), encoding="utf-8")
+    return folder
+
+
+def test_the_log_mel_of_a_hubs_folder_must_be_the_models(original: Original, tmp_path: Path) -> None:
+    assert max(shares(load_ast(preprocessed(original, tmp_path / "ast")), original).values()) <= RELATIVE
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"mean": -6.845978}, "mean = -6.845978; expected -4.2677393"),
+        ({"std": 5.5654526}, "std = 5.5654526; expected 4.5689974"),
+        ({"max_length": 128}, "max_length = 128; expected 96"),
+        ({"sampling_rate": 32000}, "sampling_rate = 32000; expected 16000"),
+        ({"num_mel_bins": 64}, "num_mel_bins = 64; expected 128"),
+        ({"do_normalize": False}, "do_normalize = False; expected True"),
+        ({"do_normalize": 1}, "do_normalize = 1; expected True"),
+        ({"feature_extractor_type": "Wav2Vec2FeatureExtractor"}, "expected 'ASTFeatureExtractor'"),
+        ({"mean": "\x1b[31m"}, r"mean = '\\x1b\[31m'; expected"),
+    ],
+)
+def test_another_log_mel_is_refused(original: Original, tmp_path: Path, setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=rf"preprocessor_config\.json: .*{message}"):
+        load_ast(preprocessed(original, tmp_path / "ast", **setting))
 
 
 def test_files_that_cannot_be_read(original: Original, tmp_path: Path) -> None:

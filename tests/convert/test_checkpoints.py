@@ -25,12 +25,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
-from support import damaged
+from safetensors.torch import load_file, save_file
+from support import damaged, rehash
 from torch import Tensor, nn
 
-from panns_litert.bundle import cache_dir
-from panns_litert.errors import CheckpointError, DownloadError, PannsLitertError
+from panns_litert.bundle import Bundle, cache_dir
+from panns_litert.cli import main
+from panns_litert.errors import CheckpointError, DownloadError, ModelError, PannsLitertError
 from panns_litert.frontend import PANNS_32K, mel_basis
 from panns_litert_convert import checkpoints
 from panns_litert_convert.checkpoints import (
@@ -39,13 +40,16 @@ from panns_litert_convert.checkpoints import (
     fetch,
     is_official,
     load_weights,
+    model_for,
     model_of,
     save_own,
     weights_file,
     weights_sha256,
+    with_classes,
 )
+from panns_litert_convert.convert import convert, verify
 from panns_litert_convert.networks import Cnn14
-from panns_litert_convert.zoo import MODELS, Checkpoint, Model, find
+from panns_litert_convert.zoo import MODELS, Checkpoint, Model, asset, find
 
 # Small enough to try hundreds of files.
 SMALL_MODEL = replace(
@@ -665,6 +669,103 @@ def test_invalid_class_names_are_never_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+# --- class names of checkpoints from elsewhere ----------------------------------------------------------
+
+
+def five_classes(folder: Path) -> Path:
+    """A hub's folder with the demo network for five classes."""
+    network = with_classes(find("demo"), FIVE).build()
+    trained = load_file(asset("demo_checkpoint.safetensors"))
+    network.load_state_dict({key: t for key, t in trained.items() if "fc_audioset" not in key}, strict=False)
+    torch.manual_seed(2)
+    for parameter in network.fc_audioset.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    folder.mkdir()
+    save_file(
+        {f"model.{key}": tensor.contiguous() for key, tensor in network.state_dict().items()}, folder / MODEL_FILE
+    )
+    return folder
+
+
+FIVE, MODEL_FILE = ("Hund", "Katze, miau", "=Regen", "Wind", "犬"), "model.safetensors"
+
+
+def test_other_classes_from_a_file_end_in_the_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, names = five_classes(tmp_path / "hub"), tmp_path / "names.txt"
+    names.write_text("\n".join(FIVE) + "\n", encoding="utf-8-sig")
+    weights, out = str(folder / MODEL_FILE), str(tmp_path / "bundle")
+    arguments = ["convert", "demo", "--checkpoint", weights, "--seconds", "1", "--out", out]
+    assert main(arguments) == 2
+    assert "its last layer has 5 outputs, not 22; expected the names of its classes: pass --classes FILE" in (
+        capsys.readouterr().err
+    )
+    assert main([*arguments, "--classes", str(names)]) == 0
+    bundle = Bundle(out)
+    assert bundle.labels == FIVE
+    assert bundle.file("labels").read_text(encoding="utf-8").splitlines() == list(FIVE)
+    assert bundle.manifest.outputs[0].shape == (1, 5)
+    assert "5 classes" in bundle.manifest.description
+    assert "5 classes" in bundle.file("model_card").read_text(encoding="utf-8")
+    assert main(["verify", out, "--checkpoint", weights]) == 0
+    bundle.file("labels").write_text("\n".join(FIVE[:4]) + "\n", encoding="utf-8")
+    rehash(bundle.path, bundle.file("labels").name)
+    assert main(["verify", out, "--checkpoint", weights]) == 2
+
+
+def test_id2label_in_any_order(tmp_path: Path) -> None:
+    folder = five_classes(tmp_path / "hub")
+    names = {str(i): FIVE[i] for i in (3, 0, 4, 1, 2)}
+    (folder / "config.json").write_text(json.dumps({"id2label": names}), encoding="utf-8")
+    for given_ in (folder, folder / MODEL_FILE):
+        assert model_for(find("demo"), given_).class_names() == FIVE
+        assert model_for(find("demo"), given_, FIVE).class_names() == FIVE
+    bundle = convert("demo", checkpoint=folder, seconds=1.0, out=tmp_path / "bundle")
+    assert bundle.labels == FIVE
+    assert all(check.passed for check in verify(bundle, checkpoint=folder))
+    with pytest.raises(CheckpointError, match="name 1 is 'Dog'; expected 'Hund', as the checkpoint says"):
+        model_for(find("demo"), folder, ["Dog", *FIVE[1:]])
+    shutil.copy(folder / MODEL_FILE, folder / "mine.safetensors")  # the hub's config.json is of the hub's files
+    assert model_for(find("demo"), folder / "mine.safetensors") is find("demo")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"0": "a", "2": "b"}, "expected a name for every output"),
+        ({"0": "a", "1": "b", "01": "c"}, "expected a name for every output"),
+        ({"LABEL_0": 0}, "expected a name for every output"),
+        (["a", "b"], "expected a name for every output"),
+        ({"0": "a", "1": "a"}, "on line 1, too"),
+        ({"0": "a", "1": "\u202eb"}, "holds the character U\\+202E"),
+        ({"0": "a", "1": 5}, "is no text"),
+    ],
+)
+def test_id2label_is_checked(names: object, message: str, tmp_path: Path) -> None:
+    save_file(small_state(), tmp_path / MODEL_FILE)
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": names}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=message):
+        model_for(SMALL_MODEL, tmp_path)
+
+
+def test_class_names_that_name_nothing(tmp_path: Path) -> None:
+    """Placeholders of transformers, and the model's own names, leave the record as it is."""
+    model = find("demo")
+    own = model.class_names()
+    for names in ([f"LABEL_{i}" for i in range(len(own))], own):
+        save_file(small_state(), tmp_path / MODEL_FILE)
+        (tmp_path / "config.json").write_text(json.dumps({"id2label": {str(i): n for i, n in enumerate(names)}}))
+        assert model_for(model, tmp_path) is model
+    (tmp_path / "config.json").unlink()
+    assert model_for(model, tmp_path, own) is model
+    with pytest.raises(CheckpointError, match="its last layer has 22 outputs; expected 3, one for each class name"):
+        three = model_for(SMALL_MODEL, tmp_path, ["a", "b", "c"])
+        load_weights(three.build(), tmp_path, three)
+    with pytest.raises(CheckpointError, match="no_such_file"):
+        model_for(model, tmp_path, tmp_path / "no_such_file")
+    with pytest.raises(ModelError, match="class names without a checkpoint"):
+        convert("demo", classes=own, out=tmp_path / "bundle")
+
+
 def test_a_pipe_or_a_device_is_no_checkpoint(tmp_path: Path) -> None:
     for suffix in (".pth", ".safetensors"):
         pipe = tmp_path / f"pipe{suffix}"
@@ -781,8 +882,7 @@ def test_wrong_keys_are_named(tmp_path: Path) -> None:
     refused(saved(path, small_state() | {"head.weight": torch.zeros(1)}), "unknown head.weight")
     message = refused(saved(path, small_state() | {"fc1.weight": torch.zeros(2, 3)}), "shapes: fc1.weight (2, 3)")
     assert "instead of (4, 4)" in message
-    blocks = {f"module.{key}": tensor for key, tensor in small_state().items()}  # saved by DataParallel
-    refused(saved(path, blocks), "missing", "unknown", " more")
+    refused(saved(path, {f"{key}.x": tensor for key, tensor in small_state().items()}), "missing", "unknown", " more")
     refused(saved(path, {1: torch.zeros(2)}), "unknown 1")
 
 
@@ -842,7 +942,8 @@ def test_every_download_of_the_registry_is_pinned() -> None:
     """Every downloaded checkpoint has a known hash, except for the models listed here."""
     unknown = {
         "cnn14_8k", "cnn14_emb512", "cnn14_emb128", "cnn14_emb32", "mobilenetv2", "leenet24", "dainet19", "res1dnet31",
-        "res1dnet51", "mn05", "mn10", "mn20", "mn30", "mn40", "epanns", "ast",
+        "res1dnet51", "mn05", "mn20", "mn30", "mn40", "epanns", "ast", "mn10_hop_5", "mn10_hop_15", "mn10_hop_20",
+        "mn10_hop_25", "mn10_mels_40", "mn10_mels_64", "mn10_mels_256",
     }  # fmt: skip
     for model in MODELS:
         if model.checkpoint.url is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +12,18 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from support import AUDIO, needs_shared, operators_of, real_network
 from torch import Tensor, nn
 
 from panns_litert.audio import load_audio
+from panns_litert.bundle import file_sha256
 from panns_litert.engine import CpuEngine
-from panns_litert.errors import AudioError, SpecError
+from panns_litert.errors import AudioError, CheckpointError, SpecError
 from panns_litert.frontend import EFFICIENTAT_32K, PANNS_32K, FrontEndSpec, LogMel, mel_basis
 from panns_litert.frontend import logmel as frontend
 from panns_litert.proof import GATES, gpu_check
+from panns_litert_convert.checkpoints import load_weights
 from panns_litert_convert.export import cast_fp16, export_fp32
 from panns_litert_convert.networks import MobileNetV3, efficientat
 from panns_litert_convert.networks.efficientat import InvertedResidual, PointwiseLinear, channels
@@ -30,8 +34,8 @@ from panns_litert_convert.references import (
     kaldi_basis,
     to_decibels,
 )
-from panns_litert_convert.stages import NEAR_DB
-from panns_litert_convert.zoo import asset, golden_figures, golden_shapes
+from panns_litert_convert.stages import NEAR_DB, network_stage
+from panns_litert_convert.zoo import asset, find, golden_figures, golden_shapes, size_of
 from panns_litert_golden.recipe import waveform, weights
 
 # Width, and millions of parameters from the table in EfficientAT's README.
@@ -426,3 +430,117 @@ def test_tags_of_real_recordings(name: str, tmp_path: Path) -> None:
     assert bound is not None
     assert np.abs(probs - wanted).max() <= bound
     assert labels[int(probs.argmax())] == next(iter(expected))
+
+
+# --- variants with another log-mel
+
+VARIANTS = {
+    "mn10_hop_5": None, "mn10_hop_15": 0.36, "mn10_hop_20": 0.27, "mn10_hop_25": 0.22,
+    "mn10_mels_40": 0.21, "mn10_mels_64": 0.27, "mn10_mels_256": 1.08,
+}  # fmt: skip
+"""GMAC for 10 s from the table in EfficientAT's README, where it has the variant."""
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_is_the_original_from_samples_to_logits(name: str) -> None:
+    """EfficientAT's own log-mel and network with the recipe's weights (tests/golden/make_efficientat.py)."""
+    model = find(name)
+    checks = network_stage(model)
+    assert [check.output for check in checks] == ["logits", "embedding"]
+    assert all(check.passed for check in checks)
+    wrong = replace(model, front_end=EFFICIENTAT_32K)
+    assert not all(check.passed for check in network_stage(wrong))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variants_computation_is_the_published_one(name: str) -> None:
+    size = size_of(find(name))
+    assert size.parameters == size_of(find("mn10")).parameters
+    if VARIANTS[name] is not None:
+        assert size.gmac == pytest.approx(VARIANTS[name], abs=0.005)
+
+
+@pytest.fixture(scope="module")
+def mn10_state() -> dict[str, Tensor]:
+    return recipe_state(golden_shapes("mn10_as"))
+
+
+def refusal(name: str, model: str, state: dict[str, Tensor], folder: Path) -> str | None:
+    """Return the message of `load_weights` for a file of that name, or None if it is accepted."""
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    torch.save(state, path)
+    record = find(model)
+    try:
+        load_weights(record.build(), path, record)
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("file", "model", "message"),
+    [
+        ("mn10_as_mels_64_mAP_461.pt", "mn10", "its name says 64 mels; .*; this is mn10_mels_64: convert that"),
+        ("mn10_as_mels_64_mAP_461.pt", "mn10_mels_64", None),
+        ("mn10_as_mels_64_mAP_461.pt", "mn10_mels_40", "this is mn10_mels_64"),
+        ("MN10_AS_hop_15_mAP_463 (1).pt", "mn10", "this is mn10_hop_15"),
+        ("mn10_as_hop_15_mAP_463.pt", "mn10_hop_15", None),
+        ("mn10_as_mAP_471.pt", "mn10_mels_64", "this is mn10, with another log-mel: convert that"),
+        ("mn10_as.pt", "mn10_hop_20", "this is mn10,"),
+        ("mn10_as_mAP_471.pt", "mn10", None),
+        ("mn10_as_esc50.pt", "mn10_mels_64", None),
+        ("mn10_as_mels_64/model.safetensors", "mn10", "this is mn10_mels_64"),
+        ("mine-mels-64.pt", "mn10", "its name says 64 mels; mn10 has a hop of 320 and 128 mels; this is mn10_mels_64"),
+        ("mine_hop15.ckpt", "mn10", "its name says a hop of 480 samples; .*this is mn10_hop_15"),
+        ("hop_size=480.pt", "mn10", "this is mn10_hop_15"),
+        ("mn10_as_hop_10_mels_128.pt", "mn10", None),
+        ("mn10_as_hop_7.pt", "mn10", "its name says a hop of 224 samples; .*no model here has that log-mel"),
+        ("mn10_as_mels_96.pt", "mn10_mels_64", "its name says 96 mels; .*no model here has that log-mel"),
+        ("mn10_as_hop_15_mels_64.pt", "mn10", "a hop of 480 samples, 64 mels; .*no model here has that log-mel"),
+        ("mn10_as_hop_15_mels_64.pt", "mn10_hop_15", "no model here has that log-mel"),
+        ("mn10_as_s2221.pt", "mn10", "its name says strides of 2, 2, 2, 1"),
+        ("mn10_im.pt", "mn10", "weights of ImageNet, whose classifier is not trained"),
+        ("mn10_im_pytorch.pt", "mn10", "weights of ImageNet"),
+        ("mn10_as_ext_mAP_480.pt", "mn10", None),
+        ("mn10_as_no_im_pre_mAP_470.pt", "mn10", None),
+        ("shop_15_camels_64.pt", "mn10", None),
+        ("weights.pt", "mn10_mels_256", None),
+    ],
+)
+def test_the_log_mel_that_a_files_name_says(
+    file: str, model: str, message: str | None, mn10_state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    if file.endswith(".safetensors"):
+        (tmp_path / file).parent.mkdir()
+        save_file(mn10_state, tmp_path / file)
+        with pytest.raises(CheckpointError, match=message or ""):
+            load_weights(find(model).build(), tmp_path / file, find(model))
+        return
+    found = refusal(file, model, mn10_state, tmp_path)
+    assert found is None if message is None else re.search(message, found or "") is not None, found
+
+
+def test_a_renamed_variant_is_known_by_its_hash(
+    mn10_state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the hash that its download recorded in the cache."""
+    monkeypatch.setenv("PANNS_LITERT_CACHE", str(tmp_path))
+    torch.save(mn10_state, tmp_path / "weights.pt")
+    record = tmp_path / "checkpoints" / "mn10_as_mels_64_mAP_461.pt.sha256"
+    record.parent.mkdir()
+    record.write_text(f"{file_sha256(tmp_path / 'weights.pt')}\n")
+    for model in ("mn10", "mn10_hop_5"):
+        with pytest.raises(CheckpointError, match="this is mn10_mels_64"):
+            load_weights(find(model).build(), tmp_path / "weights.pt", find(model))
+    load_weights(find("mn10_mels_64").build(), tmp_path / "weights.pt", find("mn10_mels_64"))
+
+
+def test_other_networks_of_efficientat_are_named(mn10_state: dict[str, Tensor], tmp_path: Path) -> None:
+    """Keys of models/mn/model.py (fc) and models/dymn/model.py."""
+    body = {key: tensor for key, tensor in mn10_state.items() if not key.startswith("classifier")}
+    norm = {f"classifier.1.{name}": torch.ones(527) for name in ("weight", "bias", "running_mean", "running_var")}
+    fc = body | norm | {"classifier.0.weight": torch.ones(527, 960, 1, 1)}
+    assert "fully convolutional head (fc), which is not implemented" in str(refusal("w.pt", "mn10", fc, tmp_path))
+    dymn = {"in_c.0.weight": torch.ones(16, 1, 3, 3), "layers.0.depth_norm.weight": torch.ones(16)}
+    assert "a dynamic MobileNet (DyMN), which is not" in str(refusal("w.pt", "mn10", dymn, tmp_path))

@@ -33,6 +33,7 @@ def add_commands(command: AddCommand) -> None:
     sub = command("convert", run_convert)
     sub.add_argument("model", nargs="?", help="name, as `models` lists it (default: what --checkpoint was tuned from)")
     sub.add_argument("--checkpoint", type=Path, help="weights, instead of a download: a file or a model hub's folder")
+    sub.add_argument("--classes", type=Path, metavar="FILE", help="with --checkpoint: its class names, one a line")
     sub.add_argument(
         "--seconds",
         type=float,
@@ -87,8 +88,9 @@ def run_fetch(args: argparse.Namespace) -> int:
 
 def run_convert(args: argparse.Namespace) -> int:
     """`convert`: makes a bundle from a checkpoint and prints the table of the stages."""
-    bundle = convert_bundle(args, args.model, checkpoint=args.checkpoint, graph=args.graph, seconds=args.seconds,
-                      precision=args.precision, calibration=args.calibration, gpu=args.gpu, out=args.out)  # fmt: skip
+    bundle = convert_bundle(args, args.model, checkpoint=args.checkpoint, classes=args.classes, graph=args.graph,
+                      seconds=args.seconds, precision=args.precision, calibration=args.calibration, gpu=args.gpu,
+                      out=args.out)  # fmt: skip
     checks = [*bundle.manifest.parity, *(bundle.manifest.gpu.checks if bundle.manifest.gpu else ())]
     if args.json:
         return print_json({"bundle": str(bundle.path), "passed": True, "parity": [c.to_dict() for c in checks]})

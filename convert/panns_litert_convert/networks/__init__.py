@@ -3,7 +3,7 @@
 It may import the runtime and, of the converter, `frontend` and `ontology`. It uses only `frontend`.
 """
 
-from panns_litert_convert.networks.ast import Ast, require_config
+from panns_litert_convert.networks.ast import Ast, require_config, require_preprocessor
 from panns_litert_convert.networks.blocks import ConvBlock, LogmelCnn
 from panns_litert_convert.networks.cnn14 import Cnn6, Cnn10, Cnn14
 from panns_litert_convert.networks.decision_level import (
@@ -46,4 +46,5 @@ __all__ = [
     "WavegramLogmel128Cnn14",
     "WavegramLogmelCnn14",
     "require_config",
+    "require_preprocessor",
 ]

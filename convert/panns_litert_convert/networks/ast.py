@@ -8,6 +8,7 @@ have other names.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from panns_litert.errors import CheckpointError, ModelError
-from panns_litert.strict import read_json, shown
+from panns_litert.frontend import FrontEndSpec
+from panns_litert.strict import printable, read_json, shown
 from panns_litert_convert.networks.tagger import LogmelTagger
 
 PATCH, STRIDE, TOKENS = 16, 10, 2
@@ -147,7 +149,7 @@ class Ast(LogmelTagger):
                 f"frames = {frames}, n_mels = {n_mels}, classes = {classes}; expected hidden a multiple of heads, "
                 f"n_mels even, frames and n_mels ≥ {PATCH}, the others ≥ 1"
             )
-        self.heads = heads
+        self.heads, self.frames, self.n_mels = heads, frames, n_mels
         blocks = (Layer(hidden=hidden, heads=heads, intermediate=intermediate) for _ in range(layers))
         self.audio_spectrogram_transformer = nn.ModuleDict(
             {
@@ -199,11 +201,41 @@ def require_config(file: Path, network: Ast) -> None:
     Raises:
         CheckpointError: the file cannot be read, or describes another network.
     """
-    config = read_json(file, error=CheckpointError, what="the hub's config.json")
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{file}: {type(config).__name__}; expected an object with named settings")
-    for name, only in (_FIXED | {"num_attention_heads": network.heads}).items():
-        if config.get(name, only) != only:
+    sizes = {"num_attention_heads": network.heads, "max_length": network.frames, "num_mel_bins": network.n_mels}
+    _require_settings(file, _FIXED | sizes)
+
+
+def require_preprocessor(file: Path, network: Ast, front_end: FrontEndSpec) -> None:
+    """Checks a preprocessor_config.json of the hub, because weights work only with the log-mel of their training.
+
+    Args:
+        file: the preprocessor_config.json. Settings that it does not name are those of the original.
+        network: the network that the weights will be loaded into.
+        front_end: its log-mel, whose affine step is (-mean, 2 · std).
+
+    Raises:
+        CheckpointError: the file cannot be read, or describes another log-mel.
+    """
+    offset, scale = front_end.affine or (0.0, 1.0)
+    log_mel = {
+        "feature_extractor_type": "ASTFeatureExtractor",
+        "sampling_rate": front_end.sample_rate,
+        "num_mel_bins": front_end.n_mels,
+        "max_length": network.frames,
+        "do_normalize": True,
+        "mean": -offset,
+        "std": scale / 2,
+        "padding_value": 0.0,
+    }
+    _require_settings(file, log_mel)
+
+
+def _require_settings(file: Path, wanted: Mapping[str, object]) -> None:
+    found = read_json(file, error=CheckpointError, what=f"the hub's {file.name}")
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{printable(file)}: {type(found).__name__}; expected an object with named settings")
+    for name, only in wanted.items():
+        if (value := found.get(name, only)) != only or isinstance(value, bool) != isinstance(only, bool):
             raise CheckpointError(
-                f"{file}: {name} = {shown(config[name])}; expected {only!r}: the only one implemented"
+                f"{printable(file)}: {name} = {shown(value)}; expected {only!r}: the only one implemented"
             )

@@ -27,7 +27,7 @@ LEAST_CALIBRATION_CLIPS = 30
 TEMPERATURES = (0.1, 10.0)
 """The range in which a temperature is looked for."""
 
-_EDGE = 0.01  # of the logarithm of the range: a temperature nearer to an end than that is at the end
+_EDGE = 1e-6  # a loss that is lower than at the end of the range by less than this share is at the end
 _CLIPPED = 1e-7  # scores nearer than this to 0 or 1 count as this near: a float32 below 1 is not nearer
 
 
@@ -133,10 +133,11 @@ def fit_temperature(scores_at: Callable[[float], NDArray[np.floating]], truth: A
 
     ends = (math.log(TEMPERATURES[0]), math.log(TEMPERATURES[1]))
     best = float(minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-4}).x)
-    if min(best - ends[0], ends[1] - best) < _EDGE * (ends[1] - ends[0]):
+    end = min(ends, key=loss)
+    if loss(end) <= loss(best) * (1.0 + _EDGE):
         raise DatasetError(
-            f"the best temperature is at the end of {TEMPERATURES[0]:g} … {TEMPERATURES[1]:g}, {math.exp(best):.2g}: "
-            "the size of the scores says nothing about these clips"
+            f"the best temperature is at the end of {TEMPERATURES[0]:g} … {TEMPERATURES[1]:g}, {math.exp(end):g}, "
+            "which means that the scores are all right, all wrong or all alike"
         )
     return float(f"{math.exp(best):.4g}")  # a file for people; the loss is flat there
 

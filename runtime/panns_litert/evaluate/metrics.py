@@ -238,10 +238,7 @@ def f1_scores(
 
     Raises:
         DatasetError: as for `figures`.
-        MissingDependencyError: scikit-learn is not installed.
     """
-    with importing("scikit-learn", extra="train", purpose="metrics need"):
-        from sklearn.metrics import f1_score
     values, true, names = checked(scores, truth, labels)
     least = thresholds if isinstance(thresholds, Mapping) else dict.fromkeys(names, thresholds)
     kept = [k for k, name in enumerate(names) if name in least and true[:, k].any()]
@@ -249,18 +246,23 @@ def f1_scores(
         return None
     has = true[:, kept].astype(bool)
     found = values[:, kept] >= np.array([least[names[k]] for k in kept])
-    micro, macro = [], []
-    for counts in _draws(len(true)):
-        drawn = counts.astype(np.float64)
-        both, either = 2 * drawn @ (has & found), drawn @ (has.astype(np.float64) + found)
-        micro.append(both.sum(axis=1) / np.maximum(either.sum(axis=1), 1))
-        macro.append((both / np.maximum(either, 1)).sum(axis=1) / np.maximum((either > 0).sum(axis=1), 1))
+    right, all_of_both = (has & found).astype(np.float64), has.astype(np.float64) + found
+
+    def score(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Returns micro and macro F1 (2, draws) of clips that are drawn so often, (draws, clips)."""
+        both, either = 2 * counts @ right, counts @ all_of_both
+        micro = both.sum(axis=1) / np.maximum(either.sum(axis=1), 1)
+        macro = (both / np.maximum(either, 1)).sum(axis=1) / np.maximum((either > 0).sum(axis=1), 1)
+        return np.array([micro, macro])
+
+    (micro,), (macro,) = score(np.ones((1, len(true)), np.int64))
+    micros, macros = np.concatenate([score(counts) for counts in _draws(len(true))], axis=1)
     return F1Score(
         classes=len(kept),
-        micro=float(f1_score(has, found, average="micro", zero_division=0.0)),
-        macro=float(f1_score(has, found, average="macro", zero_division=0.0)),
-        micro_interval=_interval(np.concatenate(micro)),
-        macro_interval=_interval(np.concatenate(macro)),
+        micro=float(micro),
+        macro=float(macro),
+        micro_interval=_interval(micros),
+        macro_interval=_interval(macros),
     )
 
 

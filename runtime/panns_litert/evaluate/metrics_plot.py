@@ -76,7 +76,7 @@ def draw_reliability(axes: Axes, calibration: Calibration) -> None:
         at, shares = [one.score for one in found.curve], [one.share for one in found.curve]
         axes.plot(at, shares, "o-", markersize=4, color=colour, label=f"{text}, error {found.error:.3f}")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="score", ylabel="share of clips with the class")
-    axes.legend(loc="upper left")
+    axes.legend()
 
 
 def plot_evaluation(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:

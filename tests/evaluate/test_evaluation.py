@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import soundfile
 from event_defaults import GROUPS
 from support import AUDIO, REAL_WEIGHTS, ROOT, needs_shared, run_command
 
-from panns_litert import Sense, Tagger, TaggerSettings, demo_clips, find_events, load_audio, tag_long
-from panns_litert.errors import DatasetError, LabelError, PictureError
+from panns_litert import EventSettings, Sense, Tagger, TaggerSettings, demo_clips, find_events, load_audio, tag_long
+from panns_litert.errors import DatasetError, LabelError, PictureError, SettingsError
 from panns_litert.evaluate import LEAST_CLIPS, Dataset, Evaluation, evaluate, plot_evaluation, read_dataset
 from panns_litert_convert.convert import convert
 
@@ -118,6 +119,30 @@ def test_groups_are_evaluated_and_written(tagger: Tagger, data: Path) -> None:
         evaluate(tagger, dataset, groups={"Siren": ["Siren"]})
 
 
+def test_settings_are_measured_on_other_clips(tagger: Tagger, dataset: Dataset) -> None:
+    chosen = evaluate(tagger, dataset, calibrated=True)
+    settings = chosen.settings(tagger.bundle, data="d")
+    same = evaluate(tagger, dataset, settings=settings)
+    assert [(one.threshold, one.same) for one in same.thresholds] == [
+        (one.threshold, one.same) for one in chosen.thresholds
+    ]
+    assert same.f1_chosen == chosen.f1_chosen
+    assert same.rule == "of the settings"
+    assert same.calibration.before == chosen.calibration.after
+    other = evaluate(tagger, dataset.of_fold("2"), settings=replace(settings, groups=None))
+    assert [one.clips for one in other.thresholds] == [4, 4, 4]
+    assert [one.threshold for one in other.thresholds] == [one.threshold for one in chosen.thresholds]
+    assert {one.across for one in other.thresholds} == {None}
+    few = replace(settings, events=EventSettings(classes={"Siren": {"on": 0.4}}))
+    found = {one.label: (one.threshold, one.why) for one in evaluate(tagger, dataset, settings=few).thresholds}
+    assert found["Siren"] == (0.4, None)
+    assert found["Foghorn"] == (None, "the settings have none")
+    with pytest.raises(SettingsError, match="expected either"):
+        evaluate(tagger, dataset, settings=settings, precision=0.9)
+    with pytest.raises(SettingsError, match="choose them again"):
+        evaluate(tagger, dataset, settings=replace(settings, model="m", model_sha256="0" * 64))
+
+
 def test_too_little_data_is_said(tagger: Tagger, dataset: Dataset) -> None:
     few = evaluate(tagger, dataset.of_fold("0"))
     assert {one.why for one in few.thresholds} == {f"fewer than {LEAST_CLIPS} clips"}
@@ -149,6 +174,11 @@ def test_the_command_prints_only_classes_with_clips(
     assert "mean of 3 classes" in out
     assert "Doorbell" not in out
     assert "without 1 clip of no or several classes" in out
+    again, _ = run_command(capsys, "evaluate", "--data", data, "--settings", settings, "--threads", 1)
+    assert "thresholds of the settings, which were chosen on data.csv: 38 clips, best F1, measured on these" in again
+    for option in (["--calibrate"], ["--wanted-precision", "0.9"], ["--write-settings", settings]):
+        _, err = run_command(capsys, "evaluate", "--data", data, "--settings", settings, *option, code=2)
+        assert f"--settings and {option[0]} together; expected one of them" in err
     assert "1 longer than the model's clip: heard to the end" in out
     assert f"{settings}: thresholds of 3 classes" in out
     out, _ = run_command(capsys, "evaluate", "--data", data, "--json", "--threads", 1, "--wanted-precision", "0.9")

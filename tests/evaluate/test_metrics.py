@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,19 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score
 
 from panns_litert.errors import DatasetError
-from panns_litert.evaluate import BOOTSTRAPS, confusion, d_prime, f1_scores, figures, mean_ap_interval, wilson
+from panns_litert.evaluate import (
+    BOOTSTRAPS,
+    confusion,
+    d_prime,
+    draw_confusion,
+    draw_worst,
+    f1_scores,
+    figures,
+    mean_ap_interval,
+    wilson,
+)
+from panns_litert.evaluate.metrics_plot import MOST
+from panns_litert.pictures import drawing
 
 
 def column(*values: float) -> NDArray[np.float64]:
@@ -138,6 +152,29 @@ def test_confusion_by_hand() -> None:
     assert (mistake.true, mistake.taken_for, mistake.count, mistake.clips) == ("a", "c", 1, 2)
     assert found.to_dict()["mistakes"][0]["count"] == 1
     assert confusion(scores[3:], truth[3:], list("abcd")).counts == ()
+
+
+def test_pictures_show_the_worst_classes(tmp_path: Path) -> None:
+    labels = [f"class {k}" for k in range(40)]
+    rng = np.random.default_rng(0)
+    truth = np.tile(np.eye(40), (5, 1))
+    scores = truth + rng.normal(0, np.arange(40) / 20, truth.shape)
+    found, confused = figures(scores, truth, labels), confusion(scores, truth, labels)
+    worst = sorted((row.average_precision or 0, row.label) for row in found.classes)
+    with drawing(tmp_path / "worst.svg", size=(8.0, 8.0), dpi=120) as figure:
+        draw_worst(figure.subplots(), found)
+    drawn = (tmp_path / "worst.svg").read_text(encoding="utf-8")
+    assert [label for _, label in worst if f">{label}</text>" in drawn] == [label for _, label in worst[:MOST]]
+    with drawing(tmp_path / "confused.svg", size=(8.0, 8.0), dpi=120) as figure:
+        draw_confusion(figure.subplots(), confused)
+    drawn = (tmp_path / "confused.svg").read_text(encoding="utf-8")
+    mistakes = Counter(
+        name for one in confused.mistakes() for name in (one.true, one.taken_for) for _ in range(one.count)
+    )
+    shown = [label for label in labels if f">{label}</text>" in drawn]
+    assert len(shown) == MOST
+    assert min(mistakes[label] for label in shown) >= max(mistakes[label] for label in labels if label not in shown)
+    assert "clips, 30 of 40 classes" in drawn
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 30), st.integers(1, 5))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from panns_litert.cli.options import (
     DEFAULT_ENGINE,
     add_bundle_options,
     add_model_options,
+    add_settings_option,
     bundle_for,
     groups_of,
     open_tagger,
+    settings_of,
 )
 from panns_litert.cli.output import (
     SHOWN_SKIPPED,
@@ -34,7 +36,7 @@ from panns_litert.cli.output import (
     watching,
 )
 from panns_litert.cli.recordings import print_warnings
-from panns_litert.errors import AudioError, DatasetError, PrototypeError, why_failed
+from panns_litert.errors import AudioError, DatasetError, PrototypeError, SettingsError, why_failed
 from panns_litert.escape import escaped
 from panns_litert.evaluate import (
     ClassThreshold,
@@ -82,6 +84,7 @@ def add_commands(command: AddCommand) -> None:
         "--wanted-precision", type=float, metavar="P", help="lowest thresholds with this precision (default: best F1)"
     )
     sub.add_argument("--calibrate", action="store_true", help="fit a temperature first, and choose thresholds after it")
+    add_settings_option(sub, "measure these thresholds and this temperature on other clips, and choose none")
     sub.add_argument(
         "--write-settings", type=Path, metavar="FILE", help="write the thresholds, and with --calibrate the temperature"
     )
@@ -100,7 +103,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
         picture_format(args.plot)  # before the clips, which may be many, are heard
     if args.write_settings is not None:
         require_writable(args.write_settings)
-    groups = None if args.groups is None else groups_of(args.groups)
+    groups: Mapping[str, Sequence[str]] | None = None if args.groups is None else groups_of(args.groups)
+    _require_settings_alone(args)
     if groups is not None and args.checkpoint is not None:
         raise DatasetError("--groups and --checkpoint together; expected one of them")
     measured: dict[str, Figures] = {}
@@ -110,12 +114,15 @@ def run_evaluate(args: argparse.Namespace) -> int:
         for engine in dict.fromkeys(args.engine):
             with Tagger(chosen, engine=engine, threads=args.threads) as tagger:
                 if found is None:
+                    given = None if args.settings is None else settings_of(args, tagger.bundle)
+                    groups = groups if given is None else given.groups
                     dataset = read_dataset(args.data, classes=tagger.labels if groups is None else tuple(groups))
                     dataset = dataset if args.fold is None else dataset.of_fold(args.fold)
                 found = evaluate(
                     tagger,
                     dataset,
-                    groups=groups,
+                    groups=groups if given is None else None,
+                    settings=given,
                     precision=args.wanted_precision,
                     calibrated=args.calibrate,
                     whole=args.checkpoint is None,  # PyTorch scores the start only
@@ -150,6 +157,14 @@ def run_evaluate(args: argparse.Namespace) -> int:
         classes = counted(len(settings.events.classes), "class", "classes")
         print(f"{args.write_settings}: thresholds of {classes}{temperature}, for --settings")
     return 0
+
+
+def _require_settings_alone(args: argparse.Namespace) -> None:
+    """Refuses --settings together with the options that choose settings."""
+    others = ("groups", "calibrate", "wanted_precision", "write_settings", "checkpoint")
+    given = [name.replace("_", "-") for name in others if getattr(args, name) not in (None, False)]
+    if args.settings is not None and given:
+        raise SettingsError(f"--settings and --{given[0]} together; expected one of them")
 
 
 SHOWN_MISTAKES = 8
@@ -187,9 +202,13 @@ def _print_report(found: Evaluation, name: str | None) -> None:
     chosen = [one for one in found.thresholds if one.threshold is not None]
     if chosen:
         across = any(one.across is not None for one in chosen)
-        beside = "the clips of each fold with the thresholds of the others" if across else "folds would show more"
-        after = f", after temperature {calibration.temperature:g}" if found.calibrated else ""
-        print(f"thresholds ({found.rule}{after}), measured on the same clips, which flatters; {beside}:")
+        if found.measured is not None:
+            data = found.measured.data or "unknown clips"
+            print(f"thresholds of the settings, which were chosen on {data}, measured on these clips:")
+        else:
+            beside = "the clips of each fold with the thresholds of the others" if across else "folds would show more"
+            after = f", after temperature {calibration.temperature:g}" if found.calibrated else ""
+            print(f"thresholds ({found.rule}{after}), measured on the same clips, which flatters; {beside}:")
         print_table([_threshold_row(one, across=across) for one in chosen], optional=())
     for why in dict.fromkeys(one.why for one in found.thresholds if one.why is not None):
         names = [escaped(one.label) for one in found.thresholds if one.why == why]

@@ -188,11 +188,11 @@ def sources(args: argparse.Namespace) -> Iterator[str]:
         note(text)
 
 
-def add_settings_option(sub: argparse.ArgumentParser) -> None:
+def add_settings_option(
+    sub: argparse.ArgumentParser, text: str = "thresholds and temperature, as evaluate --write-settings writes"
+) -> None:
     """Adds --settings, which `settings_of` reads."""
-    sub.add_argument(
-        "--settings", type=Path, metavar="JSON", help="thresholds and temperature, as evaluate --write-settings writes"
-    )
+    sub.add_argument("--settings", type=Path, metavar="JSON", help=text)
 
 
 def settings_of(args: argparse.Namespace, bundle: Bundle) -> TaggerSettings:

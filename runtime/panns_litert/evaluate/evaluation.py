@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.bundle import Bundle
-from panns_litert.errors import AudioError, DatasetError
+from panns_litert.errors import AudioError, DatasetError, SettingsError
 from panns_litert.evaluate.calibration import Calibration, calibrate
 from panns_litert.evaluate.confusion import Confusion, confusion
 from panns_litert.evaluate.dataset import Dataset, LabelledClip, Scorer, Watch, no_watch, score
@@ -54,16 +54,16 @@ class Evaluation:
     Attributes:
         dataset: the clips that were scored. Those that could not be read are in its `skipped`.
         heard: how much of the clips the model heard.
-        figures: mAP, AUC, d-prime and accuracy, of the scores as they are.
+        figures: mAP, AUC, d-prime and accuracy, of the scores as they are; with the temperature of `measured`.
         mean_ap_interval: bootstrap interval of the mAP; None if no clip has a class.
         confusion: which class each clip was taken for.
         calibration: how well the scores are calibrated, and the temperature.
         calibrated: whether the thresholds and the F1 are of the scores with that temperature.
         precision: the precision that the thresholds were chosen for; None for the best F1.
         thresholds: the threshold of every class that has clips.
-        f1_half, f1_chosen: F1 at 0.5, and at the chosen thresholds, on the clips that those were chosen on; None
-            without a threshold.
+        f1_half, f1_chosen: F1 at 0.5, and at the thresholds, on the same clips; None without a threshold.
         groups: the groups that were evaluated in place of the model's classes, or None.
+        measured: the settings whose thresholds were measured, instead of chosen; None if they were chosen.
     """
 
     dataset: Dataset
@@ -78,10 +78,13 @@ class Evaluation:
     f1_half: F1Score | None
     f1_chosen: F1Score | None
     groups: Mapping[str, Sequence[str]] | None
+    measured: TaggerSettings | None
 
     @property
     def rule(self) -> str:
         """The rule of the thresholds, in words."""
+        if self.measured is not None:
+            return "of the settings"
         return "best F1" if self.precision is None else f"lowest with precision ≥ {self.precision:g}"
 
     def settings(self, bundle: Bundle, *, data: str) -> TaggerSettings:
@@ -166,6 +169,7 @@ def evaluate(
     groups: Mapping[str, Sequence[str]] | None = None,
     precision: float | None = None,
     calibrated: bool = False,
+    settings: TaggerSettings | None = None,
     whole: bool = True,
     watch: Watch = no_watch,
 ) -> Evaluation:
@@ -180,17 +184,30 @@ def evaluate(
         groups: as for `Sense`: names of classes of the data set, with the model's classes that each stands for.
         precision: the precision that every threshold should reach; the best F1 if not given.
         calibrated: whether to fit a temperature first, and to choose the thresholds of the scores with it.
+        settings: settings to measure on other clips than those that they were chosen on: their temperature and groups
+            are applied first, and their thresholds are measured, not chosen. Not together with the three above.
         whole: whether long clips are heard to their end; if not, only their start is.
         watch: called for every clip.
 
     Raises:
         DatasetError: the data set's classes are not the bundle's or the groups, no clip could be read, no clip has a
             class, `precision` is out of range, or no temperature can be fitted and `calibrated` asks for one.
-        LabelError: the groups name an unknown class.
+        LabelError: the groups or the settings name an unknown class.
+        SettingsError: the settings are of another model, or given together with what they decide.
         MissingDependencyError: scikit-learn is not installed.
     """
     require_precision(precision)
-    sense = Sense(tagger.labels, groups=groups)
+    sense, given = Sense(tagger.labels, groups=groups), None
+    if settings is not None:
+        if groups is not None or precision is not None or calibrated:
+            raise SettingsError("settings together with groups, a precision or a calibration; expected either")
+        settings.require_model(tagger.bundle)
+        sense, groups = settings.sense(tagger.labels), settings.groups
+        given = {
+            name: float(least)
+            for name, least in zip(sense.labels, settings.thresholds(sense.labels), strict=True)
+            if name in settings.events.classes
+        }
     require_classes(dataset, sense.labels)
     scores, found = _Scores(sense.labels), list[Heard]()
 
@@ -208,7 +225,7 @@ def evaluate(
         raise DatasetError(f"no temperature: {calibration.why}; leave out the calibration, or give more clips")
     decided = scores.at(calibration.temperature or 1.0) if calibrated else plain
     labels = sense.labels
-    thresholds = choose_thresholds(decided, truth, labels, precision=precision, folds=folds)
+    thresholds = choose_thresholds(decided, truth, labels, precision=precision, folds=folds, given=given)
     chosen = {one.label: one.threshold for one in thresholds if one.threshold is not None}
     return Evaluation(
         dataset=heard,
@@ -230,6 +247,7 @@ def evaluate(
         f1_half=f1_scores(decided, truth, labels),
         f1_chosen=f1_scores(decided, truth, labels, thresholds=chosen),
         groups=groups,
+        measured=settings,
     )
 
 

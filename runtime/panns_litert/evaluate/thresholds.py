@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class ClassThreshold:
         clips: number of clips of the class.
         threshold: a clip counts as the class from this score; None if none was chosen.
         why: why none was chosen; None if one was.
-        same: its rates on the clips that it was chosen on, which flatter; None without a threshold.
+        same: its rates on these clips; they flatter if it was chosen on them. None without a threshold.
         across: rates on all clips, each judged by the threshold that the other folds choose; None without folds, or if
             no other fold has the class.
     """
@@ -77,6 +77,7 @@ def choose_thresholds(
     *,
     precision: float | None = None,
     folds: Sequence[str | None] | None = None,
+    given: Mapping[str, float] | None = None,
 ) -> tuple[ClassThreshold, ...]:
     """Chooses a threshold for every class that has clips.
 
@@ -89,6 +90,7 @@ def choose_thresholds(
         precision: the wanted precision, 0 < precision ≤ 1: the lowest threshold that reaches it. If not given, the
             threshold with the best F1.
         folds: the fold of each clip. With at least two, `across` is measured.
+        given: thresholds by class name to measure, of settings; then none is chosen.
 
     Raises:
         DatasetError: as for `figures`, or `precision` is out of range.
@@ -100,14 +102,17 @@ def choose_thresholds(
     for k in np.flatnonzero(true.any(axis=0)):
         has, clips = true[:, k] == 1, int(true[:, k].sum())
         threshold, why = None, None
-        if clips < LEAST_CLIPS:
+        if given is not None:
+            threshold = given.get(labels[k])
+            why = "the settings have none" if threshold is None else None
+        elif clips < LEAST_CLIPS:
             why = f"fewer than {LEAST_CLIPS} clips"
         elif len(true) - clips < LEAST_CLIPS:
             why = f"fewer than {LEAST_CLIPS} other clips"
         else:
             threshold, why = _chosen(values[:, k], has, precision)
         same = None if threshold is None else rates(values[:, k] >= threshold, has)
-        across = _across(values[:, k], has, precision, folds)
+        across = _across(values[:, k], has, precision, folds) if given is None else None
         rows.append(
             ClassThreshold(label=labels[k], clips=clips, threshold=threshold, why=why, same=same, across=across)
         )

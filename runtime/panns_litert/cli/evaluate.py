@@ -141,7 +141,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
         plot_evaluation(found, args.plot)
     settings: TaggerSettings | None = None
     if args.write_settings is not None:
-        settings = found.settings(tagger.bundle, data=args.data.name)
+        of_fold = "" if args.fold is None else f", fold {args.fold}"
+        settings = found.settings(tagger.bundle, data=args.data.name + of_fold)
         settings.write(args.write_settings)
     if args.json:
         data: dict[str, Any] = {"bundle": str(tagger.bundle.path)}
@@ -206,7 +207,7 @@ def _print_report(found: Evaluation, name: str | None) -> None:
             data = found.measured.data or "unknown clips"
             print(f"thresholds of the settings, which were chosen on {data}, measured on these clips:")
         else:
-            beside = "the clips of each fold with the thresholds of the others" if across else "folds would show more"
+            beside = "the clips of each fold with the thresholds of the others" if across else "a CSV with folds shows what other clips give"
             after = f", after temperature {calibration.temperature:g}" if found.calibrated else ""
             print(f"thresholds ({found.rule}{after}), measured on the same clips, which flatters; {beside}:")
         print_table([_threshold_row(one, across=across) for one in chosen], optional=())

@@ -179,6 +179,12 @@ def test_the_command_prints_only_classes_with_clips(
     for option in (["--calibrate"], ["--wanted-precision", "0.9"], ["--write-settings", settings]):
         _, err = run_command(capsys, "evaluate", "--data", data, "--settings", settings, *option, code=2)
         assert f"--settings and {option[0]} together; expected one of them" in err
+    out_few, err = run_command(
+        capsys, "evaluate", "--data", data, "--fold", "0", "--write-settings", tmp_path / "few.json", code=2
+    )
+    assert "no class has a threshold (fewer than 10 clips)" in err
+    assert "mean of 3 classes" in out_few  # the figures are not lost
+    assert not (tmp_path / "few.json").exists()
     assert "1 longer than the model's clip: heard to the end" in out
     assert f"{settings}: thresholds of 3 classes" in out
     out, _ = run_command(capsys, "evaluate", "--data", data, "--json", "--threads", 1, "--wanted-precision", "0.9")

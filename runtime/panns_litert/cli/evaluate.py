@@ -140,20 +140,28 @@ def run_evaluate(args: argparse.Namespace) -> int:
     if args.plot is not None:
         plot_evaluation(found, args.plot)
     settings: TaggerSettings | None = None
+    refusal: DatasetError | None = None  # is raised when the figures have been printed
     if args.write_settings is not None:
         of_fold = "" if args.fold is None else f", fold {args.fold}"
-        settings = found.settings(tagger.bundle, data=args.data.name + of_fold)
-        settings.write(args.write_settings)
+        try:
+            settings = found.settings(tagger.bundle, data=args.data.name + of_fold)
+        except DatasetError as error:
+            refusal = error
+        else:
+            settings.write(args.write_settings)
     if args.json:
         data: dict[str, Any] = {"bundle": str(tagger.bundle.path)}
         data["figures"] = {of: one.to_dict() for of, one in measured.items()}
         data |= {"report": {"of": name} | found.to_dict(), "skipped": _skipped_rows(dataset.skipped)}
-        return print_json(data | {"settings": settings.to_dict() if settings else None})
-    print_figures(measured)
-    _print_report(found, name if len(measured) > 1 else None)
-    print_skipped(dataset.skipped, repeated=dataset.repeated)
-    print(f"{tagger.bundle.path}: {counted(len(dataset.clips), 'clip')}{_heard(found.heard)}")
-    if settings is not None:
+        print_json(data | {"settings": settings.to_dict() if settings else None})
+    else:
+        print_figures(measured)
+        _print_report(found, name if len(measured) > 1 else None)
+        print_skipped(dataset.skipped, repeated=dataset.repeated)
+        print(f"{tagger.bundle.path}: {counted(len(dataset.clips), 'clip')}{_heard(found.heard)}")
+    if refusal is not None:
+        raise refusal
+    if settings is not None and not args.json:
         temperature = f" and temperature {settings.temperature:g}" if found.calibrated else ""
         classes = counted(len(settings.events.classes), "class", "classes")
         print(f"{args.write_settings}: thresholds of {classes}{temperature}, for --settings")
@@ -207,8 +215,8 @@ def _print_report(found: Evaluation, name: str | None) -> None:
             data = found.measured.data or "unknown clips"
             print(f"thresholds of the settings, which were chosen on {data}, measured on these clips:")
         else:
-            beside = "the clips of each fold with the thresholds of the others" if across else "a CSV with folds shows what other clips give"
             after = f", after temperature {calibration.temperature:g}" if found.calibrated else ""
+            beside = "the clips of each fold with the thresholds of the others" if across else "folds would show that"
             print(f"thresholds ({found.rule}{after}), measured on the same clips, which flatters; {beside}:")
         print_table([_threshold_row(one, across=across) for one in chosen], optional=())
     for why in dict.fromkeys(one.why for one in found.thresholds if one.why is not None):

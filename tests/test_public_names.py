@@ -9,8 +9,8 @@ import pytest
 NAMES = {
     "panns_litert": """
         Audio Bundle demo_bundle demo_clips Event EventDetector EventSettings find_events FrontEndSpec load_audio
-        LogMel LongTagging Ontology PannsLitertError Sense StreamingLogMel StreamTagger Tag tag_long Tagger Tagging
-        TruncationWarning Window windows
+        LogMel LongTagging Ontology PannsLitertError Sense StreamingLogMel StreamTagger Tag tag_long Tagger
+        TaggerSettings Tagging TruncationWarning Window windows
     """,
     "panns_litert.atomic": """
         exchange remove_unfinished replacing writing
@@ -45,19 +45,22 @@ NAMES = {
     "panns_litert.errors": """
         AudioError BenchError BundleError CheckpointError ConversionError DatasetError DownloadError EmbeddingError
         EventError GpuDriverError GpuError importing LabelError ManifestError MatchError MissingDependencyError
-        ModelError PannsLitertError ParityError PictureError PrototypeError RecordError ResultsError SpecError
-        TrainingError why_failed WindowError WorkerError
+        ModelError PannsLitertError ParityError PictureError PrototypeError RecordError ResultsError SettingsError
+        SpecError TrainingError why_failed WindowError WorkerError
     """,
     "panns_litert.escape": """
         csv_cell escaped escaped_json escaped_lines utf8
     """,
     "panns_litert.evaluate": """
-        advice Annotation bundle_scorer ClassFigures COLUMNS cut CUT_SECONDS Cutting d_prime Dataset draw_worst evaluate
-        Figures figures HELD_OUT LabelledClip no_watch one_recording plot_worst read_dataset require_classes score
-        Scorer Skipped source_of split TRAIN VALIDATION Watch write_csv
+        advice Annotation Bin BINS BOOTSTRAPS bundle_scorer calibrate Calibration choose_thresholds ClassFigures
+        ClassThreshold COLUMNS CONFIDENCE confusion Confusion cut CUT_SECONDS Cutting d_prime Dataset draw_confusion
+        draw_reliability draw_worst evaluate Evaluation f1_scores F1Score figures Figures fit_temperature Heard
+        HELD_OUT Interval LabelledClip LEAST_CALIBRATION_CLIPS LEAST_CLIPS mean_ap_interval Mistake no_watch
+        one_recording plot_evaluation Rates read_dataset reliability Reliability require_classes score Scorer Skipped
+        source_of split TEMPERATURES TRAIN VALIDATION Watch wilson write_csv
     """,
     "panns_litert.events": """
-        audacity_labels Event EventDetector events_csv EventSettings Step TAIL_PERCENT WindowSteps
+        audacity_labels Event EventDetector events_csv EventSettings Step TAIL_PERCENT THRESHOLDS WindowSteps
     """,
     "panns_litert.frontend": """
         AST_16K EFFICIENTAT_32K front_end_of FRONT_ENDS FrontEndSpec hann LogMel mel_basis PANNS_16K PANNS_32K PANNS_8K
@@ -98,11 +101,14 @@ NAMES = {
     "panns_litert.sense": """
         audioset_nodes class_names nearest Node ONTOLOGY Ontology require_class_names Sense unknown_label
     """,
+    "panns_litert.settings": """
+        FIELDS TaggerSettings
+    """,
     "panns_litert.strict": """
         MOST_BYTES parse_json printable read read_bytes read_json read_text shown
     """,
     "panns_litert.tagger": """
-        EngineName ENGINES require_choice Tag Tagger Tagging top_tags TruncationWarning
+        EngineName ENGINES require_choice Tag Tagger Tagging Threshold top_tags TruncationWarning
     """,
     "panns_litert.windows": """
         Aggregate AggregateName AGGREGATES audio_chunks event_hop EventStream find_events LongTagging Recording

@@ -8,11 +8,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from vectors import make_frontend, make_long, make_prototypes, make_sense, make_streams
+from vectors import make_frontend, make_long, make_prototypes, make_sense, make_settings, make_streams
 
-from panns_litert.errors import LabelError, PrototypeError
+from panns_litert.bundle import Bundle
+from panns_litert.demo import demo_bundle
+from panns_litert.errors import EventError, LabelError, PrototypeError, SettingsError
 from panns_litert.search import Prototypes
 from panns_litert.sense import Sense
+from panns_litert.settings import TaggerSettings
 
 
 def assert_close(found: Any, want: Any, where: str) -> None:
@@ -31,7 +34,9 @@ def assert_close(found: Any, want: Any, where: str) -> None:
         assert found == want, where
 
 
-@pytest.mark.parametrize("made", [make_long, make_prototypes, make_sense, make_streams], ids=lambda made: made.__name__)
+@pytest.mark.parametrize(
+    "made", [make_long, make_prototypes, make_sense, make_settings, make_streams], ids=lambda made: made.__name__
+)
 def test_the_vectors_are_up_to_date(made: ModuleType) -> None:
     assert_close(json.loads(made.vectors()), json.loads(made.VECTORS.read_text(encoding="utf-8")), made.VECTORS.name)
 
@@ -45,6 +50,40 @@ def test_the_log_mels_are_up_to_date() -> None:
 def test_options_that_both_refuse(options: dict[str, Any]) -> None:
     with pytest.raises(LabelError):
         Sense(make_sense.LABELS, **options)
+
+
+@pytest.mark.parametrize("name", make_settings.REFUSED)
+def test_settings_that_both_refuse(name: str, tmp_path: Path) -> None:
+    with pytest.raises((SettingsError, EventError), match="expected"):
+        TaggerSettings.from_dict(make_settings.REFUSED[name])
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(make_settings.REFUSED[name]), encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"mine\.json: ") as raised:
+        TaggerSettings.load(path)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", make_settings.STRANGERS)
+def test_settings_of_other_classes(name: str) -> None:
+    settings = TaggerSettings.from_dict(make_settings.STRANGERS[name])
+    with pytest.raises(LabelError, match="no class"):
+        settings.thresholds(settings.sense(make_settings.LABELS).labels)
+
+
+@pytest.mark.parametrize("name", make_settings.FILES)
+def test_settings_are_written_as_they_are_read(name: str, tmp_path: Path) -> None:
+    settings = TaggerSettings.from_dict(make_settings.FILES[name])
+    settings.write(tmp_path / "a.json")
+    assert TaggerSettings.load(tmp_path / "a.json") == settings
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == make_settings.FILES[name]
+
+
+def test_settings_belong_to_one_model() -> None:
+    bundle = Bundle(demo_bundle())
+    TaggerSettings().require_model(bundle)
+    TaggerSettings(model="demo", model_sha256=bundle.manifest.model_sha256).require_model(bundle)
+    with pytest.raises(SettingsError, match=r"settings of m \(0123456789ab…\); .* is demo .*; choose them again"):
+        TaggerSettings(model="m", model_sha256=make_settings.HASH).require_model(bundle)
 
 
 def test_prototypes_that_both_refuse(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from panns_litert.errors import PannsLitertError
 from panns_litert.events import Event, EventDetector, EventSettings
 from panns_litert.frontend import FrontEndSpec, LogMel, StreamingLogMel
 from panns_litert.sense import Ontology, Sense
+from panns_litert.settings import TaggerSettings
 from panns_litert.tagger import Tag, Tagger, Tagging, TruncationWarning
 from panns_litert.windows import LongTagging, StreamTagger, Window, find_events, tag_long, windows
 
@@ -31,6 +32,7 @@ __all__ = [
     "StreamingLogMel",
     "Tag",
     "Tagger",
+    "TaggerSettings",
     "Tagging",
     "TruncationWarning",
     "Window",

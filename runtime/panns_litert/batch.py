@@ -50,7 +50,7 @@ from panns_litert.events import Event, EventSettings
 from panns_litert.results import Row
 from panns_litert.sense import Sense
 from panns_litert.strict import changes, file_stamp, parse_json, read_bytes, read_json, shown
-from panns_litert.tagger import EngineName, Tagger, require_choice
+from panns_litert.tagger import EngineName, Tagger, Threshold, top_tags
 from panns_litert.windows import Aggregate, AggregateName, EventStream, StreamTagger
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def batch(
     hop: float | None = None,
     aggregate: AggregateName = "mean",
     top: int | None = 10,
-    threshold: float = 0.0,
+    threshold: Threshold = 0.0,
     settings: EventSettings | None = None,
     sense: Mapping[str, Any] | None = None,
     embeddings: bool = True,
@@ -314,7 +314,8 @@ class _Listener:
         hop = settings["hop"]
         hop = self._tagger.bundle.manifest.clip_seconds if hop is None else hop
         self._stream = StreamTagger(self._tagger, hop=hop)
-        require_choice(settings["top"], settings["threshold"])
+        labels = self._sense.labels
+        top_tags(labels, np.zeros(len(labels)), top=settings["top"], threshold=settings["threshold"])  # raises now
         self._new()  # raises errors of the settings
 
     def _new(self) -> tuple[Aggregate, EventStream]:

@@ -104,6 +104,10 @@ class ParityError(PannsLitertError, ArithmeticError):
         self.layers = tuple(layers)
 
 
+class SettingsError(PannsLitertError, ValueError):
+    """Settings are out of range, of another model, or chosen together with an option that says something else."""
+
+
 class GpuError(PannsLitertError, RuntimeError):
     """The GPU does not run every operation of a graph, or computes wrong results."""
 

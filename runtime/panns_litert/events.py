@@ -31,7 +31,8 @@ TAIL_PERCENT = 5
 """A rest after the last window that is shorter than this share of a window, in percent, is left out. A window that ends
 with so short a rest does not find a sound that begins there: tests/bench/last_window.py, docs/tag.md."""
 
-_THRESHOLDS = ("on", "off", "min_duration", "max_gap")
+THRESHOLDS = ("on", "off", "min_duration", "max_gap")
+"""The thresholds that `EventSettings` has for all classes and for single ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +84,8 @@ class EventSettings:
         object.__setattr__(self, "classes", {name: dict(own) for name, own in self.classes.items()})
         _require_thresholds(self.of(None), "")
         for name, thresholds in self.classes.items():
-            if unknown := [key for key in thresholds if key not in _THRESHOLDS]:
-                raise EventError(f"{name}: unknown {unknown[0]!r}; expected any of {', '.join(_THRESHOLDS)}")
+            if unknown := [key for key in thresholds if key not in THRESHOLDS]:
+                raise EventError(f"{name}: unknown {unknown[0]!r}; expected any of {', '.join(THRESHOLDS)}")
             if none := [key for key, value in thresholds.items() if value is None]:
                 raise EventError(f"{name}: {none[0]} = None; expected a number ≥ 0")
             _require_thresholds(self.of(name), f"{name}: ")
@@ -92,7 +93,7 @@ class EventSettings:
     def of(self, label: str | None) -> dict[str, float]:
         """Returns on, off, min_duration and max_gap of a class, or the general values for None."""
         own = {} if label is None else self.classes.get(label, {})
-        values = {name: own.get(name, getattr(self, name)) for name in _THRESHOLDS}
+        values = {name: own.get(name, getattr(self, name)) for name in THRESHOLDS}
         return values | {"off": _half(values["on"]) if values["off"] is None else values["off"]}
 
     @classmethod
@@ -105,8 +106,11 @@ class EventSettings:
         data = parse_json(text, "settings", error=EventError)
         if not isinstance(data, dict):
             raise EventError(f"{shown(data)}; expected a JSON object")
-        if unknown := [key for key in data if key not in (*_THRESHOLDS, "classes")]:
-            raise EventError(f"unknown {unknown[0]!r}; expected any of {', '.join(_THRESHOLDS)}, classes")
+        if unknown := [key for key in data if key not in (*THRESHOLDS, "classes")]:
+            raise EventError(
+                f"unknown {unknown[0]!r}; expected any of {', '.join(THRESHOLDS)}, classes "
+                "(panns_litert.TaggerSettings reads a file with a model, a temperature or groups)"
+            )
         if "off" in data and data["off"] is None:
             raise EventError("off = None; expected a number ≥ 0, or no off for half of on")
         return cls(**data)

@@ -138,20 +138,26 @@ class Tagging(TaggingResult):
         return self._to_dict({"used_seconds": self.used_seconds}, embedding=embedding)
 
 
+Threshold = float | Sequence[float] | NDArray[np.floating]
+"""The least score of a tag, 0 … 1: one number for all classes, or one per class (classes,)."""
+
+
 def require_choice(top: object, threshold: object) -> None:
     """Checks `top` and `threshold`.
 
     Raises:
-        AudioError: `top` is neither None nor a whole number ≥ 1, or `threshold` is not a number, 0 … 1.
+        AudioError: `top` is neither None nor a whole number ≥ 1, or `threshold` is not a number, 0 … 1, or a list of
+            them.
     """
     if top is not None and (not isinstance(top, (int, np.integer)) or isinstance(top, bool) or top < 1):
         raise AudioError(f"top = {shown(top)}; expected a whole number ≥ 1, or None for all")
-    if not isinstance(threshold, (int, float, np.number)) or not 0.0 <= threshold <= 1.0:
+    each = threshold if isinstance(threshold, (list, tuple, np.ndarray)) else [threshold]
+    if not all(isinstance(one, (int, float, np.number)) and 0.0 <= one <= 1.0 for one in each):
         raise AudioError(f"threshold = {shown(threshold)}; expected a number, 0 … 1")
 
 
 def top_tags(
-    labels: Sequence[str], probs: NDArray[np.floating], *, top: int | None = 10, threshold: float = 0.0
+    labels: Sequence[str], probs: NDArray[np.floating], *, top: int | None = 10, threshold: Threshold = 0.0
 ) -> tuple[Tag, ...]:
     """Returns the classes with the highest probabilities, highest first.
 
@@ -159,10 +165,10 @@ def top_tags(
         labels: class names.
         probs: (classes,), 0 … 1.
         top: the largest number of tags, ≥ 1; None for all.
-        threshold: the lowest probability of a tag, 0 … 1.
+        threshold: the lowest probability of a tag, 0 … 1; of all classes, or (classes,) of each.
 
     Raises:
-        AudioError: `top` or `threshold` is out of range, or there is not one probability for each label.
+        AudioError: `top` or `threshold` is out of range, or there is not one probability or threshold for each label.
     """
     require_choice(top, threshold)
     if not isinstance(probs, np.ndarray):
@@ -171,10 +177,14 @@ def top_tags(
         raise AudioError(f"probabilities of shape {probs.shape}; expected one for each label")
     if probs.dtype.kind != "f":
         raise AudioError(f"probabilities of type {probs.dtype}; expected floats")
+    least = np.asarray(threshold, np.float64)
+    if least.ndim and least.shape != (len(labels),):
+        raise AudioError(f"{least.size} thresholds; expected one, or one for each of {len(labels)} labels")
+    bounds = np.broadcast_to(least, (len(labels),)).tolist()
     order = np.argsort(-probs, kind="stable")[:top]
     # Compare Python floats, which are what the caller sees: 0.7 as float32 is a little below the threshold 0.7.
     scores = probs.tolist()
-    return tuple(Tag(label=labels[i], index=int(i), score=scores[i]) for i in order if scores[i] >= threshold)
+    return tuple(Tag(label=labels[i], index=int(i), score=scores[i]) for i in order if scores[i] >= bounds[i])
 
 
 class Tagger:
@@ -296,7 +306,7 @@ class Tagger:
         channel: int | None = None,
         scale: Scale | None = None,
         top: int | None = 10,
-        threshold: float = 0.0,
+        threshold: Threshold = 0.0,
     ) -> Tagging:
         """Tags the first clip of a recording.
 
@@ -309,7 +319,7 @@ class Tagger:
             sample_rate: sample rate of an array, Hz; ignored for a file.
             channel, scale: as for `load_audio`.
             top: the largest number of tags, ≥ 1; None for all.
-            threshold: the lowest probability of a tag, 0 … 1.
+            threshold: the lowest probability of a tag, 0 … 1; of all classes, or (classes,) of each.
 
         Raises:
             AudioError: the audio cannot be used.

@@ -24,7 +24,7 @@ from panns_litert.events import TAIL_PERCENT, Event, EventDetector, EventSetting
 from panns_litert.frontend import StreamingLogMel
 from panns_litert.results import bars
 from panns_litert.sense import Sense
-from panns_litert.tagger import NO_EMBEDDING, Tagger, TaggingResult, top_tags
+from panns_litert.tagger import NO_EMBEDDING, Tagger, TaggingResult, Threshold, top_tags
 from panns_litert.words import counted
 
 AggregateName = Literal["mean", "max"]
@@ -584,7 +584,7 @@ def tag_long(
     hop: float | None = None,
     aggregate: AggregateName = "mean",
     top: int | None = 10,
-    threshold: float = 0.0,
+    threshold: Threshold = 0.0,
     sense: Sense | None = None,
 ) -> LongTagging:
     """Tags a whole recording of any length.
@@ -696,7 +696,7 @@ class Aggregate:
         self._model_ms += window.model_ms
 
     def result(
-        self, source: str, *, heard: AudioBlocks | None = None, top: int | None = 10, threshold: float = 0.0
+        self, source: str, *, heard: AudioBlocks | None = None, top: int | None = 10, threshold: Threshold = 0.0
     ) -> LongTagging:
         """Returns the result of the windows so far.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, f1_score
 
-from panns_litert.errors import DatasetError, PictureError
-from panns_litert.evaluate import d_prime, figures, plot_worst
+from panns_litert.errors import DatasetError
+from panns_litert.evaluate import (
+    BOOTSTRAPS,
+    confusion,
+    d_prime,
+    draw_confusion,
+    draw_worst,
+    f1_scores,
+    figures,
+    mean_ap_interval,
+    wilson,
+)
+from panns_litert.evaluate.metrics_plot import MOST
+from panns_litert.pictures import drawing
 
 
 def column(*values: float) -> NDArray[np.float64]:
@@ -78,19 +92,89 @@ def test_clips_of_several_classes_are_right_with_any_of_them() -> None:
     assert figures(np.array([[0.1, 0.2, 0.9], [0.9, 0.1, 0.1]]), truth, list("abc")).accuracy == 0.0
 
 
-def test_a_picture_of_the_worst_classes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("right", "of"), [(0, 10), (7, 10), (10, 10), (306, 320)])
+def test_wilsons_interval_by_its_formula(right: int, of: int) -> None:
+    z, share = 1.959963984540054, right / of
+    centre, half = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    assert wilson(right, of) == pytest.approx(
+        ((centre - half) / (1 + z * z / of), (centre + half) / (1 + z * z / of)), abs=1e-12
+    )
+
+
+def made(clips: int, classes: int, *, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int64], list[str]]:
+    """Returns scores with ties, a truth and the names of the classes; the last class has no clip."""
+    rng = np.random.default_rng(seed)
+    truth = (rng.random((clips, classes)) < 0.3).astype(np.int64)
+    truth[:, -1] = 0
+    scores = np.round(np.clip(0.3 * truth + rng.normal(0.4, 0.2, truth.shape), 0, 1), 1)
+    return scores, truth, [str(k) for k in range(classes)]
+
+
+def test_intervals_are_those_of_scikit_learn_on_the_same_draws() -> None:
+    scores, truth, labels = made(25, 4)
+    means, micro, macro = [], [], []
+    for counts in np.random.default_rng(0).multinomial(25, np.full(25, 1 / 25), size=BOOTSTRAPS):
+        drawn = np.repeat(np.arange(25), counts)
+        present = [k for k in range(3) if truth[drawn, k].any()]
+        means.append(np.mean([average_precision_score(truth[drawn, k], scores[drawn, k]) for k in present]))
+        found = scores[drawn, :3] >= 0.5
+        micro.append(f1_score(truth[drawn, :3], found, average="micro"))
+        macro.append(f1_score(truth[drawn, :3], found, average="macro", zero_division=np.nan))
+    assert mean_ap_interval(scores, truth, labels) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    f1 = f1_scores(scores, truth, labels)
+    assert f1 is not None
+    assert f1.classes == 3
+    assert f1.micro_interval == pytest.approx(tuple(np.quantile(micro, [0.025, 0.975])))
+    assert f1.macro_interval == pytest.approx(tuple(np.quantile(macro, [0.025, 0.975])))
+    assert f1.micro == pytest.approx(f1_score(truth[:, :3], scores[:, :3] >= 0.5, average="micro"))
+    own = f1_scores(scores, truth, labels, thresholds={"1": 0.7, "3": 0.1})
+    assert own is not None
+    assert own.classes == 1
+    assert own.macro == pytest.approx(f1_score(truth[:, 1], scores[:, 1] >= 0.7))
+
+
+def test_no_interval_without_a_class() -> None:
+    assert mean_ap_interval(np.zeros((2, 1)), np.zeros((2, 1)), ["one"]) is None
+    assert f1_scores(np.zeros((2, 1)), np.zeros((2, 1)), ["one"]) is None
+    assert f1_scores(np.zeros((2, 1)), np.ones((2, 1)), ["one"], thresholds={}) is None
+    assert figures(np.zeros((2, 1)), np.zeros((2, 1)), ["one"]).accuracy_interval is None
+
+
+def test_confusion_by_hand() -> None:
+    # Two clips of a, one of them taken for c; one of b; one of both and one of none, which do not count.
+    truth = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]])
+    scores = np.array([[9, 1, 1, 0], [1, 2, 3, 0], [1, 2, 1, 0], [1, 1, 9, 0], [1, 1, 9, 0]]) / 10
+    found = confusion(scores, truth, list("abcd"))
+    assert found.labels == ("a", "b", "c")  # d is neither the class of a clip nor what one was taken for
+    assert found.counts == ((1, 0, 1), (0, 1, 0), (0, 0, 0))
+    assert found.left_out == 2
+    (mistake,) = found.mistakes()
+    assert (mistake.true, mistake.taken_for, mistake.count, mistake.clips) == ("a", "c", 1, 2)
+    assert found.to_dict()["mistakes"][0]["count"] == 1
+    assert confusion(scores[3:], truth[3:], list("abcd")).counts == ()
+
+
+def test_pictures_show_the_worst_classes(tmp_path: Path) -> None:
     labels = [f"class {k}" for k in range(40)]
     rng = np.random.default_rng(0)
-    truth = rng.integers(0, 2, (50, 40))
-    found = figures(truth + rng.normal(0, np.arange(40) / 20, (50, 40)), truth, labels)
-    plot_worst(found, tmp_path / "worst.svg")
-    drawn = (tmp_path / "worst.svg").read_text(encoding="utf-8")
+    truth = np.tile(np.eye(40), (5, 1))
+    scores = truth + rng.normal(0, np.arange(40) / 20, truth.shape)
+    found, confused = figures(scores, truth, labels), confusion(scores, truth, labels)
     worst = sorted((row.average_precision or 0, row.label) for row in found.classes)
-    shown = [label for _, label in worst if f">{label}</text>" in drawn]
-    assert shown == [label for _, label in worst[:30]]
-    with pytest.raises(PictureError, match=r"suffix '\.xyz'; expected \.png or \.svg"):
-        plot_worst(found, tmp_path / "worst.xyz")
-    assert [path.name for path in tmp_path.iterdir()] == ["worst.svg"]
+    with drawing(tmp_path / "worst.svg", size=(8.0, 8.0), dpi=120) as figure:
+        draw_worst(figure.subplots(), found)
+    drawn = (tmp_path / "worst.svg").read_text(encoding="utf-8")
+    assert [label for _, label in worst if f">{label}</text>" in drawn] == [label for _, label in worst[:MOST]]
+    with drawing(tmp_path / "confused.svg", size=(8.0, 8.0), dpi=120) as figure:
+        draw_confusion(figure.subplots(), confused)
+    drawn = (tmp_path / "confused.svg").read_text(encoding="utf-8")
+    mistakes = Counter(
+        name for one in confused.mistakes() for name in (one.true, one.taken_for) for _ in range(one.count)
+    )
+    shown = [label for label in labels if f">{label}</text>" in drawn]
+    assert len(shown) == MOST
+    assert min(mistakes[label] for label in shown) >= max(mistakes[label] for label in labels if label not in shown)
+    assert "clips, 30 of 40 classes" in drawn
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 30), st.integers(1, 5))
@@ -101,7 +185,9 @@ def test_properties(seed: int, clips: int, classes: int) -> None:
     labels = [str(k) for k in range(classes)]
     found = figures(scores, truth, labels)
     # Only the order of the scores counts, and reversed scores give 1 - AUC.
-    assert figures(scores**3 / 7 + 1, truth, labels).to_dict() | {"accuracy": 0} == found.to_dict() | {"accuracy": 0}
+    other = figures(scores**3 / 7 + 1, truth, labels).to_dict()
+    none = {"accuracy": 0, "accuracy_interval": 0}  # rounding may make scores equal, and the first is the highest
+    assert other | none == found.to_dict() | none
     for one, turned in zip(found.classes, figures(-scores, truth, labels).classes, strict=True):
         if one.auc is None or turned.auc is None:
             assert turned.auc is None

@@ -64,7 +64,7 @@ CALLS: dict[str, Callable[[Any, Tagger, Path], object]] = {
     "split": lambda x, tagger, _: split(x),
     "score": lambda x, tagger, _: score(x, lambda clip: np.zeros(1, np.float32)),
     "evaluate": lambda x, tagger, _: evaluate(tagger, x),
-    "require_classes": lambda x, tagger, _: require_classes(x, tagger),
+    "require_classes": lambda x, tagger, _: require_classes(x, tagger.labels),
     "figures": lambda x, tagger, _: figures(x, np.eye(2), ("a", "b")),
     "figures, truth": lambda x, tagger, _: figures(np.eye(2), x, ("a", "b")),
     "figures, labels": lambda x, tagger, _: figures(np.eye(3), np.eye(3), x),

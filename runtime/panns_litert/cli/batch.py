@@ -7,15 +7,19 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from panns_litert.cli.events import add_event_options, settings_of
+from panns_litert.bundle import open_bundle
+from panns_litert.cli.events import add_event_options
 from panns_litert.cli.options import (
     add_channel_options,
     add_model_options,
     add_sense_options,
     bundle_for,
     sense_arguments,
+    settings_of,
+    threshold_of,
 )
 from panns_litert.cli.output import AddCommand, counting, note, print_json
+from panns_litert.sense import Sense
 from panns_litert.windows import AGGREGATES
 from panns_litert.words import counted
 
@@ -31,7 +35,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--per-shard", type=int, metavar="N", help="recordings per shard (default: by their number)")
     sub.add_argument("--encoding", default="utf-8", help="of a .csv, such as latin-1 (default %(default)s)")
     sub.add_argument("--top", type=int, default=10, help="largest number of tags (default %(default)s)")
-    sub.add_argument("--threshold", type=float, default=0.0, help="least probability of a tag (default %(default)g)")
+    sub.add_argument("--threshold", type=float, help="least probability of a tag (default 0)")
     sub.add_argument("--aggregate", choices=AGGREGATES, default="mean", help="over the windows (default %(default)s)")
     sub.add_argument("--no-embeddings", action="store_true", help="do not write embeddings")
     add_channel_options(sub)
@@ -43,11 +47,15 @@ def run_batch(args: argparse.Namespace) -> int:
     """Runs `batch`. A recording that cannot be used becomes a row with its error."""
     from panns_litert.batch import batch  # only here: it imports multiprocessing
 
+    bundle = open_bundle(bundle_for(args))
+    settings = settings_of(args, bundle)
+    sense = sense_arguments(args, settings)
+    threshold = threshold_of(args, settings, Sense(bundle.labels, **sense).labels)
     with counting(args, "recordings") as progress:
         found = batch(
             args.manifest,
             args.out,
-            bundle=bundle_for(args),
+            bundle=bundle,
             engine=args.engine,
             threads=args.threads,
             workers=args.workers,
@@ -57,9 +65,9 @@ def run_batch(args: argparse.Namespace) -> int:
             hop=args.hop,
             aggregate=args.aggregate,
             top=args.top,
-            threshold=args.threshold,
-            settings=settings_of(args),
-            sense=sense_arguments(args),
+            threshold=threshold,
+            settings=settings.events,
+            sense=sense,
             embeddings=not args.no_embeddings,
             per_shard=args.per_shard,
             encoding=args.encoding,

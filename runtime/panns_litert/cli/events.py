@@ -18,9 +18,12 @@ from panns_litert.cli.options import (
     add_model_options,
     add_raw_options,
     add_sense_options,
+    add_settings_option,
     open_tagger,
     require_rate,
     sense_of,
+    settings_of,
+    threshold_of,
 )
 from panns_litert.cli.output import AddCommand, json_text, note
 from panns_litert.cli.recordings import (
@@ -39,6 +42,8 @@ from panns_litert.windows import HOP_SECONDS, EventStream, StreamTagger, event_h
 
 MOST_SECONDS = 1e9
 """Largest --seconds of `listen`, 32 years."""
+
+_THRESHOLD = 0.1  # default of --threshold of `listen`
 
 
 def add_commands(command: AddCommand) -> None:
@@ -61,7 +66,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--device", help="number or part of the name of the microphone (default: the system's)")
     sub.add_argument("--seconds", type=float, help="stop after this time (default: at Ctrl-C or the end of the input)")
     sub.add_argument("--top", type=int, default=5, help="largest number of tags per hop (default %(default)s)")
-    sub.add_argument("--threshold", type=float, default=0.1, help="least probability of a tag (default %(default)g)")
+    sub.add_argument("--threshold", type=float, help=f"least probability of a tag (default {_THRESHOLD:g})")
     add_event_options(sub, default_hop=f"default {HOP_SECONDS:g}, at most a window")
     sub.add_argument("--events", action="store_true", help="print events instead of tags")
     add_sense_options(sub)
@@ -83,7 +88,7 @@ def add_event_options(
     for name, text in (("min_duration", "drop shorter events"), ("max_gap", "merge closer events")):
         option, default = f"--{name.replace('_', '-')}", getattr(EventSettings, name)
         sub.add_argument(option, type=float, default=default, help=f"{text}, seconds (default %(default)g)")
-    sub.add_argument("--settings", type=Path, metavar="JSON", help="file with thresholds of all and of single classes")
+    add_settings_option(sub)
 
 
 def run_events(args: argparse.Namespace) -> int:
@@ -96,14 +101,15 @@ def run_events(args: argparse.Namespace) -> int:
         json=args.json,
     )
     tagger = open_tagger(args)
-    sense, settings = sense_of(args, tagger.labels), settings_of(args)
+    settings = settings_of(args, tagger.bundle)
+    sense = sense_of(args, tagger.labels, settings)
     hop = event_hop(tagger) if args.hop is None else args.hop
     StreamTagger(tagger, hop=hop)  # raises now if the hop is out of range
 
     def one(source: str) -> dict[str, Any]:
         found: list[Event] = []
         stream = StreamTagger(tagger, hop=hop)
-        events = EventStream(stream, settings=settings, sense=sense)
+        events = EventStream(stream, settings=settings.events, sense=sense)
         with open_recording(args, source, tagger.bundle.manifest.front_end.sample_rate) as blocks:
             for window in windows_of(args, stream, blocks):
                 found += events.push(window)
@@ -122,23 +128,18 @@ def run_events(args: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def settings_of(args: argparse.Namespace) -> EventSettings:
-    """Returns the thresholds that the options give."""
-    if args.settings is not None:
-        return EventSettings.load(args.settings)
-    return EventSettings(on=args.on, off=args.off, min_duration=args.min_duration, max_gap=args.max_gap)
-
-
 def run_listen(args: argparse.Namespace) -> int:
     """Runs `listen`: prints one line per hop, or with --events one line per event."""
     if args.audio not in (None, STDIN):
         raise AudioError("listen: expected no file, for the microphone, or - for WAV or raw samples from a pipe")
     require_rate(args)
-    require_choice(args.top, args.threshold)
+    require_choice(args.top, _THRESHOLD if args.threshold is None else args.threshold)
     if args.seconds is not None and not 0 < args.seconds <= MOST_SECONDS:
         raise AudioError(f"--seconds {args.seconds:g}; expected a number > 0, at most {MOST_SECONDS:g}")
     tagger = open_tagger(args)
-    sense, settings = sense_of(args, tagger.labels), settings_of(args)
+    settings = settings_of(args, tagger.bundle)
+    sense = sense_of(args, tagger.labels, settings)
+    threshold = threshold_of(args, settings, sense.labels, default=_THRESHOLD)
     hop = min(HOP_SECONDS, tagger.bundle.manifest.clip_seconds) if args.hop is None else args.hop
     StreamTagger(tagger, hop=hop)  # raises now if the hop is out of range
     rate, channels, form, pipe = tagger.bundle.manifest.front_end.sample_rate, args.channels, args.format, None
@@ -152,7 +153,7 @@ def run_listen(args: argparse.Namespace) -> int:
         else:
             rate = args.rate
     stream = StreamTagger(tagger, hop=hop, sample_rate=rate, channel=args.channel, scale=args.scale)
-    events = EventStream(stream, settings=settings, sense=sense)
+    events = EventStream(stream, settings=settings.events, sense=sense)
     with contextlib.ExitStack() as stack:
         if pipe is not None:
             chunks = raw_blocks(pipe, channels=channels, form=form)
@@ -163,9 +164,9 @@ def run_listen(args: argparse.Namespace) -> int:
             if args.events:
                 _print_events(args, events.push(window))
             elif args.json:
-                print(json_text(window_row(window, sense, args)), flush=True)
+                print(json_text(window_row(window, sense, top=args.top, threshold=threshold)), flush=True)
             else:
-                print_window(window_row(window, sense, args))
+                print_window(window_row(window, sense, top=args.top, threshold=threshold))
         if args.events:
             _print_events(args, events.finish())
     return 0

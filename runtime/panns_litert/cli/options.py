@@ -20,10 +20,19 @@ from panns_litert.bundle import (
 )
 from panns_litert.cli.extensions import converter
 from panns_litert.cli.output import note, progress_wanted
-from panns_litert.errors import AudioError, BundleError, LabelError, MissingDependencyError, ModelError
+from panns_litert.errors import (
+    AudioError,
+    BundleError,
+    LabelError,
+    MissingDependencyError,
+    ModelError,
+    SettingsError,
+)
+from panns_litert.events import THRESHOLDS, EventSettings
 from panns_litert.sense import Sense
+from panns_litert.settings import TaggerSettings
 from panns_litert.strict import printable, read_json
-from panns_litert.tagger import ENGINES, Tagger
+from panns_litert.tagger import ENGINES, Tagger, Threshold
 
 STDIN = "-"
 DEFAULT_ENGINE = "cpu"
@@ -179,6 +188,40 @@ def sources(args: argparse.Namespace) -> Iterator[str]:
         note(text)
 
 
+def add_settings_option(
+    sub: argparse.ArgumentParser, text: str = "thresholds and temperature, as evaluate --write-settings writes"
+) -> None:
+    """Adds --settings, which `settings_of` reads."""
+    sub.add_argument("--settings", type=Path, metavar="JSON", help=text)
+
+
+def settings_of(args: argparse.Namespace, bundle: Bundle) -> TaggerSettings:
+    """Returns the settings of --settings, or those that the other options give.
+
+    Raises:
+        SettingsError: the file cannot be read, is of another model, or an option is given for what the file is for.
+        EventError: a threshold is out of range.
+    """
+    given = {name: getattr(args, name) for name in THRESHOLDS if hasattr(args, name)}
+    if args.settings is None:
+        return TaggerSettings(events=EventSettings(**given))
+    changed = [name.replace("_", "-") for name, value in given.items() if value != getattr(EventSettings, name)]
+    if changed or getattr(args, "threshold", None) is not None:
+        raise SettingsError(f"--settings and --{(changed or ['threshold'])[0]} together; expected one of them")
+    settings = TaggerSettings.load(args.settings)
+    settings.require_model(bundle)
+    return settings
+
+
+def threshold_of(
+    args: argparse.Namespace, settings: TaggerSettings, labels: Sequence[str], *, default: float = 0.0
+) -> Threshold:
+    """Returns the least score of a tag: of --settings for each label, of --threshold, or the default."""
+    if args.settings is not None:
+        return [float(least) for least in settings.thresholds(labels)]
+    return default if args.threshold is None else float(args.threshold)
+
+
 def add_sense_options(sub: argparse.ArgumentParser) -> None:
     """Adds the options that change the model's scores."""
     group = sub.add_argument_group("options that change the scores")
@@ -190,32 +233,34 @@ def add_sense_options(sub: argparse.ArgumentParser) -> None:
     group.add_argument("--temperature", metavar="T|JSON", help='divides the logits; a file has {"Dog": 1.5, …}')
 
 
-def sense_of(args: argparse.Namespace, labels: Sequence[str]) -> Sense:
-    """Returns the `Sense` of the options for these classes.
+def sense_of(args: argparse.Namespace, labels: Sequence[str], settings: TaggerSettings) -> Sense:
+    """Returns the `Sense` of the options and the settings for these classes.
 
     Raises:
-        LabelError: a file cannot be read, or a value or name in it is not valid.
+        LabelError, SettingsError: as for `sense_arguments`; or a name is no class.
     """
-    return Sense(labels, **sense_arguments(args))
+    return Sense(labels, **sense_arguments(args, settings))
 
 
-def sense_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns the options as arguments of `Sense`. Reads their files.
+def sense_arguments(args: argparse.Namespace, settings: TaggerSettings) -> dict[str, Any]:
+    """Returns the options and the settings as arguments of `Sense`. Reads the files of the options.
 
     Raises:
         LabelError: a file cannot be read, or a value in it is not valid.
+        SettingsError: the settings have a temperature or groups, and an option gives others.
     """
-    temperature: float | Mapping[str, float] = 1.0
+    default = TaggerSettings()
+    if args.temperature is not None and settings.temperature != default.temperature:
+        raise SettingsError(f"--temperature, and {args.settings} has one, too; expected one of them")
+    if args.groups is not None and settings.groups is not None:
+        raise SettingsError(f"--groups, and {args.settings} has groups, too; expected one of them")
+    temperature: float | Mapping[str, float] = settings.temperature
     if args.temperature is not None:
         try:
             temperature = float(args.temperature)
         except ValueError:
             temperature = _object(Path(args.temperature))
-    groups = _object(args.groups) if args.groups is not None else None
-    if groups is not None and not all(
-        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in groups.values()
-    ):
-        raise LabelError(f'{args.groups}: expected {{"group": ["class", …], …}}')
+    groups = settings.groups if args.groups is None else groups_of(args.groups)
     if args.silence is not None and not math.isfinite(args.silence):
         raise LabelError(f"--silence {args.silence}; expected a level in dB, such as -60")
     return {
@@ -226,6 +271,18 @@ def sense_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "deny": args.deny,
         "groups": groups,
     }
+
+
+def groups_of(path: Path) -> dict[str, list[str]]:
+    """Reads a file of groups.
+
+    Raises:
+        LabelError: the file cannot be read or has another form.
+    """
+    groups = _object(path)
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in groups.values()):
+        raise LabelError(f'{path}: expected {{"group": ["class", …], …}}')
+    return groups
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -280,24 +280,34 @@ def print_dataset(dataset: Dataset, advice: Sequence[str] = ()) -> None:
 
 
 def print_figures(measured: Mapping[str, Figures]) -> None:
-    """Prints a table with a row for every class and one for their mean, and columns for every engine."""
+    """Prints a table with a row for every class that has clips and one for their mean, and columns for every engine."""
     rows = []
     first = next(iter(measured.values()))
     for k, one in enumerate(first.classes):
+        if not one.clips:
+            continue
         row = {"class": one.label, "clips": str(one.clips)}
         for name, found in measured.items():
             of = found.classes[k]
             row |= _columns(name, of.average_precision, of.auc, of.d_prime)
         rows.append(row)
-    rows.append({"class": "all", "clips": str(first.clips)})
+    rows.append({"class": f"mean of {counted(first.heard_classes, 'class', 'classes')}", "clips": str(first.clips)})
     for name, found in measured.items():
         rows[-1] |= _columns(name, found.mean_ap, found.auc, found.d_prime)
     print_table(rows, optional=())
-    print("accuracy " + ", ".join(f"{name} {_number(found.accuracy)}" for name, found in measured.items()))
+    accuracies = (
+        f"{name} {_number(found.accuracy)} {ends(found.accuracy_interval)}" for name, found in measured.items()
+    )
+    print("accuracy " + ", ".join(text.strip() for text in accuracies))
 
 
 def _columns(name: str, precision: float | None, auc: float | None, distance: float | None) -> dict[str, str]:
     return {f"{name} AP": _number(precision), f"{name} AUC": _number(auc), f"{name} d'": _number(distance)}
+
+
+def ends(interval: tuple[float, float] | None) -> str:
+    """Returns a 95 % confidence interval as text; an empty text without one."""
+    return "" if interval is None else f"({interval[0]:.3f} – {interval[1]:.3f})"
 
 
 def _number(value: float | None) -> str:

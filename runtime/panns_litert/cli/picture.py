@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from panns_litert.audio import AudioBlocks
-from panns_litert.cli.events import add_event_options, settings_of
+from panns_litert.cli.events import add_event_options
 from panns_litert.cli.options import (
     STDIN,
     add_channel_options,
@@ -16,6 +16,7 @@ from panns_litert.cli.options import (
     add_sense_options,
     open_tagger,
     sense_of,
+    settings_of,
     sources,
 )
 from panns_litert.cli.output import AddCommand, failure, note, print_json
@@ -98,6 +99,7 @@ def run_page(args: argparse.Namespace) -> int:
 
 
 def _heard(args: argparse.Namespace, tagger: Tagger, source: str) -> Timeline:
+    settings = settings_of(args, tagger.bundle)
     with AudioBlocks(source, sample_rate=tagger.bundle.manifest.front_end.sample_rate) as blocks:
         seconds = blocks.seconds
     with bar(args, source, seconds) as show:
@@ -107,8 +109,8 @@ def _heard(args: argparse.Namespace, tagger: Tagger, source: str) -> Timeline:
             channel=args.channel,
             scale=args.scale,
             hop=args.hop,
-            settings=settings_of(args),
-            sense=sense_of(args, tagger.labels),
+            settings=settings.events,
+            sense=sense_of(args, tagger.labels, settings),
             progress=show,
         )
     print_warnings(source, found.warnings)

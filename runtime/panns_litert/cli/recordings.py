@@ -18,7 +18,7 @@ from panns_litert.cli.output import failure, progress_bar, progress_wanted
 from panns_litert.errors import AudioError, PannsLitertError, why_failed
 from panns_litert.escape import escaped
 from panns_litert.sense import Sense
-from panns_litert.tagger import top_tags
+from panns_litert.tagger import Threshold, top_tags
 from panns_litert.windows import StreamTagger, Window
 
 
@@ -121,10 +121,10 @@ def bar(args: argparse.Namespace, source: str, seconds: float | None) -> Iterato
         yield lambda at: progress.update(task, completed=at)
 
 
-def window_row(window: Window, sense: Sense, args: argparse.Namespace) -> dict[str, Any]:
-    """Returns a window's tags as JSON types, selected by --top and --threshold, or why there are none."""
+def window_row(window: Window, sense: Sense, *, top: int, threshold: Threshold) -> dict[str, Any]:
+    """Returns a window's tags as JSON types, selected as by `top_tags`, or why there are none."""
     scores = sense(window.probs, level_dbfs=window.level_dbfs)
-    tags = () if window.unusable else top_tags(sense.labels, scores, top=args.top, threshold=args.threshold)
+    tags = () if window.unusable else top_tags(sense.labels, scores, top=top, threshold=threshold)
     times = {"start": window.start, "end": window.end}
     return {**times, "unusable": window.unusable, "tags": [asdict(tag) for tag in tags]}
 

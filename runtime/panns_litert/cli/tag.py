@@ -14,16 +14,20 @@ from panns_litert.cli.options import (
     add_audio_options,
     add_model_options,
     add_sense_options,
+    add_settings_option,
     open_tagger,
     require_rate,
     sense_arguments,
     sense_of,
+    settings_of,
+    threshold_of,
 )
 from panns_litert.cli.output import AddCommand, note, print_json, print_tagging
 from panns_litert.cli.recordings import each_source, open_recording, print_window, window_row, windows_of
 from panns_litert.errors import PictureError
 from panns_litert.escape import escaped
 from panns_litert.sense import Ontology
+from panns_litert.settings import TaggerSettings
 from panns_litert.tagger import Tagger, require_choice
 from panns_litert.windows import AGGREGATES, Aggregate, StreamTagger
 from panns_litert.words import counted
@@ -35,7 +39,8 @@ def add_commands(command: AddCommand) -> None:
     add_audio_options(sub)
     add_model_options(sub)
     sub.add_argument("--top", type=int, default=5, help="largest number of tags (default %(default)s)")
-    sub.add_argument("--threshold", type=float, default=0.0, help="least probability of a tag (default %(default)g)")
+    sub.add_argument("--threshold", type=float, help="least probability of a tag (default 0)")
+    add_settings_option(sub)
     sub.add_argument("--hop", type=float, help="seconds from window to window (default: a window, no overlap)")
     sub.add_argument("--aggregate", choices=AGGREGATES, default="mean", help="over the windows (default %(default)s)")
     sub.add_argument("--windows", action="store_true", help="also print the tags of every window")
@@ -53,13 +58,15 @@ def add_commands(command: AddCommand) -> None:
 def run_tag(args: argparse.Namespace) -> int:
     """Runs `tag`. A recording that cannot be used is reported; the others are still tagged."""
     require_rate(args)
-    require_choice(args.top, args.threshold)
+    require_choice(args.top, args.threshold or 0.0)
     tagger = open_tagger(args)
     if args.embedding:
         tagger.bundle.require_embedding()
     if args.html is not None and (args.out is not None or STDIN in args.audio):
         raise PictureError("--html: expected recordings in files, which the page can play, and no --out")
-    sense = sense_of(args, tagger.labels)
+    settings = settings_of(args, tagger.bundle)
+    sense = sense_of(args, tagger.labels, settings)
+    threshold = threshold_of(args, settings, sense.labels)
     hop = tagger.bundle.manifest.clip_seconds if args.hop is None else args.hop
     StreamTagger(tagger, hop=hop)  # raises now if the hop is out of range
     results: list[dict[str, Any]] = []
@@ -72,10 +79,10 @@ def run_tag(args: argparse.Namespace) -> int:
             for window in windows_of(args, stream, blocks):
                 aggregate.push(window)
                 if args.windows:
-                    rows.append(window_row(window, sense, args))
+                    rows.append(window_row(window, sense, top=args.top, threshold=threshold))
                     if not args.json and args.out is None:
                         print_window(rows[-1])
-        found = aggregate.result(source, heard=blocks, top=args.top, threshold=args.threshold)
+        found = aggregate.result(source, heard=blocks, top=args.top, threshold=threshold)
         if not args.json and args.out is None:
             print_tagging(found)
         if args.html is not None:
@@ -84,7 +91,7 @@ def run_tag(args: argparse.Namespace) -> int:
         return row | ({"heard": rows} if args.windows else {})
 
     if args.out is not None:
-        return _tag_into(args, _settings(args, tagger, hop), one)
+        return _tag_into(args, _settings(args, tagger, hop, settings) | {"threshold": threshold}, one)
     try:
         failed = each_source(args, one, results.append)
     except BaseException:  # for example Ctrl-C: what was computed is kept
@@ -94,7 +101,7 @@ def run_tag(args: argparse.Namespace) -> int:
     if args.html is not None:
         from panns_litert.pictures import timeline, write_page
 
-        options = {"hop": args.hop, "sense": sense}
+        options = {"hop": args.hop, "sense": sense, "settings": settings.events}
         write_page(args.html, (timeline(tagger, source, **options) for source in heard), top=args.top)
     if args.json:
         print_json({"results": results} | ({"page": str(args.html)} if args.html else {}))
@@ -103,7 +110,9 @@ def run_tag(args: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-_NO_SETTINGS = ["command", "run", "verbose", "json", "audio", "out", "html", "bundle", "model", "threads", "silence"]
+_NO_SETTINGS = [
+    "command", "run", "verbose", "json", "audio", "out", "html", "bundle", "model", "threads", "silence", "settings",
+]  # fmt: skip
 """Options of `tag` that do not change a result, or that `_settings` has in another form."""
 
 
@@ -125,13 +134,13 @@ def _tag_into(args: argparse.Namespace, settings: dict[str, Any], one: Callable[
     return 2 if failed else 0
 
 
-def _settings(args: argparse.Namespace, tagger: Tagger, hop: float) -> dict[str, Any]:
+def _settings(args: argparse.Namespace, tagger: Tagger, hop: float, settings: TaggerSettings) -> dict[str, Any]:
     """Returns everything that changes a result: the model, its engine, the options, and the contents of their files."""
     manifest = tagger.bundle.manifest
     model = {"model": manifest.model, "precision": manifest.precision, "window": manifest.clip_seconds}
     hashes = {f"{role}_sha256": manifest.files[manifest.file(role)].sha256 for role in ("model", "mel_basis", "labels")}
     options = {name: value for name, value in vars(args).items() if name not in _NO_SETTINGS}
-    changed = {"engine": tagger.engine, "hop": hop} | sense_arguments(args)
+    changed = {"engine": tagger.engine, "hop": hop} | sense_arguments(args, settings)
     return model | hashes | {"front_end": asdict(manifest.front_end)} | options | changed
 
 

@@ -24,6 +24,9 @@ class BundleException(message: String, cause: Throwable? = null) : PannsLitertEx
 /** A device record is damaged, of another format or of another device. */
 class RecordException(message: String, cause: Throwable? = null) : PannsLitertException(message, cause)
 
+/** Settings are invalid, of another model, or cannot be read. */
+class SettingsException(message: String, cause: Throwable? = null) : PannsLitertException(message, cause)
+
 /** An engine fails its self-test, its outputs do not match the manifest, or a setting of a tagger is out of range. */
 class EngineException(message: String) : PannsLitertException(message)
 

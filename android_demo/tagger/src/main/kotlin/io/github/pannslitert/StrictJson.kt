@@ -66,6 +66,15 @@ internal class StrictJson private constructor(private val data: JsonObject, priv
     fun <T : Any> optional(name: String, read: StrictJson.(String) -> T): T? =
         if (field(name).isJsonNull) null else read(name)
 
+    /** The result of [read], or null if there is no such field. */
+    fun <T : Any> given(name: String, read: StrictJson.(String) -> T): T? {
+        asked += name
+        return if (data.has(name)) read(name) else null
+    }
+
+    /** Whether the field [name] is an object. */
+    fun isObject(name: String): Boolean = data.get(name) is JsonObject
+
     /** The result of [read], which must read every field of this object. */
     fun <T> whole(read: StrictJson.() -> T): T = read().also { requireNoOther() }
 

@@ -11,7 +11,7 @@ import pytest
 from vectors import make_frontend, make_long, make_prototypes, make_sense, make_streams
 
 from panns_litert.errors import LabelError, PrototypeError
-from panns_litert.search import Prototypes
+from panns_litert.prototypes import Prototypes
 from panns_litert.sense import Sense
 
 

@@ -13,6 +13,7 @@ from panns_litert.cli.options import (
     STDIN,
     add_audio_options,
     add_model_options,
+    add_prototype_options,
     add_sense_options,
     open_tagger,
     require_rate,
@@ -34,6 +35,7 @@ def add_commands(command: AddCommand) -> None:
     sub = command("tag", run_tag)
     add_audio_options(sub)
     add_model_options(sub)
+    add_prototype_options(sub)
     sub.add_argument("--top", type=int, default=5, help="largest number of tags (default %(default)s)")
     sub.add_argument("--threshold", type=float, default=0.0, help="least probability of a tag (default %(default)g)")
     sub.add_argument("--hop", type=float, help="seconds from window to window (default: a window, no overlap)")
@@ -103,7 +105,10 @@ def run_tag(args: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-_NO_SETTINGS = ["command", "run", "verbose", "json", "audio", "out", "html", "bundle", "model", "threads", "silence"]
+_NO_SETTINGS = [
+    "command", "run", "verbose", "json", "audio", "out", "html", "bundle", "model", "threads", "silence", "prototypes",
+    "no_prototypes",
+]  # fmt: skip
 """Options of `tag` that do not change a result, or that `_settings` has in another form."""
 
 
@@ -132,6 +137,8 @@ def _settings(args: argparse.Namespace, tagger: Tagger, hop: float) -> dict[str,
     hashes = {f"{role}_sha256": manifest.files[manifest.file(role)].sha256 for role in ("model", "mel_basis", "labels")}
     options = {name: value for name, value in vars(args).items() if name not in _NO_SETTINGS}
     changed = {"engine": tagger.engine, "hop": hop} | sense_arguments(args)
+    if tagger.prototypes is not None:
+        changed["prototypes"] = tagger.prototypes.answers_sha256
     return model | hashes | {"front_end": asdict(manifest.front_end)} | options | changed
 
 

@@ -502,6 +502,13 @@ def test_what_cannot_be_enrolled(sounds: Path, tmp_path: Path, capsys: pytest.Ca
     assert found["own_background"]
     assert found["background"] == 8  # four clips, padded and repeated
     assert found["heard"] == 4
+    other = ["--background", background, "--prototypes", str(tmp_path / "other.json"), "--json"]
+    tested = ["--test", str(sounds / "tested")]  # three of its classes are not enrolled
+    assert main(["enroll", "kettle", *kettle, *other, *tested]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["tested"], found["accuracy"]) == (16, 1.0)
+    assert found["recall"] >= 0.75
+    assert found["precision"] >= 0.75
     assert main(["enroll", "tap", f"{background}/000.wav", "--prototypes", str(file)]) == 2
     assert "(the background of an earlier run)" in capsys.readouterr().err
 

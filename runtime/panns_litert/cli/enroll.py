@@ -68,9 +68,9 @@ def run_enroll(args: argparse.Namespace) -> int:
     print(f"reach it: {left_out}{found.alarms} of {counted(found.background, 'background window')}")
     if tested is not None:
         print(
-            f"of {counted(tested['tested'], 'clip')} that were not enrolled, the highest score is right for "
-            f"{tested['accuracy']:.1%}; {found.new.name!r}: precision {_share(tested['precision'])}, "
-            f"recall {_share(tested['recall'])}"
+            f"{counted(tested['tested'], 'other clip')}: {found.new.name!r} has precision "
+            f"{_share(tested['precision'])}, recall {_share(tested['recall'])}; the highest score is right for "
+            f"{_share(tested['accuracy'])} of those of enrolled classes"
         )
     return 0
 
@@ -100,20 +100,25 @@ def _require_untested(data: Path, clips: Iterable[Path]) -> None:
 def _tested(tagger: Tagger, prototypes: Prototypes, data: Path, name: str) -> dict[str, Any]:
     """Returns figures of labelled clips: whether the class with the highest score is right, and those of one class.
 
-    A clip's score is the mean over its windows, as in `tag`.
+    A clip's score is the mean over its windows. Clips of other classes only count as negatives.
     """
-    dataset: Dataset = read_dataset(data, classes=prototypes.labels)
+    dataset: Dataset = read_dataset(data)
     scores, dataset = score(
         dataset,
         lambda clip: np.mean([prototypes.scores(one) for one in clip_embeddings(tagger, clip.path)[0]], axis=0),
     )
-    right = [dataset.classes[row.argmax()] in clip.labels for row, clip in zip(scores, dataset.clips, strict=True)]
+    classes = prototypes.labels
+    right = [
+        classes[row.argmax()] in clip.labels
+        for row, clip in zip(scores, dataset.clips, strict=True)
+        if not set(classes).isdisjoint(clip.labels)
+    ]
     truth = np.array([name in clip.labels for clip in dataset.clips])
-    found = scores[:, dataset.classes.index(name)] >= THRESHOLD_SCORE
+    found = scores[:, classes.index(name)] >= THRESHOLD_SCORE
     hits = int((truth & found).sum())
     return {
         "tested": len(dataset.clips),
-        "accuracy": float(np.mean(right)),
+        "accuracy": float(np.mean(right)) if right else None,
         "precision": hits / int(found.sum()) if found.any() else None,
         "recall": hits / int(truth.sum()) if truth.any() else None,
     }

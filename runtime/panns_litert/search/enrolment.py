@@ -96,7 +96,8 @@ def enroll(
     own = [Path(clip) for clip in clips]
     other = None if background is None else _spread([Path(clip) for clip in background])
     if other is None and not len(known.background.vectors):
-        other = demo_clips()
+        enrolled = {file_sha256(clip) for clip in own if clip.is_file()}
+        other = [clip for clip in demo_clips() if file_sha256(clip) not in enrolled]
     _require_apart(name, own, other or [], known.background.sha256 if other is None else ())
     report = progress or (lambda *_: None)
     total = len(own) + len(other or [])

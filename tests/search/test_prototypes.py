@@ -335,8 +335,12 @@ def test_prototypes_of_another_model_are_refused(
     path = tmp_path / "p.json"
     none_yet(96).enroll("a", np.ones((1, 96))).write(path)
     assert main(["enroll", "k", str(sounds / "enrolled" / "kettle"), "--prototypes", str(path)]) == 2
-    assert "enroll the clips again" in capsys.readouterr().err
+    assert "p.json: prototypes of m (000000000000…); " in (err := capsys.readouterr().err)
+    assert "enroll the clips again with that bundle; move the file away to begin a new one" in err
     assert Prototypes.read(path).labels == ("a",)
+    path.write_text(path.read_text(encoding="utf-8").replace('"format_version": 2', '"format_version": 1'))
+    assert main(["enroll", "k", str(sounds / "enrolled" / "kettle"), "--prototypes", str(path)]) == 2
+    assert "p.json: format_version 1; expected 2; enroll the clips again; move" in capsys.readouterr().err
 
 
 def test_nothing_is_written_into_the_package(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:

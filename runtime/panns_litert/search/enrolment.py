@@ -25,6 +25,7 @@ from panns_litert.prototypes import (
     require_new_name,
 )
 from panns_litert.results import Row
+from panns_litert.strict import printable
 from panns_litert.tagger import Tagger
 from panns_litert.windows import StreamTagger
 from panns_litert.words import counted
@@ -194,8 +195,15 @@ class _Heard:
 
 
 def _known(path: Path, tagger: Tagger) -> Prototypes:
-    known = Prototypes.read(path) if path.exists() else Prototypes.of_bundle(tagger.bundle)
-    known.require_model(tagger.bundle)
+    if not path.exists():
+        return Prototypes.of_bundle(tagger.bundle)
+    try:
+        known = Prototypes.read(path)
+        known.require_model(tagger.bundle)
+    except PrototypeError as error:
+        text = str(error)
+        where = "" if text.startswith(printable(path)) else f"{printable(path)}: "
+        raise PrototypeError(f"{where}{text}; move the file away to begin a new one") from error
     return known
 
 

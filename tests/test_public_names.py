@@ -84,6 +84,10 @@ NAMES = {
         BLUE clock drawing EMBEDDED_BYTES FORMATS ORANGE PAGE_BYTES picture_format plot
         ticks Timeline timeline write_page
     """,
+    "panns_litert.prototypes": """
+        Background clip_units left_out_cosines MOST_BACKGROUND Prototype Prototypes prototypes_path require_new_name
+        score_of_cosine THRESHOLD_SCORE with_enrolled
+    """,
     "panns_litert.proof": """
         add_one_model adopt Adopted audit_fp16 Clips compare compare_outputs compare_tags DELEGATE_LOG demo_inputs
         few_as_one FEW_CLASSES FLUSH_SHARE FP16_MAX FP16_SMALLEST_NORMAL Gate GATES generated_inputs gpu_check GpuReport
@@ -95,8 +99,8 @@ NAMES = {
         bars Row short
     """,
     "panns_litert.search": """
-        Duplicate DUPLICATE_SCORE embed Embeddings find_duplicates FORMATS Hit Index Match match match_features
-        MATCH_LIMITS MATCH_SPEC model_sha256 Prototype Prototypes prototypes_path require_same_model similar unit
+        clip_embeddings Duplicate DUPLICATE_SCORE embed Embeddings enroll Enrolment find_duplicates FORMATS Hit Index
+        Match match match_features MATCH_LIMITS MATCH_SPEC model_sha256 require_same_model similar unit
     """,
     "panns_litert.sense": """
         audioset_nodes class_names nearest Node ONTOLOGY Ontology require_class_names Sense unknown_label

@@ -19,8 +19,9 @@ from panns_litert.bundle import GRAPHS, PRECISIONS, Bundle, GraphName, Precision
 from panns_litert.demo import demo_clips
 from panns_litert.events import Event
 from panns_litert.pictures import timeline
+from panns_litert.prototypes import Prototype
 from panns_litert.results import Row, bars
-from panns_litert.search import Hit, Match, Prototype, embed
+from panns_litert.search import Hit, Match, embed
 from panns_litert.tagger import ENGINES, EngineName
 from panns_litert.windows import AGGREGATES, AggregateName
 
@@ -43,7 +44,7 @@ def results(tagger: Tagger) -> list[object]:
         timeline(tagger, CLIP),
         embed(tagger, CLIP),
         load_audio(CLIP, sample_rate=32000),
-        Prototype(name="siren", count=2, threshold=0.5, mean=np.ones(96, np.float32)),
+        Prototype(name="siren", count=2, cosine=0.9, threshold=0.5, scale=0.1, mean=np.ones(96, np.float32)),
     ]
 
 

@@ -13,7 +13,7 @@ from vectors import make_frontend, make_long, make_prototypes, make_sense, make_
 from panns_litert.bundle import Bundle
 from panns_litert.demo import demo_bundle
 from panns_litert.errors import EventError, LabelError, PrototypeError, SettingsError
-from panns_litert.search import Prototypes
+from panns_litert.prototypes import Prototypes
 from panns_litert.sense import Sense
 from panns_litert.settings import TaggerSettings
 

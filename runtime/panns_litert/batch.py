@@ -47,6 +47,7 @@ from panns_litert.errors import (
 )
 from panns_litert.escape import utf8
 from panns_litert.events import Event, EventSettings
+from panns_litert.prototypes import Prototypes
 from panns_litert.results import Row
 from panns_litert.sense import Sense
 from panns_litert.strict import changes, file_stamp, parse_json, read_bytes, read_json, shown
@@ -131,6 +132,7 @@ def batch(
     bundle: str | os.PathLike[str] | Bundle | None = None,
     engine: EngineName = "cpu",
     threads: int = 1,
+    prototypes: Prototypes | str | os.PathLike[str] | None = None,
     workers: int | None = None,
     address: str | None = None,
     channel: int | None = None,
@@ -163,7 +165,7 @@ def batch(
     Args:
         manifest: a .csv or .parquet file with a column `path`, relative to that file; or the paths themselves.
         out: folder for `part-00000.parquet`, …; a new one, or that of an earlier run to continue it.
-        bundle, engine, threads: as for `Tagger`, in every worker.
+        bundle, engine, threads, prototypes: as for `Tagger`, in every worker.
         workers: number of processes, ≥ 1; the number of cores divided by `threads` if not given.
         address: address of a Ray cluster, or "local" to start one here; no Ray if not given. The cluster's machines
             need this package, and the recordings and the bundle under the same paths. `out` is written here.
@@ -180,12 +182,13 @@ def batch(
     Raises:
         ManifestError: the manifest cannot be read, has no rows or unusable rows, or `workers`, `threads` or `per_shard`
             is out of range.
-        ResultsError: the folder belongs to a run with another manifest, bundle or settings, another run is writing it,
-            or it cannot be written. The shards written so far are complete.
+        ResultsError: the folder belongs to a run with another manifest, bundle, prototypes or settings, another run is
+            writing it, or it cannot be written. The shards written so far are complete.
         WorkerError: workers die before they hear anything, or Ray's cluster is not there. The shards written so far are
             complete.
         MissingDependencyError: pyarrow or Ray is not installed.
-        BundleError, WindowError, EventError, LabelError, AudioError: as for `Tagger`, `tag_long`, `find_events`.
+        BundleError, PrototypeError, WindowError, EventError, LabelError, AudioError: as for `Tagger`, `tag_long`,
+            `find_events`.
     """
     begin = time.perf_counter()
     pq = _parquet()
@@ -198,7 +201,7 @@ def batch(
     if not isinstance(sense, Mapping | None):
         raise LabelError(f"sense {shown(sense)}; expected the arguments of Sense by name")
     AudioBlocks(iter(()), sample_rate=32000, rate=32000, channel=channel, scale=scale)  # raises errors of these two
-    chosen = {
+    chosen: dict[str, Any] = {
         "channel": channel,
         "scale": scale,
         "hop": hop,
@@ -210,10 +213,13 @@ def batch(
         "embeddings": bool(embeddings),
         "engine": engine,
     }
+    request = {"bundle": str(opened.path.resolve()), "threads": threads, "settings": chosen}
+    if prototypes is not None:
+        enrolled = prototypes if isinstance(prototypes, Prototypes) else Prototypes.read(prototypes)
+        chosen["prototypes"] = enrolled.answers_sha256
+        request["prototypes"] = enrolled.without_background().to_json()
     try:
-        job = json.dumps(
-            {"bundle": str(opened.path.resolve()), "threads": threads, "settings": chosen}, default=_json_type
-        )
+        job = json.dumps(request, default=_json_type)
     except (TypeError, ValueError, RecursionError) as error:  # ValueError: a whole number of thousands of digits
         raise ManifestError(f"the settings cannot be stored: {error}; expected numbers, texts and lists") from error
     _Listener(job)  # raises any error of the bundle or the settings here, before workers start
@@ -305,7 +311,11 @@ class _Listener:
     def __init__(self, job: str) -> None:
         request = json.loads(job)
         self._settings = settings = request["settings"]
-        self._tagger = Tagger(request["bundle"], engine=settings["engine"], threads=request["threads"])
+        text = request.get("prototypes")
+        prototypes = None if text is None else Prototypes.from_json(text)
+        self._tagger = Tagger(
+            request["bundle"], engine=settings["engine"], threads=request["threads"], prototypes=prototypes
+        )
         try:
             self._sense = Sense(self._tagger.labels, **settings["sense"])
         except TypeError as error:  # an unknown argument, or a value of another type

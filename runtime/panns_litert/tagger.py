@@ -20,6 +20,7 @@ from panns_litert.engine import FLOAT16_MAX, CpuEngine, Engine, GpuEngine, Outpu
 from panns_litert.errors import AudioError, BundleError, GpuError
 from panns_litert.escape import escaped
 from panns_litert.frontend import LogMel
+from panns_litert.prototypes import Prototypes
 from panns_litert.results import Row, bars, short
 from panns_litert.strict import shown
 
@@ -45,8 +46,8 @@ class Tag(Row):
 
     Attributes:
         label: name of the class.
-        index: place of the class among the model's outputs.
-        score: its probability, 0 … 1.
+        index: place of the class among the model's outputs. Enrolled classes (`Tagger.prototypes`) come after them.
+        score: its probability, 0 … 1; of an enrolled class its score, 0.5 at the threshold of the class.
     """
 
     label: str
@@ -71,6 +72,7 @@ class TaggingResult:
     embedding: NDArray[np.float32]
     front_end_ms: float
     model_ms: float
+    enrolled: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         tags = short([(tag.label, tag.score) for tag in self.tags])
@@ -99,6 +101,8 @@ class TaggingResult:
             "model_ms": round(self.model_ms, 3),
             "tags": [tag.to_dict() for tag in self.tags],
         }
+        if self.enrolled:
+            data["enrolled"] = list(self.enrolled)
         if embedding:
             data["embedding"] = self.embedding.tolist()
         return data
@@ -111,7 +115,7 @@ class Tagging(TaggingResult):
     Attributes:
         source: path of the file, or "array".
         tags: highest score first, limited by `top` and `threshold`.
-        probs: (classes,) float32, clip-wise probabilities of all classes.
+        probs: (classes,) float32, clip-wise probabilities of all classes; then the scores of the enrolled ones.
         embedding: (dim,) float32; empty if the model has none.
         framewise: (frames, classes) float32, frame-wise probabilities; None if the network has none.
         seconds: length of the recording; that of its header if it is greater than what was found.
@@ -123,6 +127,7 @@ class Tagging(TaggingResult):
         engine: the engine that ran the model, "cpu" or "gpu".
         fallback: why `engine="auto"` uses the CPU; None if the GPU is used, or if another engine was chosen.
         model: name of the model.
+        enrolled: names of the classes that come from prototypes.
     """
 
     framewise: NDArray[np.float32] | None
@@ -203,15 +208,20 @@ class Tagger:
             "auto" uses the CPU, and `fallback` says why. This check runs in a separate process and takes as long as
             loading the model.
         threads: number of threads of the CPU engine, ≥ 1; all cores of this process if not given.
+        prototypes: enrolled classes, or the path of their file. Their scores follow those of the model's own classes in
+            every result, so all that takes a tagger has them: tags, windows, events, pictures.
 
     Attributes:
         bundle: the opened bundle.
+        labels: class names, in the order of `Tagging.probs`.
+        prototypes: the enrolled classes; None if there are none.
         fallback: why "auto" chose the CPU, or None.
 
     Raises:
         BundleError: there is no such bundle, it is incomplete or altered, or its graph does not match its manifest.
         DownloadError: the hub has no such repository, or it cannot be reached.
         GpuError: the engine is "gpu", and the GPU refuses the graph or has no driver.
+        PrototypeError: the prototypes cannot be read, are of another model, or have a class of this one.
 
     >>> from panns_litert import Tagger
     >>> tagger = Tagger()
@@ -225,10 +235,17 @@ class Tagger:
         *,
         engine: EngineName = "cpu",
         threads: int | None = None,
+        prototypes: Prototypes | str | os.PathLike[str] | None = None,
     ) -> None:
         if not isinstance(engine, str) or engine not in ENGINES:
             raise BundleError(f"engine {shown(engine)}; expected one of {', '.join(ENGINES)}")
         self.bundle = open_bundle(bundle)
+        if prototypes is not None and not isinstance(prototypes, Prototypes):
+            prototypes = Prototypes.read(prototypes)
+        if prototypes is not None:
+            prototypes.require_model(self.bundle)
+        self.prototypes = prototypes if prototypes is not None and prototypes.classes else None
+        self.labels: tuple[str, ...] = self.bundle.labels + self.enrolled
         _settle_malloc()
         manifest = self.bundle.manifest
         self._threads, self._auto, self._closed = threads, engine == "auto", False
@@ -289,9 +306,9 @@ class Tagger:
         self.close()
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Class names, in the order of `Tagging.probs`."""
-        return self.bundle.labels
+    def enrolled(self) -> tuple[str, ...]:
+        """Names of the enrolled classes, the last ones of `labels`."""
+        return () if self.prototypes is None else self.prototypes.labels
 
     @property
     def engine(self) -> UsedEngine:
@@ -347,6 +364,7 @@ class Tagger:
             engine=engine,
             fallback=fallback,
             model=self.bundle.manifest.model,
+            enrolled=self.enrolled,
         )
         if result.truncated:
             warnings.warn(
@@ -389,7 +407,8 @@ class Tagger:
             values: the graph's input: log-mel (1, 1, frames, mels) or samples (1, samples), float32.
 
         Returns:
-            The bundle's outputs by name, each with a first axis of 1.
+            The bundle's outputs by name, each with a first axis of 1. The scores of enrolled classes are behind those
+            of the model's own in `probs` and `framewise`.
 
         Raises:
             AudioError: the input is no float32 array, or a value is NaN or too large for float16, which means samples
@@ -405,13 +424,19 @@ class Tagger:
             if not (np.abs(values) <= FLOAT16_MAX).all():
                 raise AudioError("samples are far too large for the model; expected samples in [-1, 1]")
             try:
-                return self._engine.run(values)
+                outputs = self._engine.run(values)
             except GpuError as error:
                 if not self._auto:
                     raise
                 self.fallback = str(error)
                 self._engine = self._cpu()
-                return self._engine.run(values)
+                outputs = self._engine.run(values)
+        return outputs if self.prototypes is None else self.prototypes.joined(outputs)
+
+    def zeros(self) -> Outputs:
+        """Returns the outputs of a clip that cannot be tagged: those of `run`, all 0."""
+        outputs = {one.name: np.zeros(one.shape, np.float32) for one in self.bundle.manifest.outputs}
+        return outputs if self.prototypes is None else self.prototypes.joined(outputs)
 
 
 def _settle_malloc() -> None:

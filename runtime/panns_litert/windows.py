@@ -22,6 +22,7 @@ from panns_litert.audio import AudioBlocks, AudioWarning, MonoResampler, Recordi
 from panns_litert.errors import AudioError, WindowError
 from panns_litert.events import TAIL_PERCENT, Event, EventDetector, EventSettings, Step, WindowSteps
 from panns_litert.frontend import StreamingLogMel
+from panns_litert.prototypes import with_enrolled
 from panns_litert.results import bars
 from panns_litert.sense import Sense
 from panns_litert.tagger import NO_EMBEDDING, Tagger, TaggingResult, Threshold, top_tags
@@ -110,6 +111,7 @@ class LongTagging(TaggingResult):
         front_end_ms, model_ms: run times in milliseconds, summed over the windows.
         engine: the engine that ran the model, "cpu" or "gpu".
         fallback: why `engine="auto"` uses the CPU; None if the GPU is used, or if another engine was chosen.
+        enrolled: names of the classes that come from prototypes.
     """
 
     windows: int
@@ -153,6 +155,7 @@ class StreamTagger:
     Attributes:
         window, hop, frame: lengths in seconds, after rounding.
         labels: class names, in the order of the scores.
+        enrolled: names of the classes that come from prototypes, the last ones of `labels`.
 
     Raises:
         WindowError: the hop is out of range.
@@ -182,7 +185,7 @@ class StreamTagger:
         most = max(1, manifest.clip_samples // frame)
         self._hop = min(max(1, round(hop * spec.sample_rate / frame)), most) * frame
         self.hop, self.frame = self._hop / spec.sample_rate, frame / spec.sample_rate
-        self.labels = tagger.labels
+        self.labels, self.enrolled = tagger.labels, tagger.enrolled
         self._tagger, self._samples = tagger, manifest.clip_samples
         self._least_tail = max(frame, -(-self._samples * TAIL_PERCENT // 100))
         rate = spec.sample_rate if sample_rate is None else sample_rate
@@ -391,7 +394,7 @@ class StreamTagger:
             outputs = self._tagger.run(self._input)
             level, model_ms = level_dbfs(own), 1e3 * (time.perf_counter() - begin)
         else:
-            outputs = {o.name: np.zeros(o.shape, np.float32) for o in self._tagger.bundle.manifest.outputs}
+            outputs = self._tagger.zeros()
             level, model_ms = -math.inf, 0.0
         return Window(
             index=index,
@@ -471,6 +474,9 @@ class EventStream:
     all that is left. Without frame-wise scores, the scores of a window stand for the hop around its centre
     (`WindowSteps`). An unusable window has no scores: events end there.
 
+    An event of an enrolled class starts at its threshold, a score of 0.5, and lasts while the score is at least 0.25,
+    unless the settings have an `on` for that class.
+
     Args:
         stream: the source of the windows.
         settings: thresholds, for the classes that `sense` returns.
@@ -484,7 +490,8 @@ class EventStream:
         self, stream: StreamTagger, *, settings: EventSettings | None = None, sense: Sense | None = None
     ) -> None:
         self._sense = Sense(stream.labels) if sense is None else sense
-        self._detector = EventDetector(self._sense.labels, settings)
+        enrolled = [name for name in stream.enrolled if name in self._sense.labels]
+        self._detector = EventDetector(self._sense.labels, with_enrolled(settings, enrolled))
         self._steps = WindowSteps(window=stream.window, hop=stream.hop)
         self._frame, self._frames_of_hop = stream.frame, round(stream.hop / stream.frame)
         self._margin = (round(stream.window / stream.frame) - self._frames_of_hop) // 2
@@ -719,6 +726,7 @@ class Aggregate:
             model=self._tagger.bundle.manifest.model,
             engine=self._tagger.engine,
             fallback=self._tagger.fallback,
+            enrolled=self._tagger.enrolled,
             seconds=max(self._seconds, (heard.seconds if heard else None) or 0.0),
             seconds_heard=heard.seconds_heard if heard else self._seconds,
             padding_seconds=self._padding,

@@ -23,7 +23,8 @@ from panns_litert.engine import CpuEngine, read_about, with_names
 from panns_litert.errors import BundleError, ParityError, SpecError
 from panns_litert.frontend import EFFICIENTAT_32K, PANNS_8K, PANNS_32K, front_end_of
 from panns_litert.proof import add_one_model, adopt, publish
-from panns_litert.search import Index, Prototypes, embed
+from panns_litert.prototypes import Prototypes
+from panns_litert.search import Index, embed
 from panns_litert.windows import tag_long
 from panns_litert_convert.convert import adopt_proven, verify
 from panns_litert_convert.metadata import About, _metadata

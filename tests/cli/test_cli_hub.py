@@ -14,7 +14,7 @@ from support import run_command
 
 from panns_litert.bundle import Bundle
 from panns_litert.demo import demo_bundle, demo_clips
-from panns_litert.search import prototypes_path
+from panns_litert.prototypes import prototypes_path
 
 CLIP = next(path for path in demo_clips() if "siren" in path.name)
 

@@ -13,10 +13,10 @@ from panns_litert.bundle import Bundle
 from panns_litert.demo import demo_bundle
 from panns_litert.errors import PannsLitertError
 from panns_litert.evaluate import evaluate, figures, read_dataset, require_classes, score, split
+from panns_litert.prototypes import Prototypes
 from panns_litert.search import (
     Embeddings,
     Index,
-    Prototypes,
     embed,
     match,
     require_same_model,
@@ -38,7 +38,7 @@ def of(**changes: Any) -> Embeddings:
 
 
 def nothing() -> Prototypes:
-    return Prototypes.of_bundle(Bundle(demo_bundle()))
+    return Prototypes.of_bundle(Bundle(demo_bundle())).with_background(np.eye(96))
 
 
 CALLS: dict[str, Callable[[Any, Tagger, Path], object]] = {
@@ -57,6 +57,8 @@ CALLS: dict[str, Callable[[Any, Tagger, Path], object]] = {
     "load": lambda x, tagger, _: Embeddings.load(x),
     "save": lambda x, tagger, _: of().save(x),
     "Prototypes.read": lambda x, tagger, _: Prototypes.read(x),
+    "Tagger, prototypes": lambda x, tagger, _: Tagger(prototypes=x if x is not None else 5),
+    "with_background": lambda x, tagger, _: nothing().with_background(x),
     "enroll": lambda x, tagger, _: nothing().enroll("a", x),
     "scores": lambda x, tagger, _: nothing().enroll("a", np.ones((1, 96))).scores(x),
     "nearest": lambda x, tagger, _: nothing().enroll("a", np.ones((1, 96))).nearest(x),

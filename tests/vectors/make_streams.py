@@ -32,6 +32,7 @@ class Stream:
     hop: float
     frame: float = FRAME
     labels: tuple[str, ...] = LABELS
+    enrolled: tuple[str, ...] = ()
 
 
 def windows(stream: Stream, seconds: float, *, framewise: bool, seed: int, bad: tuple[int, ...]) -> list[Window]:

@@ -12,8 +12,10 @@ from panns_litert.cli.events import add_event_options
 from panns_litert.cli.options import (
     add_channel_options,
     add_model_options,
+    add_prototype_options,
     add_sense_options,
     bundle_for,
+    prototypes_for,
     sense_arguments,
     settings_of,
     threshold_of,
@@ -30,6 +32,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("manifest", type=Path, help=".csv or .parquet with a column path, relative to the manifest")
     sub.add_argument("--out", type=Path, required=True, help="folder of shards; an interrupted run continues there")
     add_model_options(sub, threads=1, threads_help="CPU threads of each worker (default %(default)s)")
+    add_prototype_options(sub)
     sub.add_argument("--workers", type=int, help="number of processes (default: so that all cores are used)")
     sub.add_argument("--ray", metavar="ADDRESS", help="Ray cluster, such as ray://HOST:10001, or local to start one")
     sub.add_argument("--per-shard", type=int, metavar="N", help="recordings per shard (default: by their number)")
@@ -48,14 +51,18 @@ def run_batch(args: argparse.Namespace) -> int:
     from panns_litert.batch import batch  # only here: it imports multiprocessing
 
     bundle = open_bundle(bundle_for(args))
+    prototypes = prototypes_for(args, bundle)
     settings = settings_of(args, bundle)
     sense = sense_arguments(args, settings)
-    threshold = threshold_of(args, settings, Sense(bundle.labels, **sense).labels)
+    enrolled = () if prototypes is None else prototypes.labels
+    labels = Sense((*bundle.labels, *enrolled), **sense).labels
+    threshold = threshold_of(args, settings, labels, enrolled=enrolled)
     with counting(args, "recordings") as progress:
         found = batch(
             args.manifest,
             args.out,
             bundle=bundle,
+            prototypes=prototypes,
             engine=args.engine,
             threads=args.threads,
             workers=args.workers,

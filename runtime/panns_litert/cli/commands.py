@@ -52,7 +52,7 @@ COMMANDS: dict[str, Command] = {
     "demo": Command(
         _CONVERT, "Convert the demo checkpoint, check its parity and tag the demo clips.", extension="demo"
     ),
-    "enroll": Command(_LEARN, "Add a class to a bundle from a few clips, without training.", "evaluate"),
+    "enroll": Command(_LEARN, "Add a class to a bundle from a few clips, without training.", "enroll"),
     "finetune": Command(
         _LEARN, "Fine-tune a model on your own classes and make a proven bundle of it.", extension="finetune"
     ),

@@ -16,6 +16,7 @@ from panns_litert.cli.options import (
     add_audio_options,
     add_channel_options,
     add_model_options,
+    add_prototype_options,
     add_raw_options,
     add_sense_options,
     add_settings_option,
@@ -51,6 +52,7 @@ def add_commands(command: AddCommand) -> None:
     sub = command("events", run_events)
     add_audio_options(sub)
     add_model_options(sub)
+    add_prototype_options(sub)
     add_event_options(sub)
     sub.add_argument("--as", dest="form", choices=EVENT_FORMATS, help="format (default: table, with --json json)")
     sub.add_argument(
@@ -63,6 +65,7 @@ def add_commands(command: AddCommand) -> None:
     add_raw_options(sub)
     add_channel_options(sub)
     add_model_options(sub)
+    add_prototype_options(sub)
     sub.add_argument("--device", help="number or part of the name of the microphone (default: the system's)")
     sub.add_argument("--seconds", type=float, help="stop after this time (default: at Ctrl-C or the end of the input)")
     sub.add_argument("--top", type=int, default=5, help="largest number of tags per hop (default %(default)s)")
@@ -118,7 +121,8 @@ def run_events(args: argparse.Namespace) -> int:
         output.add(source, found)
         return {"source": escaped(source), **heard_row(blocks), "events": [event_row(event) for event in found]}
 
-    document: dict[str, Any] = {"model": tagger.bundle.manifest.model, "hop": hop, "results": []}
+    document: dict[str, Any] = {"model": tagger.bundle.manifest.model, "hop": hop}
+    document |= ({"enrolled": list(tagger.enrolled)} if tagger.enrolled else {}) | {"results": []}
     try:
         failed = each_source(args, one, document["results"].append)
     except BaseException:  # for example Ctrl-C: what was computed is kept
@@ -139,7 +143,7 @@ def run_listen(args: argparse.Namespace) -> int:
     tagger = open_tagger(args)
     settings = settings_of(args, tagger.bundle)
     sense = sense_of(args, tagger.labels, settings)
-    threshold = threshold_of(args, settings, sense.labels, default=_THRESHOLD)
+    threshold = threshold_of(args, settings, sense.labels, default=_THRESHOLD, enrolled=tagger.enrolled)
     hop = min(HOP_SECONDS, tagger.bundle.manifest.clip_seconds) if args.hop is None else args.hop
     StreamTagger(tagger, hop=hop)  # raises now if the hop is out of range
     rate, channels, form, pipe = tagger.bundle.manifest.front_end.sample_rate, args.channels, args.format, None

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from panns_litert.bundle import (
     Bundle,
     cache_dir,
     find_bundle,
+    open_bundle,
 )
 from panns_litert.cli.extensions import converter
 from panns_litert.cli.output import note, progress_wanted
@@ -26,13 +28,16 @@ from panns_litert.errors import (
     LabelError,
     MissingDependencyError,
     ModelError,
+    PrototypeError,
     SettingsError,
 )
 from panns_litert.events import THRESHOLDS, EventSettings
+from panns_litert.prototypes import Prototypes, prototypes_path, with_enrolled
 from panns_litert.sense import Sense
 from panns_litert.settings import TaggerSettings
 from panns_litert.strict import printable, read_json
 from panns_litert.tagger import ENGINES, Tagger, Threshold
+from panns_litert.words import counted
 
 STDIN = "-"
 DEFAULT_ENGINE = "cpu"
@@ -63,9 +68,44 @@ def add_bundle_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--bundle", metavar="MODEL", help="the same as --model")
 
 
+def add_prototype_options(sub: argparse.ArgumentParser) -> None:
+    """Adds --prototypes and --no-prototypes, which `prototypes_for` reads."""
+    group = sub.add_mutually_exclusive_group()
+    group.add_argument(
+        "--prototypes", type=Path, metavar="FILE", help="enrolled classes (default: BUNDLE.prototypes.json, if present)"
+    )
+    group.add_argument("--no-prototypes", action="store_true", help="leave out the enrolled classes")
+
+
+def prototypes_for(args: argparse.Namespace, bundle: Bundle | None) -> Prototypes | None:
+    """Returns the enrolled classes that the options name, or those beside the bundle, and says so in a note.
+
+    Raises:
+        PrototypeError: the file cannot be read, or it is not for this bundle.
+    """
+    if getattr(args, "no_prototypes", True):  # also for commands without these options
+        return None
+    path: Path | None = args.prototypes
+    if path is None:
+        path = None if bundle is None else prototypes_path(bundle)
+        if path is None or not path.exists():
+            return None
+    try:
+        known = Prototypes.read(path)
+        known.require_model(open_bundle(bundle))
+    except PrototypeError as error:
+        text = str(error)
+        where = "" if text.startswith(printable(path)) else f"{printable(path)}: "
+        raise PrototypeError(f"{where}{text}; --no-prototypes leaves the enrolled classes out") from error
+    note(f"{path}: {counted(len(known.classes), 'enrolled class', 'enrolled classes')}: {', '.join(known.labels)}")
+    return known
+
+
 def open_tagger(args: argparse.Namespace) -> Tagger:
-    """Opens the tagger that the options name."""
-    tagger = Tagger(bundle_for(args), engine=args.engine, threads=args.threads)
+    """Opens the tagger that the options name, with the enrolled classes if the command has options for them."""
+    bundle = bundle_for(args)
+    prototypes = prototypes_for(args, bundle)
+    tagger = Tagger(bundle, engine=args.engine, threads=args.threads, prototypes=prototypes)
     if tagger.fallback:
         note(f"on the CPU: {tagger.fallback}")
     return tagger
@@ -214,11 +254,20 @@ def settings_of(args: argparse.Namespace, bundle: Bundle) -> TaggerSettings:
 
 
 def threshold_of(
-    args: argparse.Namespace, settings: TaggerSettings, labels: Sequence[str], *, default: float = 0.0
+    args: argparse.Namespace,
+    settings: TaggerSettings,
+    labels: Sequence[str],
+    *,
+    default: float = 0.0,
+    enrolled: Sequence[str] = (),
 ) -> Threshold:
-    """Returns the least score of a tag: of --settings for each label, of --threshold, or the default."""
+    """Returns the least score of a tag: of --settings for each label, of --threshold, or the default.
+
+    Classes of `enrolled` have their own threshold, unless the settings have one.
+    """
     if args.settings is not None:
-        return [float(least) for least in settings.thresholds(labels)]
+        events = with_enrolled(settings.events, [name for name in enrolled if name in labels]) or settings.events
+        return [float(least) for least in replace(settings, events=events).thresholds(labels)]
     return default if args.threshold is None else float(args.threshold)
 
 

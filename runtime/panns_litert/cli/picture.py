@@ -13,6 +13,7 @@ from panns_litert.cli.options import (
     STDIN,
     add_channel_options,
     add_model_options,
+    add_prototype_options,
     add_sense_options,
     open_tagger,
     sense_of,
@@ -45,6 +46,7 @@ def _add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--top", type=int, default=8, help="largest number of classes (default %(default)s)")
     add_channel_options(sub)
     add_model_options(sub)
+    add_prototype_options(sub)
     add_event_options(sub)
     add_sense_options(sub)
 

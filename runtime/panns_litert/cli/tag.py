@@ -13,6 +13,7 @@ from panns_litert.cli.options import (
     STDIN,
     add_audio_options,
     add_model_options,
+    add_prototype_options,
     add_sense_options,
     add_settings_option,
     open_tagger,
@@ -38,6 +39,7 @@ def add_commands(command: AddCommand) -> None:
     sub = command("tag", run_tag)
     add_audio_options(sub)
     add_model_options(sub)
+    add_prototype_options(sub)
     sub.add_argument("--top", type=int, default=5, help="largest number of tags (default %(default)s)")
     sub.add_argument("--threshold", type=float, help="least probability of a tag (default 0)")
     add_settings_option(sub)
@@ -66,7 +68,7 @@ def run_tag(args: argparse.Namespace) -> int:
         raise PictureError("--html: expected recordings in files, which the page can play, and no --out")
     settings = settings_of(args, tagger.bundle)
     sense = sense_of(args, tagger.labels, settings)
-    threshold = threshold_of(args, settings, sense.labels)
+    threshold = threshold_of(args, settings, sense.labels, enrolled=tagger.enrolled)
     hop = tagger.bundle.manifest.clip_seconds if args.hop is None else args.hop
     StreamTagger(tagger, hop=hop)  # raises now if the hop is out of range
     results: list[dict[str, Any]] = []
@@ -112,6 +114,7 @@ def run_tag(args: argparse.Namespace) -> int:
 
 _NO_SETTINGS = [
     "command", "run", "verbose", "json", "audio", "out", "html", "bundle", "model", "threads", "silence", "settings",
+    "prototypes", "no_prototypes",
 ]  # fmt: skip
 """Options of `tag` that do not change a result, or that `_settings` has in another form."""
 
@@ -141,6 +144,8 @@ def _settings(args: argparse.Namespace, tagger: Tagger, hop: float, settings: Ta
     hashes = {f"{role}_sha256": manifest.files[manifest.file(role)].sha256 for role in ("model", "mel_basis", "labels")}
     options = {name: value for name, value in vars(args).items() if name not in _NO_SETTINGS}
     changed = {"engine": tagger.engine, "hop": hop} | sense_arguments(args, settings)
+    if tagger.prototypes is not None:
+        changed["prototypes"] = tagger.prototypes.answers_sha256
     return model | hashes | {"front_end": asdict(manifest.front_end)} | options | changed
 
 

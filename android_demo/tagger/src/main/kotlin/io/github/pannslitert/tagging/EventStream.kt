@@ -30,6 +30,9 @@ import kotlin.math.round
  * events.finish()
  * ```
  *
+ * An event of an enrolled class begins at its threshold, a score of 0.5, and lasts while the score is at least 0.25,
+ * unless the settings have an `on` for that class.
+ *
  * @param sense converts the probabilities of each window to scores first; null to leave them. The settings are for its
  *     labels
  * @param listener is told of onsets and offsets
@@ -43,6 +46,7 @@ class EventStream internal constructor(
     settings: EventSettings,
     sense: Sense?,
     listener: EventListener?,
+    enrolled: List<String> = listOf(),
 ) {
     constructor(
         stream: TagStream,
@@ -57,10 +61,15 @@ class EventStream internal constructor(
         settings = settings,
         sense = sense,
         listener = listener,
+        enrolled = stream.enrolled,
     )
 
     private val sense = sense ?: Sense(classes)
-    private val detector = EventDetector(this.sense.labels, settings, listener)
+    private val detector = EventDetector(
+        this.sense.labels,
+        Prototypes.withEnrolled(settings, enrolled.filter { it in this.sense.labels }),
+        listener,
+    )
     private val hopFrames = round(hopSeconds / frameSeconds).toInt()
     private val margin = (round(windowSeconds / frameSeconds).toInt() - hopFrames) / 2
     private var last: Tagging? = null

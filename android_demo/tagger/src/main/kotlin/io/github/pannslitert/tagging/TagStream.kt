@@ -33,7 +33,10 @@ class TagStream internal constructor(
     val frameSeconds: Double = frame.toDouble() / sampleRate
 
     /** Class names, in the order of the scores. */
-    val labels: List<String> get() = tagger.bundle.labels
+    val labels: List<String> get() = tagger.labels
+
+    /** Names of the enrolled classes, the last ones of [labels]. */
+    val enrolled: List<String> get() = tagger.enrolled
 
     private val level = Level(window, frame)
     private var frontEndMs = 0.0

@@ -4,6 +4,7 @@ import io.github.pannslitert.AudioException
 import io.github.pannslitert.EngineException
 import io.github.pannslitert.EventException
 import io.github.pannslitert.LabelException
+import io.github.pannslitert.PrototypeException
 import io.github.pannslitert.audio.Level
 import io.github.pannslitert.audio.Recording
 import io.github.pannslitert.bundle.Bundle
@@ -18,14 +19,14 @@ import kotlin.math.abs
 import kotlin.math.min
 import kotlin.math.round
 
-/** A class and its probability, 0 … 1. */
+/** A class and its probability or, of an enrolled class, its score, 0 … 1. */
 data class Tag(val index: Int, val label: String, val score: Float)
 
 /**
  * The result of a model for one clip or window.
  *
  * @property tags the tags with the highest scores, highest first
- * @property probs probabilities of all classes, 0 … 1
+ * @property probs probabilities of all classes, then the scores of the enrolled ones, 0 … 1
  * @property embedding the model's output of that name, flat; empty if it has none
  * @property framewise probabilities over time, row-major, shape [frames][classes]; null if the network has no such
  *     output
@@ -97,14 +98,25 @@ internal class Place(
  *
  * @param top maximum number of tags, ≥ 1
  * @param threshold minimum probability of a tag, 0 … 1
+ * @param prototypes enrolled classes, whose scores follow those of the model's own in every result; null for none
  * @throws EngineException [top] or [threshold] is out of range
+ * @throws PrototypeException the prototypes are of another model, or have a class of this one
  */
 class Tagger(
     val bundle: Bundle,
     private val engine: Engine,
     private val top: Int = 10,
     private val threshold: Float = 0f,
+    prototypes: Prototypes? = null,
 ) {
+    private val prototypes = prototypes?.takeIf { it.classes.isNotEmpty() }
+
+    /** Names of the enrolled classes, the last ones of [labels]. */
+    val enrolled: List<String> = this.prototypes?.labels.orEmpty()
+
+    /** Class names, in the order of [Tagging.probs]. */
+    val labels: List<String> = bundle.labels + enrolled
+
     private val manifest = bundle.manifest
     private val spec = manifest.frontEnd
     private val takesLogMel = manifest.graph == "logmel"
@@ -113,6 +125,7 @@ class Tagger(
     private val input = FloatArray(manifest.inputs[0].shape.fold(1, Int::times))
 
     init {
+        prototypes?.requireModel(bundle)
         if (top < 1) throw EngineException("top = $top; expected at least 1")
         if (!(threshold in 0f..1f)) throw EngineException("threshold = $threshold; expected 0 … 1")
     }
@@ -178,7 +191,7 @@ class Tagger(
         aggregate: Aggregate = Aggregate.MEAN,
         sense: Sense? = null,
     ): LongTagging {
-        val windows = WindowSum(this, aggregate, sense ?: Sense(bundle.labels))
+        val windows = WindowSum(this, aggregate, sense ?: Sense(labels))
         val stream = stream(hopSeconds)
         for (part in recording.mono(spec.sampleRate)) stream.push(part).forEach(windows::push)
         stream.finish().forEach(windows::push)
@@ -266,43 +279,44 @@ class Tagger(
         val start = System.nanoTime()
         val outputs = engine.run(input)
         val modelMs = millisecondsSince(start)
-        val probs = output(outputs, "probs")
-        if (!probs.all { it in 0f..1f }) {
+        if (!output(outputs, "probs").all { it in 0f..1f }) {
             throw EngineException("${engine.backend}: probabilities outside 0 … 1; use another backend")
         }
-        return tagging(outputs, topTags(bundle.labels, probs), place, modelMs, unusable = null)
+        return tagging(outputs, place, modelMs, unusable = null)
     }
 
     /** The result of a window that cannot be tagged because of a sample at [at], seconds. */
     internal fun unusable(at: Double, place: Place): Tagging {
         val zeros = manifest.outputs.associate { it.name to FloatArray(it.shape.fold(1, Int::times)) }
         val reason = "NaN, Inf or samples far beyond full scale at %.3f s".format(Locale.ROOT, at)
-        return tagging(zeros, listOf(), place, modelMs = 0.0, unusable = reason)
+        return tagging(zeros, place, modelMs = 0.0, unusable = reason)
     }
 
-    private fun tagging(
-        outputs: Map<String, FloatArray>,
-        tags: List<Tag>,
-        place: Place,
-        modelMs: Double,
-        unusable: String?,
-    ) = Tagging(
-        tags = tags,
-        probs = output(outputs, "probs"),
-        embedding = if (hasEmbedding) output(outputs, "embedding") else FloatArray(0),
-        framewise = if (hasFramewise) output(outputs, "framewise") else null,
-        index = place.index,
-        startSeconds = place.startSeconds,
-        seconds = place.samples.toDouble() / spec.sampleRate,
-        paddingSeconds = (clip.size - place.samples).toDouble() / spec.sampleRate,
-        levelDbfs = if (unusable == null) place.levelDbfs else Double.NEGATIVE_INFINITY,
-        frontEndMs = place.frontEndMs,
-        modelMs = modelMs,
-        backend = engine.backend,
-        fallback = engine.fallback,
-        model = manifest.model,
-        unusable = unusable,
-    )
+    private fun tagging(outputs: Map<String, FloatArray>, place: Place, modelMs: Double, unusable: String?): Tagging {
+        val embedding = if (hasEmbedding) output(outputs, "embedding") else FloatArray(0)
+        val own = prototypes?.scores(embedding)
+        fun joined(scores: FloatArray) =
+            if (own == null) scores else Prototypes.joined(scores, bundle.labels.size, own)
+        val probs = joined(output(outputs, "probs"))
+        return Tagging(
+            tags = if (unusable == null) topTags(labels, probs) else listOf(),
+            probs = probs,
+            embedding = embedding,
+            // The embedding is of the whole clip, so every frame gets the same scores of the enrolled classes.
+            framewise = if (hasFramewise) joined(output(outputs, "framewise")) else null,
+            index = place.index,
+            startSeconds = place.startSeconds,
+            seconds = place.samples.toDouble() / spec.sampleRate,
+            paddingSeconds = (clip.size - place.samples).toDouble() / spec.sampleRate,
+            levelDbfs = if (unusable == null) place.levelDbfs else Double.NEGATIVE_INFINITY,
+            frontEndMs = place.frontEndMs,
+            modelMs = modelMs,
+            backend = engine.backend,
+            fallback = engine.fallback,
+            model = manifest.model,
+            unusable = unusable,
+        )
+    }
 
     private fun output(outputs: Map<String, FloatArray>, name: String): FloatArray {
         val expected = manifest.outputs.first { it.name == name }.shape.fold(1, Int::times)

@@ -19,6 +19,29 @@ import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
+/** Settings of the shared vectors, with the names of the Python runtime; all optional. */
+internal fun eventSettings(given: JsonObject): EventSettings {
+    fun number(of: JsonObject, name: String) = of.optional(name) { it.asDouble }
+    val general = EventSettings()
+    return EventSettings(
+        on = number(given, "on") ?: general.on,
+        off = number(given, "off"),
+        minDuration = number(given, "min_duration") ?: general.minDuration,
+        maxGap = number(given, "max_gap") ?: general.maxGap,
+        classes = given.optional("classes") { all ->
+            fields(all) {
+                val own = it.asJsonObject
+                EventSettings.Own(
+                    on = number(own, "on"),
+                    off = number(own, "off"),
+                    minDuration = number(own, "min_duration"),
+                    maxGap = number(own, "max_gap"),
+                )
+            }
+        }.orEmpty(),
+    )
+}
+
 class EventStreamTest {
     private val cases = vectors("streams.json").rows("cases")
 
@@ -107,24 +130,7 @@ class EventStreamTest {
 
     private fun stream(case: JsonObject, listener: EventListener?): EventStream {
         val labels = texts(case["labels"])
-        val given = case["settings"].asJsonObject
-        val settings = EventSettings(
-            on = given["on"].asDouble,
-            off = given.optional("off") { it.asDouble },
-            minDuration = given["min_duration"].asDouble,
-            maxGap = given["max_gap"].asDouble,
-            classes = given.optional("classes") { all ->
-                fields(all) {
-                    val own = it.asJsonObject
-                    EventSettings.Own(
-                        on = own.optional("on") { value -> value.asDouble },
-                        off = own.optional("off") { value -> value.asDouble },
-                        minDuration = own.optional("min_duration") { value -> value.asDouble },
-                        maxGap = own.optional("max_gap") { value -> value.asDouble },
-                    )
-                }
-            }.orEmpty(),
-        )
+        val settings = eventSettings(case["settings"].asJsonObject)
         val (window, hop, frame) = listOf("window", "hop", "frame").map { case[it].asDouble }
         return EventStream(window, hop, frame, labels, settings, sense(labels, case["sense"].asJsonObject), listener)
     }

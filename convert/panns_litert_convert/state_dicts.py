@@ -61,7 +61,7 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Place:
     """Tensors behind one prefix of one mapping.
 
@@ -145,8 +145,8 @@ def find_weights(data: Any, expected: Mapping[str, Tensor], *, where: str) -> Fo
 
     A place fits if it has all of the network's names, except counters, with its shapes. If several fit: an average of
     weights (EMA, SWA) is taken, because that is what its authors evaluate; equal weights are one place; anything else
-    is refused. Counters, and tensors of losses and metrics, are left out. Any other tensor of the same mapping is
-    returned, because it could belong to the network.
+    is refused. Counters, and tensors of losses and metrics, are left out. Any other tensor of the same mapping, and any
+    weight or bias of another one, is returned, because it could belong to the network.
 
     Args:
         data: mappings, nested in any way, with tensors.
@@ -184,6 +184,8 @@ def find_weights(data: Any, expected: Mapping[str, Tensor], *, where: str) -> Fo
         ):
             continue  # of another copy of the network
         tensors[name or f"{key} (beside {chosen.prefix}*)"] = tensor
+    if fitting:
+        tensors |= _elsewhere(places, chosen, fitting)
     unknown = {key for key in tensors if key not in expected}
     unused = sorted(key for key in unknown if _is_of_training(key, tensors[key]))
     if unused and fitting:
@@ -206,14 +208,18 @@ def some(names: list[str]) -> str:
     return ", ".join(map(printable, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _mappings(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+def _mappings(
+    data: Any, path: tuple[str, ...] = (), seen: set[int] | None = None
+) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
     """Yields the tensors of every mapping that holds any, the outer ones first, and the names that lead to it."""
-    if not isinstance(data, dict) or len(path) > _MOST_DEPTH:
+    seen = set() if seen is None else seen
+    if not isinstance(data, dict) or len(path) > _MOST_DEPTH or id(data) in seen:
         return
+    seen.add(id(data))  # a file can hold a mapping that holds itself
     if tensors := {str(key): value for key, value in data.items() if isinstance(value, Tensor)}:
         yield path, tensors
     for key, value in data.items():
-        yield from _mappings(value, (*path, str(key)))
+        yield from _mappings(value, (*path, str(key)), seen)
 
 
 def _places(path: tuple[str, ...], tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> Iterator[_Place]:
@@ -228,6 +234,18 @@ def _places(path: tuple[str, ...], tensors: Mapping[str, Tensor], needed: Mappin
         found.update(".".join([*parts[:i], ""]) for i in range(len(parts)) if ".".join(parts[i:]) in needed)
     prefixes = [prefix for prefix, count in found.items() if count > len(needed) / 2]
     yield from (_Place(path, prefix, mapping) for prefix in prefixes or [""])
+
+
+def _elsewhere(places: list[_Place], chosen: _Place, fitting: list[_Place]) -> dict[str, Tensor]:
+    """Returns weights and biases of other mappings that are no copy of the network, such as a head saved apart."""
+    copies = {place.path for place in places if place in fitting or place.averaged}
+    return {
+        ".".join([*place.path, key]): tensor
+        for place in places
+        if place.mapping is not chosen.mapping and place.path not in copies
+        for key, tensor in place.mapping.items()
+        if key.rpartition(".")[2] in ("weight", "bias")
+    }
 
 
 def _fits(tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> bool:

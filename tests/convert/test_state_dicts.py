@@ -183,6 +183,13 @@ def test_random_wrappings(tmp_path: Path, prefix: list[str], containers: list[st
         assert torch.equal(found[key], tensor), key
 
 
+def test_a_mapping_that_holds_itself(tmp_path: Path) -> None:
+    data: dict[str, Any] = {"net": small_state(), "loss": {"weight": torch.ones(2)}}
+    data |= {f"self {i}": data for i in range(9)}
+    found = loaded(data, tmp_path)
+    assert all(torch.equal(found[key], tensor) for key, tensor in small_state().items())
+
+
 def test_which_weights_were_taken_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     state = small_state()
     with caplog.at_level(logging.WARNING):
@@ -211,6 +218,11 @@ REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
         "2 networks of this kind with different weights: ema.*, swa.*",
     ),
     "a second head": (lambda s: prefixed(s, "model.") | {"head.weight": torch.ones(3, 22)}, "unknown head.weight"),
+    "a head saved apart": (
+        lambda s: {"backbone": s, "head": {"weight": torch.ones(3, 22), "bias": torch.ones(3)}},
+        "unknown head.bias, head.weight",
+    ),
+    "a head beside": (lambda s: {"model": s, "head.weight": torch.ones(3, 22)}, "unknown head.weight"),
     "one more layer": (lambda s: s | {"fc2.weight": torch.ones(4, 4)}, "unknown fc2.weight"),
     "a layer of the network twice": (
         lambda s: prefixed(s, "model.") | {"fc1.weight": torch.ones(4, 4)},

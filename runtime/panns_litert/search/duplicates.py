@@ -23,11 +23,11 @@ DUPLICATE_SCORE = 0.7
 """Least correlation of a duplicate. In ESC-10, copies of a clip have 0.77 and more, other clips at most 0.59."""
 
 _BANDS = np.r_[0:10, 10:40:2]  # the first mel of each: 25 bands, of which the low ones are narrow
-_AGO = 8  # frames, 160 ms: the window of a frame is 128 ms long
+_AGO = 8  # frames: more than the window of a frame is long
 # What is left of silence behind a lossy codec is much the same in every recording. A frame counts as sound if its
-# features have this norm, in ESC-10 about -55 dBFS. Two recordings are compared if both have so many such frames in
+# features have this norm, in ESC-10 about -65 dBFS. Two recordings are compared if both have so many such frames in
 # their common part.
-_LEAST_NORM = 0.2
+_LEAST_NORM = 0.1
 _LEAST_SOUND = 15  # frames, 0.3 s
 _VOTES = 2  # equal hashes at one offset that make a candidate
 _OFFSETS = 3  # of a candidate that are tried

@@ -23,6 +23,7 @@ import numpy as np
 import soundfile
 import torch
 from bundles import bundle
+from duplicates import duplicates
 from growth import growth
 from jvm import kotlin
 from loading import loading
@@ -241,6 +242,7 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "streams": streams,
     "growth": growth,
     "yamnet": yamnet,
+    "duplicates": duplicates,
 }
 
 if __name__ == "__main__":

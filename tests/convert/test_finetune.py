@@ -58,7 +58,15 @@ from panns_litert_convert.training import state as state_module
 from panns_litert_convert.training.augment import epoch_order, mixup, spec_augment
 from panns_litert_convert.training.duplicates import duplicates_together
 from panns_litert_convert.training.features import ClipInput, FeatureCache
-from panns_litert_convert.training.finetune import CHECKPOINT, METRICS, SPLIT, STATE, checkpoint_scores, finetune
+from panns_litert_convert.training.finetune import (
+    CHECKPOINT,
+    METRICS,
+    SPLIT,
+    STATE,
+    _longest,
+    checkpoint_scores,
+    finetune,
+)
 from panns_litert_convert.training.loop import Part, Progress, Settings, train
 from panns_litert_convert.zoo import asset, find
 
@@ -931,6 +939,22 @@ def test_features_are_computed_once_and_again_if_damaged(tmp_path: Path) -> None
     part = replace(clip, start=1.0, end=2.0)
     assert cache.path(part) != cache.path(clip)
     assert cache.path(part) != cache.path(replace(clip, start=1.0))
+
+
+def test_training_hears_the_part_of_a_clip(tmp_path: Path) -> None:
+    """And no more of it than the length of a clip."""
+    spec = find("mn04").front_end
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 6 * spec.sample_rate).astype(np.float32)
+    soundfile.write(tmp_path / "rec.wav", samples, spec.sample_rate, subtype="FLOAT")
+    part = LabelledClip(path=tmp_path / "rec.wav", labels=("a",), fold=None, sha256="a", start=2.0, end=4.5)
+    for seconds in (1.0, 4.0):
+        inputs = ClipInput(spec, graph="logmel", seconds=seconds)
+        first, last = 2 * spec.sample_rate, round((2 + min(seconds, 2.5)) * spec.sample_rate)
+        np.testing.assert_array_equal(inputs(part), inputs.of_samples(samples[first:last]))
+    assert (
+        _longest(replace(read_dataset(table(tmp_path / "t.csv", [("rec.wav", "a")], "file,labels")), clips=(part,)))
+        == 3.0
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -62,6 +63,20 @@ def test_copies_of_real_clips_are_found_and_no_other_clip_is() -> None:
         assert one.seconds == pytest.approx(5.0 - shift, abs=0.1)
 
 
+@needs_shared
+def test_what_a_codec_leaves_of_silence_is_no_duplicate() -> None:
+    """Many clips of ESC-10 end with silence, whose remains behind Ogg Vorbis are much the same in all of them."""
+    clips = read_dataset(AUDIO / "esc10" / "esc10.csv").clips
+    short = [clip for clip in clips if {"dog_bark", "sneeze", "rooster"} & set(clip.labels)]
+    groups = [clip.path for clip in short for _ in range(3)]
+    parts = [
+        replace(clip, start=start, end=start + 2.0).read(sample_rate=RATE).waveform
+        for clip in short
+        for start in (0.0, 1.0, 2.5)
+    ]
+    assert find_duplicates(map(match_features, parts), groups=groups) == ()
+
+
 def noise(seconds: float, seed: int) -> Waveform:
     return np.random.default_rng(seed).normal(0, 0.1, round(seconds * RATE)).astype(np.float32)
 
@@ -76,7 +91,7 @@ def test_nothing_is_a_duplicate_of_these(sounds: list[Waveform]) -> None:
 
 def test_many_copies_of_one_sound_and_groups() -> None:
     x = noise(3, 1)
-    features = [match_features(x * (0.1 + 0.01 * i)) for i in range(70)]
+    features = [match_features(x * (0.5 + 0.01 * i)) for i in range(70)]
     found = find_duplicates(features)
     assert {one.first for one in found} | {one.second for one in found} == set(range(70))
     assert all(one.score > 0.99 and one.offset == 0 for one in found)

@@ -295,6 +295,21 @@ def _named(folds: Sequence[str], names: Sequence[str]) -> str | None:
     return next((found[name] for name in names if name in found), None)
 
 
+def _taken(drawn: list[list[int]], wanted: int) -> list[list[int]]:
+    """Takes recordings of about `wanted` clips off the list: those that fit, or the smallest. One stays to train on."""
+    taken: list[list[int]] = []
+    rest = wanted
+    for members in list(drawn):
+        if len(members) <= rest and len(drawn) > 1:
+            taken.append(members)
+            drawn.remove(members)
+            rest -= len(members)
+    if wanted and not taken and len(drawn) > 1:
+        taken.append(min(drawn, key=len))
+        drawn.remove(taken[0])
+    return taken
+
+
 def _drawn(dataset: Dataset, rng: np.random.Generator, *, held: float, validation: float) -> Dataset:
     """Draws the shares `held` and `validation` of every class, at least one recording each if there are enough.
 
@@ -315,9 +330,7 @@ def _drawn(dataset: Dataset, rng: np.random.Generator, *, held: float, validatio
         kept = max(1, round(held * count)) if held and len(drawn) >= 2 else 0
         watched = max(1, round(validation * count)) if len(drawn) >= (3 if held else 2) else 0
         for wanted, fold in ((kept, HELD_OUT), (watched, VALIDATION)):
-            while wanted > 0 and len(drawn) > 1:  # the last one is to train on
-                members = drawn.pop(0)
-                wanted -= len(members)
+            for members in _taken(drawn, wanted):
                 for i in members:
                     folds[i] = fold
     clips = tuple(replace(clip, fold=fold) for clip, fold in zip(dataset.clips, folds, strict=True))

@@ -1,0 +1,75 @@
+"""What it costs to find the same sound twice among clips, and how many planted copies are found."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+from turns import ESC10
+
+from panns_litert.audio import load_audio
+from panns_litert.evaluate import read_dataset
+from panns_litert.search import MATCH_SPEC, find_duplicates, match_features
+
+_RATE = MATCH_SPEC.sample_rate
+_EVERY = 4  # clips of which copies are planted
+_CUT = round(1.3137 * _RATE)
+
+Waveform = NDArray[np.float32]
+
+
+def _coded(waveform: Waveform, form: str) -> Waveform:
+    file = io.BytesIO()
+    soundfile.write(file, waveform, _RATE, format=form)
+    return load_audio(file.getvalue(), sample_rate=_RATE).waveform
+
+
+_COPIES: dict[str, Callable[[Waveform], Waveform]] = {
+    "a fifth of the gain": lambda x: 0.2 * x,
+    "MP3": lambda x: _coded(x, "MP3"),
+    "Ogg Vorbis": lambda x: _coded(x, "OGG"),
+    "8 kHz": lambda x: soxr.resample(soxr.resample(x, _RATE, _RATE // 2), _RATE // 2, _RATE),
+    "1.3 s cut off": lambda x: x[_CUT:],
+    "1.3 s cut off, quieter, MP3": lambda x: _coded(0.3 * x[_CUT:], "MP3"),
+}
+
+
+def duplicates(_: int) -> list[dict[str, Any]]:
+    """Pairs of clips in ESC-10 that are the same sound, planted copies of every fourth clip, and CPU time."""
+    if not ESC10.is_dir():
+        raise SystemExit("bench: no ../shared/audio/esc10; speed is measured on real recordings only")
+    clips = read_dataset(ESC10 / "esc10.csv").clips
+    waveforms = [clip.read(sample_rate=_RATE).waveform for clip in clips]
+    start = time.process_time()
+    features = [match_features(x) for x in waveforms]
+    heard = time.process_time()
+    pairs = find_duplicates(features)
+    seconds = time.process_time() - heard
+    apart = sum(clips[one.first].fold != clips[one.second].fold for one in pairs)
+    rows = [
+        {"what": "ESC-10", "clips": len(clips), "copies": 0, "found": len(pairs), "other pairs in two folds": apart,
+         "features_s": heard - start, "search_s": seconds}
+    ]  # fmt: skip
+    # Behind the cut, a clip that ends with silence has nothing to be found by.
+    chosen = [i for i, x in enumerate(waveforms) if np.abs(x[_CUT + _RATE :]).max() > 1e-2][::_EVERY]
+    for name, change in _COPIES.items():
+        start = time.process_time()
+        copies = [match_features(change(waveforms[i])) for i in chosen]
+        made = time.process_time()
+        found = {(one.first, one.second) for one in find_duplicates([*features, *copies])}
+        seconds = time.process_time() - made
+        planted = {(i, len(features) + k) for k, i in enumerate(chosen)}
+        known = {(one.first, one.second) for one in pairs}
+        others = {pair for pair in found - planted - known if pair[1] < len(features)}
+        rows.append(
+            {"what": f"copies: {name}", "clips": len(features) + len(copies), "copies": len(planted),
+             "found": len(found & planted), "other pairs in two folds": len(others), "features_s": made - start,
+             "search_s": seconds}
+        )  # fmt: skip
+    return rows

@@ -348,8 +348,6 @@ def test_held_out_accuracy_decides_where_no_file_passes_its_gate(
 ) -> None:
     checkpoint, clips = tuned.out / CHECKPOINT, held_out_clips(tuned)
     monkeypatch.setitem(parity.GATES, "int8", Gate(max_abs=1e-9, corr=1.0))
-    with pytest.raises(ParityError, match="int8 fails its gate"):
-        convert(checkpoint=checkpoint, precision="int8", out=tmp_path / "none")
     bundle = convert(checkpoint=checkpoint, precision="int8", held_out=clips, out=tmp_path / "judged")
     probs = next(c for c in bundle.manifest.parity if (c.stage, c.output) == ("int8", "probs"))
     assert probs.threshold["max_abs"] == HELD_OUT_GATES["int8"].max_abs

@@ -290,15 +290,15 @@ def test_one_training_gives_several_bundles(
 
     monkeypatch.setattr(loop, "_epoch", trained)
     data = ["--data", str(tuned.out.parent / "data"), "--model", "demo", "--out", str(out), "--epochs", "150"]
-    found = printed("finetune", *data, "--precision", "int8", "int8-full", "--graph", "waveform", "--android")
-    assert [one["folder"] for one in found["bundles"]] == ["bundle", "bundle-int8-full"]
+    found = printed("finetune", *data, "--precision", "int8", "fp16", "--graph", "waveform", "--android")
+    assert [one["folder"] for one in found["bundles"]] == ["bundle", "bundle-fp16"]
     for one in found["bundles"]:
         bundle = Bundle(out / one["folder"])
         assert (bundle.manifest.graph, bundle.manifest.precision) == ("waveform", one["precision"])
         judged = {check.output: check for check in bundle.manifest.parity if check.output in HELD_OUT_OUTPUTS}
-        assert set(judged) == set(HELD_OUT_OUTPUTS)
-        accuracy = judged["held-out accuracy"]
-        assert accuracy.threshold == {"max_abs": 0.005, "pytorch": found["torch"]["accuracy"], "clips": 8.0}
+        assert set(judged) == (set(HELD_OUT_OUTPUTS) if one["precision"] == "int8" else set())
+        for accuracy in [check for name, check in judged.items() if name == "held-out accuracy"]:
+            assert accuracy.threshold == {"max_abs": 0.005, "pytorch": found["torch"]["accuracy"], "clips": 8.0}
         assert one["tflite"]["accuracy"] >= found["torch"]["accuracy"] - 0.005
         assert one["tflite"]["mean_ap"] >= found["torch"]["mean_ap"] - 0.005
         copied = Bundle(out / "android" / one["folder"])
@@ -358,8 +358,6 @@ def test_held_out_accuracy_decides_where_no_file_passes_its_gate(
 ) -> None:
     checkpoint, clips = tuned.out / CHECKPOINT, held_out_clips(tuned)
     monkeypatch.setitem(parity.GATES, "int8", Gate(max_abs=1e-9, corr=1.0))
-    with pytest.raises(ParityError, match="int8 fails its gate"):
-        convert(checkpoint=checkpoint, precision="int8", out=tmp_path / "none")
     bundle = convert(checkpoint=checkpoint, precision="int8", held_out=clips, out=tmp_path / "judged")
     probs = next(c for c in bundle.manifest.parity if (c.stage, c.output) == ("int8", "probs"))
     assert probs.threshold["max_abs"] == HELD_OUT_GATES["int8"].max_abs

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs pictures bench bundles figures apk web web-build web-screenshot assets demo-model zoo ladder runtimes clean
+.PHONY: demo test lint docs pictures bench bundles figures evidence apk web web-build web-screenshot assets demo-model zoo ladder runtimes clean
 
 demo: $(READY)
 	$(BIN)/panns-litert demo
@@ -42,6 +42,11 @@ figures: bundles
 
 bundles: $(READY)
 	$(BIN)/python tests/bench/bundles.py
+
+# Measures tags, events and fine-tuning on real labelled clips, and writes the tables of docs/evidence.md: about an hour
+# on two cores. An interrupted run continues.
+evidence: $(READY)
+	$(BIN)/python tests/bench/evidence.py
 
 # Builds the Android app without LiteRT, which only Google's Maven has: it shows that the app builds, and cannot run.
 apk: $(READY)
@@ -118,7 +123,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "make: $(PYTHON) is too old; expected Python 3.11 or later: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[convert,docs,train,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[convert,docs,evidence,train,test]'
 	touch $(READY)
 
 clean:

@@ -7,13 +7,14 @@ whose times are those of the published ones: an inference computes the same for 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from turns import REAL_WEIGHTS, ROOT
+from turns import REAL_WEIGHTS, ROOT, SHARED
 
 from panns_litert_convert.sweep import recipe_checkpoint
 from panns_litert_convert.zoo import MODELS, find
@@ -62,6 +63,13 @@ def bundle(name: str, precision: str = "fp16", graph: str | None = None) -> Path
     if done.returncode:
         raise SystemExit(f"bundles: {name} {precision} {graph}: {done.stdout.strip().splitlines()[-1]}")
     return out
+
+
+def yamnet_file() -> Path | None:
+    """Returns YAMNet's .tflite, of the environment variable YAMNET or in `shared`, or None if there is none."""
+    if "YAMNET" in os.environ:
+        return Path(os.environ["YAMNET"])
+    return next(iter(sorted(SHARED.rglob("yamnet*.tflite"))), None)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,7 @@ BETWEEN = {"Silence", "Noise", "Static", "White noise", "Pink noise"}  # classes
 WINDOWS, RATIOS, HOP, RATE = (10.0, 5.0, 2.0), (0.4, 0.5, 0.6, 0.67, 0.8, 1.0), 1.0, 32000
 PAIRS = [EventSettings(on=k / 10, off=round(k / 10 * ratio, 2)) for k in range(1, 8) for ratio in RATIOS]
 CLIPS_A_RECORDING, GAP_SECONDS, QUIET_DBFS, NOISE_DBFS, SEED = 20, (2.0, 15.0), -60.0, -50.0, 0
+LEVEL_DBFS = -20.0
 SHOWN = ("0.1/0.05", "0.2/0.1", "0.3/0.15", "0.3/0.2", "0.4/0.2", "0.5/0.25", "0.5/0.3")
 """Pairs in the document: off is half of on, and the defaults of earlier versions."""
 MARKER = "event-defaults"
@@ -55,24 +56,37 @@ def recordings(audio: Path) -> Iterator[tuple[int, Recording]]:
     for fold in range(1, 5):
         clips = rng.permutation([(row["file"], row["labels"]) for row in rows if row["fold"] == str(fold)])
         for k in range(0, len(clips), CLIPS_A_RECORDING):
-            yield fold, joined(audio, clips[k : k + CLIPS_A_RECORDING], rng)
+            yield fold, joined(((audio / file, label) for file, label in clips[k : k + CLIPS_A_RECORDING]), rng)
 
 
-def joined(audio: Path, clips: NDArray[np.str_], rng: np.random.Generator) -> Recording:
-    """Joins clips, with a gap before, between and after them, and noise throughout."""
+def joined(
+    clips: Iterable[tuple[Path, str]], rng: np.random.Generator, *, snr: float | None = None, level: bool = False
+) -> Recording:
+    """Joins clips (file, label), with a gap before, between and after them, and noise throughout.
+
+    Args:
+        clips: files and labels.
+        rng: draws the gaps and the noise.
+        level: whether to give every clip the level LEVEL_DBFS. Otherwise the clips keep their levels, and the noise has
+            NOISE_DBFS.
+        snr: with `level`, the level of the clips above the noise, dB; None for no noise.
+    """
     pieces, truth, at, block = [], [], 0, RATE // 50
-    for file, label in clips:
-        wave, gap = load_audio(audio / file, sample_rate=RATE).waveform, round(RATE * rng.uniform(*GAP_SECONDS))
+    for path, label in clips:
+        wave, gap = load_audio(path, sample_rate=RATE).waveform, round(RATE * rng.uniform(*GAP_SECONDS))
         power = np.square(wave[: len(wave) // block * block].reshape(-1, block), dtype=np.float64).mean(axis=1)
         loud = np.flatnonzero(power > 10 ** (QUIET_DBFS / 10))
         wave = wave[loud[0] * block : (loud[-1] + 1) * block]  # short sounds are padded with digital silence
+        if level:
+            wave = wave * (10 ** (LEVEL_DBFS / 20) / np.sqrt(np.square(wave, dtype=np.float64).mean()))
         truth.append(((at + gap) / RATE, (at + gap + len(wave)) / RATE, str(label)))
         pieces += [np.zeros(gap, np.float32), wave]
         at += gap + len(wave)
     samples = np.concatenate([*pieces, np.zeros(round(RATE * rng.uniform(*GAP_SECONDS)), np.float32)])
     spectrum = np.fft.rfft(rng.standard_normal(len(samples)))
     noise = np.fft.irfft(spectrum / np.sqrt(np.maximum(1, np.arange(len(spectrum)))), len(samples))
-    return (samples + 10 ** (NOISE_DBFS / 20) / noise.std() * noise).clip(-1, 1).astype(np.float32), truth
+    noise_dbfs = NOISE_DBFS if not level else -np.inf if snr is None else LEVEL_DBFS - snr
+    return (samples + 10 ** (noise_dbfs / 20) / noise.std() * noise).clip(-1, 1).astype(np.float32), truth
 
 
 def steps_of(tagger: Tagger, samples: NDArray[np.float32]) -> Iterator[Step]:

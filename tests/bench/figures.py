@@ -22,7 +22,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import evidence
 from bundles import PRECISIONS, bundle, wanted
+from esc10 import MODEL
 from tables import read_tables, texts, versions
 from turns import ROOT
 
@@ -100,6 +102,7 @@ def render(root: Path = ROOT) -> None:
     insert(root / "docs" / "bench.md", document(records, join(records)), marker=RECORDS_MARKER)
     insert(root / "docs" / "speed.md", speed(tables), marker="speed")
     insert(root / "README.md", readme(record), marker="figures")
+    evidence.render(root)
     for path in documents(root):
         for name in re.findall(r"^<!-- table (\w+) -->$", path.read_text(encoding="utf-8"), re.M):
             shown = markdown(texts(known[name]["rows"])) if name in known else "Not measured yet.\n"
@@ -139,9 +142,9 @@ def speed(tables: dict[str, Any]) -> str:
 
 
 def readme(record: DeviceRecord) -> str:
-    """Returns the table of README.md: of the ladder, the registry, the device record and esc10.json."""
+    """Returns the table of README.md: of the ladder, the registry, the device record and evidence.py's."""
     ladder = json.loads((ROOT / "assets" / "ladder.json").read_text(encoding="utf-8"))["rows"]
-    clips = json.loads((ROOT / "tests" / "bench" / "esc10.json").read_text(encoding="utf-8"))
+    clips = read_tables(ROOT / evidence.RECORD)["tables"]
     rows = [
         {"": "file, MB"},
         {"": "mAP on AudioSet, as published"},
@@ -163,15 +166,19 @@ def readme(record: DeviceRecord) -> str:
         )
         for row, value in zip(rows, values, strict=True):
             row[f"{name}, {precision}"] = value
-    commands = ("make ladder", "make zoo", "make ladder", "make figures", "python tests/bench/esc10.py")
+    commands = ("make ladder", "make zoo", "make ladder", "make figures", "make evidence")
     for row, command in zip(rows, commands, strict=True):
         row["command"] = f"`{command}`"
     return markdown(rows)
 
 
-def _share(clips: Sequence[dict[str, Any]], name: str, precision: str) -> str:
-    found = [row for row in clips if (row["model"], row["precision"]) == (name, precision)]
-    return f"{100 * found[0]['right'] / found[0]['clips']:.1f} % of {found[0]['clips']}" if found else "–"
+def _share(tables: Sequence[dict[str, Any]], name: str, precision: str) -> str:
+    """Returns how many clips of ESC-10 a model names right without training, of evidence.py's record."""
+    if name != MODEL:
+        return "–"
+    rows = next(table["rows"] for table in tables if table["name"] == "zero_shot")
+    row = next(row for row in rows if row["what"] == f"{precision}, log-mel, CPU" and row["window_s"] == "10")
+    return f"{row['right_percent']:.1f} %"
 
 
 # ---- measuring

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -11,13 +10,15 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-from bundles import bundle
-from esc10 import measure
+from bundles import bundle, yamnet_file
+from esc10 import right_percent
+from event_defaults import GROUPS
 from numpy.typing import NDArray
-from turns import ESC10, SHARED, real_recordings, take_turns
+from turns import ESC10, real_recordings, take_turns
 
 from panns_litert.audio import load_audio
 from panns_litert.bundle import Bundle
+from panns_litert.evaluate import read_dataset
 from panns_litert.frontend import LogMel
 from panns_litert.proof import adopt
 from panns_litert.tagger import Tagger
@@ -31,10 +32,11 @@ def yamnet(rounds: int) -> list[dict[str, Any]]:
     """10 s of a real recording to scores on one thread, CPU ms, and clips of ESC-10 named right without training.
 
     The samples have each model's rate. mn04 takes one log-mel of 10 s; YAMNet's .tflite takes windows of 0.975 s with a
-    hop of 0.4875 s in LiteRT's interpreter, as its users run it. Clips of ESC-10: tests/bench/esc10.py. The file is
+    hop of 0.4875 s in LiteRT's interpreter, as its users run it. Clips of ESC-10 as in docs/evidence.md. The file is
     that of the environment variable YAMNET, or yamnet*.tflite in ../shared.
     """
     recording, file = real_recordings()["metro station"], yamnet_file()
+    data = read_dataset(ESC10 / "esc10.csv", classes=tuple(GROUPS))
     with tempfile.TemporaryDirectory() as folder:
         bundles = {"mn04, fp16": Bundle(bundle("mn04"))}
         candidates = {"mn04, fp16": one_window(bundles["mn04, fp16"], recording)}
@@ -45,20 +47,11 @@ def yamnet(rounds: int) -> list[dict[str, Any]]:
         times = take_turns(candidates, rounds, clock=time.process_time)
         rows: list[dict[str, Any]] = []
         for name, found in bundles.items():
-            clips = measure(found, ESC10)
-            share = 100 * clips["right"] / clips["clips"]
-            ratio = times[name] / times["mn04, fp16"]
-            rows.append({"what": name, "cpu_ms": times[name], "ratio": ratio, "esc10_right_percent": share})
+            ratio, right = times[name] / times["mn04, fp16"], right_percent(found, data)
+            rows.append({"what": name, "cpu_ms": times[name], "ratio": ratio, "esc10_right_percent": right})
     if file is None:
         rows.append({"what": "YAMNet: not measured; expected YAMNET=FILE, its public .tflite"})
     return rows
-
-
-def yamnet_file() -> Path | None:
-    """Returns YAMNet's .tflite, or None if there is none."""
-    if "YAMNET" in os.environ:
-        return Path(os.environ["YAMNET"])
-    return next(iter(sorted(SHARED.rglob("yamnet*.tflite"))), None)
 
 
 def one_window(bundle: Bundle, recording: Path) -> Callable[[], object]:

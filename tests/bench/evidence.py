@@ -1,0 +1,132 @@
+"""`make evidence`: measures tags on real labelled sound, and writes the tables of docs/evidence.md.
+
+    python tests/bench/evidence.py                    # ESC-10 and mn04's weights of ../shared
+    python tests/bench/evidence.py --esc10 ESC-50 --weights mn04_as_mAP_432.pt
+    python tests/bench/evidence.py --only zero_shot --clips 20    # a quick look; nothing is written
+    python tests/bench/evidence.py --render           # writes the documents from the record alone
+
+Bundles, scores and trainings are kept in build/evidence: an interrupted run continues there. `rm -r build/evidence`
+starts over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from esc10 import Evidence, agreement, fine_tuned, zero_shot
+from event_defaults import GROUPS
+from event_windows import events
+from tables import add_table, read_tables, texts
+from turns import ESC10, REAL_WEIGHTS, ROOT
+
+from panns_litert.evaluate import Dataset, read_dataset
+from panns_litert.measure import insert, markdown
+
+RECORD = Path("records/evidence/amd-epyc.json")
+DOCUMENT = Path("docs/evidence.md")
+WORK = ROOT / "build" / "evidence"
+
+TABLES: dict[str, Callable[[Evidence], list[dict[str, Any]]]] = {
+    "zero_shot": zero_shot,
+    "agreement": agreement,
+    "fine_tuned": fine_tuned,
+    "events": events,
+}
+
+_ESC50 = {
+    "dog": "dog_bark", "sea_waves": "sea_waves", "rain": "rain", "sneezing": "sneeze", "helicopter": "helicopter",
+    "crying_baby": "baby_cry", "clock_tick": "clock_tick", "rooster": "rooster", "chainsaw": "chainsaw",
+    "crackling_fire": "fire_crackling",
+}  # fmt: skip
+"""ESC-50's names of the ten classes (meta/esc50.csv of https://github.com/karolpiczak/ESC-50)."""
+
+
+def data_set(folder: Path, work: Path, clips: int | None = None) -> Dataset:
+    """Reads ESC-10 from a folder with esc10.csv (file, labels, fold), or from ESC-50's own, with meta/esc50.csv.
+
+    Args:
+        folder: the folder.
+        work: folder for a CSV of the clips that are used; `fine_tuned` trains on it.
+        clips: use only this many, spread over the classes and folds.
+
+    Raises:
+        SystemExit: it is neither.
+    """
+    own, esc50 = folder / "esc10.csv", folder / "meta" / "esc50.csv"
+    if own.is_file():
+        rows = [(folder / row["file"], row["labels"], row["fold"]) for row in _rows(own)]
+    elif esc50.is_file():
+        rows = [
+            (folder / "audio" / row["filename"], _ESC50[row["category"]], row["fold"])
+            for row in _rows(esc50)
+            if row["category"] in _ESC50
+        ]
+    else:
+        raise SystemExit(f"evidence: {folder} has neither esc10.csv nor meta/esc50.csv; expected ESC-10 or ESC-50")
+    rows = rows[:: max(1, len(rows) // clips)] if clips else rows
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "esc10.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("file", "labels", "fold"))
+        table.writerows((path.resolve(), label, fold) for path, label, fold in rows)
+    return read_dataset(work / "esc10.csv", classes=tuple(GROUPS))
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def render(root: Path = ROOT) -> None:
+    """Writes the tables of the record into the document of a repository."""
+    known = {table["name"]: table for table in read_tables(ROOT / RECORD)["tables"]}
+    for name in TABLES:
+        text = "Not measured yet.\n"
+        if name in known:
+            table = known[name]
+            text = f"{table['about']}\n\n{markdown(texts(table['rows']))}"
+        insert(root / DOCUMENT, text, marker=f"evidence {name}")
+
+
+def main() -> None:
+    """Runs the requested tables, by default all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", choices=sorted(TABLES), action="append", help="only these tables")
+    parser.add_argument("--esc10", type=Path, default=ESC10, help="folder of ESC-10 (esc10.csv) or ESC-50")
+    parser.add_argument("--weights", type=Path, default=REAL_WEIGHTS, help="mn04_as_mAP_432.pt")
+    parser.add_argument("--clips", type=int, help="use only so many clips; the tables are printed alone")
+    parser.add_argument("--render", action="store_true", help="only write the documents, from the record")
+    args = parser.parse_args()
+    if args.render:
+        render()
+        return
+    for path in (args.esc10, args.weights):
+        if not path.exists():
+            raise SystemExit(f"evidence: {path} is missing; expected --esc10 DIR and --weights FILE")
+    work = WORK if args.clips is None else WORK / f"{args.clips}-clips"
+    whole = data_set(args.esc10, work)
+    evidence = Evidence(
+        data=whole if args.clips is None else data_set(args.esc10, work, args.clips),
+        weights=args.weights,
+        calibration=[clip.path for clip in whole.clips[::16]],
+        work=work,
+        bundles=WORK / "bundles",
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    for name in args.only or TABLES:
+        rows = TABLES[name](evidence)
+        about = inspect.cleandoc(TABLES[name].__doc__ or "")
+        print(f"\n{name}: {about}\n\n{markdown(texts(rows))}", flush=True)
+        if args.clips is None:
+            add_table(ROOT / RECORD, name, about, rows, rounds=1)
+    if args.clips is None:
+        render()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,40 +1,24 @@
-"""Measures how well enrolled classes are heard on ESC-10: precision and recall by clips, background and window.
-
-Every class of ESC-10 is enrolled alone, from clips of folds 1 and 2 that are drawn at random. The test clips are those
-of folds 3 and 4: the class's own, and as negatives those of the nine other classes. The background is the package's
-demo clips, or the clips of folds 1 and 2 of four other classes, so that five classes are heard for the first time in
-the test. A test clip is heard alone, as by `tag`, or in a recording of all test clips joined in random order, as by
-`events`: there, the class counts as heard if the score of a window reaches 0.5 whose centre is in the middle 3 s of the
-clip, so longer windows also hold its neighbours. Figures are means over the classes, ± the standard deviation
-over the draws. Without bundles, mn04 is converted from its published weights, with windows of 2, 5 and 10 s.
-"""
+"""Table `enrolment` of evidence.py: how well a class is heard that was enrolled from a few clips."""
 
 from __future__ import annotations
 
-import argparse
-import csv
-import json
-import tempfile
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from esc10 import Evidence
 from numpy.typing import NDArray
 
-from panns_litert.atomic import replacing
 from panns_litert.audio import AudioWarning, load_audio
 from panns_litert.bundle import Bundle
 from panns_litert.demo import demo_clips
-from panns_litert.measure import markdown
+from panns_litert.evaluate import Dataset
 from panns_litert.prototypes import THRESHOLD_SCORE, Prototype, Prototypes, score_of_cosine
 from panns_litert.search import clip_embeddings
 from panns_litert.tagger import Tagger
 from panns_litert.windows import event_hop
 from panns_litert.windows import windows as windows_of
-from panns_litert_convert.convert import convert
 
 SECONDS = (2.0, 5.0, 10.0)
 COUNTS = (1, 3, 5, 10)
@@ -58,22 +42,43 @@ class Clip:
     joined: Vectors
 
 
-def heard(tagger: Tagger, audio: Path) -> list[Clip]:
-    """Returns the clips of a folder with esc10.csv, as a model hears them."""
-    rows = list(csv.DictReader((audio / "esc10.csv").read_text(encoding="utf-8").splitlines()))
+def enrolment(evidence: Evidence) -> list[dict[str, Any]]:
+    """Precision and recall of a class that was enrolled from a few clips, mn04 at fp16, by window and background.
+
+    Every class of ESC-10 is enrolled alone, from clips of folds 1 and 2 that are drawn at random. The test clips are
+    those of folds 3 and 4: the class's own, and as negatives those of the nine other classes. The background is the
+    package's demo clips, or the clips of folds 1 and 2 of four other classes, so that five classes are heard for the
+    first time in the test. A test clip is heard alone, as by `tag`, or in a recording of all test clips joined in
+    random order, as by `events`: there, the class counts as heard if the score of a window reaches 0.5 whose centre is in the
+    middle 3 s of the clip, so that longer windows also hold its neighbours. Means over the classes and 10 draws, ± the
+    standard deviation over the draws.
+    """
+    rows: list[dict[str, Any]] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AudioWarning)  # some clips of ESC-10 are a little above full scale
+        for seconds in SECONDS:
+            evidence.say(f"enrolment, windows of {seconds:g} s")
+            rows += map(shown, measure(evidence.bundle(seconds=seconds), evidence.data, DRAWS))
+    return rows
+
+
+def heard(tagger: Tagger, data: Dataset) -> list[Clip]:
+    """Returns labelled clips as a model hears them."""
+    rows = data.clips
     clips = []
     for row in rows:
-        path, covered, alone, weights = audio / row["file"], 0.0, [], []
+        path, covered, alone, weights = row.path, 0.0, [], []
         for window in windows_of(tagger, path):
             alone.append(window.embedding)
             weights.append(window.end - max(window.start, covered))
             covered = window.end
         learnt = clip_embeddings(tagger, path)[0]
         weighted = np.array(weights) / sum(weights)
-        clips.append(Clip(row["labels"], row["fold"], learnt, np.stack(alone), weighted, np.zeros((0, 0), np.float32)))
+        empty = np.zeros((0, 0), np.float32)
+        clips.append(Clip(row.labels[0], str(row.fold), learnt, np.stack(alone), weighted, empty))
     rate = tagger.bundle.manifest.front_end.sample_rate
-    order = [int(k) for k in np.random.default_rng(0).permutation(len(rows)) if rows[k]["fold"] in TEST]
-    parts = [load_audio(audio / rows[k]["file"], sample_rate=rate).waveform for k in order]
+    order = [int(k) for k in np.random.default_rng(0).permutation(len(rows)) if rows[k].fold in TEST]
+    parts = [load_audio(rows[k].path, sample_rate=rate).waveform for k in order]
     ends = np.cumsum([len(part) for part in parts]) / rate
     spans = [(end - len(part) / rate + MARGIN, end - MARGIN) for end, part in zip(ends, parts, strict=True)]
     found: list[list[Vectors]] = [[] for _ in order]
@@ -102,10 +107,10 @@ def precision_and_recall(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> 
     return (hits / int(found.sum()) if found.any() else float("nan")), hits / int(truth.sum())
 
 
-def measure(bundle: Bundle, audio: Path, draws: int) -> list[dict[str, Any]]:
+def measure(bundle: Bundle, data: Dataset, draws: int) -> list[dict[str, Any]]:
     """Returns a bundle's rows: one for every number of clips and background."""
     tagger = Tagger(bundle)
-    clips = heard(tagger, audio)
+    clips = heard(tagger, data)
     demo = np.concatenate([clip_embeddings(tagger, path)[0] for path in demo_clips()])
     empty = Prototypes.of_bundle(bundle)
     classes = sorted({clip.label for clip in clips})
@@ -165,40 +170,3 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
             mean, spread = row[f"{name}_{where}"], row[f"{name}_{where}_sd"]
             cells[f"{text}: {name}"] = f"{mean:.2f} ± {spread:.2f}"
     return cells
-
-
-def bundles(paths: Sequence[Path], weights: Path, folder: Path) -> list[Bundle]:
-    """Opens bundles; converts mn04 with every window of SECONDS if there are none."""
-    if paths:
-        return [Bundle(path) for path in paths]
-    return [
-        convert("mn04", checkpoint=weights, seconds=seconds, precision="fp16", out=folder / f"{seconds:g}")
-        for seconds in SECONDS
-    ]
-
-
-def main() -> None:
-    """Prints the table, and writes its rows to a file if one is given."""
-    shared = Path(__file__).resolve().parents[3] / "shared"
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("bundles", type=Path, nargs="*", metavar="BUNDLE", help="folder of a bundle with embeddings")
-    parser.add_argument("--audio", type=Path, default=shared / "audio/esc10", help="folder with esc10.csv")
-    parser.add_argument("--weights", type=Path, default=shared / "weights/mn04_as_mAP_432.pt", help="of mn04")
-    parser.add_argument("--draws", type=int, default=DRAWS, help="random choices of clips (default %(default)s)")
-    parser.add_argument("--out", type=Path, help="JSON file for the rows")
-    args = parser.parse_args()
-    warnings.simplefilter("ignore", AudioWarning)  # some clips of ESC-10 are a little above full scale
-    with tempfile.TemporaryDirectory() as folder:
-        rows = [
-            row
-            for bundle in bundles(args.bundles, args.weights, Path(folder))
-            for row in measure(bundle, args.audio, args.draws)
-        ]
-    print(markdown([shown(row) for row in rows]))
-    if args.out is not None:
-        with replacing(args.out) as file:
-            file.write(f"{json.dumps(rows, indent=1)}\n".encode())
-
-
-if __name__ == "__main__":
-    main()

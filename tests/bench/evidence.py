@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from enrolment import enrolment
 from esc10 import Evidence, agreement, fine_tuned, zero_shot
 from event_defaults import GROUPS
 from event_windows import events
@@ -37,6 +38,7 @@ TABLES: dict[str, Callable[[Evidence], list[dict[str, Any]]]] = {
     "agreement": agreement,
     "fine_tuned": fine_tuned,
     "events": events,
+    "enrolment": enrolment,
 }
 
 _ESC50 = {

@@ -49,9 +49,9 @@ def enrolment(evidence: Evidence) -> list[dict[str, Any]]:
     those of folds 3 and 4: the class's own, and as negatives those of the nine other classes. The background is the
     package's demo clips, or the clips of folds 1 and 2 of four other classes, so that five classes are heard for the
     first time in the test. A test clip is heard alone, as by `tag`, or in a recording of all test clips joined in
-    random order, as by `events`: there, the class counts as heard if the score of a window reaches 0.5 whose centre is in the
-    middle 3 s of the clip, so that longer windows also hold its neighbours. Means over the classes and 10 draws, ± the
-    standard deviation over the draws.
+    random order, as by `events`: there, the class counts as heard if the score of a window reaches 0.5 whose centre is
+    in the middle 3 s of the clip, so that longer windows also hold its neighbours. Means over the classes and 10 draws,
+    ± the standard deviation over the draws.
     """
     rows: list[dict[str, Any]] = []
     with warnings.catch_warnings():

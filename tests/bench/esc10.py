@@ -242,18 +242,18 @@ def _held_out(evidence: Evidence, name: str, settings: Settings, fold: str) -> d
     if path.exists():
         kept: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         return kept
+    evidence.say(f"fine-tuning, {name}, fold {fold}")
+    result = finetune(
+        evidence.work / "esc10.csv", model=MODEL, checkpoint=evidence.weights, out=path.with_suffix(""),
+        classes=evidence.data.classes, seconds=5.0, held_out=fold, precision=TUNED, settings=settings,
+    )  # fmt: skip
+    figures_of = {"PyTorch": result.torch} | {one.bundle.manifest.precision: one.tflite for one in result.bundles}
     found: dict[str, float] = {}
-    source = evidence.work / "esc10.csv"
-    for precision in TUNED:
-        evidence.say(f"fine-tuning, {name}, fold {fold}, {precision}")
-        result = finetune(
-            source, model=MODEL, checkpoint=evidence.weights, out=path.with_suffix(""), classes=evidence.data.classes,
-            seconds=5.0, held_out=fold, precision=precision, settings=settings,
-        )  # fmt: skip
-        for file, figure in (("PyTorch", result.torch), (precision, result.tflite)):
-            if figure is None or figure.accuracy is None:
-                raise SystemExit(f"evidence: fold {fold} has no clip")
-            found[file] = figure.accuracy
+    for file in ("PyTorch", *TUNED):
+        figure = figures_of.get(file)
+        if figure is None or figure.accuracy is None:
+            raise SystemExit(f"evidence: fine-tuning, {name}, fold {fold}: no figures of {file}")
+        found[file] = figure.accuracy
     with replacing(path) as file:
         file.write(json.dumps(found).encode())
     return found

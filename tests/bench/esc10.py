@@ -215,7 +215,7 @@ def agreement(evidence: Evidence) -> list[_Row]:
 
 
 FROZEN = Settings(loss="ce")
-UNFROZEN = Settings(loss="ce", unfrozen=True, epochs=20, patience=6)
+UNFROZEN = Settings(loss="ce", unfrozen=True, epochs=10, patience=4)
 TUNED: tuple[PrecisionName, ...] = ("fp16", "int8")
 
 
@@ -223,7 +223,7 @@ def fine_tuned(evidence: Evidence) -> list[_Row]:
     """Held-out clips of ESC-10 named right after fine-tuning mn04 on the other folds, clips of 5 s.
 
     Each fold is held out once. "frozen" trains the layers after the embedding, "unfrozen" the whole network for at most
-    20 epochs; both with cross entropy.
+    10 epochs; both with cross entropy.
     """
     folds = sorted({clip.fold for clip in evidence.data.clips if clip.fold})
     rows: list[_Row] = []

@@ -144,6 +144,12 @@ def _parsed(path: Path, text: str) -> tuple[set[str], Iterator[tuple[int, _Cells
 
     def rows() -> Iterator[tuple[int, _Cells]]:
         for row in table:
+            more = [cell for cell in row.get(None) or () if cell.strip()]  # type: ignore[call-overload]
+            if more:
+                raise DatasetError(
+                    f"{path}, line {table.line_num}: {shown(more[0])} has no column; expected a cell for each of "
+                    f"{utf8(', '.join(given))}, and one with {shown(delimiter)} in it in quotes"
+                )
             yield table.line_num, {name: value for name, value in row.items() if name and value is not None}
 
     return set(names), rows()

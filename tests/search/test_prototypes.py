@@ -327,6 +327,38 @@ def test_enrolled_clips_are_not_tested(sounds: Path, tmp_path: Path, capsys: pyt
     arguments = ["--prototypes", str(tmp_path / "p.json"), "--test", str(sounds / "enrolled")]
     assert main(["enroll", "kettle", clips, *arguments]) == 2
     assert "is enrolled and tested" in capsys.readouterr().err
+    assert main(["enroll", "tap", str(sounds / "tested" / "dripping tap"), *arguments]) == 2  # others are tested
+    assert "is enrolled as" in capsys.readouterr().err
+    options = ["--prototypes", str(tmp_path / "q.json"), "--test", str(sounds / "tested")]
+    background = ["--background", str(sounds / "tested" / "background")]
+    assert main(["enroll", "kettle", clips, *background, *options]) == 2
+    assert "is part of the background and tested" in capsys.readouterr().err
+    assert not (tmp_path / "q.json").exists()
+
+
+def test_the_test_has_the_scores_of_tag_and_says_what_it_skipped(
+    sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, path = tmp_path / "data", tmp_path / "p.json"
+    (data / "doorbell").mkdir(parents=True)
+    for file in (sounds / "tested" / "doorbell").iterdir():
+        (data / "doorbell" / file.name).write_bytes(file.read_bytes())
+    (data / "doorbell" / "broken.wav").write_bytes(b"RIFF")
+    options = ["--prototypes", str(path), "--test", str(data)]
+    assert main(["enroll", "doorbell", str(sounds / "enrolled" / "doorbell"), *options, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [Path(one["file"]).name for one in result["test_skipped"]] == ["broken.wav"]
+    tagger = Tagger(prototypes=path)
+    scores = [tag_long(tagger, file).probs[-1] for file in sorted((sounds / "tested" / "doorbell").iterdir())]
+    assert result["recall"] == np.mean([one >= 0.5 for one in scores])
+    assert main(["enroll", "doorbell", str(sounds / "enrolled" / "doorbell"), *options]) == 0
+    assert "broken.wav" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a\u202eb", "a\ufeff", " ", "a\nb"])
+def test_no_name_is_enrolled_that_a_result_could_not_have(name: str) -> None:
+    with pytest.raises(PrototypeError, match="expected a name of one line"):
+        none_yet(96).enroll(name, np.ones((1, 96)))
 
 
 def test_prototypes_of_another_model_are_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -162,6 +163,24 @@ def test_a_picture(found: Evaluation, tmp_path: Path) -> None:
     with pytest.raises(PictureError, match=r"suffix '\.xyz'; expected \.png or \.svg"):
         plot_evaluation(found, tmp_path / "found.xyz")
     assert [path.name for path in tmp_path.iterdir()] == ["found.svg"]
+
+
+def test_settings_name_data_whose_name_is_no_utf8(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = data.with_name(os.fsdecode(b"caf\xe9.csv"))
+    try:
+        other.write_bytes(data.read_bytes())
+    except OSError:
+        pytest.skip("names of files are UTF-8 here")
+    settings = tmp_path / "settings.json"
+    run_command(capsys, "evaluate", "--data", other, "--write-settings", settings, "--threads", 1)
+    other.unlink()
+    assert TaggerSettings.load(settings).data == "caf\\xe9.csv: 38 clips, best F1"
+    text = json.loads(settings.read_text(encoding="utf-8")) | {"data": "a\x1b[31m\nb"}
+    settings.write_text(json.dumps(text), encoding="utf-8")
+    out, _ = run_command(capsys, "evaluate", "--data", data, "--settings", settings, "--threads", 1)
+    assert "which were chosen on a\\x1b[31m\\nb, measured on these clips" in out
 
 
 def test_the_command_prints_only_classes_with_clips(

@@ -122,7 +122,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     if args.write_settings is not None:
         of_fold = "" if args.fold is None else f", fold {args.fold}"
         try:
-            settings = found.settings(tagger.bundle, data=args.data.name + of_fold)
+            settings = found.settings(tagger.bundle, data=escaped(args.data.resolve().name + of_fold))
         except DatasetError as error:
             refusal = error
         else:
@@ -191,7 +191,7 @@ def _print_report(found: Evaluation, name: str | None) -> None:
     if chosen:
         across = any(one.across is not None for one in chosen)
         if found.measured is not None:
-            data = found.measured.data or "unknown clips"
+            data = escaped(found.measured.data or "unknown clips")
             print(f"thresholds of the settings, which were chosen on {data}, measured on these clips:")
         else:
             after = f", after temperature {calibration.temperature:g}" if found.calibrated else ""

@@ -138,6 +138,9 @@ def test_settings_are_measured_on_other_clips(tagger: Tagger, dataset: Dataset) 
     found = {one.label: (one.threshold, one.why) for one in evaluate(tagger, dataset, settings=few).thresholds}
     assert found["Siren"] == (0.4, None)
     assert found["Foghorn"] == (None, "the settings have none")
+    few = replace(settings, events=EventSettings(on=0.3, classes={"Siren": {"on": 0.4}}))
+    found = {one.label: (one.threshold, one.why) for one in evaluate(tagger, dataset, settings=few).thresholds}
+    assert (found["Siren"], found["Foghorn"]) == ((0.4, None), (0.3, None))
     with pytest.raises(SettingsError, match="expected either"):
         evaluate(tagger, dataset, settings=settings, precision=0.9)
     with pytest.raises(SettingsError, match="choose them again"):

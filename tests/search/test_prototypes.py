@@ -434,6 +434,28 @@ def test_events_of_an_enrolled_class_start_at_its_threshold(sounds: Path, mine: 
     assert labels(EventSettings(classes={"doorbell": {"on": 0.0, "off": 0.0}})) == {"kettle", "doorbell"}
 
 
+def test_groups_of_enrolled_classes_have_their_threshold(sounds: Path, mine: Path) -> None:
+    """Whatever the group is called, also if it has the name of an enrolled class that is not in it."""
+    tagger, clip = Tagger(mine, prototypes=prototypes_path(Bundle(mine))), sounds / "tested" / "kettle" / "001.wav"
+    assert tagger.tag(clip).probs[tagger.labels.index("kettle")] >= 0.5
+    groups = {"k": ["kettle"], "both": ["kettle", "doorbell"], "mixed": ["kettle", "Buzzer"], "doorbell": ["Buzzer"]}
+    sense = Sense(tagger.labels, groups=groups)
+    assert sense.labels_of(tagger.enrolled) == ("k", "both")
+    assert Sense(tagger.labels).labels_of(("doorbell", "none")) == ("doorbell",)
+    strict = EventSettings(on=1.0, off=0.9)  # for the classes of the model
+    assert {event.label for event in find_events(tagger, clip, settings=strict, sense=sense)} == {"k", "both"}
+
+
+def test_the_command_gives_groups_of_enrolled_classes_their_threshold(
+    sounds: Path, mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text('{"on": 1, "off": 0.9, "groups": {"k": ["kettle"], "doorbell": ["Buzzer"]}}', encoding="utf-8")
+    clip = str(sounds / "tested" / "kettle" / "001.wav")
+    assert main(["tag", clip, "--bundle", str(mine), "--settings", str(settings), "--json"]) == 0
+    assert [tag["label"] for tag in json.loads(capsys.readouterr().out)["results"][0]["tags"]] == ["k"]
+
+
 def test_frames_get_the_score_of_their_window() -> None:
     known = none_yet().enroll("a", around(0, 5)).enroll("b", around(1, 5))
     embedding = around(0, 1).astype(np.float32)

@@ -144,7 +144,7 @@ def _parsed(path: Path, text: str) -> tuple[set[str], Iterator[tuple[int, _Cells
 
     def rows() -> Iterator[tuple[int, _Cells]]:
         for row in table:
-            more = [cell for cell in row.get(None) or () if cell.strip()]  # type: ignore[call-overload]
+            more = [cell for cell in row.get(None) or () if cell.strip()]
             if more:
                 raise DatasetError(
                     f"{path}, line {table.line_num}: {shown(more[0])} has no column; expected a cell for each of "

@@ -18,6 +18,7 @@ from event_defaults import GROUPS
 from support import AUDIO, REAL_WEIGHTS, ROOT, needs_shared, run_command
 
 from panns_litert import EventSettings, Sense, Tagger, TaggerSettings, demo_clips, find_events, load_audio, tag_long
+from panns_litert.cli.output import ends
 from panns_litert.errors import DatasetError, LabelError, PictureError, SettingsError
 from panns_litert.evaluate import LEAST_CLIPS, Dataset, Evaluation, evaluate, plot_evaluation, read_dataset
 from panns_litert_convert.convert import convert
@@ -145,6 +146,12 @@ def test_settings_are_measured_on_other_clips(tagger: Tagger, dataset: Dataset) 
         evaluate(tagger, dataset, settings=settings, precision=0.9)
     with pytest.raises(SettingsError, match="choose them again"):
         evaluate(tagger, dataset, settings=replace(settings, model="m", model_sha256="0" * 64))
+
+
+def test_a_bootstrap_without_a_mistake_is_no_interval() -> None:
+    assert ends(None) == ""
+    assert ends((1.0, 1.0)) == "(no interval)"
+    assert ends((0.7, 1.0)) == "(0.700 – 1.000)"
 
 
 def test_too_little_data_is_said(tagger: Tagger, dataset: Dataset) -> None:

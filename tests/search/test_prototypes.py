@@ -456,6 +456,29 @@ def test_the_command_gives_groups_of_enrolled_classes_their_threshold(
     assert [tag["label"] for tag in json.loads(capsys.readouterr().out)["results"][0]["tags"]] == ["k"]
 
 
+def test_enrolled_classes_are_evaluated_if_they_are_named(
+    sounds: Path, mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, settings = str(prototypes_path(Bundle(mine))), tmp_path / "settings.json"
+    for name in ("kettle", "doorbell"):
+        shutil.copytree(sounds / "tested" / name, tmp_path / "data" / name)
+    settings.write_text('{"classes": {"kettle": {"on": 0.5}}}', encoding="utf-8")
+    command = ["evaluate", "--data", str(tmp_path / "data"), "--bundle", str(mine), "--settings", str(settings)]
+    assert main([*command, "--prototypes", file, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)["report"]
+    tagger = Tagger(mine, prototypes=file)
+    found = [tag_long(tagger, clip).probs[-2] >= 0.5 for clip in sorted((sounds / "tested" / "kettle").iterdir())]
+    [kettle] = [one for one in report["thresholds"] if one["label"] == "kettle"]
+    assert (kettle["threshold"], kettle["same"]["recall"]) == (0.5, np.mean(found))
+    shutil.copytree(sounds / "enrolled" / "kettle", tmp_path / "data" / "kettle" / "enrolled")
+    assert main([*command, "--prototypes", file]) == 0
+    assert "4 clips that the prototypes come from" in capsys.readouterr().err
+    assert main(command) == 2
+    assert "no class 'doorbell'" in capsys.readouterr().err
+    assert main([*command[:-2], "--prototypes", file, "--checkpoint", file]) == 2
+    assert "--prototypes and --checkpoint together" in capsys.readouterr().err
+
+
 def test_frames_get_the_score_of_their_window() -> None:
     known = none_yet().enroll("a", around(0, 5)).enroll("b", around(1, 5))
     embedding = around(0, 1).astype(np.float32)

@@ -15,15 +15,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from unicodedata import category
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from panns_litert.atomic import replacing
 from panns_litert.bundle import Bundle
-from panns_litert.errors import PrototypeError
+from panns_litert.errors import LabelError, PrototypeError
 from panns_litert.events import EventSettings
+from panns_litert.sense import require_class_names
 from panns_litert.strict import parse_json, printable, read, read_json, shown
 from panns_litert.words import counted
 
@@ -42,7 +42,6 @@ _LEAST_STEP = 0.02  # from the background's level to the threshold
 _MOST_BYTES = 1 << 28  # of a file; a class of 2048 numbers has 45 kB
 
 _UNIT_TOLERANCE = 1e-3
-_NOT_IN_A_NAME = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, separators of lines
 
 
 def with_enrolled(settings: EventSettings | None, enrolled: Sequence[str]) -> EventSettings | None:
@@ -493,8 +492,12 @@ def _require_apart(name: str, sha256: Sequence[str], background: Sequence[str]) 
 
 
 def _require_name(name: object) -> None:
-    if not isinstance(name, str) or not name.strip() or any(category(c) in _NOT_IN_A_NAME for c in name):
-        raise PrototypeError(f"class {shown(name)}; expected a name of one line")
+    try:
+        require_class_names([name])  # type: ignore[list-item]
+    except LabelError as error:
+        raise PrototypeError(
+            f"class {shown(name)}; expected a name of one line, without characters that a page does not show"
+        ) from error
 
 
 def clip_units(clips: Iterable[ArrayLike], dim: int) -> list[NDArray[np.float64]]:

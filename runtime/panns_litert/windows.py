@@ -474,8 +474,8 @@ class EventStream:
     all that is left. Without frame-wise scores, the scores of a window stand for the hop around its centre
     (`WindowSteps`). An unusable window has no scores: events end there.
 
-    An event of an enrolled class starts at its threshold, a score of 0.5, and lasts while the score is at least 0.25,
-    unless the settings have an `on` for that class.
+    An event of an enrolled class, or of a group of enrolled classes alone, starts at its threshold, a score of 0.5, and
+    lasts while the score is at least 0.25, unless the settings have an `on` for that class or group.
 
     Args:
         stream: the source of the windows.
@@ -490,7 +490,7 @@ class EventStream:
         self, stream: StreamTagger, *, settings: EventSettings | None = None, sense: Sense | None = None
     ) -> None:
         self._sense = Sense(stream.labels) if sense is None else sense
-        enrolled = [name for name in stream.enrolled if name in self._sense.labels]
+        enrolled = self._sense.labels_of(stream.enrolled)
         self._detector = EventDetector(self._sense.labels, with_enrolled(settings, enrolled))
         self._steps = WindowSteps(window=stream.window, hop=stream.hop)
         self._frame, self._frames_of_hop = stream.frame, round(stream.hop / stream.frame)

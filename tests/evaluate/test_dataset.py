@@ -57,6 +57,10 @@ def test_a_csv_with_names_that_are_no_utf8(mark: bytes, tmp_path: Path) -> None:
         (b"file,labels\na.wav,a\x1b[31m\n", "expected a name of one line"),
         (b'file,labels\na.wav,"a\nb"\n', "expected a name of one line"),
         ("file,labels\na.wav,a\u2028b\n".encode(), "expected a name of one line"),
+        ("file,labels\na.wav,a\u202eb\n".encode(), "without characters that a page does not show"),
+        (b"file,labels\na.wav,dog, cat\n", "line 2: ' cat' has no column"),
+        (b"file;labels\na.wav;dog;cat\n", "line 2: 'cat' has no column"),
+        (b"fname,labels\na.wav,Bark,Dog\n", "line 2: 'Dog' has no column"),
         (b"file,labels,file\na.wav,a,b.wav\n", "expected each name once"),
         ("file,labels\na.wav,a\n".encode("utf-16"), "in UTF-8"),
         (b"file,labels\na.wav\n", "line 2: no file or no labels"),
@@ -298,6 +302,47 @@ def test_tables(
     assert [replace(clip, path=clip.path.resolve()) for clip in again.clips] == [
         replace(clip, path=clip.path.resolve()) for clip in found.clips
     ]
+
+
+def test_times_that_are_not_read_are_said(tmp_path: Path) -> None:
+    """Two parts of a file must not become one clip with the labels of both."""
+    tree(tmp_path, "1.wav", "2.wav", "abcdefghijk.wav")
+    table = tmp_path / "t.csv"
+    table.write_text("filename,start_time,end_time,label\n1.wav,0,1,dog\n2.wav,0,1,cat\n")
+    [note] = read_dataset(table).notes
+    assert "not read in" in note
+    assert "start_time, end_time; each row is the whole file" in note
+    table.write_text("filename,start,end,label\n1.wav,0,1,dog\n1.wav,1,2,cat\n")
+    with pytest.raises(DatasetError, match=r"line 3: another part of '1\.wav', by columns start, end; expected file"):
+        read_dataset(table)
+    head = "# YTID, start_seconds, end_seconds, positive_labels\n"
+    rows = [f'abcdefghijk, {start}.000, {start + 10}.000, "/m/0bt9lr"\n' for start in (30, 30, 60)]
+    table.write_text(head + "".join(rows[:2]))
+    assert len(read_dataset(table).clips) == 1
+    table.write_text(head + "".join(rows))
+    with pytest.raises(DatasetError, match="line 4: another part of the video 'abcdefghijk'"):
+        read_dataset(table)
+
+
+def test_a_part_of_which_the_file_has_less_than_half_is_refused(tmp_path: Path) -> None:
+    tone(tmp_path / "a.wav", 300, seconds=3)
+    (tmp_path / "t.csv").write_text("file,labels,start,end\na.wav,dog,0,5\na.wav,cat,2,9\na.wav,cat,50,60\n")
+    half, less, none = read_dataset(tmp_path / "t.csv").clips
+    assert len(half.read(sample_rate=16000).waveform) == 48000
+    assert len(half.read(sample_rate=16000, max_seconds=1.0).waveform) == 16000
+    for seconds in (None, 1.0):
+        with pytest.raises(AudioError, match=r"ends at 3 s; expected at least half of the part from 2 to 9 s"):
+            less.read(sample_rate=16000, max_seconds=seconds)
+    with pytest.raises(AudioError, match="no samples from 50 s on"):
+        none.read(sample_rate=16000)
+
+
+def test_folds_within_classes_are_said(tmp_path: Path) -> None:
+    tree(tmp_path, "dog/fold1/1.wav", "dog/park/2.wav", "cat/3.wav")
+    [note] = read_dataset(tmp_path).notes
+    assert "1.wav is in a folder that is named as a fold, within a class" in note
+    (tmp_path / "dog" / "fold1").rename(tmp_path / "dog" / "garden")
+    assert read_dataset(tmp_path).notes == ()
 
 
 def test_a_recording_in_two_folds_is_named(tmp_path: Path) -> None:

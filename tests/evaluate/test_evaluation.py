@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from event_defaults import GROUPS
 from support import AUDIO, REAL_WEIGHTS, ROOT, needs_shared, run_command
 
 from panns_litert import EventSettings, Sense, Tagger, TaggerSettings, demo_clips, find_events, load_audio, tag_long
+from panns_litert.cli.output import ends
 from panns_litert.errors import DatasetError, LabelError, PictureError, SettingsError
 from panns_litert.evaluate import LEAST_CLIPS, Dataset, Evaluation, evaluate, plot_evaluation, read_dataset
 from panns_litert_convert.convert import convert
@@ -137,10 +139,19 @@ def test_settings_are_measured_on_other_clips(tagger: Tagger, dataset: Dataset) 
     found = {one.label: (one.threshold, one.why) for one in evaluate(tagger, dataset, settings=few).thresholds}
     assert found["Siren"] == (0.4, None)
     assert found["Foghorn"] == (None, "the settings have none")
+    few = replace(settings, events=EventSettings(on=0.3, classes={"Siren": {"on": 0.4}}))
+    found = {one.label: (one.threshold, one.why) for one in evaluate(tagger, dataset, settings=few).thresholds}
+    assert (found["Siren"], found["Foghorn"]) == ((0.4, None), (0.3, None))
     with pytest.raises(SettingsError, match="expected either"):
         evaluate(tagger, dataset, settings=settings, precision=0.9)
     with pytest.raises(SettingsError, match="choose them again"):
         evaluate(tagger, dataset, settings=replace(settings, model="m", model_sha256="0" * 64))
+
+
+def test_a_bootstrap_without_a_mistake_is_no_interval() -> None:
+    assert ends(None) == ""
+    assert ends((1.0, 1.0)) == "(no interval)"
+    assert ends((0.7, 1.0)) == "(0.700 – 1.000)"
 
 
 def test_too_little_data_is_said(tagger: Tagger, dataset: Dataset) -> None:
@@ -162,6 +173,24 @@ def test_a_picture(found: Evaluation, tmp_path: Path) -> None:
     with pytest.raises(PictureError, match=r"suffix '\.xyz'; expected \.png or \.svg"):
         plot_evaluation(found, tmp_path / "found.xyz")
     assert [path.name for path in tmp_path.iterdir()] == ["found.svg"]
+
+
+def test_settings_name_data_whose_name_is_no_utf8(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = data.with_name(os.fsdecode(b"caf\xe9.csv"))
+    try:
+        other.write_bytes(data.read_bytes())
+    except OSError:
+        pytest.skip("names of files are UTF-8 here")
+    settings = tmp_path / "settings.json"
+    run_command(capsys, "evaluate", "--data", other, "--write-settings", settings, "--threads", 1)
+    other.unlink()
+    assert TaggerSettings.load(settings).data == "caf\\xe9.csv: 38 clips, best F1"
+    text = json.loads(settings.read_text(encoding="utf-8")) | {"data": "a\x1b[31m\nb"}
+    settings.write_text(json.dumps(text), encoding="utf-8")
+    out, _ = run_command(capsys, "evaluate", "--data", data, "--settings", settings, "--threads", 1)
+    assert "which were chosen on a\\x1b[31m\\nb, measured on these clips" in out
 
 
 def test_the_command_prints_only_classes_with_clips(

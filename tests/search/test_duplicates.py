@@ -106,3 +106,9 @@ def test_many_copies_of_one_sound_and_groups() -> None:
 def test_wrong_settings(options: dict[str, Any]) -> None:
     with pytest.raises(MatchError, match="expected"):
         find_duplicates([match_features(noise(2, 1))] * 2, **options)
+
+
+@pytest.mark.parametrize("wrong", [np.ones((50, 3)), np.ones(50), np.full((50, 40), np.nan), np.full((50, 40), 1e30)])
+def test_other_features_are_refused(wrong: np.ndarray) -> None:  # type: ignore[type-arg]
+    with pytest.raises(MatchError, match="recording 1: features of shape"):
+        find_duplicates([np.zeros((50, 40), np.float32), wrong])

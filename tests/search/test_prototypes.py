@@ -327,6 +327,38 @@ def test_enrolled_clips_are_not_tested(sounds: Path, tmp_path: Path, capsys: pyt
     arguments = ["--prototypes", str(tmp_path / "p.json"), "--test", str(sounds / "enrolled")]
     assert main(["enroll", "kettle", clips, *arguments]) == 2
     assert "is enrolled and tested" in capsys.readouterr().err
+    assert main(["enroll", "tap", str(sounds / "tested" / "dripping tap"), *arguments]) == 2  # others are tested
+    assert "is enrolled as" in capsys.readouterr().err
+    options = ["--prototypes", str(tmp_path / "q.json"), "--test", str(sounds / "tested")]
+    background = ["--background", str(sounds / "tested" / "background")]
+    assert main(["enroll", "kettle", clips, *background, *options]) == 2
+    assert "is part of the background and tested" in capsys.readouterr().err
+    assert not (tmp_path / "q.json").exists()
+
+
+def test_the_test_has_the_scores_of_tag_and_says_what_it_skipped(
+    sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, path = tmp_path / "data", tmp_path / "p.json"
+    (data / "doorbell").mkdir(parents=True)
+    for file in (sounds / "tested" / "doorbell").iterdir():
+        (data / "doorbell" / file.name).write_bytes(file.read_bytes())
+    (data / "doorbell" / "broken.wav").write_bytes(b"RIFF")
+    options = ["--prototypes", str(path), "--test", str(data)]
+    assert main(["enroll", "doorbell", str(sounds / "enrolled" / "doorbell"), *options, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [Path(one["file"]).name for one in result["test_skipped"]] == ["broken.wav"]
+    tagger = Tagger(prototypes=path)
+    scores = [tag_long(tagger, file).probs[-1] for file in sorted((sounds / "tested" / "doorbell").iterdir())]
+    assert result["recall"] == np.mean([one >= 0.5 for one in scores])
+    assert main(["enroll", "doorbell", str(sounds / "enrolled" / "doorbell"), *options]) == 0
+    assert "broken.wav" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a\u202eb", "a\ufeff", " ", "a\nb"])
+def test_no_name_is_enrolled_that_a_result_could_not_have(name: str) -> None:
+    with pytest.raises(PrototypeError, match="expected a name of one line"):
+        none_yet(96).enroll(name, np.ones((1, 96)))
 
 
 def test_prototypes_of_another_model_are_refused(
@@ -400,6 +432,51 @@ def test_events_of_an_enrolled_class_start_at_its_threshold(sounds: Path, mine: 
     assert labels(EventSettings(classes={"kettle": {"min_duration": 99.0}})) == set()
     assert labels(EventSettings(classes={"kettle": {"on": min(1.0, score + 1e-3)}})) == set()
     assert labels(EventSettings(classes={"doorbell": {"on": 0.0, "off": 0.0}})) == {"kettle", "doorbell"}
+
+
+def test_groups_of_enrolled_classes_have_their_threshold(sounds: Path, mine: Path) -> None:
+    """Whatever the group is called, also if it has the name of an enrolled class that is not in it."""
+    tagger, clip = Tagger(mine, prototypes=prototypes_path(Bundle(mine))), sounds / "tested" / "kettle" / "001.wav"
+    assert tagger.tag(clip).probs[tagger.labels.index("kettle")] >= 0.5
+    groups = {"k": ["kettle"], "both": ["kettle", "doorbell"], "mixed": ["kettle", "Buzzer"], "doorbell": ["Buzzer"]}
+    sense = Sense(tagger.labels, groups=groups)
+    assert sense.labels_of(tagger.enrolled) == ("k", "both")
+    assert Sense(tagger.labels).labels_of(("doorbell", "none")) == ("doorbell",)
+    strict = EventSettings(on=1.0, off=0.9)  # for the classes of the model
+    assert {event.label for event in find_events(tagger, clip, settings=strict, sense=sense)} == {"k", "both"}
+
+
+def test_the_command_gives_groups_of_enrolled_classes_their_threshold(
+    sounds: Path, mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text('{"on": 1, "off": 0.9, "groups": {"k": ["kettle"], "doorbell": ["Buzzer"]}}', encoding="utf-8")
+    clip = str(sounds / "tested" / "kettle" / "001.wav")
+    assert main(["tag", clip, "--bundle", str(mine), "--settings", str(settings), "--json"]) == 0
+    assert [tag["label"] for tag in json.loads(capsys.readouterr().out)["results"][0]["tags"]] == ["k"]
+
+
+def test_enrolled_classes_are_evaluated_if_they_are_named(
+    sounds: Path, mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, settings = str(prototypes_path(Bundle(mine))), tmp_path / "settings.json"
+    for name in ("kettle", "doorbell"):
+        shutil.copytree(sounds / "tested" / name, tmp_path / "data" / name)
+    settings.write_text('{"classes": {"kettle": {"on": 0.5}}}', encoding="utf-8")
+    command = ["evaluate", "--data", str(tmp_path / "data"), "--bundle", str(mine), "--settings", str(settings)]
+    assert main([*command, "--prototypes", file, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)["report"]
+    tagger = Tagger(mine, prototypes=file)
+    found = [tag_long(tagger, clip).probs[-2] >= 0.5 for clip in sorted((sounds / "tested" / "kettle").iterdir())]
+    [kettle] = [one for one in report["thresholds"] if one["label"] == "kettle"]
+    assert (kettle["threshold"], kettle["same"]["recall"]) == (0.5, np.mean(found))
+    shutil.copytree(sounds / "enrolled" / "kettle", tmp_path / "data" / "kettle" / "enrolled")
+    assert main([*command, "--prototypes", file]) == 0
+    assert "4 clips that the prototypes come from" in capsys.readouterr().err
+    assert main(command) == 2
+    assert "no class 'doorbell'" in capsys.readouterr().err
+    assert main([*command[:-2], "--prototypes", file, "--checkpoint", file]) == 2
+    assert "--prototypes and --checkpoint together" in capsys.readouterr().err
 
 
 def test_frames_get_the_score_of_their_window() -> None:

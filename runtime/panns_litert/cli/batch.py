@@ -55,8 +55,7 @@ def run_batch(args: argparse.Namespace) -> int:
     settings = settings_of(args, bundle)
     sense = sense_arguments(args, settings)
     enrolled = () if prototypes is None else prototypes.labels
-    labels = Sense((*bundle.labels, *enrolled), **sense).labels
-    threshold = threshold_of(args, settings, labels, enrolled=enrolled)
+    threshold = threshold_of(args, settings, Sense((*bundle.labels, *enrolled), **sense), enrolled=enrolled)
     with counting(args, "recordings") as progress:
         found = batch(
             args.manifest,

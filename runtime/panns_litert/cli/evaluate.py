@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from panns_litert.cli.options import (
     add_settings_option,
     bundle_for,
     groups_of,
+    prototypes_for,
     settings_of,
 )
 from panns_litert.cli.output import (
@@ -31,6 +33,7 @@ from panns_litert.errors import DatasetError, SettingsError
 from panns_litert.escape import escaped
 from panns_litert.evaluate import (
     ClassThreshold,
+    Dataset,
     Evaluation,
     Figures,
     Heard,
@@ -42,6 +45,7 @@ from panns_litert.evaluate import (
     read_dataset,
 )
 from panns_litert.pictures import picture_format
+from panns_litert.prototypes import Prototypes
 from panns_litert.settings import TaggerSettings
 from panns_litert.tagger import ENGINES, Tagger
 from panns_litert.words import counted
@@ -63,6 +67,9 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     sub.add_argument("--checkpoint", type=Path, help="checkpoint of the bundle: also print PyTorch's figures")
     sub.add_argument("--groups", type=Path, metavar="JSON", help='{"pets": ["Dog/", …], …}: the labels are group names')
+    sub.add_argument(
+        "--prototypes", type=Path, metavar="FILE", help="enrolled classes to evaluate, too (default: none)"
+    )
     sub.add_argument("--plot", type=Path, metavar="FILE", help="write a picture: confusion, calibration, worst classes")
     sub.add_argument(
         "--wanted-precision", type=float, metavar="P", help="lowest thresholds with this precision (default: best F1)"
@@ -84,18 +91,24 @@ def run_evaluate(args: argparse.Namespace) -> int:
     _require_settings_alone(args)
     if groups is not None and args.checkpoint is not None:
         raise DatasetError("--groups and --checkpoint together; expected one of them")
+    if args.prototypes is not None and args.checkpoint is not None:
+        raise DatasetError("--prototypes and --checkpoint together; expected one of them")
     measured: dict[str, Figures] = {}
     found: Evaluation | None = None
     chosen = bundle_for(args)
+    args.no_prototypes = args.prototypes is None  # those beside the bundle only if they are named
+    prototypes = prototypes_for(args, chosen)
     with watching(args) as watch:
         for engine in dict.fromkeys(args.engine):
-            with Tagger(chosen, engine=engine, threads=args.threads) as tagger:
+            with Tagger(chosen, engine=engine, threads=args.threads, prototypes=prototypes) as tagger:
                 if found is None:
                     given = None if args.settings is None else settings_of(args, tagger.bundle)
                     groups = groups if given is None else given.groups
                     names = tagger.labels if groups is None else tuple(groups)
                     dataset = read_dataset(args.data, classes=names, seconds=tagger.bundle.manifest.clip_seconds)
                     dataset = dataset if args.fold is None else dataset.of_fold(args.fold)
+                    if prototypes is not None:
+                        dataset = _with_note(dataset, prototypes)
                 found = evaluate(
                     tagger,
                     dataset,
@@ -122,7 +135,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     if args.write_settings is not None:
         of_fold = "" if args.fold is None else f", fold {args.fold}"
         try:
-            settings = found.settings(tagger.bundle, data=args.data.name + of_fold)
+            settings = found.settings(tagger.bundle, data=escaped(args.data.resolve().name + of_fold))
         except DatasetError as error:
             refusal = error
         else:
@@ -153,6 +166,16 @@ def _require_settings_alone(args: argparse.Namespace) -> None:
     given = [name.replace("_", "-") for name in others if getattr(args, name) not in (None, False)]
     if args.settings is not None and given:
         raise SettingsError(f"--settings and --{given[0]} together; expected one of them")
+
+
+def _with_note(dataset: Dataset, prototypes: Prototypes) -> Dataset:
+    """Returns the data set with a note if clips of it were enrolled."""
+    used = {digest for one in prototypes.classes for digest in one.sha256} | set(prototypes.background.sha256)
+    known = sum(clip.sha256 in used for clip in dataset.clips)
+    if not known:
+        return dataset
+    text = f"{counted(known, 'clip')} that the prototypes come from, or their background: the figures flatter"
+    return replace(dataset, notes=(*dataset.notes, text))
 
 
 SHOWN_MISTAKES = 8
@@ -191,7 +214,7 @@ def _print_report(found: Evaluation, name: str | None) -> None:
     if chosen:
         across = any(one.across is not None for one in chosen)
         if found.measured is not None:
-            data = found.measured.data or "unknown clips"
+            data = escaped(found.measured.data or "unknown clips")
             print(f"thresholds of the settings, which were chosen on {data}, measured on these clips:")
         else:
             after = f", after temperature {calibration.temperature:g}" if found.calibrated else ""

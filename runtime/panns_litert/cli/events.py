@@ -143,7 +143,7 @@ def run_listen(args: argparse.Namespace) -> int:
     tagger = open_tagger(args)
     settings = settings_of(args, tagger.bundle)
     sense = sense_of(args, tagger.labels, settings)
-    threshold = threshold_of(args, settings, sense.labels, default=_THRESHOLD, enrolled=tagger.enrolled)
+    threshold = threshold_of(args, settings, sense, default=_THRESHOLD, enrolled=tagger.enrolled)
     hop = min(HOP_SECONDS, tagger.bundle.manifest.clip_seconds) if args.hop is None else args.hop
     StreamTagger(tagger, hop=hop)  # raises now if the hop is out of range
     rate, channels, form, pipe = tagger.bundle.manifest.front_end.sample_rate, args.channels, args.format, None

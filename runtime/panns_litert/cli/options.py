@@ -256,18 +256,18 @@ def settings_of(args: argparse.Namespace, bundle: Bundle) -> TaggerSettings:
 def threshold_of(
     args: argparse.Namespace,
     settings: TaggerSettings,
-    labels: Sequence[str],
+    sense: Sense,
     *,
     default: float = 0.0,
     enrolled: Sequence[str] = (),
 ) -> Threshold:
-    """Returns the least score of a tag: of --settings for each label, of --threshold, or the default.
+    """Returns the least score of a tag: of --settings for each label of `sense`, of --threshold, or the default.
 
-    Classes of `enrolled` have their own threshold, unless the settings have one.
+    Classes of `enrolled`, and groups of them alone, have their own threshold, unless the settings have one.
     """
     if args.settings is not None:
-        events = with_enrolled(settings.events, [name for name in enrolled if name in labels]) or settings.events
-        return [float(least) for least in replace(settings, events=events).thresholds(labels)]
+        events = with_enrolled(settings.events, sense.labels_of(enrolled)) or settings.events
+        return [float(least) for least in replace(settings, events=events).thresholds(sense.labels)]
     return default if args.threshold is None else float(args.threshold)
 
 

@@ -306,8 +306,13 @@ def _columns(name: str, precision: float | None, auc: float | None, distance: fl
 
 
 def ends(interval: tuple[float, float] | None) -> str:
-    """Returns a 95 % confidence interval as text; an empty text without one."""
-    return "" if interval is None else f"({interval[0]:.3f} – {interval[1]:.3f})"
+    """Returns a 95 % confidence interval as text; an empty text without one.
+
+    A bootstrap of clips that are all right, or all wrong, gives one number: it cannot tell how sure that is.
+    """
+    if interval is None:
+        return ""
+    return "(no interval)" if interval[0] == interval[1] else f"({interval[0]:.3f} – {interval[1]:.3f})"
 
 
 def _number(value: float | None) -> str:

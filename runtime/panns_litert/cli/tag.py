@@ -68,7 +68,7 @@ def run_tag(args: argparse.Namespace) -> int:
         raise PictureError("--html: expected recordings in files, which the page can play, and no --out")
     settings = settings_of(args, tagger.bundle)
     sense = sense_of(args, tagger.labels, settings)
-    threshold = threshold_of(args, settings, sense.labels, enrolled=tagger.enrolled)
+    threshold = threshold_of(args, settings, sense, enrolled=tagger.enrolled)
     hop = tagger.bundle.manifest.clip_seconds if args.hop is None else args.hop
     StreamTagger(tagger, hop=hop)  # raises now if the hop is out of range
     results: list[dict[str, Any]] = []

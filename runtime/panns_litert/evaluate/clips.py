@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.audio import Audio, load_audio
-from panns_litert.errors import DatasetError
+from panns_litert.errors import AudioError, DatasetError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +60,17 @@ class LabelledClip:
             max_seconds: seconds to read from the clip's start, at most, > 0; None for the whole clip.
 
         Raises:
-            AudioError: the file cannot be used, or ends before the clip does.
+            AudioError: the file cannot be used, or has less than half of the clip.
         """
         start = self.start or 0.0
         most = [seconds for seconds in (max_seconds, None if self.end is None else self.end - start) if seconds]
-        return load_audio(self.path, sample_rate=sample_rate, start=start, max_seconds=min(most, default=None))
+        audio = load_audio(self.path, sample_rate=sample_rate, start=start, max_seconds=min(most, default=None))
+        if self.end is not None and audio.seconds < (start + self.end) / 2:
+            raise AudioError(
+                f"{self.path} ends at {audio.seconds:g} s; expected at least half of the part from {start:g} to "
+                f"{self.end:g} s"
+            )
+        return audio
 
 
 @dataclass(frozen=True, kw_only=True)

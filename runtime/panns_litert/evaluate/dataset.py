@@ -9,27 +9,24 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.audio import scan_folder
 from panns_litert.bundle import file_sha256
-from panns_litert.errors import DatasetError, why_failed
+from panns_litert.errors import DatasetError, LabelError, why_failed
 from panns_litert.evaluate.annotations import CUT_SECONDS, Cutting, cut_recording, label_file, read_labels
 from panns_litert.evaluate.clips import Dataset, LabelledClip, Skipped
 from panns_litert.evaluate.folders import folder_rows
 from panns_litert.evaluate.rows import Listing
 from panns_litert.evaluate.tables import COLUMNS, table_rows
-from panns_litert.sense import unknown_label
+from panns_litert.sense import require_class_names, unknown_label
 from panns_litert.strict import shown
 from panns_litert.words import counted
 
 TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held-out"
 """The folds of a split: the clips to train on, those that decide when to stop, and those for the final test."""
-
-_NOT_IN_A_NAME = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, separators of lines
 
 _HASH_DIGITS = 16  # of a file's hash, which name a recording
 _HELD_OUT_SHARE, _VALIDATION_SHARE = 0.2, 0.15
@@ -84,8 +81,11 @@ def read_dataset(
     if not clips:
         raise DatasetError(f"{source}: no clip; expected audio files{_listed(listing.skipped)}")
     found = sorted({label for clip in clips for label in clip.labels})
-    if bad := [label for label in found if ";" in label or any(category(c) in _NOT_IN_A_NAME for c in label)]:
-        raise DatasetError(f"{source}: class {bad[0]!r}; expected a name of one line in UTF-8, without a semicolon")
+    if bad := [label for label in found if ";" in label or not _is_class_name(label)]:
+        raise DatasetError(
+            f"{source}: class {bad[0]!r}; expected a name of one line in UTF-8, without a semicolon and without "
+            "characters that a page does not show"
+        )
     wanted = tuple(found) if names is None else names
     if strangers := [label for label in found if label not in wanted]:
         raise DatasetError(f"{source}: {unknown_label(strangers[0], wanted)}")
@@ -214,6 +214,15 @@ def source_of(clip: LabelledClip) -> str:
 def _require_dataset(dataset: object) -> None:
     if not isinstance(dataset, Dataset):
         raise DatasetError(f"{shown(dataset)}; expected a Dataset, as `read_dataset` returns it")
+
+
+def _is_class_name(label: str) -> bool:
+    """Returns whether a bundle can have a class of this name."""
+    try:
+        require_class_names([label])
+    except LabelError:
+        return False
+    return True
 
 
 def _listed(skipped: Sequence[Skipped]) -> str:

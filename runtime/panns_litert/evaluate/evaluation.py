@@ -204,7 +204,8 @@ def evaluate(
         precision: the precision that every threshold should reach; the best F1 if not given.
         calibrated: whether to fit a temperature first, and to choose the thresholds of the scores with it.
         settings: settings to measure on other clips than those that they were chosen on: their temperature and groups
-            are applied first, and their thresholds are measured, not chosen. Not together with the three above.
+            are applied first, and their thresholds are measured, not chosen: those of single classes, and of the
+            others if the settings have an `on` for all. Not together with the three above.
         whole: whether long clips are heard to their end; if not, only their start is.
         watch: called for every clip.
 
@@ -225,7 +226,7 @@ def evaluate(
         given = {
             name: float(least)
             for name, least in zip(sense.labels, settings.thresholds(sense.labels), strict=True)
-            if name in settings.events.classes
+            if name in settings.events.classes or settings.events.on != EventSettings.on
         }
     require_classes(dataset, sense.labels)
     scores, found = _Scores(sense.labels), list[Heard]()

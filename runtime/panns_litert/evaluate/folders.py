@@ -43,6 +43,12 @@ def folder_rows(folder: Path, cutting: Cutting) -> Listing:
         found = _classes(folder, entries, None)
         _require_no_table(folder, found)
         found.layout = f"a folder for each class, {found.size}"
+        inner = next((row.path for row in found.rows if _within_split(row.path.relative_to(folder))), None)
+        if inner is not None:
+            found.notes.append(
+                f"{inner} is in a folder that is named as a fold, within a class, and was given none; put the folders "
+                "of folds above those of the classes"
+            )
     else:
         found = Listing(layout="")
         found.skipped += [_stray(entry) for entry in entries if not entry.is_dir()]
@@ -119,6 +125,11 @@ def _entries(folder: Path) -> list[Path]:
 def _has_audio(folder: Path) -> bool:
     """Returns whether audio files lie directly in a folder."""
     return any(os.path.dirname(path) == str(folder) for path in scan_folder(folder).audio)
+
+
+def _within_split(path: Path) -> bool:
+    """Returns whether a file, relative to the folder of classes, is in a split within its class."""
+    return any(_SPLIT.fullmatch(name) for name in path.parts[1:-1])
 
 
 def _stray(path: Path) -> Skipped:

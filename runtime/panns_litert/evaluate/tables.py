@@ -27,6 +27,7 @@ _FILES = ("file", "filename", "file_name", "fname", "path", "filepath", "file_pa
 _LABELS = ("label", "labels", "class", "category", "class_name", "classname", "tags", "event_label")
 _FOLDS = ("fold", "split", "subset")
 _EVENT_TIMES = {"onset", "offset"}
+_TIMES = ("start", "end", "start_time", "end_time", "start_seconds", "end_seconds", "onset", "offset")
 _AUDIOSET = ["YTID", "start_seconds", "end_seconds", "positive_labels"]
 # A clip of AudioSet: the video's 11 characters, as PANNs' download names it with a Y, with times behind it or without.
 _YTID = re.compile(r"Y?([\w-]{11})([_.].*)?", re.ASCII)
@@ -144,6 +145,12 @@ def _parsed(path: Path, text: str) -> tuple[set[str], Iterator[tuple[int, _Cells
 
     def rows() -> Iterator[tuple[int, _Cells]]:
         for row in table:
+            more = [cell for cell in row.get(None) or () if cell.strip()]
+            if more:
+                raise DatasetError(
+                    f"{path}, line {table.line_num}: {shown(more[0])} has no column; expected a cell for each of "
+                    f"{utf8(', '.join(given))}, and one with {shown(delimiter)} in it in quotes"
+                )
             yield table.line_num, {name: value for name, value in row.items() if name and value is not None}
 
     return set(names), rows()
@@ -178,9 +185,18 @@ def _layout(path: Path, names: set[str]) -> _Layout:
 def _clips(path: Path, names: set[str], rows: Iterator[tuple[int, _Cells]]) -> Listing:
     layout, found = _layout(path, names), Listing(layout="")
     place = _finder(path, layout.folders)
+    unread = [] if layout in _LAYOUTS else [name for name in _TIMES if name in names]
+    parts: dict[str, list[str]] = {}  # of each file, the cells that are not read
     for line, cells in rows:
         if not cells.get(layout.file) or layout.labels not in cells:
             raise DatasetError(f"{path}, line {line}: no file or no labels; expected both")
+        times = [cells.get(name, "") for name in unread]
+        if parts.setdefault(cells[layout.file], times) != times:
+            raise DatasetError(
+                f"{path}, line {line}: another part of {shown(cells[layout.file])}, by columns {', '.join(unread)}; "
+                "expected file, labels, start and end for parts of files, or filename, onset, offset and event_label "
+                "for events"
+            )
         text = cells[layout.labels]
         labels = [label.strip() for label in (text.split(layout.separator) if layout.separator else [text])]
         recording = cells.get(layout.recording or "", "").strip()
@@ -200,6 +216,11 @@ def _clips(path: Path, names: set[str], rows: Iterator[tuple[int, _Cells]]) -> L
                 end=end,
                 recording=recording or None,
             )
+        )
+    if unread:
+        found.notes.append(
+            f"not read in {path}: {', '.join(unread)}; each row is the whole file. For parts of files, name the "
+            "columns file, labels, start and end"
         )
     found.layout = f"{layout.name}, {found.size}"
     return found
@@ -249,12 +270,18 @@ def _segments(path: Path, text: str) -> Listing:
         if found := _YTID.fullmatch(file.stem):
             files.setdefault(found[1], file)
     listing, unknown = Listing(layout=""), 0
+    parts: dict[str, list[str]] = {}  # the times of each video
     rows = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
     for cells in rows:
         if not cells or cells[0].startswith("#"):
             continue
         if len(cells) != 4 or not cells[0]:
             raise DatasetError(f"{path}, line {rows.line_num}: {shown(cells)}; expected {expected}")
+        if parts.setdefault(cells[0], cells[1:3]) != cells[1:3]:
+            raise DatasetError(
+                f"{path}, line {rows.line_num}: another part of the video {shown(cells[0])}; expected one of each, "
+                "as in AudioSet's segments: a file does not tell which one it is"
+            )
         mids = [mid.strip() for mid in cells[3].split(",") if mid.strip()]
         unknown += sum(mid not in names for mid in mids)
         labels = tuple(dict.fromkeys(names[mid] for mid in mids if mid in names))

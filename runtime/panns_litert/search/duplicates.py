@@ -89,7 +89,14 @@ def find_duplicates(
         number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
         if not number or not least <= value <= most:
             raise MatchError(f"{name} = {shown(value)}; expected a number, {least:g} … {most:g}")
-    kept = [np.asarray(one, np.float16) for one in features]
+    with np.errstate(over="ignore"):  # what float16 cannot hold is infinite, and refused
+        kept = [np.asarray(one, np.float16) for one in features]
+    for place, values in enumerate(kept):
+        if values.ndim != 2 or values.shape[1] != MATCH_SPEC.n_mels or not np.isfinite(values).all():
+            raise MatchError(
+                f"recording {place}: features of shape {values.shape}; expected (frames, {MATCH_SPEC.n_mels}) finite "
+                "numbers, as match_features returns them"
+            )
     if groups is not None and len(groups) != len(kept):
         raise MatchError(f"{len(groups)} groups of {len(kept)} recordings; expected one for each")
     names = {name: i for i, name in enumerate(dict.fromkeys(groups))} if groups is not None else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeGuard
 
 import numpy as np
@@ -101,6 +101,20 @@ class Sense:
         if self._ontology is not None and self._groups is not None:
             scores = self._ontology.group(scores, self._groups)
         return scores
+
+    def labels_of(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Returns the labels whose scores come from these classes alone: the classes, or the groups without others.
+
+        Args:
+            names: class names; others are ignored.
+        """
+        own = set(names)
+        if self._ontology is None or self._groups is None:
+            return tuple(label for label in self.labels if label in own)
+        members = {label: self._ontology.select(allow=list(of)) for label, of in self._groups.items()}
+        return tuple(
+            label for label, mask in members.items() if own.issuperset(self._classes[i] for i in np.flatnonzero(mask))
+        )
 
 
 def _temperatures(labels: Sequence[str], given: float | Mapping[str, float]) -> NDArray[np.float64] | None:

@@ -83,6 +83,12 @@ class Sense(
         return groups?.map { Ontology.highest(scores, it) }?.toFloatArray() ?: scores
     }
 
+    /** The labels whose scores come from these classes alone: the classes, or the groups without others. */
+    internal fun labelsOf(names: Collection<String>): List<String> {
+        val members = groups ?: return labels.filter { it in names }
+        return labels.filterIndexed { group, _ -> members[group].all { classes[it] in names } }
+    }
+
     /** A probability with its logit divided by a temperature. The logits of 0 and 1 are infinite, which is right. */
     private fun tempered(prob: Float, divisor: Double): Float {
         val logit = ln(prob.toDouble()) - ln1p(-prob.toDouble())

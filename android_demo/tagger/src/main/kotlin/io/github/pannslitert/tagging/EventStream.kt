@@ -30,8 +30,8 @@ import kotlin.math.round
  * events.finish()
  * ```
  *
- * An event of an enrolled class begins at its threshold, a score of 0.5, and lasts while the score is at least 0.25,
- * unless the settings have an `on` for that class.
+ * An event of an enrolled class, or of a group of enrolled classes alone, begins at its threshold, a score of 0.5, and
+ * lasts while the score is at least 0.25, unless the settings have an `on` for that class or group.
  *
  * @param sense converts the probabilities of each window to scores first; null to leave them. The settings are for its
  *     labels
@@ -67,7 +67,7 @@ class EventStream internal constructor(
     private val sense = sense ?: Sense(classes)
     private val detector = EventDetector(
         this.sense.labels,
-        Prototypes.withEnrolled(settings, enrolled.filter { it in this.sense.labels }),
+        Prototypes.withEnrolled(settings, this.sense.labelsOf(enrolled)),
         listener,
     )
     private val hopFrames = round(hopSeconds / frameSeconds).toInt()

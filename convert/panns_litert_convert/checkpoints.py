@@ -558,8 +558,8 @@ def _require_classes_of_head(where: str, shapes: dict[str, tuple[torch.Size, tor
         if model.own_classes is None:
             raise CheckpointError(
                 f"{where}: its last layer has {count} outputs, not {classes}; expected the names of its classes: "
-                "pass --classes FILE (in Python classes=…), one name a line in the order of the outputs; a hub's "
-                "folder may have them as id2label in config.json"
+                "pass --classes FILE to convert (in Python classes=…), one name a line in the order of the outputs; a "
+                "hub's folder may have them as id2label in config.json, also as the base of finetune"
             )
         raise CheckpointError(
             f"{where}: its last layer has {count} outputs; expected {classes}, one for each class name"

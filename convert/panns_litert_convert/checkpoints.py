@@ -333,9 +333,11 @@ def base_of(checkpoint: str | os.PathLike[str]) -> str | None:
     """Returns the name of the model that a checkpoint was fine-tuned from; None for another checkpoint.
 
     Raises:
-        CheckpointError: its facts are invalid.
+        CheckpointError: there is no such file, or its facts are invalid.
     """
-    written = _own_metadata(weights_file(checkpoint))
+    path = weights_file(checkpoint)
+    _require_regular(path, "a checkpoint")
+    written = _own_metadata(path)
     return None if written is None else str(written[0]["base"])
 
 

@@ -202,6 +202,8 @@ def test_convert_makes_the_same_file_of_the_checkpoint_alone(
     capsys.readouterr()
     assert main(["convert", "--out", str(tmp_path / "none")]) == 2
     assert "no model named; expected one" in capsys.readouterr().err
+    assert main(["convert", "--checkpoint", str(tmp_path / "gone.pt"), "--out", str(tmp_path / "none")]) == 2
+    assert "gone.pt: no such file" in capsys.readouterr().err
 
 
 def with_facts(tuned: Tuned, path: Path, change: Callable[[dict[str, Any]], object] = lambda facts: None) -> Path:
@@ -517,6 +519,9 @@ def test_a_state_of_other_settings_or_damaged_is_refused(tmp_path: Path) -> None
         "b": ("other/b.wav", "kettle", "held-out"),
         "e": ("e.wav", "tap", "x"),
     }
+    parts = dict.fromkeys("wxyz", ("rec/0.wav", "kettle", "train"))
+    with pytest.raises(TrainingError, match=r"5 clips more \(e\.wav, rec/0\.wav\)"):  # parts of one recording
+        trained(tmp_path / "clips", clips=clips | parts, data="new")
     del clips["d"]
     with pytest.raises(TrainingError) as caught:
         trained(tmp_path / "clips", clips=clips, data="new")

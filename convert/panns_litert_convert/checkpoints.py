@@ -333,9 +333,11 @@ def base_of(checkpoint: str | os.PathLike[str]) -> str | None:
     """Returns the name of the model that a checkpoint was fine-tuned from; None for another checkpoint.
 
     Raises:
-        CheckpointError: its facts are invalid.
+        CheckpointError: there is no such file, or its facts are invalid.
     """
-    written = _own_metadata(weights_file(checkpoint))
+    path = weights_file(checkpoint)
+    _require_regular(path, "a checkpoint")
+    written = _own_metadata(path)
     return None if written is None else str(written[0]["base"])
 
 
@@ -558,8 +560,8 @@ def _require_classes_of_head(where: str, shapes: dict[str, tuple[torch.Size, tor
         if model.own_classes is None:
             raise CheckpointError(
                 f"{where}: its last layer has {count} outputs, not {classes}; expected the names of its classes: "
-                "pass --classes FILE (in Python classes=…), one name a line in the order of the outputs; a hub's "
-                "folder may have them as id2label in config.json"
+                "pass --classes FILE to convert (in Python classes=…), one name a line in the order of the outputs; a "
+                "hub's folder may have them as id2label in config.json, also as the base of finetune"
             )
         raise CheckpointError(
             f"{where}: its last layer has {count} outputs; expected {classes}, one for each class name"

@@ -63,7 +63,15 @@ from panns_litert.errors import (
     ResultsError,
 )
 from panns_litert.frontend import FrontEndSpec, mel_basis
-from panns_litert.proof import HELD_OUT_GATES, HELD_OUT_OUTPUTS, Adopted, adopt, require, self_test_check
+from panns_litert.proof import (
+    HELD_OUT_GATES,
+    HELD_OUT_LOSSES,
+    HELD_OUT_OUTPUTS,
+    Adopted,
+    adopt,
+    require,
+    self_test_check,
+)
 from panns_litert.strict import printable, shown
 from panns_litert.words import counted
 from panns_litert_convert.checkpoints import (
@@ -73,7 +81,6 @@ from panns_litert_convert.checkpoints import (
     is_official,
     load_weights,
     model_for,
-    model_of,
     source_of,
     weights_file,
 )
@@ -164,7 +171,9 @@ def convert(
         seconds = DEFAULT_SECONDS if facts is None else facts.seconds
     require_length(seconds, model)
     if facts is not None and seconds != facts.seconds:
-        _LOGGER.warning("clips of %g s; %s was fine-tuned with clips of %g s", seconds, checkpoint, facts.seconds)
+        _LOGGER.warning(
+            "clips of %g s; %s was fine-tuned with clips of %g s", seconds, printable(checkpoint), facts.seconds
+        )
     if graph is None:
         graph = model.graphs[0] if facts is None else facts.graph
     for what, value, choices in (("graph", graph, model.graphs), ("precision", precision, PRECISIONS)):
@@ -375,7 +384,7 @@ def adopt_proven(
             end are not the model's. Or a stage failed: the error's `report` has all figures. No bundle is written.
         ModelError, CheckpointError: as for `convert`.
     """
-    model = model_of(find(name), checkpoint)
+    model = find(name) if checkpoint is None else model_for(find(name), checkpoint)
     if front_end not in (None, model.front_end):
         raise BundleError(f"a front end that is not that of {model.name}; expected none: the model says which")
     network, source, official = _load(model, checkpoint, report=report, progress=progress)
@@ -600,6 +609,12 @@ def _require_figures(bundle: Bundle, checks: list[Check]) -> None:
     """
     # Held-out clips are not part of a bundle: their checks were made when it was.
     recorded = [check for check in bundle.manifest.parity if check.output not in HELD_OUT_OUTPUTS]
+    for check in bundle.manifest.parity:
+        if check.output in HELD_OUT_OUTPUTS and not _within_loss(check):
+            raise BundleError(
+                f"{bundle.path}: the recorded {check.output} of {check.stage} is not within the loss that it may have; "
+                "fine-tune again"
+            )
     same = [(c.stage, c.output) for c in recorded] == [(c.stage, c.output) for c in checks]
     for old, new in zip(recorded, checks, strict=False):
         bound = new.threshold["max_abs"]
@@ -609,10 +624,20 @@ def _require_figures(bundle: Bundle, checks: list[Check]) -> None:
         raise BundleError(f"{bundle.path}: the recorded parity is not that of these stages; convert it again")
 
 
+def _within_loss(check: Check) -> bool:
+    """Returns whether a recorded check of held-out clips has the bound of its precision, and a loss within it."""
+    bound, loss = HELD_OUT_LOSSES.get(check.stage), check.max_abs
+    if bound is None or loss is None or check.threshold.get("max_abs") != bound:
+        return False
+    return 0.0 <= loss <= bound + 1e-9  # as in `HeldOut.checks`
+
+
 def _judged_wide(manifest: Manifest) -> bool:
     """Returns whether held-out clips judged a bundle, because it is outside the gate of its precision."""
     of_stage = {check.output: check for check in manifest.parity if check.stage == manifest.precision}
     if manifest.precision not in HELD_OUT_GATES or not of_stage.keys() & set(HELD_OUT_OUTPUTS):
+        return False
+    if "probs" not in of_stage:
         return False
     return math.isclose(of_stage["probs"].threshold["max_abs"], HELD_OUT_GATES[manifest.precision].max_abs)
 

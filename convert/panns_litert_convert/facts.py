@@ -76,6 +76,12 @@ class OwnFacts:
             raise CheckpointError(f"seconds {shown(self.seconds)}; expected the length of a clip")
         if self.graph not in GRAPHS:
             raise CheckpointError(f"graph {shown(self.graph)}; expected one of {', '.join(GRAPHS)}")
+        if any(count < 0 for of_fold in self.clips.values() for count in of_fold.values()):
+            raise CheckpointError("clips below 0; expected numbers of clips")
+        if (of := self.held_out) is not None and (
+            of.clips < 1 or any(not 0.0 <= share <= 1.0 for share in (of.accuracy, of.mean_ap) if share is not None)
+        ):
+            raise CheckpointError("held_out is not possible; expected clips ≥ 1, and accuracy and mean_ap in 0 … 1")
         for digest in (self.began_with, self.clips_sha256, self.weights.sha256):
             if not _SHA256.fullmatch(digest):
                 raise CheckpointError(f"sha256 {shown(digest)}; expected 64 hexadecimal digits")

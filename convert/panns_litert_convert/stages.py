@@ -234,7 +234,7 @@ class Reference:
         spec: its front end.
         graph: input of the .tflite, "logmel" or "waveform".
         seconds: length of the clips, s.
-        held_out: also judges files with integer weights, if it is given.
+        held_out: also judges files with integer weights, if it is given and its clips have classes.
 
     Attributes:
         graph: input of the .tflite.
@@ -252,7 +252,8 @@ class Reference:
         seconds: float,
         held_out: HeldOut | None = None,
     ) -> None:
-        self.held_out = held_out
+        # Clips of no class define neither accuracy nor mean average precision, so they judge nothing.
+        self.held_out = held_out if held_out is not None and held_out.truth.any() else None
         self._logmel = LogMel(spec)
         clips = parity_clips(spec.sample_rate, seconds)
         self.graph = graph

@@ -172,6 +172,8 @@ def find_weights(data: Any, expected: Mapping[str, Tensor], *, where: str) -> Fo
             if place.averaged and place not in fitting and not chosen.averaged and _is_part(place.tensors, needed):
                 lacking = sum(key not in place.tensors for key in needed)
                 notes.append(f"the average in {place.name} is not used: {lacking} of {len(needed)} tensors are missing")
+        if not chosen.averaged:
+            notes += [f"the average in {name} is not used: a list of tensors without names" for name in _lists(data)]
     else:
         chosen, notes = max(places, key=lambda place: _likeness(place.tensors, needed)), []
     others = [place for place in places if place.mapping is chosen.mapping and place is not chosen]
@@ -220,6 +222,19 @@ def _mappings(
         yield path, tensors
     for key, value in data.items():
         yield from _mappings(value, (*path, str(key)), seen)
+
+
+def _lists(data: Any, path: tuple[str, ...] = (), seen: set[int] | None = None) -> Iterator[str]:
+    """Yields the places of lists of tensors that are named as an average, such as torch_ema's, for a message."""
+    seen = set() if seen is None else seen
+    if isinstance(data, dict) and len(path) <= _MOST_DEPTH and id(data) not in seen:
+        seen.add(id(data))
+        for key, value in data.items():
+            yield from _lists(value, (*path, str(key)), seen)
+        return
+    values = data if isinstance(data, (list, tuple)) and any(_words(part) & _AVERAGED for part in path) else ()
+    if any(isinstance(value, Tensor) and value.dim() > 1 for value in values):
+        yield printable(".".join(path))
 
 
 def _places(path: tuple[str, ...], tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> Iterator[_Place]:

@@ -18,9 +18,9 @@ from panns_litert_convert.networks import MobileNetV3
 from panns_litert_convert.zoo import MODELS, Checkpoint, Model
 
 _START, _END = r"(?<![a-z0-9])", r"(?![a-z0-9])"  # of a word in a file's name; "_" divides words
-# "hop_15" and "hop15" are milliseconds, "hop_size_480" is samples.
-_HOP = re.compile(rf"{_START}hop(?:_?(?:size|length))?[_=-]?(\d{{1,5}}){_END}")
-_MELS = re.compile(rf"{_START}(?:n_?)?mels?(?:_?(?:bins|bands))?[_=-]?(\d{{1,5}}){_END}")
+# "hop_15", "hop15" and "hop_15ms" are milliseconds, "hop_size_480" is samples.
+_HOP = re.compile(rf"{_START}hop(?:_?(?:size|length))?[_=-]?(\d{{1,5}})(?:_?ms)?{_END}")
+_MELS = re.compile(rf"{_START}(?:n_?)?mels?(?:_?(?:bins|bands))?[_=-]?(\d{{1,5}}){_END}|{_START}(\d{{1,5}})mels?{_END}")
 _STRIDES = re.compile(rf"{_START}s([12]{{4}}){_END}")
 _IMAGENET = re.compile(r"mn\d\d_im(?:_pytorch)?")
 _SAMPLES = 100
@@ -38,11 +38,17 @@ def require_variant(path: Path, model: Model, *, named_by_folder: bool = False) 
     Raises:
         CheckpointError: the file belongs to another model, or to none of the registry.
     """
-    name = (path.parent if named_by_folder else path).name.casefold()
+    name = (_hub_folder(path) if named_by_folder else path).name.casefold()
     if model.architecture is MobileNetV3:
         _require_efficientat(name, printable(path), model)
     if (twin := _twin_of_name(name, model) or _twin_of_hash(path, model)) is not None:
         raise CheckpointError(f"{printable(path)}: this is {twin.name}, with another log-mel: convert that")
+
+
+def _hub_folder(path: Path) -> Path:
+    """Returns the folder that names a hub's model. In the hub's cache it is above snapshots/REVISION."""
+    folder = path.absolute().parent
+    return folder.parent.parent if folder.parent.name == "snapshots" else folder
 
 
 def kind_of_keys(keys: Iterable[str]) -> str | None:
@@ -112,7 +118,7 @@ def _require_efficientat(name: str, where: str, model: Model) -> None:
     spec = model.front_end
     hops = [int(found) for found in _HOP.findall(name)]
     hop_lengths = [hop if hop >= _SAMPLES else hop * spec.sample_rate // 1000 for hop in hops]
-    mels = [int(found) for found in _MELS.findall(name)]
+    mels = [int(after or before) for after, before in _MELS.findall(name)]
     if set(hop_lengths) - {spec.hop_length} or set(mels) - {spec.n_mels}:
         said = ", ".join([f"a hop of {hop} samples" for hop in hop_lengths] + [f"{n} mels" for n in mels])
         wanted = {(hop, n) for hop in hop_lengths or [320] for n in mels or [128]}

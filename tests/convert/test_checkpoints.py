@@ -696,8 +696,9 @@ def test_other_classes_from_a_file_end_in_the_bundle(tmp_path: Path, capsys: pyt
     weights, out = str(folder / MODEL_FILE), str(tmp_path / "bundle")
     arguments = ["convert", "demo", "--checkpoint", weights, "--seconds", "1", "--out", out]
     assert main(arguments) == 2
-    assert "its last layer has 5 outputs, not 22; expected the names of its classes: pass --classes FILE" in (
-        capsys.readouterr().err
+    assert (
+        "its last layer has 5 outputs, not 22; expected the names of its classes: pass --classes FILE to convert"
+        in (capsys.readouterr().err)
     )
     assert main([*arguments, "--classes", str(names)]) == 0
     bundle = Bundle(out)

@@ -491,6 +491,9 @@ def refusal(name: str, model: str, state: dict[str, Tensor], folder: Path) -> st
         ("mn10_as_mAP_471.pt", "mn10", None),
         ("mn10_as_esc50.pt", "mn10_mels_64", None),
         ("mn10_as_mels_64/model.safetensors", "mn10", "this is mn10_mels_64"),
+        ("models--a--mn10_as_mels_64/snapshots/1f/model.safetensors", "mn10", "this is mn10_mels_64"),
+        ("mine_hop_15ms.pt", "mn10", "this is mn10_hop_15"),
+        ("mn10_64mels.pt", "mn10", "this is mn10_mels_64"),
         ("mine-mels-64.pt", "mn10", "its name says 64 mels; mn10 has a hop of 320 and 128 mels; this is mn10_mels_64"),
         ("mine_hop15.ckpt", "mn10", "its name says a hop of 480 samples; .*this is mn10_hop_15"),
         ("hop_size=480.pt", "mn10", "this is mn10_hop_15"),
@@ -512,13 +515,24 @@ def test_the_log_mel_that_a_files_name_says(
     file: str, model: str, message: str | None, mn10_state: dict[str, Tensor], tmp_path: Path
 ) -> None:
     if file.endswith(".safetensors"):
-        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).parent.mkdir(parents=True)
         save_file(mn10_state, tmp_path / file)
         with pytest.raises(CheckpointError, match=message or ""):
             load_weights(find(model).build(), tmp_path / file, find(model))
         return
     found = refusal(file, model, mn10_state, tmp_path)
     assert found is None if message is None else re.search(message, found or "") is not None, found
+
+
+def test_the_working_folders_name_counts_too(
+    mn10_state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mn10_as_hop_15").mkdir()
+    monkeypatch.chdir(tmp_path / "mn10_as_hop_15")
+    save_file(mn10_state, "model.safetensors")
+    for path in (".", "model.safetensors"):
+        with pytest.raises(CheckpointError, match="this is mn10_hop_15"):
+            load_weights(find("mn10").build(), path, find("mn10"))
 
 
 def test_a_renamed_variant_is_known_by_its_hash(

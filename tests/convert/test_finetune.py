@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
@@ -21,12 +22,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save, save_file
 from support import damaged
 from torch import nn
 
 from panns_litert.atomic import writing
-from panns_litert.bundle import CACHE_VARIABLE, OWN_WEIGHTS, Bundle
+from panns_litert.bundle import CACHE_VARIABLE, MANIFEST, OWN_WEIGHTS, Bundle
 from panns_litert.cli import main
 from panns_litert.errors import (
     CheckpointError,
@@ -201,6 +202,8 @@ def test_convert_makes_the_same_file_of_the_checkpoint_alone(
     capsys.readouterr()
     assert main(["convert", "--out", str(tmp_path / "none")]) == 2
     assert "no model named; expected one" in capsys.readouterr().err
+    assert main(["convert", "--checkpoint", str(tmp_path / "gone.pt"), "--out", str(tmp_path / "none")]) == 2
+    assert "gone.pt: no such file" in capsys.readouterr().err
 
 
 def with_facts(tuned: Tuned, path: Path, change: Callable[[dict[str, Any]], object] = lambda facts: None) -> Path:
@@ -235,6 +238,8 @@ WRONG_FACTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a long licence": (lambda facts: facts["weights"].update(licence="x" * 301), "at most 300 characters"),
     "a front end": (lambda facts: facts["front_end"].update(fmin=51.0), "another front end than that of demo"),
     "counts": (lambda facts: facts.update(clips={"a": {"train": 10**12}}), "expected a whole number"),
+    "counts below 0": (lambda facts: facts["clips"].update(kettle={"train": -5}), "clips below 0"),
+    "more than all": (lambda facts: facts["held_out"].update(accuracy=7.0), "accuracy and mean_ap in 0 … 1"),
     "deep settings": (lambda facts: facts.update(settings={"a": {}}), "expected a text"),
 }
 
@@ -278,6 +283,27 @@ def test_a_chain_of_fine_tunings_keeps_the_first_base(tuned: Tuned, sounds: Path
     assert source.attribution == "clips 1; clips 2; fine-tuned from Cnn14 (narrow) (Apache-2.0, made by this project)"
 
 
+@pytest.mark.usefixtures("only_trained")
+def test_a_base_with_classes_of_elsewhere(sounds: Path, tmp_path: Path) -> None:
+    """A hub's folder knows their names, and the file alone those of the data that it is evaluated on."""
+    names = ("a", "b", "c", "d", "e")
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    save_file(with_classes(find("demo"), names).build().state_dict(), folder / "model.safetensors")
+    (tmp_path / "clips.csv").write_text(f"file,labels\n{sounds / 'kettle' / '000.wav'},a\n")
+    data = read_dataset(tmp_path / "clips.csv", classes=names)
+    probs, _ = checkpoint_scores(data, model="demo", checkpoint=folder, seconds=1.0)
+    assert probs.shape == (len(data.clips), len(names))
+    with pytest.raises(CheckpointError, match=r"5 outputs, not 22; .* as the base of finetune"):
+        finetune(sounds, model="demo", checkpoint=folder, out=tmp_path / "none")
+    (folder / "config.json").write_text(json.dumps({"id2label": {str(i): name for i, name in enumerate(names)}}))
+    with pytest.raises(EnoughError):
+        finetune(sounds, model="demo", checkpoint=folder, out=tmp_path / "tuned", settings=Settings(epochs=1))
+    found = facts_of(tmp_path / "tuned" / CHECKPOINT)
+    assert found is not None
+    assert found.labels == CLASSES
+
+
 def test_one_training_gives_several_bundles(
     tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: Callable[..., dict[str, Any]],
     capsys: pytest.CaptureFixture[str],
@@ -307,12 +333,23 @@ def test_one_training_gives_several_bundles(
     assert found["torch"] == tuned.result["torch"]
     assert main(["verify", str(out / "bundle"), "--checkpoint", str(out / CHECKPOINT)]) == 0
     assert "held out is not measured again" in capsys.readouterr().err
+    manifest = json.loads((out / "bundle" / MANIFEST).read_text())
+    for stage_output, change in (("held-out accuracy", {"threshold": {"max_abs": 0.5}}), ("probs", None)):
+        altered = copy.deepcopy(manifest)
+        (check,) = [one for one in altered["parity"] if (one["stage"], one["output"]) == ("int8", stage_output)]
+        if change is None:
+            altered["parity"].remove(check)
+        else:
+            check |= change
+        (out / "bundle" / MANIFEST).write_text(json.dumps(altered))
+        assert main(["verify", str(out / "bundle"), "--checkpoint", str(out / CHECKPOINT)]) == 2
+        assert ("fine-tune again" if change else "recorded parity") in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"precision": ["fp16", "int2"]}, "int2.*; expected some of fp32"), ({"graph": "mfcc"}, "graph 'mfcc'"),
-     ({"precision": []}, "expected some of")],
+     ({"precision": []}, "expected some of"), ({"seconds": 1e-9}, "clip of 1e-09 s; expected 1 … 60 s")],
 )  # fmt: skip
 def test_what_no_bundle_can_be_is_refused_before_the_training(
     options: dict[str, Any], message: str, sounds: Path, tmp_path: Path
@@ -351,6 +388,15 @@ def test_held_out_clips_judge_a_file(tuned: Tuned) -> None:
         assert found
         assert not any(check.passed for check in found)
         assert re.search(why, found[0].why)
+
+
+def test_clips_of_no_class_judge_nothing(tuned: Tuned) -> None:
+    """With wide gates, nothing would be left that compares accuracies."""
+    clips, network = held_out_clips(tuned), find("demo").build().eval()
+    of_no_class = replace(clips, truth=np.zeros_like(clips.truth))
+    for judge, judges in ((clips, True), (of_no_class, False)):
+        reference = Reference(network, find("demo").front_end, seconds=household.SECONDS, held_out=judge)
+        assert (reference.held_out is not None) == judges
 
 
 def test_held_out_accuracy_decides_where_no_file_passes_its_gate(
@@ -473,6 +519,9 @@ def test_a_state_of_other_settings_or_damaged_is_refused(tmp_path: Path) -> None
         "b": ("other/b.wav", "kettle", "held-out"),
         "e": ("e.wav", "tap", "x"),
     }
+    parts = dict.fromkeys("wxyz", ("rec/0.wav", "kettle", "train"))
+    with pytest.raises(TrainingError, match=r"5 clips more \(e\.wav, rec/0\.wav\)"):  # parts of one recording
+        trained(tmp_path / "clips", clips=clips | parts, data="new")
     del clips["d"]
     with pytest.raises(TrainingError) as caught:
         trained(tmp_path / "clips", clips=clips, data="new")

@@ -213,7 +213,11 @@ def test_which_weights_were_taken_is_said(tmp_path: Path, caplog: pytest.LogCapt
         loaded(lightning(state), tmp_path)
         buffers = {key: tensor for key, tensor in state.items() if "running" not in key}
         found = loaded({"state_dict": prefixed(state, "model.") | prefixed(other(buffers), "ema.")}, tmp_path)
-    taken, left_out, partial = (record.getMessage() for record in caplog.records)
+        shadow = {"decay": 0.9, "shadow_params": list(other(buffers).values())}
+        found_beside_list = loaded({"model": state, "ema": shadow, "average_loss": [torch.ones(1)]}, tmp_path)
+    taken, left_out, partial, listed = (record.getMessage() for record in caplog.records)
+    assert "the average in ema.shadow_params is not used: a list of tensors without names" in listed
+    assert all(torch.equal(found_beside_list[key], tensor) for key, tensor in state.items())
     assert "took the average of weights in ema.*, not model.*" in taken
     assert "of training alone, left out: criterion.pos_weight" in left_out
     assert "train_acc.tp" in left_out
@@ -252,7 +256,7 @@ REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
     "a quantized weight": (lambda s: {"net": s | {"fc1.weight": s["fc1.weight"].to(torch.int8)}}, "not quantized ones"),
     "another number of classes": (
         lambda s: s | {"fc_audioset.weight": torch.ones(3, 4), "fc_audioset.bias": torch.ones(3)},
-        "its last layer has 3 outputs, not 22; expected the names of its classes: pass --classes FILE",
+        "its last layer has 3 outputs, not 22; expected the names of its classes: pass --classes FILE to convert",
     ),
     "names that a terminal would obey": (
         lambda s: s | {"\x1b[31m\u202efc\n": torch.ones(2)},

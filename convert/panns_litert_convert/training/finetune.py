@@ -46,8 +46,9 @@ from panns_litert.tagger import Tagger
 from panns_litert_convert.checkpoints import (
     facts_of,
     fetch,
+    is_official,
     load_weights,
-    model_of,
+    model_for,
     save_own,
     source_of,
     weights_file,
@@ -221,15 +222,18 @@ def finetune(
     settings = settings or Settings()
     out = Path(out)
     watch("reading the data", 0, 0)
-    base = model_of(find(model), checkpoint)
+    base = find(model) if checkpoint is None else model_for(find(model), checkpoint)
+    if seconds is not None:
+        require_length(seconds, base)  # first: recordings are cut into clips of this length
     graph, precisions = _require_known(base, graph, precision)
     for text, what in ((licence, "licence"), (attribution, "attribution")):
         if text is not None:
             require_terms(text, what)
     dataset = read_dataset(data, classes=classes, seconds=seconds or CUT_SECONDS, background=background)
     require_class_names(dataset.classes, str(data), error=DatasetError)
-    seconds = _longest(dataset) if seconds is None else seconds
-    require_length(seconds, base)
+    if seconds is None:
+        seconds = _longest(dataset)
+        require_length(seconds, base)
     dataset = duplicates_together(dataset, seconds=seconds, move=move_duplicates, watch=watch)
     split(dataset, held_out=held_out, seed=settings.seed)  # refuses what cannot be split before anything is computed
     with owning(out, STATE, CHECKPOINT, METRICS, SPLIT):
@@ -438,13 +442,15 @@ def checkpoint_scores(
     """Returns the probabilities of PyTorch for every clip: `score` with a checkpoint.
 
     Args:
-        dataset: the clips.
+        dataset: the clips. A checkpoint of elsewhere knows no names: its classes are those of the dataset.
         model: the checkpoint's name in the registry.
         checkpoint: its weights.
         seconds: length of a clip.
         watch: called with the progress of every clip.
     """
-    record = model_of(find(model), checkpoint)
+    record = find(model)
+    own = not is_official(weights_file(checkpoint), record.checkpoint)
+    record = model_for(record, checkpoint, dataset.classes if own else None)
     network = record.build()
     load_weights(network, weights_file(checkpoint), record)
     inputs = ClipInput(record.front_end, graph=network.graph, seconds=seconds)

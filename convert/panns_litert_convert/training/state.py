@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -173,19 +173,21 @@ def _clips_differ(old: Mapping[str, Any], now: Mapping[str, Sequence[str]]) -> l
     if not known:  # a state of an earlier version
         return []
     both = [key for key in now if key in known]
-    relabelled = {str(now[key][0]) for key in both if known[key][1] != now[key][1]}
-    moved = {str(now[key][0]) for key in both if known[key][1] == now[key][1] and known[key][2] != now[key][2]}
-    found = _named("clip", "clips", {str(of[0]) for key, of in now.items() if key not in known}, "more")
-    found += _named("clip", "clips", {str(of[0]) for key, of in known.items() if key not in now}, "fewer")
+    # Lists: several clips can be parts of one file.
+    relabelled = [str(now[key][0]) for key in both if known[key][1] != now[key][1]]
+    moved = [str(now[key][0]) for key in both if known[key][1] == now[key][1] and known[key][2] != now[key][2]]
+    found = _named("clip", "clips", [str(of[0]) for key, of in now.items() if key not in known], "more")
+    found += _named("clip", "clips", [str(of[0]) for key, of in known.items() if key not in now], "fewer")
     return found + _named("clip", "clips", relabelled, "with other labels") + _named("clip", "clips", moved, "moved")
 
 
-def _named(one: str, several: str, names: set[str], what: str) -> list[str]:
+def _named(one: str, several: str, names: Collection[str], what: str) -> list[str]:
     """Returns such as ["2 clips more (a.wav, b.wav)"]; nothing for no name."""
     if not names:
         return []
-    listed = ", ".join(printable(name) for name in sorted(names)[:3])
-    return [f"{counted(len(names), one, several)} {what} ({listed}{', …' if len(names) > 3 else ''})"]
+    different = sorted(set(names))
+    listed = ", ".join(printable(name) for name in different[:3])
+    return [f"{counted(len(names), one, several)} {what} ({listed}{', …' if len(different) > 3 else ''})"]
 
 
 def _mapping(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -48,6 +48,10 @@ CALIBRATION_CLIPS, CALIBRATION_SEED = 8, 7
 BRIEF = ("cnn14", "mn04")
 """Models in the short table of docs/choose.md."""
 
+MOST_LOST_POINTS = 1.0
+"""A rung fails if it loses more than this against PyTorch, in percent of ESC-10's clips named right. `make evidence`
+measures mn04, and adds `esc10_percent` to its row and its rungs."""
+
 LABELLED_CLIPS, LABELLED_SEED = 200, HELD_OUT_SEED + 1
 """Number and seed of the labelled mixtures for the demo model's mean average precision."""
 
@@ -243,7 +247,7 @@ def in_process(
 
 _COLUMNS = (
     *("model", "weights", "precision", "MB", "error", "corr"),
-    *("tags differ", "rank corr", "mAP", "layers kept finer", "gates"),
+    *("tags differ", "rank corr", "mAP", "ESC-10", "layers kept finer", "gates"),
 )
 
 
@@ -258,6 +262,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             hurt = rung.get("hurt", ())
             why = f"{hurt[0]} hurts most" if hurt else rung["why"].partition("; ")[0]
             verdict = "passed" if rung["passed"] else f"FAILED: {why}"
+            right, best = rung.get("esc10_percent"), row.get("esc10_percent")
+            if rung["passed"] and right is not None and best is not None and best - right > MOST_LOST_POINTS:
+                verdict = f"FAILED: {best - right:.1f} points fewer of ESC-10's clips are right"
             if not rung["passed"] and not rung["mixed"]:
                 verdict += " (no layer kept finer yet)"
             kept = rung.get("kept", [])
@@ -271,6 +278,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
                 number(rung.get("tags_differ"), ".1%"),
                 number(rung.get("rank_corr"), ".4f"),
                 number(rung.get("map"), ".3f"),
+                number(right, ".1f"),
                 str(len(kept)) if rung["precision"] in QUANTIZED and rung["passed"] else "–",
                 verdict,
             )

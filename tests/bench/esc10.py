@@ -73,7 +73,8 @@ def named(labels: tuple[str, ...], data: Dataset, probs: NDArray[np.float32]) ->
     found = figures(groups(probs), data.truth(), data.classes)
     assert groups.labels == data.classes
     assert found.accuracy is not None
-    return {"right_percent": 100 * found.accuracy, "mean_average_precision": found.mean_ap}
+    assert found.mean_ap is not None
+    return {"right_percent": 100 * found.accuracy, "mAP_percent": 100 * found.mean_ap}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +140,7 @@ class Evidence:
 
 
 def zero_shot(evidence: Evidence) -> list[_Row]:
-    """Clips of ESC-10 named right by mn04 and YAMNet without training, and the mean average precision of its classes.
+    """Clips of ESC-10 named right by mn04 and YAMNet without training, and the mean average precision (mAP), percent.
 
     mn04 has its published weights. "PyTorch" is its network in float32. YAMNet's file is that of the environment
     variable YAMNET, or yamnet*.tflite in ../shared.
@@ -209,7 +210,6 @@ def agreement(evidence: Evidence) -> list[_Row]:
             "median_of_largest_per_clip": float(np.median(error.max(axis=1))),
             "tags_differ_percent": 100 * float((mine != theirs).sum() / (mine | theirs).sum()),
             "first_tag_percent": 100 * float((found.argmax(1) == true.argmax(1)).mean()),
-            "correlation": float(np.corrcoef(found.ravel(), true.ravel())[0, 1]),
         })  # fmt: skip
     return rows
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 import argparse
 import csv
 import inspect
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from enrolment import enrolment
-from esc10 import Evidence, agreement, fine_tuned, zero_shot
+from esc10 import MODEL, Evidence, agreement, fine_tuned, zero_shot
 from event_defaults import GROUPS
 from event_windows import events
 from tables import add_table, read_tables, texts
@@ -28,6 +29,7 @@ from turns import ESC10, REAL_WEIGHTS, ROOT
 
 from panns_litert.evaluate import Dataset, read_dataset
 from panns_litert.measure import insert, markdown
+from panns_litert_convert import ladder
 
 RECORD = Path("records/evidence/amd-epyc.json")
 DOCUMENT = Path("docs/evidence.md")
@@ -84,8 +86,25 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
+def into_ladder(rows: Sequence[dict[str, Any]]) -> None:
+    """Adds what `zero_shot` found to the ladder, whose verdicts for mn04 use it."""
+    right = {row["what"]: row["right_percent"] for row in rows if row.get("window_s") == "10"}
+    path = ROOT / "assets" / "ladder.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    row = next(row for row in data["rows"] if row["name"] == MODEL)
+    row["esc10_percent"] = right["PyTorch"]
+    for rung in row["rungs"]:
+        if (name := f"{rung['precision']}, log-mel, CPU") in right:
+            rung["esc10_percent"] = right[name]
+    ladder.write(path, data["rows"])
+
+
 def render(root: Path = ROOT) -> None:
-    """Writes the tables of the record into the document of a repository."""
+    """Writes the tables of the record, and the ladder's, into the documents of a repository."""
+    rows = json.loads((ROOT / "assets" / "ladder.json").read_text(encoding="utf-8"))["rows"]
+    insert(root / "docs" / "ladder.md", markdown(ladder.table(rows)), marker="ladder")
+    few = [row for row in rows if row["name"] in ladder.BRIEF]
+    insert(root / "docs" / "choose.md", markdown(ladder.table(few)), marker="ladder")
     known = {table["name"]: table for table in read_tables(ROOT / RECORD)["tables"]}
     for name in TABLES:
         text = "Not measured yet.\n"
@@ -126,6 +145,8 @@ def main() -> None:
         print(f"\n{name}: {about}\n\n{markdown(texts(rows))}", flush=True)
         if args.clips is None:
             add_table(ROOT / RECORD, name, about, rows, rounds=1)
+            if name == "zero_shot":
+                into_ladder(rows)
     if args.clips is None:
         render()
 

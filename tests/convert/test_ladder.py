@@ -74,6 +74,15 @@ def test_a_failure_is_in_the_table() -> None:
     assert rows[2]["gates"] == "FAILED: exit code -9"
 
 
+@pytest.mark.parametrize(
+    ("right", "gates"), [(94.7, "passed"), (94.5, "FAILED: 1.1 points fewer of ESC-10's clips are right")]
+)
+def test_a_rung_that_names_fewer_clips_right_fails(right: float, gates: str) -> None:
+    rungs = [rung("int8", passed=True, mixed=True) | {"esc10_percent": right}]
+    (row,) = table([{"name": "mn04", "weights": "published", "esc10_percent": 95.6, "rungs": rungs}])
+    assert (row["ESC-10"], row["gates"]) == (f"{right}", gates)
+
+
 def test_documents_show_the_table_as_it_was_measured() -> None:
     """The tables in the documents are generated, and include every precision of every model."""
     rows = json.loads(asset("ladder.json").read_text(encoding="utf-8"))["rows"]

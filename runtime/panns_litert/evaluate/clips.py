@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,8 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.audio import Audio, load_audio
+from panns_litert.audio import Audio, AudioWarning, load_audio
 from panns_litert.errors import AudioError, DatasetError
+
+_ROUNDING_SECONDS = 0.05  # tables round times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,9 @@ class LabelledClip:
 
         Raises:
             AudioError: the file cannot be used, or has less than half of the clip.
+
+        Warns:
+            AudioWarning: the file ends before the clip does.
         """
         start = self.start or 0.0
         most = [seconds for seconds in (max_seconds, None if self.end is None else self.end - start) if seconds]
@@ -70,6 +76,8 @@ class LabelledClip:
                 f"{self.path} ends at {audio.seconds:g} s; expected at least half of the part from {start:g} to "
                 f"{self.end:g} s"
             )
+        if self.end is not None and audio.seconds < self.end - _ROUNDING_SECONDS:
+            warnings.warn(f"{self.name}: the file ends at {audio.seconds:g} s", AudioWarning, stacklevel=2)
         return audio
 
 

@@ -11,7 +11,7 @@ from panns_litert.words import counted
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A clip that a folder or a table lists. See `LabelledClip` for the fields."""
+    """A clip that a folder or a table lists: path, labels, fold, start, end and recording, as in `LabelledClip`."""
 
     path: Path
     labels: tuple[str, ...]

@@ -9,6 +9,7 @@ import io.github.pannslitert.EngineException
 import io.github.pannslitert.EventException
 import io.github.pannslitert.LabelException
 import io.github.pannslitert.MicrophoneException
+import io.github.pannslitert.PrototypeException
 import io.github.pannslitert.audio.Recording
 import io.github.pannslitert.bundle.Bundle
 import io.github.pannslitert.bundle.BundleFiles
@@ -20,6 +21,7 @@ import io.github.pannslitert.tagging.Aggregate
 import io.github.pannslitert.tagging.Engine
 import io.github.pannslitert.tagging.LongTagging
 import io.github.pannslitert.tagging.ModelThread
+import io.github.pannslitert.tagging.Prototypes
 import io.github.pannslitert.tagging.RecordingEvents
 import io.github.pannslitert.tagging.Tagger
 
@@ -43,10 +45,11 @@ class SoundTagger private constructor(
     val bundle: Bundle,
     private val choice: EngineChoice,
     top: Int,
+    prototypes: Prototypes?,
     private val thread: ModelThread,
 ) : AutoCloseable {
     private val engine = checkNotNull(choice.engine)
-    private val tagger = Tagger(bundle, engine, top)
+    private val tagger = Tagger(bundle, engine, top, prototypes = prototypes)
     private var listening: Listening? = null
     private var closed = false // this and `listening` are used within `synchronized` only
 
@@ -57,6 +60,9 @@ class SoundTagger private constructor(
 
     /** Why this is not the fastest accelerator; null if it is. */
     val fallback: String? get() = engine.fallback
+
+    /** Class names: the bundle's, then the enrolled ones. A [Sense] needs them. */
+    val labels: List<String> get() = tagger.labels
 
     /**
      * Tags a recording of any length.
@@ -181,9 +187,11 @@ class SoundTagger private constructor(
          * @param files [AssetFiles], or a [io.github.pannslitert.bundle.BundleFolder] in the app's files
          * @param npu whether to try the NPU. The app must contain the libraries of its vendor
          * @param top maximum number of tags of a result
+         * @param prototypes enrolled classes, as [Tagger] takes them: `Prototypes.read(file)`
          * @param onAttempts is told the result of the self-tests, also if none was passed
          * @throws BundleException a file is missing, altered or invalid
          * @throws EngineException no engine passes the self-test
+         * @throws PrototypeException the prototypes are of another model, or have a class of this one
          * @throws IllegalStateException this is the main thread
          * @throws InterruptedException the thread was interrupted. What was begun is ended and closed in the background
          */
@@ -192,6 +200,7 @@ class SoundTagger private constructor(
             files: BundleFiles,
             npu: Boolean = false,
             top: Int = TOP,
+            prototypes: Prototypes? = null,
             onAttempts: (List<EngineChoice.Attempt>) -> Unit = {},
         ): SoundTagger {
             check(Looper.myLooper() != Looper.getMainLooper()) { "SoundTagger.open takes seconds; open it on another thread" }
@@ -205,7 +214,7 @@ class SoundTagger private constructor(
                     engine = choice.engine
                     onAttempts(choice.attempts)
                     if (choice.engine == null) throw EngineException(noEngine(choice))
-                    SoundTagger(app, bundle, choice, top, thread)
+                    SoundTagger(app, bundle, choice, top, prototypes, thread)
                 }
             } catch (error: Throwable) {
                 thread.end { engine?.close() }

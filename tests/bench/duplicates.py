@@ -24,19 +24,20 @@ _CUT = round(1.3137 * _RATE)
 Waveform = NDArray[np.float32]
 
 
-def _coded(waveform: Waveform, form: str) -> Waveform:
+def coded(waveform: Waveform, form: str) -> Waveform:
+    """Returns a waveform as a lossy codec gives it back."""
     file = io.BytesIO()
     soundfile.write(file, waveform, _RATE, format=form)
     return load_audio(file.getvalue(), sample_rate=_RATE).waveform
 
 
-_COPIES: dict[str, Callable[[Waveform], Waveform]] = {
+COPIES: dict[str, Callable[[Waveform], Waveform]] = {
     "a fifth of the gain": lambda x: 0.2 * x,
-    "MP3": lambda x: _coded(x, "MP3"),
-    "Ogg Vorbis": lambda x: _coded(x, "OGG"),
+    "MP3": lambda x: coded(x, "MP3"),
+    "Ogg Vorbis": lambda x: coded(x, "OGG"),
     "8 kHz": lambda x: soxr.resample(soxr.resample(x, _RATE, _RATE // 2), _RATE // 2, _RATE),
     "1.3 s cut off": lambda x: x[_CUT:],
-    "1.3 s cut off, quieter, MP3": lambda x: _coded(0.3 * x[_CUT:], "MP3"),
+    "1.3 s cut off, quieter, MP3": lambda x: coded(0.3 * x[_CUT:], "MP3"),
 }
 
 
@@ -60,7 +61,7 @@ def duplicates(_: int) -> list[dict[str, Any]]:
     # Behind the cut, a clip that ends with silence has nothing to be found by.
     chosen = [i for i, x in enumerate(waveforms) if np.abs(x[_CUT + _RATE :]).max() > 1e-2][::_EVERY]
     origin = [*range(len(features)), *chosen]
-    for name, change in _COPIES.items():
+    for name, change in COPIES.items():
         start = time.process_time()
         copies = [match_features(change(waveforms[i])) for i in chosen]
         made = time.process_time()

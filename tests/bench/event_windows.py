@@ -25,8 +25,6 @@ SNR_DB: tuple[float | None, ...] = (None, 20.0, 10.0, 0.0)
 
 COLLAR_SECONDS = 1.0
 
-_Events = list[dict[str, Any]]
-
 
 def events(evidence: Evidence) -> list[dict[str, Any]]:
     """Events of ESC-10's clips in long recordings, found with windows of several lengths, F1 in percent by sed_eval.

@@ -5,14 +5,15 @@
     python tests/bench/evidence.py --only zero_shot --clips 20    # a quick look; nothing is written
     python tests/bench/evidence.py --render           # writes the documents from the record alone
 
-Bundles, scores and trainings are kept in build/evidence: an interrupted run continues there. `rm -r build/evidence`
-starts over.
+Bundles, scores and trainings are kept in build/evidence, apart for other clips, weights and versions: an interrupted
+run continues there. `rm -r build/evidence` starts over, which a change of this project's code needs.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import inspect
 import json
 import sys
@@ -24,12 +25,13 @@ from enrolment import enrolment
 from esc10 import MODEL, Evidence, agreement, fine_tuned, zero_shot
 from event_defaults import GROUPS
 from event_windows import events
-from tables import add_table, read_tables, texts
+from tables import add_table, read_tables, texts, versions
 from turns import ESC10, REAL_WEIGHTS, ROOT
 
 from panns_litert.evaluate import Dataset, read_dataset
 from panns_litert.measure import insert, markdown
 from panns_litert_convert import ladder
+from panns_litert_convert.checkpoints import weights_sha256
 
 RECORD = Path("records/evidence/amd-epyc.json")
 DOCUMENT = Path("docs/evidence.md")
@@ -86,6 +88,12 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
+def work_folder(data: Dataset, weights: Path) -> Path:
+    """Returns the folder for what is kept: that of these clips, weights and versions of the software alone."""
+    made_of = (weights_sha256(weights), [(clip.key, clip.labels, clip.fold) for clip in data.clips], versions())
+    return WORK / hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
+
+
 def into_ladder(rows: Sequence[dict[str, Any]]) -> None:
     """Adds what `zero_shot` found to the ladder, whose verdicts for mn04 use it."""
     right = {row["what"]: row["right_percent"] for row in rows if row.get("window_s") == "10"}
@@ -129,14 +137,16 @@ def main() -> None:
     for path in (args.esc10, args.weights):
         if not path.exists():
             raise SystemExit(f"evidence: {path} is missing; expected --esc10 DIR and --weights FILE")
-    work = WORK if args.clips is None else WORK / f"{args.clips}-clips"
-    whole = data_set(args.esc10, work)
+    whole = data_set(args.esc10, WORK)
+    work = folder = work_folder(whole, args.weights)
+    if args.clips is not None:
+        work = folder / f"{args.clips}-clips"
     evidence = Evidence(
-        data=whole if args.clips is None else data_set(args.esc10, work, args.clips),
+        data=data_set(args.esc10, work, args.clips),
         weights=args.weights,
         calibration=[clip.path for clip in whole.clips[::16]],
         work=work,
-        bundles=WORK / "bundles",
+        bundles=folder / "bundles",
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     for name in args.only or TABLES:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from event_defaults import GROUPS, LEVEL_DBFS, RATE, joined
-from support import AUDIO
+from support import AUDIO, needs_shared
 
 from panns_litert.demo import demo_bundle
 from panns_litert.evaluate import Dataset
@@ -50,7 +50,7 @@ def test_esc50_is_read_with_its_ten_classes_alone(tmp_path: Path) -> None:
     assert data.classes == tuple(GROUPS)
 
 
-@pytest.mark.skipif(not AUDIO.is_dir(), reason="no ../shared/audio")
+@needs_shared
 def test_a_quick_look_takes_clips_of_every_class_and_fold(tmp_path: Path) -> None:
     data = evidence.data_set(AUDIO / "esc10", tmp_path, 40)
     assert 40 <= len(data.clips) <= 41
@@ -66,6 +66,18 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def data(tmp_path: Path) -> Dataset:
     return evidence.data_set(esc50(tmp_path / "ESC-50"), tmp_path / "work")
+
+
+def test_scores_of_other_clips_or_weights_are_not_taken_again(data: Dataset, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"a")
+    folder = evidence.work_folder(data, weights)
+    assert evidence.work_folder(data, weights) == folder
+    weights.write_bytes(b"b")
+    assert evidence.work_folder(data, weights) != folder
+    weights.write_bytes(b"a")
+    fewer = Dataset(clips=data.clips[1:], classes=data.classes, skipped=(), repeated=0)
+    assert evidence.work_folder(fewer, weights) != folder
 
 
 def test_the_group_with_the_highest_class_decides(data: Dataset) -> None:

@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
-import soxr
+from duplicates import COPIES
 from numpy.typing import NDArray
 from support import AUDIO, needs_shared
 
-from panns_litert.audio import load_audio
 from panns_litert.errors import MatchError
 from panns_litert.evaluate import read_dataset
 from panns_litert.search import MATCH_SPEC, find_duplicates, match_features
 
 RATE = MATCH_SPEC.sample_rate
 Waveform = NDArray[np.float32]
-
-
-def coded(waveform: Waveform, form: str) -> Waveform:
-    """Returns a waveform as a lossy codec gives it back."""
-    file = io.BytesIO()
-    soundfile.write(file, waveform, RATE, format=form)
-    return load_audio(file.getvalue(), sample_rate=RATE).waveform
-
-
-COPIES: dict[str, Callable[[Waveform], Waveform]] = {
-    "gain": lambda x: 0.2 * x,
-    "MP3": lambda x: coded(x, "MP3"),
-    "Ogg": lambda x: coded(x, "OGG"),
-    "cut": lambda x: x[round(1.3137 * RATE) :],
-    "cut, gain, MP3": lambda x: coded(0.3 * x[round(1.3137 * RATE) :], "MP3"),
-    "8 kHz": lambda x: soxr.resample(soxr.resample(x, RATE, RATE // 2), RATE // 2, RATE),
-}
 
 
 @needs_shared

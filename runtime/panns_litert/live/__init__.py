@@ -1,0 +1,8 @@
+"""Live listening: sources of sound, the listener that tags them as they sound, and sinks that get the news.
+
+It may import `windows` and the layers below it.
+"""
+
+from panns_litert.live.parts import EventNotice, Heard, LossNotice, Lost, Notice, Phase, Sink, Source, notice_row
+
+__all__ = ["EventNotice", "Heard", "LossNotice", "Lost", "Notice", "Phase", "Sink", "Source", "notice_row"]

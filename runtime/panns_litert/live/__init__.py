@@ -4,5 +4,19 @@ It may import `windows` and the layers below it.
 """
 
 from panns_litert.live.parts import EventNotice, Heard, LossNotice, Lost, Notice, Phase, Sink, Source, notice_row
+from panns_litert.live.serve import Controls, PageServer, PageSink
 
-__all__ = ["EventNotice", "Heard", "LossNotice", "Lost", "Notice", "Phase", "Sink", "Source", "notice_row"]
+__all__ = [
+    "Controls",
+    "EventNotice",
+    "Heard",
+    "LossNotice",
+    "Lost",
+    "Notice",
+    "PageServer",
+    "PageSink",
+    "Phase",
+    "Sink",
+    "Source",
+    "notice_row",
+]

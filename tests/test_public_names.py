@@ -72,6 +72,10 @@ NAMES = {
     "panns_litert.interrupt": """
         insisting
     """,
+    "panns_litert.live": """
+        elapsed_time EventNotice FileSource Heard iso_time LossNotice Lost Notice notice_row Phase PipeSource
+        SampleClock Sink Source wall_offset
+    """,
     "panns_litert.measure": """
         add_runs Agreement agreement_of bench Device DeviceRecord ENGINES Failure FORMAT_VERSION insert join Latency
         markdown Measured plot_rungs read_record read_records ROUNDS Run Rung RUNS SECONDS Setting table this_device

@@ -3,6 +3,24 @@
 It may import `windows` and the layers below it.
 """
 
+from panns_litert.live.clock import SampleClock, elapsed_time, iso_time, wall_offset
 from panns_litert.live.parts import EventNotice, Heard, LossNotice, Lost, Notice, Phase, Sink, Source, notice_row
+from panns_litert.live.sources import FileSource, PipeSource
 
-__all__ = ["EventNotice", "Heard", "LossNotice", "Lost", "Notice", "Phase", "Sink", "Source", "notice_row"]
+__all__ = [
+    "EventNotice",
+    "FileSource",
+    "Heard",
+    "LossNotice",
+    "Lost",
+    "Notice",
+    "Phase",
+    "PipeSource",
+    "SampleClock",
+    "Sink",
+    "Source",
+    "elapsed_time",
+    "iso_time",
+    "notice_row",
+    "wall_offset",
+]

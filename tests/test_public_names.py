@@ -16,9 +16,10 @@ NAMES = {
         exchange remove_unfinished replacing writing
     """,
     "panns_litert.audio": """
-        Audio audio_files AUDIO_SUFFIXES AudioBlocks AudioWarning FileLike from_array is_container is_file_like
-        is_silent LEAST_RATE level_dbfs load_audio MEDIA_SUFFIXES microphone MonoResampler MOST_RATE name_of no_audio
-        Prefixed raw_blocks RAW_FORMATS read_head Recording Scale SCALES scan_folder UnreadWarning wav_header
+        Audio audio_files AUDIO_SUFFIXES AudioBlocks AudioWarning BLOCK_SECONDS FileLike find_microphone from_array
+        is_container is_file_like is_silent LEAST_RATE level_dbfs load_audio MEDIA_SUFFIXES microphone Microphone
+        microphones MicrophoneStream MonoResampler MOST_RATE name_of no_audio Prefixed raw_blocks RAW_FORMATS read_head
+        Recording same_microphone Scale SCALES scan_folder UnreadWarning wav_header
     """,
     "panns_litert.batch": """
         batch BatchSummary LEDGER MOST_TRIES RECORD RESULTS Rows Shard SHOWN_FAILURES
@@ -73,7 +74,7 @@ NAMES = {
         insisting
     """,
     "panns_litert.live": """
-        elapsed_time EventNotice FileSource Heard iso_time LossNotice Lost Notice notice_row Phase PipeSource
+        elapsed_time EventNotice FileSource Heard iso_time LossNotice Lost MicrophoneSource Notice notice_row Phase PipeSource
         SampleClock Sink Source wall_offset
     """,
     "panns_litert.measure": """

@@ -16,9 +16,10 @@ NAMES = {
         exchange remove_unfinished replacing writing
     """,
     "panns_litert.audio": """
-        Audio audio_files AUDIO_SUFFIXES AudioBlocks AudioWarning FileLike from_array is_container is_file_like
-        is_silent LEAST_RATE level_dbfs load_audio MEDIA_SUFFIXES microphone MonoResampler MOST_RATE name_of no_audio
-        Prefixed raw_blocks RAW_FORMATS read_head Recording Scale SCALES scan_folder UnreadWarning wav_header
+        Audio audio_files AUDIO_SUFFIXES AudioBlocks AudioWarning BLOCK_SECONDS FileLike find_microphone from_array
+        is_container is_file_like is_silent LEAST_RATE level_dbfs load_audio MEDIA_SUFFIXES microphone Microphone
+        microphones MicrophoneStream MonoResampler MOST_RATE name_of no_audio Prefixed raw_blocks RAW_FORMATS read_head
+        Recording same_microphone Scale SCALES scan_folder UnreadWarning wav_header
     """,
     "panns_litert.batch": """
         batch BatchSummary LEDGER MOST_TRIES RECORD RESULTS Rows Shard SHOWN_FAILURES
@@ -72,6 +73,11 @@ NAMES = {
     """,
     "panns_litert.interrupt": """
         insisting
+    """,
+    "panns_litert.live": """
+        Access Clips Controls DEFAULT_PORT elapsed_time EventNotice FileSource Heard is_loopback iso_time LossNotice
+        Lost MicrophoneSource new_token Notice notice_row PageServer PageSink Phase PipeSource SampleClock
+        SettingsTarget Sink Source wall_offset
     """,
     "panns_litert.measure": """
         add_runs Agreement agreement_of bench Device DeviceRecord ENGINES Failure FORMAT_VERSION insert join Latency

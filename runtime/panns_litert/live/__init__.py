@@ -3,20 +3,39 @@
 It may import `windows` and the layers below it.
 """
 
+from panns_litert.live.access import Access, is_loopback, new_token
+from panns_litert.live.clock import SampleClock, elapsed_time, iso_time, wall_offset
+from panns_litert.live.controls import Controls, SettingsTarget
+from panns_litert.live.feed import Clips, PageSink
+from panns_litert.live.microphone import MicrophoneSource
 from panns_litert.live.parts import EventNotice, Heard, LossNotice, Lost, Notice, Phase, Sink, Source, notice_row
-from panns_litert.live.serve import Controls, PageServer, PageSink
+from panns_litert.live.server import DEFAULT_PORT, PageServer
+from panns_litert.live.sources import FileSource, PipeSource
 
 __all__ = [
+    "DEFAULT_PORT",
+    "Access",
+    "Clips",
     "Controls",
     "EventNotice",
+    "FileSource",
     "Heard",
     "LossNotice",
     "Lost",
+    "MicrophoneSource",
     "Notice",
     "PageServer",
     "PageSink",
     "Phase",
+    "PipeSource",
+    "SampleClock",
+    "SettingsTarget",
     "Sink",
     "Source",
+    "elapsed_time",
+    "is_loopback",
+    "iso_time",
+    "new_token",
     "notice_row",
+    "wall_offset",
 ]

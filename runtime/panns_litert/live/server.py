@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 
 from panns_litert.errors import ServeError, importing
-from panns_litert.live.serve.access import Access
-from panns_litert.live.serve.controls import Controls
-from panns_litert.live.serve.feed import PageSink
+from panns_litert.live.access import Access
+from panns_litert.live.controls import Controls
+from panns_litert.live.feed import PageSink
 from panns_litert.strict import shown
 
 DEFAULT_PORT = 8765
@@ -75,7 +75,7 @@ class PageServer(AbstractContextManager["PageServer"]):
         return f"http://{host}:{self.port}/{token}"
 
     def __enter__(self) -> PageServer:
-        from panns_litert.live.serve.app import build_app
+        from panns_litert.live.webapp import build_app
 
         bound = _bound(self._host, self.port)
         self.port = bound.getsockname()[1]

@@ -10,21 +10,19 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.types import Message as Sent
+from typing import TYPE_CHECKING, Any
 
 from panns_litert.errors import EventError
-from panns_litert.live.serve.access import Access
-from panns_litert.live.serve.controls import Controls
-from panns_litert.live.serve.feed import Message, PageSink
+from panns_litert.live.access import Access
+from panns_litert.live.controls import Controls
+from panns_litert.live.feed import Message, PageSink
 from panns_litert.strict import parse_json
+
+if TYPE_CHECKING:  # an extra brings it, so the functions import it
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import Message as Sent
 
 _FILES = {"/page.css": "text/css", "/page.js": "text/javascript"}
 _HEADERS = {
@@ -62,6 +60,10 @@ def build_app(
         cookie: name of its cookie.
         stopping: whether the server is about to end, so that the messages end, too.
     """
+    from starlette.applications import Starlette
+    from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
+    from starlette.routing import Route
+
     folder = Path(__file__).parent
     texts = {name: (folder / name[1:]).read_text(encoding="utf-8") for name in ("/page.html", *_FILES)}
     browsers: list[object] = []
@@ -196,6 +198,9 @@ class _Guard:
         self._app, self._access, self._cookie = app, access, cookie
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from starlette.datastructures import MutableHeaders
+        from starlette.requests import ClientDisconnect, Request
+
         if scope["type"] != "http":
             return
 
@@ -216,6 +221,8 @@ class _Guard:
 
     def _answer(self, request: Request) -> Response | None:
         """Returns the answer to a request that is not let through."""
+        from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse
+
         access, document = self._access, request.url.path == "/"
         if (refusal := access.refusal(request.method, request.headers, document=document)) is not None:
             return PlainTextResponse(refusal.why, refusal.status)

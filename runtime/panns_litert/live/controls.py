@@ -31,10 +31,10 @@ class Controls:
 
     >>> class Printer:
     ...     def set_settings(self, settings):
-    ...         print(settings.of("Dog"))
+    ...         print(settings.on, settings.of("Dog")["on"])
     >>> controls = Controls(("Speech", "Dog"), EventSettings(on=0.2), Printer())
     >>> controls.set_on(0.5, index=1)
-    {'on': 0.5, 'off': 0.25, 'min_duration': 0.0, 'max_gap': 0.0}
+    0.2 0.5
     """
 
     def __init__(self, labels: Sequence[str], settings: EventSettings, target: SettingsTarget) -> None:

@@ -49,7 +49,7 @@ NAMES = {
         SpecError TrainingError why_failed WindowError WorkerError
     """,
     "panns_litert.escape": """
-        csv_cell escaped escaped_json escaped_lines utf8
+        csv_cell escaped escaped_json escaped_lines slug utf8
     """,
     "panns_litert.evaluate": """
         advice Annotation Bin BINS BOOTSTRAPS bundle_scorer calibrate Calibration choose_thresholds ClassFigures
@@ -71,6 +71,10 @@ NAMES = {
     """,
     "panns_litert.interrupt": """
         insisting
+    """,
+    "panns_litert.live": """
+        ClipSink CsvSink EventNotice Heard JsonLinesSink LossNotice Lost MqttSink Notice notice_row Phase Sink Source
+        TextSink WebhookSink
     """,
     "panns_litert.measure": """
         add_runs Agreement agreement_of bench Device DeviceRecord ENGINES Failure FORMAT_VERSION insert join Latency

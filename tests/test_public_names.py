@@ -50,7 +50,7 @@ NAMES = {
         SpecError TrainingError why_failed WindowError WorkerError
     """,
     "panns_litert.escape": """
-        csv_cell escaped escaped_json escaped_lines utf8
+        csv_cell escaped escaped_json escaped_lines slug utf8
     """,
     "panns_litert.evaluate": """
         advice Annotation Bin BINS BOOTSTRAPS bundle_scorer calibrate Calibration choose_thresholds ClassFigures
@@ -75,9 +75,9 @@ NAMES = {
         insisting
     """,
     "panns_litert.live": """
-        Access Clips Controls DEFAULT_PORT elapsed_time EventNotice FileSource Heard is_loopback iso_time LossNotice
-        Lost MicrophoneSource new_token Notice notice_row PageServer PageSink Phase PipeSource SampleClock
-        SettingsTarget Sink Source wall_offset
+        Access Clips ClipSink Controls CsvSink DEFAULT_PORT elapsed_time EventNotice FileSource Heard is_loopback
+        iso_time JsonLinesSink LossNotice Lost MicrophoneSource MqttSink new_token Notice notice_row PageServer
+        PageSink Phase PipeSource SampleClock SettingsTarget Sink Source TextSink wall_offset WebhookSink
     """,
     "panns_litert.measure": """
         add_runs Agreement agreement_of bench Device DeviceRecord ENGINES Failure FORMAT_VERSION insert join Latency

@@ -122,9 +122,11 @@ class Sink:
 
     Attributes:
         name: what messages call it, such as "mqtt".
+        ended: True when nobody reads any more, as behind a closed pipe. The listener then ends, too.
     """
 
     name = "sink"
+    ended = False
 
     def samples(self, source: str, samples: NDArray[np.float32], start: float) -> None:
         """Takes the samples (n,) float32 that a source heard, before they are tagged. They start at `start` seconds."""

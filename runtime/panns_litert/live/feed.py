@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 import threading
@@ -127,15 +128,16 @@ class PageSink(Sink):
                 self._losses.append(row)
                 self._tell("loss", row)
                 return
-            row["clip"] = False
+            row["clip"] = self._events.get(notice.id, row).get("clip", False)
             self._events[notice.id] = row
             if len(self._events) > _MOST_EVENTS:
                 over = (key for key, event in self._events.items() if event["kind"] == "end")
                 gone = next(over, next(iter(self._events)))
                 del self._events[gone]
                 self._unsaved.pop(gone, None)
-            if notice.kind == "end" and self._clips is not None and notice.id in self._events:
-                self._unsaved[notice.id] = time.monotonic() + _CLIP_SECONDS
+            if self._clips is not None and notice.id in self._events and not row["clip"]:
+                # The sound of a long event is saved before its end.
+                self._unsaved[notice.id] = time.monotonic() + (_CLIP_SECONDS if notice.kind == "end" else math.inf)
             self._tell("event", row)
 
     def close(self) -> None:

@@ -164,7 +164,7 @@ def test_an_event_is_given_as_soon_as_it_is_final() -> None:
         [(event.label, event.start, event.end) for event in detector.push(scores, float(k), k + 1.0)]
         for k, scores in enumerate([(0.9, 0.9), (0.1, 0.1), (0.1, 0.1), (0.1, 0.1), (0.9, 0.9)])
     ]
-    assert given_at == [[], [], [("b", 0.0, 1.0)], [("a", 0.0, 1.0)], []]
+    assert given_at == [[], [("b", 0.0, 1.0)], [("a", 0.0, 1.0)], [], []]
     assert [event.label for event in detector.finish()] == ["a", "b"]
     assert detector.finish() == ()
 
@@ -226,6 +226,7 @@ def test_a_bad_step_is_one_clear_error_and_changes_nothing(step: Any, message: s
         ({"min_duration": -1}, "min_duration = -1"),
         ({"max_gap": float("inf")}, "max_gap = inf"),
         ({"max_gap": "1"}, "max_gap = '1'"),
+        ({"cooldown": -1.0}, "cooldown = -1.0"),
         ({"on": True}, "on = True"),
         ({"classes": {"Dog": {"off": None}}}, "Dog: off = None"),
         ({"classes": {"Dog": {"off": 0.5}}}, "Dog: on = 0.2, off = 0.5"),
@@ -243,11 +244,12 @@ def test_settings_out_of_range(values: dict[str, Any], message: str) -> None:
 
 def test_settings_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "thresholds.json"
-    path.write_text('{"on": 0.4, "max_gap": 1, "classes": {"Dog": {"on": 0.6, "min_duration": 2}}}', encoding="utf-8")
+    path.write_text('{"on": 0.4, "cooldown": 9, "classes": {"Dog": {"on": 0.6, "min_duration": 2}}}', encoding="utf-8")
     loaded = EventSettings.load(path)
-    assert loaded == EventSettings(on=0.4, max_gap=1, classes={"Dog": {"on": 0.6, "min_duration": 2}})
-    assert loaded.of("Dog") == {"on": 0.6, "off": 0.3, "min_duration": 2, "max_gap": 1}
-    assert loaded.of("Cat") == loaded.of(None) == {"on": 0.4, "off": 0.2, "min_duration": 0.0, "max_gap": 1}
+    assert loaded == EventSettings(on=0.4, cooldown=9, classes={"Dog": {"on": 0.6, "min_duration": 2}})
+    assert loaded.of("Dog") == {"on": 0.6, "off": 0.3, "min_duration": 2, "max_gap": 0.0, "cooldown": 9}
+    general = {"on": 0.4, "off": 0.2, "min_duration": 0.0, "max_gap": 0.0, "cooldown": 9}
+    assert loaded.of("Cat") == loaded.of(None) == general
     assert pickle.loads(pickle.dumps(loaded)) == loaded == replace(loaded)
 
 
@@ -258,7 +260,7 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
         ("[" * 100_000, "nested more than 32 deep"),
         ('{"off": null}', "off = None"),
         ("[0.3]", "expected a JSON object"),
-        ('{"onset": 0.3}', "unknown 'onset'; expected any of on, off, min_duration, max_gap, classes"),
+        ('{"onset": 0.3}', "unknown 'onset'; expected any of on, off, min_duration, max_gap, cooldown, classes"),
         ('{"classes": {"Dog": {}, "Dog": {}}}', "'Dog' twice"),
         (f'{{"max_gap": 1{"0" * 400}}}', "has 401 digits"),
         (f'{{"max_gap": 1{"0" * 5000}}}', "has 5001 digits"),

@@ -70,7 +70,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--seconds", type=float, help="stop after this time (default: at Ctrl-C or the end of the input)")
     sub.add_argument("--top", type=int, default=5, help="largest number of tags per hop (default %(default)s)")
     sub.add_argument("--threshold", type=float, help=f"least probability of a tag (default {_THRESHOLD:g})")
-    add_event_options(sub, default_hop=f"default {HOP_SECONDS:g}, at most a window")
+    add_event_options(sub, default_hop=f"default {HOP_SECONDS:g}, at most a window", live=True)
     sub.add_argument("--events", action="store_true", help="print events instead of tags")
     add_sense_options(sub)
 
@@ -79,8 +79,9 @@ def add_event_options(
     sub: argparse.ArgumentParser,
     *,
     default_hop: str = f"default: half a window; at most {HOP_SECONDS:g} without frame-wise scores",
+    live: bool = False,
 ) -> None:
-    """Adds --hop and the thresholds of events."""
+    """Adds --hop and the thresholds of events; if `live`, also --cooldown, which only news of starts has."""
     sub.add_argument("--hop", type=float, help=f"seconds from window to window ({default_hop})")
     sub.add_argument(
         "--on", type=float, default=EventSettings.on, help="an event starts at this score (default %(default)g)"
@@ -88,7 +89,9 @@ def add_event_options(
     sub.add_argument(
         "--off", type=float, help="an event lasts while the score is at least this (default: half of --on)"
     )
-    for name, text in (("min_duration", "drop shorter events"), ("max_gap", "merge closer events")):
+    texts = {"min_duration": "drop shorter events", "max_gap": "merge closer events"}
+    texts |= {"cooldown": "after an event, tell no other one of its class for this long"} if live else {}
+    for name, text in texts.items():
         option, default = f"--{name.replace('_', '-')}", getattr(EventSettings, name)
         sub.add_argument(option, type=float, default=default, help=f"{text}, seconds (default %(default)g)")
     add_settings_option(sub)

@@ -10,10 +10,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from panns_litert.events import Phase as Phase
 from panns_litert.results import Row
 from panns_litert.windows import Window
-
-Phase = Literal["start", "update", "end"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,13 +4,17 @@ It may import `windows` and the layers below it.
 """
 
 from panns_litert.live.clock import SampleClock, elapsed_time, iso_time, wall_offset
+from panns_litert.live.listener import SLOWER, Listened, Listener, SourceListened
 from panns_litert.live.parts import EventNotice, Heard, LossNotice, Lost, Notice, Phase, Sink, Source, notice_row
 from panns_litert.live.sources import FileSource, PipeSource
 
 __all__ = [
+    "SLOWER",
     "EventNotice",
     "FileSource",
     "Heard",
+    "Listened",
+    "Listener",
     "LossNotice",
     "Lost",
     "Notice",
@@ -19,6 +23,7 @@ __all__ = [
     "SampleClock",
     "Sink",
     "Source",
+    "SourceListened",
     "elapsed_time",
     "iso_time",
     "notice_row",

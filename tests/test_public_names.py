@@ -16,9 +16,11 @@ NAMES = {
         exchange remove_unfinished replacing writing
     """,
     "panns_litert.audio": """
-        Audio audio_files AUDIO_SUFFIXES AudioBlocks AudioWarning FileLike from_array is_container is_file_like
-        is_silent LEAST_RATE level_dbfs load_audio MEDIA_SUFFIXES microphone MonoResampler MOST_RATE name_of no_audio
-        Prefixed raw_blocks RAW_FORMATS read_head Recording Scale SCALES scan_folder UnreadWarning wav_header
+        Audio audio_files AUDIO_SUFFIXES AudioBlocks AudioWarning BLOCK_SECONDS FileLike find_microphone from_array
+        is_container is_file_like is_silent LEAST_RATE level_dbfs load_audio MEDIA_SUFFIXES microphone Microphone
+        microphones MicrophoneStream MonoResampler MOST_RATE name_of NETWORK_SCHEMES NetworkStream no_audio plain_url
+        Prefixed raw_blocks RAW_FORMATS read_head Recording require_av same_microphone Scale SCALES scan_folder
+        UnreadWarning wav_header
     """,
     "panns_litert.batch": """
         batch BatchSummary LEDGER MOST_TRIES RECORD RESULTS Rows Shard SHOWN_FAILURES
@@ -46,7 +48,7 @@ NAMES = {
         AudioError BenchError BundleError CheckpointError ConversionError DatasetError DownloadError EmbeddingError
         EventError GpuDriverError GpuError importing LabelError ManifestError MatchError MissingDependencyError
         ModelError PannsLitertError ParityError PictureError PrototypeError RecordError ResultsError SettingsError
-        SpecError TrainingError why_failed WindowError WorkerError
+        SpecError StreamError TrainingError why_failed WindowError WorkerError
     """,
     "panns_litert.escape": """
         csv_cell escaped escaped_json escaped_lines utf8
@@ -74,8 +76,8 @@ NAMES = {
         insisting
     """,
     "panns_litert.live": """
-        elapsed_time EventNotice FileSource Heard iso_time LossNotice Lost Notice notice_row Phase PipeSource
-        SampleClock Sink Source wall_offset
+        elapsed_time EventNotice FileSource Heard iso_time LossNotice Lost MicrophoneSource NetworkSource Notice
+        notice_row Phase PipeSource SampleClock Sink Source wall_offset
     """,
     "panns_litert.measure": """
         add_runs Agreement agreement_of bench Device DeviceRecord ENGINES Failure FORMAT_VERSION insert join Latency

@@ -5,6 +5,8 @@ It may import `windows` and the layers below it.
 
 from panns_litert.live.clock import SampleClock, elapsed_time, iso_time, wall_offset
 from panns_litert.live.listener import SLOWER, Listened, Listener, SourceListened
+from panns_litert.live.microphone import MicrophoneSource
+from panns_litert.live.network import NetworkSource
 from panns_litert.live.parts import EventNotice, Heard, LossNotice, Lost, Notice, Phase, Sink, Source, notice_row
 from panns_litert.live.sources import FileSource, PipeSource
 
@@ -17,6 +19,8 @@ __all__ = [
     "Listener",
     "LossNotice",
     "Lost",
+    "MicrophoneSource",
+    "NetworkSource",
     "Notice",
     "Phase",
     "PipeSource",

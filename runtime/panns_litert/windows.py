@@ -573,10 +573,10 @@ class EventStream(_Detecting):
 class LiveEvents(_Detecting):
     """Tells of the events in a stream of windows from their start on. The events are those of `EventStream`.
 
-    A start is told with the first window that shows it: the one in whose middle, or step, the score reaches `on`, with
-    `min_duration` as in `EventDetector.changes`. That window ends at most (window + hop) / 2 after the time of the
-    start. Frames of a frame-wise network are told with the window that has them in its middle, because frames near the
-    edge of a window are less certain, and a start is never taken back.
+    A start is told with the first window in whose middle, or step, the score reaches `on`, with `min_duration` as in
+    `EventDetector.changes`. That window ends at most (window + hop) / 2 after the time of the start; the first window
+    of a stream, when it is full. Frames of a frame-wise network are told with the window that has them in its middle,
+    because frames near the edge of a window are less certain, and a start is never taken back.
 
     Args:
         stream, settings, sense: as for `EventStream`.

@@ -51,7 +51,7 @@ NAMES = {
         SpecError StreamError TrainingError why_failed WindowError WorkerError
     """,
     "panns_litert.escape": """
-        csv_cell escaped escaped_json escaped_lines utf8
+        csv_cell escaped escaped_json escaped_lines slug utf8
     """,
     "panns_litert.evaluate": """
         advice Annotation Bin BINS BOOTSTRAPS bundle_scorer calibrate Calibration choose_thresholds ClassFigures
@@ -76,8 +76,9 @@ NAMES = {
         insisting
     """,
     "panns_litert.live": """
-        elapsed_time EventNotice FileSource Heard iso_time LossNotice Lost MicrophoneSource NetworkSource Notice
-        notice_row Phase PipeSource SampleClock Sink Source wall_offset
+        ClipSink CsvSink elapsed_time EventNotice FileSource Heard iso_time JsonLinesSink Listened Listener LossNotice
+        Lost MicrophoneSource MqttSink NetworkSource Notice notice_row Phase PipeSource SampleClock Sink SLOWER Source
+        SourceListened TextSink wall_offset WebhookSink
     """,
     "panns_litert.measure": """
         add_runs Agreement agreement_of bench Device DeviceRecord ENGINES Failure FORMAT_VERSION insert join Latency

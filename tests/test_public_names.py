@@ -18,8 +18,9 @@ NAMES = {
     "panns_litert.audio": """
         Audio audio_files AUDIO_SUFFIXES AudioBlocks AudioWarning BLOCK_SECONDS FileLike find_microphone from_array
         is_container is_file_like is_silent LEAST_RATE level_dbfs load_audio MEDIA_SUFFIXES microphone Microphone
-        microphones MicrophoneStream MonoResampler MOST_RATE name_of no_audio Prefixed raw_blocks RAW_FORMATS read_head
-        Recording same_microphone Scale SCALES scan_folder UnreadWarning wav_header
+        microphones MicrophoneStream MonoResampler MOST_RATE name_of NETWORK_SCHEMES NetworkStream no_audio plain_url
+        Prefixed raw_blocks RAW_FORMATS read_head Recording require_av same_microphone Scale SCALES scan_folder
+        UnreadWarning wav_header
     """,
     "panns_litert.batch": """
         batch BatchSummary LEDGER MOST_TRIES RECORD RESULTS Rows Shard SHOWN_FAILURES
@@ -47,7 +48,7 @@ NAMES = {
         AudioError BenchError BundleError CheckpointError ConversionError DatasetError DownloadError EmbeddingError
         EventError GpuDriverError GpuError importing LabelError ManifestError MatchError MissingDependencyError
         ModelError PannsLitertError ParityError PictureError PrototypeError RecordError ResultsError SettingsError
-        SpecError TrainingError why_failed WindowError WorkerError
+        SpecError StreamError TrainingError why_failed WindowError WorkerError
     """,
     "panns_litert.escape": """
         csv_cell escaped escaped_json escaped_lines slug utf8
@@ -76,8 +77,9 @@ NAMES = {
     """,
     "panns_litert.live": """
         Access Clips ClipSink Controls CsvSink DEFAULT_PORT elapsed_time EventNotice FileSource Heard is_loopback
-        iso_time JsonLinesSink LossNotice Lost MicrophoneSource MqttSink new_token Notice notice_row PageServer
-        PageSink Phase PipeSource SampleClock SettingsTarget Sink Source TextSink wall_offset WebhookSink
+        iso_time JsonLinesSink Listened Listener LossNotice Lost MicrophoneSource MqttSink NetworkSource new_token
+        Notice notice_row PageServer PageSink Phase PipeSource SampleClock SettingsTarget Sink SLOWER Source
+        SourceListened TextSink wall_offset WebhookSink
     """,
     "panns_litert.measure": """
         add_runs Agreement agreement_of bench Device DeviceRecord ENGINES Failure FORMAT_VERSION insert join Latency

@@ -204,9 +204,19 @@ class EventDetector:
 
     def __init__(self, labels: Sequence[str], settings: EventSettings | None = None) -> None:
         self.labels = tuple(labels)
-        self.settings = settings = EventSettings() if settings is None else settings
         if not self.labels or len(set(self.labels)) != len(self.labels):
             raise LabelError(f"{len(self.labels)} labels, {len(set(self.labels))} different; expected different names")
+        self.set_settings(EventSettings() if settings is None else settings)
+        self._none = np.zeros(len(self.labels), bool)
+        self._restart()
+
+    def set_settings(self, settings: EventSettings) -> None:
+        """Changes the thresholds from the next step on. An event that is open lasts while its score is at least the new
+        `off`. One that was told ends, even if it is now too short.
+
+        Raises:
+            LabelError: the settings name a class that is not in `labels`. The former ones stay.
+        """
         for name in settings.classes:
             if name not in self.labels:
                 raise LabelError(unknown_label(name, self.labels))
@@ -214,8 +224,7 @@ class EventDetector:
         for name in settings.classes:
             thresholds[self.labels.index(name)] = list(settings.of(name).values())
         self._on, self._off, self._min_duration, self._max_gap, self._cooldown = thresholds.T.copy()
-        self._none = np.zeros(len(self.labels), bool)
-        self._restart()
+        self.settings = settings
 
     def _restart(self) -> None:
         classes = len(self.labels)
@@ -224,7 +233,7 @@ class EventDetector:
         self._start = np.zeros(classes)
         self._end = np.zeros(classes)
         self._score = np.zeros(classes)
-        self._previous_end = -math.inf
+        self.previous_end = -math.inf  # of the last step, seconds
         self._number = np.zeros(classes, int)  # of the event that is held; 0 if it has not been told
         self._told_end = np.zeros(classes)  # of that event, when it was told last
         self._told_score = np.zeros(classes)
@@ -292,9 +301,9 @@ class EventDetector:
         or 0."""
         self._require_times(start, end)
         values = None if scores is None else self._checked(scores)
-        if values is None or start > self._previous_end + _TOLERANCE:
+        if values is None or start > self.previous_end + _TOLERANCE:
             self._open[:] = False
-        self._previous_end = end
+        self.previous_end = end
         rising = self._none if values is None else values >= self._on
         if not self._held.any() and not rising.any():  # a shortcut for most steps of most recordings
             return []
@@ -317,7 +326,8 @@ class EventDetector:
         return events
 
     def _take(self, final: NDArray[np.bool_]) -> list[tuple[int, Event]]:
-        taken = [(int(self._number[i]), self._event(i)) for i in self._ordered(final & self._long_enough())]
+        whole = final & (self._long_enough() | (self._number > 0))  # told, and too short for thresholds that came later
+        taken = [(int(self._number[i]), self._event(i)) for i in self._ordered(whole)]
         self._held = self._held & ~final
         told = final & (self._number > 0)
         self._quiet_until[told] = self._end[told] + self._cooldown[told]
@@ -361,9 +371,9 @@ class EventDetector:
     def _require_times(self, start: float, end: float) -> None:
         if not (math.isfinite(start) and math.isfinite(end) and start < end):
             raise EventError(f"step {start} … {end} s; expected finite times, start < end")
-        if start < self._previous_end - _TOLERANCE:
+        if start < self.previous_end - _TOLERANCE:
             raise EventError(
-                f"step {start} … {end} s, the last one ends at {self._previous_end} s; expected steps in order"
+                f"step {start} … {end} s, the last one ends at {self.previous_end} s; expected steps in order"
             )
 
 

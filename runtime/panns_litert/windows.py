@@ -289,11 +289,15 @@ class StreamTagger:
                     )
             yield from self.finish()
         finally:
-            with self._lock:
-                if not self._over:
-                    self._mono.finish()
-                    self._done.clear()
-                    self._restart()
+            if not self._over:
+                self.discard()
+
+    def discard(self) -> None:
+        """Ends the stream without its remaining windows. The next call of `push` begins another stream."""
+        with self._lock:
+            self._mono.finish()
+            self._done.clear()
+            self._restart()
 
     def _collected(self, found: Iterator[Window]) -> list[Window]:
         for window in found:
@@ -475,8 +479,9 @@ class _Detecting:
         self, stream: StreamTagger, *, settings: EventSettings | None = None, sense: Sense | None = None
     ) -> None:
         self._sense = Sense(stream.labels) if sense is None else sense
-        enrolled = self._sense.labels_of(stream.enrolled)
-        self._detector = EventDetector(self._sense.labels, with_enrolled(settings, enrolled))
+        self._enrolled = self._sense.labels_of(stream.enrolled)
+        self._detector = EventDetector(self._sense.labels, with_enrolled(settings, self._enrolled))
+        self._at = 0.0  # when the stream begins, seconds
         self._begin = WindowSteps(window=stream.window, hop=stream.hop).begin
         self._frame, self._frames_of_hop = stream.frame, round(stream.hop / stream.frame)
         self._margin = (round(stream.window / stream.frame) - self._frames_of_hop) // 2
@@ -583,12 +588,43 @@ class LiveEvents(_Detecting):
     def push(self, window: Window) -> tuple[EventChange, ...]:
         """Takes the next window and tells what has changed (`EventDetector.changes`). Windows that cannot be used, or
         were not tagged, end the events."""
-        return tuple(change for step in self._steps(window) for change in self._detector.changes(*step))
+        return self._changes(self._steps(window))
+
+    def skip(self, seconds: float) -> tuple[EventChange, ...]:
+        """Ends the stream, and begins another one that goes on from it after a loss. Tells the changes up to there.
+
+        An event that is open ends with the stream, unless `max_gap` is longer than the loss. Numbers and cool-downs go
+        on.
+
+        Args:
+            seconds: time at which the next stream begins, in the time of the changes; not before the end of this one.
+        """
+        changes = self._changes(self._rest())
+        last = max(self._at, self._detector.previous_end)
+        if seconds > last:
+            changes += self._detector.changes(None, last, seconds)
+        self._at = seconds
+        return changes
 
     def finish(self) -> tuple[EventChange, ...]:
         """Ends the stream, tells the remaining changes, and resets this instance for the next stream."""
-        changes = [change for step in self._rest() for change in self._detector.changes(*step)]
-        return (*changes, *self._detector.finish_changes())
+        changes = self._changes(self._rest()) + self._detector.finish_changes()
+        self._at = 0.0
+        return changes
+
+    def set_settings(self, settings: EventSettings | None) -> None:
+        """Changes the thresholds from the next window on, as `EventDetector.set_settings`.
+
+        Raises:
+            LabelError: the settings name an unknown class. The former ones stay.
+        """
+        self._detector.set_settings(with_enrolled(settings, self._enrolled) or EventSettings())
+
+    def _changes(self, steps: Iterable[_Step]) -> tuple[EventChange, ...]:
+        detector, at = self._detector, self._at
+        return tuple(
+            change for scores, start, end in steps for change in detector.changes(scores, start + at, end + at)
+        )
 
 
 def windows(

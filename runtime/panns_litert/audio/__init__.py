@@ -16,6 +16,7 @@ from panns_litert.audio.microphone import (
     microphones,
     same_microphone,
 )
+from panns_litert.audio.network import NETWORK_SCHEMES, NetworkStream, plain_url, require_av
 from panns_litert.audio.raw import RAW_FORMATS, raw_blocks, wav_header
 from panns_litert.audio.samples import LEAST_RATE, MOST_RATE, SCALES, Audio, MonoResampler, Scale, from_array
 from panns_litert.audio.silence import is_silent, level_dbfs
@@ -27,6 +28,7 @@ __all__ = [
     "LEAST_RATE",
     "MEDIA_SUFFIXES",
     "MOST_RATE",
+    "NETWORK_SCHEMES",
     "RAW_FORMATS",
     "SCALES",
     "Audio",
@@ -36,6 +38,7 @@ __all__ = [
     "Microphone",
     "MicrophoneStream",
     "MonoResampler",
+    "NetworkStream",
     "Prefixed",
     "Recording",
     "Scale",
@@ -52,8 +55,10 @@ __all__ = [
     "microphones",
     "name_of",
     "no_audio",
+    "plain_url",
     "raw_blocks",
     "read_head",
+    "require_av",
     "same_microphone",
     "scan_folder",
     "wav_header",

@@ -10,8 +10,10 @@ from panns_litert.live.controls import Controls, SettingsTarget
 from panns_litert.live.daily import CsvSink
 from panns_litert.live.feed import Clips, PageSink
 from panns_litert.live.lines import JsonLinesSink, TextSink
+from panns_litert.live.listener import SLOWER, Listened, Listener, SourceListened
 from panns_litert.live.microphone import MicrophoneSource
 from panns_litert.live.mqtt import MqttSink
+from panns_litert.live.network import NetworkSource
 from panns_litert.live.parts import EventNotice, Heard, LossNotice, Lost, Notice, Phase, Sink, Source, notice_row
 from panns_litert.live.server import DEFAULT_PORT, PageServer
 from panns_litert.live.sources import FileSource, PipeSource
@@ -19,6 +21,7 @@ from panns_litert.live.webhook import WebhookSink
 
 __all__ = [
     "DEFAULT_PORT",
+    "SLOWER",
     "Access",
     "ClipSink",
     "Clips",
@@ -28,10 +31,13 @@ __all__ = [
     "FileSource",
     "Heard",
     "JsonLinesSink",
+    "Listened",
+    "Listener",
     "LossNotice",
     "Lost",
     "MicrophoneSource",
     "MqttSink",
+    "NetworkSource",
     "Notice",
     "PageServer",
     "PageSink",
@@ -41,6 +47,7 @@ __all__ = [
     "SettingsTarget",
     "Sink",
     "Source",
+    "SourceListened",
     "TextSink",
     "WebhookSink",
     "elapsed_time",

@@ -51,9 +51,12 @@ class Source(AbstractContextManager["Source"], Protocol):
 
     Attributes:
         name: what notices call it, such as "microphone"; different for the sources of one listener.
+        live: whether sound goes on if nobody reads it. The listener skips sound of a live source that is faster than
+            the model; any other source, such as a file at full speed, waits.
     """
 
     name: str
+    live: bool
 
     def __iter__(self) -> Iterator[Heard | Lost]: ...
 

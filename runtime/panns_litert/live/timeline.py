@@ -127,6 +127,10 @@ class Timeline:
                 why = why or "sound is missing: it comes later than it should"
                 back = why.removesuffix(_NOT_BACK)
                 yield from self._lost(max(0.0, behind), why if back == why else back + _BACK)
+        position = self._position
+        for samples, arrival in held:  # all of them first: the earliest tells the times
+            position += self._seconds(samples) * self._sample_rate
+            self._clock.add(round(position), arrival, offset)
         for samples, arrival in held:
             yield from self._heard(samples, arrival, offset)
 

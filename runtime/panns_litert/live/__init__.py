@@ -3,7 +3,7 @@
 It may import `windows` and the layers below it.
 """
 
-from panns_litert.live.access import Access, is_loopback, new_token
+from panns_litert.live.access import EVERYWHERE, Access, is_loopback, new_token
 from panns_litert.live.clips import ClipSink
 from panns_litert.live.clock import SampleClock, elapsed_time, iso_time, wall_offset
 from panns_litert.live.controls import Controls, SettingsTarget

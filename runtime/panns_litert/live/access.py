@@ -15,6 +15,9 @@ from urllib.parse import urlsplit
 from panns_litert.errors import ServeError
 from panns_litert.strict import shown
 
+EVERYWHERE = ("0.0.0.0", "::")
+"""Hosts that stand for all interfaces of this computer."""
+
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,200}")
 
@@ -70,7 +73,7 @@ class Access:
         if token is not None and (not isinstance(token, str) or _TOKEN.fullmatch(token) is None):
             raise ServeError("this token has another form; expected 16 … 200 letters, digits and . _ ~ -")
         self.token = token
-        self._every_address = host in ("0.0.0.0", "::")
+        self._every_address = host in EVERYWHERE
         own = (socket.gethostname(), f"{socket.gethostname()}.local") if self._every_address else (host,)
         self._names = {name.casefold() for name in (*_LOOPBACK, *own, *names)}
         # The cookie does not hold the token itself, so that who reads the one does not know the other.

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 
 from panns_litert.errors import ServeError, importing
-from panns_litert.live.access import Access
+from panns_litert.live.access import EVERYWHERE, Access
 from panns_litert.live.controls import Controls
 from panns_litert.live.feed import PageSink
 from panns_litert.strict import shown
@@ -67,7 +67,7 @@ class PageServer(AbstractContextManager["PageServer"]):
     @property
     def url(self) -> str:
         host = self._host
-        if host in ("0.0.0.0", "::"):
+        if host in EVERYWHERE:
             host = socket.gethostname()
         elif ":" in host:
             host = f"[{host}]"

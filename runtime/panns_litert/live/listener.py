@@ -35,7 +35,7 @@ _MOST_CAUSES = 20  # of losses that are counted apart; a cause may contain numbe
 _OTHER_CAUSES = "other causes"
 _MOST_TIMES, _TIMES_SECONDS = 4096, 1.0  # times of the clock that are remembered, and how far they lie apart
 _OPENING = 30.0  # seconds that a live source may take to begin, if `run` is for a limited time
-_THREADS_END, _SINKS_END = 5.0, 10.0  # seconds that they may take at the end
+_TAGGING_END, _READERS_END, _SINKS_END = 5.0, 2.0, 10.0  # seconds that they may take at the end
 
 
 @dataclass(kw_only=True)
@@ -255,7 +255,8 @@ class Listener:
                         channel.source.close()
         finally:  # also at Ctrl-C, which only the main thread gets
             self.stop()
-            _join(threads, _THREADS_END)
+            _join(threads[:1], _TAGGING_END)
+            _join(threads[1:], _READERS_END)  # one may wait in a read that nothing ends
             self._close_sinks()
         if failures:
             raise failures[0]
@@ -329,7 +330,8 @@ class Listener:
         self._notify(channel.notices(channel.events.finish()))
         if channel.error is not None:
             channel.listened.error = why_failed(channel.source.name, channel.error)
-            self._tell(f"{channel.source.name} ended: {channel.listened.error}")
+            if channel.position or len(self._channels) > 1:  # otherwise `run` raises it
+                self._tell(f"{channel.source.name} ended: {channel.listened.error}")
         return False
 
     def _lose(self, channel: _Channel, lost: Lost) -> None:

@@ -76,9 +76,9 @@ NAMES = {
         insisting
     """,
     "panns_litert.live": """
-        Access Clips ClipSink Controls CsvSink DEFAULT_PORT elapsed_time EventNotice FileSource Heard is_loopback
-        iso_time JsonLinesSink Listened Listener LossNotice Lost MicrophoneSource MqttSink NetworkSource new_token
-        Notice notice_row PageServer PageSink Phase PipeSource SampleClock SettingsTarget Sink SLOWER Source
+        Access Clips ClipSink Controls CsvSink DEFAULT_PORT elapsed_time EventNotice EVERYWHERE FileSource Heard
+        is_loopback iso_time JsonLinesSink Listened Listener LossNotice Lost MicrophoneSource MqttSink NetworkSource
+        new_token Notice notice_row PageServer PageSink Phase PipeSource SampleClock SettingsTarget Sink SLOWER Source
         SourceListened TextSink wall_offset WebhookSink
     """,
     "panns_litert.measure": """

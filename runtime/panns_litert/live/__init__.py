@@ -21,6 +21,7 @@ from panns_litert.live.webhook import WebhookSink
 
 __all__ = [
     "DEFAULT_PORT",
+    "EVERYWHERE",
     "SLOWER",
     "Access",
     "ClipSink",

@@ -76,8 +76,9 @@ NAMES = {
         insisting
     """,
     "panns_litert.live": """
-        ClipSink CsvSink elapsed_time EventNotice FileSource Heard iso_time JsonLinesSink Listened Listener LossNotice
-        Lost MicrophoneSource MqttSink NetworkSource Notice notice_row Phase PipeSource SampleClock Sink SLOWER Source
+        Access Clips ClipSink Controls CsvSink DEFAULT_PORT elapsed_time EventNotice EVERYWHERE FileSource Heard
+        is_loopback iso_time JsonLinesSink Listened Listener LossNotice Lost MicrophoneSource MqttSink NetworkSource
+        new_token Notice notice_row PageServer PageSink Phase PipeSource SampleClock SettingsTarget Sink SLOWER Source
         SourceListened TextSink wall_offset WebhookSink
     """,
     "panns_litert.measure": """

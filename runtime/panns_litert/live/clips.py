@@ -243,7 +243,7 @@ class ClipSink(Sink):
             "whole": whole,
         }
         path = self._folder / f"{when:%Y-%m-%d_%H-%M-%S}_{slug(notice.label)}_{notice.id}.flac"
-        data = _flac(sound, self._rate, title=notice.label, date=notice.time, comment=json.dumps(about))
+        data = _flac(sound, self._rate, title=escaped(notice.label), date=notice.time, comment=json.dumps(about))
         try:
             with replacing(path) as file:
                 file.write(data)

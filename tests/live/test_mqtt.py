@@ -172,6 +172,7 @@ def test_a_broker_that_stops_and_comes_back(tmp_path: Path, monkeypatch: pytest.
         with listener(server.port) as home:
             mqtt.notice(event("start", "before"))
             until(lambda: home.of(f"{BASE}/class/dog/state") == ["ON"])
+            until(lambda: not mqtt._outbox.waiting)
         way.close()
         server.stop()  # without persistence: it forgets what was retained
         until(lambda: mqtt.problems)

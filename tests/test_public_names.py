@@ -8,17 +8,19 @@ import pytest
 
 NAMES = {
     "panns_litert": """
-        Audio Bundle demo_bundle demo_clips Event EventDetector EventSettings find_events FrontEndSpec load_audio
-        LogMel LongTagging Ontology PannsLitertError Sense StreamingLogMel StreamTagger Tag tag_long Tagger
-        TaggerSettings Tagging TruncationWarning Window windows
+        Audio Bundle demo_bundle demo_clips Event EventChange EventDetector EventSettings find_events FrontEndSpec
+        LiveEvents load_audio LogMel LongTagging Ontology PannsLitertError Sense StreamingLogMel StreamTagger Tag
+        tag_long Tagger TaggerSettings Tagging TruncationWarning Window windows
     """,
     "panns_litert.atomic": """
         exchange remove_unfinished replacing writing
     """,
     "panns_litert.audio": """
-        Audio audio_files AUDIO_SUFFIXES AudioBlocks AudioWarning FileLike from_array is_container is_file_like
-        is_silent LEAST_RATE level_dbfs load_audio MEDIA_SUFFIXES microphone MonoResampler MOST_RATE name_of no_audio
-        Prefixed raw_blocks RAW_FORMATS read_head Recording Scale SCALES scan_folder UnreadWarning wav_header
+        Audio audio_files AUDIO_SUFFIXES AudioBlocks AudioWarning BLOCK_SECONDS FileLike find_microphone from_array
+        is_container is_file_like is_silent LEAST_RATE level_dbfs load_audio MEDIA_SUFFIXES microphone Microphone
+        microphones MicrophoneStream MonoResampler MOST_RATE name_of NETWORK_SCHEMES NetworkStream no_audio plain_url
+        Prefixed raw_blocks RAW_FORMATS read_head Recording require_av same_microphone Scale SCALES scan_folder
+        UnreadWarning wav_header
     """,
     "panns_litert.batch": """
         batch BatchSummary LEDGER MOST_TRIES RECORD RESULTS Rows Shard SHOWN_FAILURES
@@ -46,7 +48,7 @@ NAMES = {
         AudioError BenchError BundleError CheckpointError ConversionError DatasetError DownloadError EmbeddingError
         EventError GpuDriverError GpuError importing LabelError ManifestError MatchError MissingDependencyError
         ModelError PannsLitertError ParityError PictureError PrototypeError RecordError ResultsError SettingsError
-        SpecError TrainingError why_failed WindowError WorkerError
+        SpecError StreamError TrainingError why_failed WindowError WorkerError
     """,
     "panns_litert.escape": """
         csv_cell escaped escaped_json escaped_lines slug utf8
@@ -60,7 +62,8 @@ NAMES = {
         source_of split TEMPERATURES TRAIN VALIDATION Watch wilson write_csv
     """,
     "panns_litert.events": """
-        audacity_labels Event EventDetector events_csv EventSettings Step TAIL_PERCENT THRESHOLDS WindowSteps
+        audacity_labels Event EventChange EventDetector events_csv EventSettings Phase Step TAIL_PERCENT THRESHOLDS
+        UPDATE_RISE UPDATE_SECONDS WindowSteps
     """,
     "panns_litert.frontend": """
         AST_16K EFFICIENTAT_32K front_end_of FRONT_ENDS FrontEndSpec hann LogMel mel_basis PANNS_16K PANNS_32K PANNS_8K
@@ -73,8 +76,9 @@ NAMES = {
         insisting
     """,
     "panns_litert.live": """
-        ClipSink CsvSink EventNotice Heard JsonLinesSink LossNotice Lost MqttSink Notice notice_row Phase Sink Source
-        TextSink WebhookSink
+        ClipSink CsvSink elapsed_time EventNotice FileSource Heard iso_time JsonLinesSink Listened Listener LossNotice
+        Lost MicrophoneSource MqttSink NetworkSource Notice notice_row Phase PipeSource SampleClock Sink SLOWER Source
+        SourceListened TextSink wall_offset WebhookSink
     """,
     "panns_litert.measure": """
         add_runs Agreement agreement_of bench Device DeviceRecord ENGINES Failure FORMAT_VERSION insert join Latency
@@ -119,8 +123,8 @@ NAMES = {
         EngineName ENGINES require_choice Tag Tagger Tagging Threshold top_tags TruncationWarning
     """,
     "panns_litert.windows": """
-        Aggregate AggregateName AGGREGATES audio_chunks event_hop EventStream find_events LongTagging Recording
-        StreamTagger tag_long Window windows
+        Aggregate AggregateName AGGREGATES audio_chunks event_hop EventStream find_events LiveEvents LongTagging
+        Recording StreamTagger tag_long Window windows
     """,
     "panns_litert.words": """
         counted did_you_mean

@@ -22,6 +22,18 @@ class AudioError(PannsLitertError, ValueError):
     """Audio cannot be used: unreadable, empty, not finite, wrong dtype or rank."""
 
 
+class StreamError(AudioError):
+    """A network stream cannot be opened, or breaks off.
+
+    Attributes:
+        final: whether trying again will not help, as with a wrong password.
+    """
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
+
+
 class BundleError(PannsLitertError, ValueError):
     """A bundle is incomplete, altered or of an unknown format."""
 

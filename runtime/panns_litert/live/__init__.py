@@ -4,26 +4,43 @@ It may import `windows` and the layers below it.
 """
 
 from panns_litert.live.clips import ClipSink
+from panns_litert.live.clock import SampleClock, elapsed_time, iso_time, wall_offset
 from panns_litert.live.daily import CsvSink
 from panns_litert.live.lines import JsonLinesSink, TextSink
+from panns_litert.live.listener import SLOWER, Listened, Listener, SourceListened
+from panns_litert.live.microphone import MicrophoneSource
 from panns_litert.live.mqtt import MqttSink
+from panns_litert.live.network import NetworkSource
 from panns_litert.live.parts import EventNotice, Heard, LossNotice, Lost, Notice, Phase, Sink, Source, notice_row
+from panns_litert.live.sources import FileSource, PipeSource
 from panns_litert.live.webhook import WebhookSink
 
 __all__ = [
+    "SLOWER",
     "ClipSink",
     "CsvSink",
     "EventNotice",
+    "FileSource",
     "Heard",
     "JsonLinesSink",
+    "Listened",
+    "Listener",
     "LossNotice",
     "Lost",
+    "MicrophoneSource",
     "MqttSink",
+    "NetworkSource",
     "Notice",
     "Phase",
+    "PipeSource",
+    "SampleClock",
     "Sink",
     "Source",
+    "SourceListened",
     "TextSink",
     "WebhookSink",
+    "elapsed_time",
+    "iso_time",
     "notice_row",
+    "wall_offset",
 ]

@@ -33,6 +33,7 @@ from process_start import process_start
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from service import service
 from streams import streams
 from tables import add_table, texts
 from torch import nn
@@ -243,6 +244,7 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "growth": growth,
     "yamnet": yamnet,
     "duplicates": duplicates,
+    "service": service,
 }
 
 if __name__ == "__main__":

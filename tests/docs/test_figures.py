@@ -16,7 +16,7 @@ from panns_litert.models import TIMES
 
 RENDER = "run `python tests/bench/figures.py --render`"
 
-RENDERED = r"zoo|records|speed|figures|runtimes|cases|table \w+|evidence \w+"
+RENDERED = r"zoo|records|speed|figures|runtimes|cases|table \w+|evidence \w+|live \w+"
 """Markers of blocks that are compared with the records, here and in tests/runtimes."""
 
 _NUMBER = r"\d+(?:[.,–-]\d+)*"

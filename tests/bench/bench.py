@@ -26,6 +26,7 @@ from bundles import bundle
 from duplicates import duplicates
 from growth import growth
 from jvm import kotlin
+from latency import latency
 from loading import loading
 from logmels import front_end
 from pipeline import clips, pipeline
@@ -245,6 +246,7 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "yamnet": yamnet,
     "duplicates": duplicates,
     "service": service,
+    "latency": latency,
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Servers of network streams on this machine, and how what was heard of a recording is found in it again."""
+"""Servers of network streams on this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.signal import correlate
 
 SECONDS = 60.0
 """A server, a wait or a program of a test lasts no longer."""
@@ -35,15 +34,6 @@ def free_port() -> int:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return int(server.getsockname()[1])
-
-
-def place_in(sound: NDArray[np.float32], part: NDArray[np.float32]) -> tuple[int, float]:
-    """Returns where in `sound` a part of it begins, and how well it fits there: the correlation, 1 for the same."""
-    dots = correlate(sound, part, mode="valid", method="fft")
-    energy = np.convolve(sound.astype(np.float64) ** 2, np.ones(len(part)), mode="valid")
-    fits = dots / np.sqrt(np.maximum(energy, 1e-9) * float(np.dot(part, part)) + 1e-12)
-    place = int(fits.argmax())
-    return place, float(fits[place])
 
 
 @contextlib.contextmanager

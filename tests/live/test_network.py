@@ -9,7 +9,8 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 from reading import Reading, place_in, require_true_times, wait_for
-from streamserver import StreamServer, icecast, on_air
+from soxr import resample
+from streamserver import RtspServer, StreamServer, icecast, on_air
 
 from panns_litert.audio import load_audio, plain_url
 from panns_litert.errors import AudioError, StreamError
@@ -73,6 +74,29 @@ def test_a_stream_from_icecast(sound: NDArray[np.float32], tmp_path: Path) -> No
                     before = len(reading.parts)
                     wait_for(lambda: len(reading.heard(before)) > 2 * RATE)  # noqa: B023
                     assert "back now" in reading.losses[-1].why
+
+
+def test_a_stream_of_rtsp_loses_packets(sound: NDArray[np.float32]) -> None:
+    """FFmpeg's own client, and a server of this suite: no RTSP server runs here."""
+    slow = resample(sound, RATE, 8000, quality="HQ")
+    with RtspServer(slow) as server, Reading(NetworkSource(server.url, RATE)) as reading:
+        wait_for(lambda: len(reading.heard()) > 1.5 * RATE)
+        server.lost = 0.8
+        wait_for(lambda: reading.losses)
+        before = len(reading.parts)
+        wait_for(lambda: len(reading.heard(before)) > RATE)
+    heard = resample(slow, 8000, RATE, quality="HQ")
+    first, fit = place_in(heard, reading.heard()[:RATE])
+    assert (first < RATE, fit > 0.99) == (True, True)
+    part = reading.heard(before)[RATE // 4 : RATE]
+    place, fit = place_in(heard, part)
+    assert fit > 0.99
+    (loss,) = reading.losses
+    assert loss.why == "data of the stream are missing"
+    assert loss.seconds == pytest.approx(0.8, abs=0.1)
+    require_true_times(reading.parts, RATE, within=0.15)
+    at = len(reading.heard()) - len(reading.heard(before)) + RATE // 4  # what was heard until there
+    assert place / RATE == pytest.approx((first + at) / RATE + loss.seconds, abs=0.1)
 
 
 def test_secrets_of_a_url_are_nowhere(sound: NDArray[np.float32], capfd: pytest.CaptureFixture[str]) -> None:

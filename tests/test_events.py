@@ -1,4 +1,4 @@
-"""Events: the detector against tests/vectors/events.json, its settings, windows to steps, and the writers."""
+"""Events: the detector against tests/vectors/events.json and onsets.json, its settings, windows to steps, writers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vectors import make_onsets
 from vectors.make_events import CASES, VECTORS, Case, vectors
 from vectors.make_events import events as reference
 
 from panns_litert.errors import EventError, LabelError, PannsLitertError
 from panns_litert.events import (
     Event,
+    EventChange,
     EventDetector,
     EventSettings,
     Step,
@@ -33,10 +35,14 @@ VECTOR_CASES = json.loads(VECTORS.read_text(encoding="utf-8"))["cases"]
 WITH_THRESHOLDS = [case for case in VECTOR_CASES if "on" in case and "off" in case]
 
 
+ONSET_CASES = json.loads(make_onsets.VECTORS.read_text(encoding="utf-8"))["cases"]
+
+
 def detector_of(case: dict[str, Any]) -> EventDetector:
     labels = [f"class {i}" for i in range(case["classes"])]
     own = {label: {name: case[name][i] for name in ("on", "off") if name in case} for i, label in enumerate(labels)}
-    thresholds = EventSettings(min_duration=case["min_duration"], max_gap=case["max_gap"], classes=own)
+    seconds = {name: case[name] for name in ("min_duration", "max_gap", "cooldown") if name in case}
+    thresholds = EventSettings(classes=own, **seconds)
     return EventDetector(labels, thresholds)
 
 
@@ -103,15 +109,126 @@ def series(draw: st.DrawFn) -> Case:
 @settings(max_examples=300)
 @given(series())
 def test_the_detector_agrees_with_the_reference_on_any_series(case: Case) -> None:
-    as_json = {
+    steps = [([float(v) for v in scores], float(start), float(end)) for start, end, scores in case.steps]
+    assert found(detector_of(as_json(case)), steps) == reference(case)
+
+
+def as_json(case: Case, cooldown: str = "0") -> dict[str, Any]:
+    return {
         "classes": len(case.on),
         "on": [float(v) for v in case.on],
         "off": [float(v) for v in case.off],
         "min_duration": float(case.min_duration),
         "max_gap": float(case.max_gap),
+        "cooldown": float(cooldown),
     }
-    steps = [([float(v) for v in scores], float(start), float(end)) for start, end, scores in case.steps]
-    assert found(detector_of(as_json), steps) == reference(case)
+
+
+# ---- what is told while events happen
+
+
+def told(detector: EventDetector, steps: list[tuple[Any, float, float]]) -> list[list[dict[str, Any]]]:
+    news = [detector.changes(*step) for step in steps] + [detector.finish_changes()]
+    return [[{name: value for name, value in vars(c).items() if name != "label"} for c in step] for step in news]
+
+
+def test_the_onset_vectors_are_up_to_date() -> None:
+    assert make_onsets.VECTORS.read_text(encoding="utf-8") == make_onsets.vectors()
+
+
+@pytest.mark.parametrize("case", ONSET_CASES, ids=lambda case: case["name"])
+def test_the_detector_tells_the_changes_of_the_vectors(case: dict[str, Any]) -> None:
+    detector = detector_of(case)
+    assert told(detector, steps_of(case)) == case["changes"]
+    assert told(detector, steps_of(case)) == case["changes"], "a second stream begins anew"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda case: case | {"cooldown": case["cooldown"] + 0.5},
+        lambda case: case | {"cooldown": max(0.0, case["cooldown"] - 0.5)},
+        lambda case: case | {"min_duration": case["min_duration"] + 1e-3},
+        lambda case: case | {"max_gap": max(0.0, case["max_gap"] - 1e-3)},
+        lambda case: case | {"steps": [step for step in case["steps"] if step["scores"]]},
+    ],
+    ids=["longer cool-down", "shorter cool-down", "duration >", "gap <", "later ends"],
+)
+def test_the_onset_vectors_tell_another_algorithm_apart(change: Any) -> None:
+    def at_steps(case: dict[str, Any]) -> list[tuple[float, list[dict[str, Any]]]]:
+        times = [step["end"] for step in case["steps"]] + [float("inf")]
+        return [(time, news) for time, news in zip(times, told(detector_of(case), steps_of(case)), strict=True) if news]
+
+    changed = [case["name"] for case in ONSET_CASES if at_steps(change(case)) != at_steps(case)]
+    print(changed)
+    assert changed
+
+
+@settings(max_examples=300)
+@given(series(), st.integers(0, 100), st.sets(st.integers(0, 14)))
+def test_the_detector_tells_what_the_reference_tells(case: Case, cooldown: int, missing: set[int]) -> None:
+    live = make_onsets.Live(case, str(cooldown / 100), tuple(missing))
+    steps = given_steps(live)
+    assert told(detector_of(as_json(case, live.cooldown)), steps) == make_onsets.changes(live)
+
+
+def given_steps(live: make_onsets.Live) -> list[tuple[Any, float, float]]:
+    return [
+        (None if k in live.missing else [float(v) for v in scores], float(start), float(end))
+        for k, (start, end, scores) in enumerate(live.case.steps)
+    ]
+
+
+@settings(max_examples=300)
+@given(series(), st.sets(st.integers(0, 14)))
+def test_what_is_told_are_the_final_events_from_their_start_on(case: Case, missing: set[int]) -> None:
+    """At every step, the ends are the events that `push` returns; each has one start before, and updates between."""
+    steps = given_steps(make_onsets.Live(case, missing=tuple(missing)))
+    telling, detecting = detector_of(as_json(case)), detector_of(as_json(case))
+    running: dict[int, EventChange] = {}
+    starts = 0
+    for step in [*steps, None]:
+        news = telling.finish_changes() if step is None else telling.changes(*step)
+        events = detecting.finish() if step is None else detecting.push(*step)
+        ends = [change for change in news if change.phase == "end"]
+        assert [(c.label, c.index, c.start, c.end, c.score) for c in ends] == [tuple(vars(e).values()) for e in events]
+        for change in news:
+            if change.phase == "start":
+                starts += 1
+                assert change.number == starts
+            else:
+                before = running.pop(change.number)
+                assert (before.index, before.start) == (change.index, change.start)
+                assert before.end <= change.end
+                assert before.score <= change.score
+            if change.phase != "end":
+                assert change.index not in {other.index for other in running.values()}, "one at a time"
+                running[change.number] = change
+    assert not running
+
+
+def test_updates_are_few_and_the_memory_is_constant() -> None:
+    """An hour of one event, in frames: the updates come every 10 s, and with each rise."""
+    detector = EventDetector(("a", "b"), EventSettings(on=0.5, off=0.3))
+    rng = np.random.default_rng(0)
+    held = {name: getattr(value, "nbytes", None) for name, value in vars(detector).items()}
+    phases = [
+        change.phase
+        for k in range(36_000)
+        for change in detector.changes([0.5 + 0.5 * rng.random(), 0.0], k / 10, (k + 1) / 10)
+    ]
+    assert phases[0] == "start"
+    assert 359 <= phases.count("update") == len(phases) - 1 <= 359 + 5
+    assert {name: getattr(value, "nbytes", None) for name, value in vars(detector).items()} == held
+
+
+def test_each_class_has_its_cool_down() -> None:
+    rule = EventSettings(on=0.5, off=0.3, cooldown=100.0, classes={"b": {"cooldown": 0.0}})
+    detector = EventDetector(("a", "b"), rule)
+    news = [c for k in range(10) for c in detector.changes([float(k % 2)] * 2, float(k), k + 1.0)]
+    news += detector.finish_changes()
+    assert [c.label for c in news if c.phase == "start"] == ["a", *"bbbbb"]
+    assert [c.label for c in news if c.phase == "end"] == ["a", *"bbbbb"]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +281,7 @@ def test_an_event_is_given_as_soon_as_it_is_final() -> None:
         [(event.label, event.start, event.end) for event in detector.push(scores, float(k), k + 1.0)]
         for k, scores in enumerate([(0.9, 0.9), (0.1, 0.1), (0.1, 0.1), (0.1, 0.1), (0.9, 0.9)])
     ]
-    assert given_at == [[], [], [("b", 0.0, 1.0)], [("a", 0.0, 1.0)], []]
+    assert given_at == [[], [("b", 0.0, 1.0)], [("a", 0.0, 1.0)], [], []]
     assert [event.label for event in detector.finish()] == ["a", "b"]
     assert detector.finish() == ()
 
@@ -226,6 +343,7 @@ def test_a_bad_step_is_one_clear_error_and_changes_nothing(step: Any, message: s
         ({"min_duration": -1}, "min_duration = -1"),
         ({"max_gap": float("inf")}, "max_gap = inf"),
         ({"max_gap": "1"}, "max_gap = '1'"),
+        ({"cooldown": -1.0}, "cooldown = -1.0"),
         ({"on": True}, "on = True"),
         ({"classes": {"Dog": {"off": None}}}, "Dog: off = None"),
         ({"classes": {"Dog": {"off": 0.5}}}, "Dog: on = 0.2, off = 0.5"),
@@ -243,11 +361,12 @@ def test_settings_out_of_range(values: dict[str, Any], message: str) -> None:
 
 def test_settings_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "thresholds.json"
-    path.write_text('{"on": 0.4, "max_gap": 1, "classes": {"Dog": {"on": 0.6, "min_duration": 2}}}', encoding="utf-8")
+    path.write_text('{"on": 0.4, "cooldown": 9, "classes": {"Dog": {"on": 0.6, "min_duration": 2}}}', encoding="utf-8")
     loaded = EventSettings.load(path)
-    assert loaded == EventSettings(on=0.4, max_gap=1, classes={"Dog": {"on": 0.6, "min_duration": 2}})
-    assert loaded.of("Dog") == {"on": 0.6, "off": 0.3, "min_duration": 2, "max_gap": 1}
-    assert loaded.of("Cat") == loaded.of(None) == {"on": 0.4, "off": 0.2, "min_duration": 0.0, "max_gap": 1}
+    assert loaded == EventSettings(on=0.4, cooldown=9, classes={"Dog": {"on": 0.6, "min_duration": 2}})
+    assert loaded.of("Dog") == {"on": 0.6, "off": 0.3, "min_duration": 2, "max_gap": 0.0, "cooldown": 9}
+    general = {"on": 0.4, "off": 0.2, "min_duration": 0.0, "max_gap": 0.0, "cooldown": 9}
+    assert loaded.of("Cat") == loaded.of(None) == general
     assert pickle.loads(pickle.dumps(loaded)) == loaded == replace(loaded)
 
 
@@ -258,7 +377,7 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
         ("[" * 100_000, "nested more than 32 deep"),
         ('{"off": null}', "off = None"),
         ("[0.3]", "expected a JSON object"),
-        ('{"onset": 0.3}', "unknown 'onset'; expected any of on, off, min_duration, max_gap, classes"),
+        ('{"onset": 0.3}', "unknown 'onset'; expected any of on, off, min_duration, max_gap, cooldown, classes"),
         ('{"classes": {"Dog": {}, "Dog": {}}}', "'Dog' twice"),
         (f'{{"max_gap": 1{"0" * 400}}}', "has 401 digits"),
         (f'{{"max_gap": 1{"0" * 5000}}}', "has 5001 digits"),

@@ -8,9 +8,9 @@ import pytest
 
 NAMES = {
     "panns_litert": """
-        Audio Bundle demo_bundle demo_clips Event EventDetector EventSettings find_events FrontEndSpec load_audio
-        LogMel LongTagging Ontology PannsLitertError Sense StreamingLogMel StreamTagger Tag tag_long Tagger
-        TaggerSettings Tagging TruncationWarning Window windows
+        Audio Bundle demo_bundle demo_clips Event EventChange EventDetector EventSettings find_events FrontEndSpec
+        LiveEvents load_audio LogMel LongTagging Ontology PannsLitertError Sense StreamingLogMel StreamTagger Tag
+        tag_long Tagger TaggerSettings Tagging TruncationWarning Window windows
     """,
     "panns_litert.atomic": """
         exchange remove_unfinished replacing writing
@@ -51,7 +51,7 @@ NAMES = {
         SpecError StreamError TrainingError why_failed WindowError WorkerError
     """,
     "panns_litert.escape": """
-        csv_cell escaped escaped_json escaped_lines utf8
+        csv_cell escaped escaped_json escaped_lines slug utf8
     """,
     "panns_litert.evaluate": """
         advice Annotation Bin BINS BOOTSTRAPS bundle_scorer calibrate Calibration choose_thresholds ClassFigures
@@ -62,7 +62,8 @@ NAMES = {
         source_of split TEMPERATURES TRAIN VALIDATION Watch wilson write_csv
     """,
     "panns_litert.events": """
-        audacity_labels Event EventDetector events_csv EventSettings Step TAIL_PERCENT THRESHOLDS WindowSteps
+        audacity_labels Event EventChange EventDetector events_csv EventSettings Phase Step TAIL_PERCENT THRESHOLDS
+        UPDATE_RISE UPDATE_SECONDS WindowSteps
     """,
     "panns_litert.frontend": """
         AST_16K EFFICIENTAT_32K front_end_of FRONT_ENDS FrontEndSpec hann LogMel mel_basis PANNS_16K PANNS_32K PANNS_8K
@@ -75,8 +76,10 @@ NAMES = {
         insisting
     """,
     "panns_litert.live": """
-        elapsed_time EventNotice FileSource Heard iso_time LossNotice Lost MicrophoneSource NetworkSource Notice
-        notice_row Phase PipeSource SampleClock Sink Source wall_offset
+        Access Clips ClipSink Controls CsvSink DEFAULT_PORT elapsed_time EventNotice EVERYWHERE FileSource Heard
+        is_loopback iso_time JsonLinesSink Listened Listener LossNotice Lost MicrophoneSource MqttSink NetworkSource
+        new_token Notice notice_row PageServer PageSink Phase PipeSource SampleClock SettingsTarget Sink SLOWER Source
+        SourceListened TextSink wall_offset WebhookSink
     """,
     "panns_litert.measure": """
         add_runs Agreement agreement_of bench Device DeviceRecord ENGINES Failure FORMAT_VERSION insert join Latency
@@ -121,8 +124,8 @@ NAMES = {
         EngineName ENGINES require_choice Tag Tagger Tagging Threshold top_tags TruncationWarning
     """,
     "panns_litert.windows": """
-        Aggregate AggregateName AGGREGATES audio_chunks event_hop EventStream find_events LongTagging Recording
-        StreamTagger tag_long Window windows
+        Aggregate AggregateName AGGREGATES audio_chunks event_hop EventStream find_events LiveEvents LongTagging
+        Recording StreamTagger tag_long Window windows
     """,
     "panns_litert.words": """
         counted did_you_mean

@@ -17,6 +17,8 @@ from panns_litert.prototypes import Prototypes
 from panns_litert.sense import Sense
 from panns_litert.settings import TaggerSettings
 
+STREAMS = json.loads(make_streams.VECTORS.read_text(encoding="utf-8"))["cases"]
+
 
 def assert_close(found: Any, want: Any, where: str) -> None:
     """Requires the same JSON data but for the last digits of numbers, in which computers may differ."""
@@ -44,6 +46,23 @@ def test_the_vectors_are_up_to_date(made: ModuleType) -> None:
 def test_the_log_mels_are_up_to_date() -> None:
     made, kept = make_frontend.vectors(), make_frontend.VECTORS.read_text(encoding="utf-8")
     assert_close(make_frontend.unpacked(made), make_frontend.unpacked(kept), make_frontend.VECTORS.name)
+
+
+@pytest.mark.parametrize("case", STREAMS, ids=lambda case: case["name"])
+def test_what_is_told_live_are_the_events(case: dict[str, Any]) -> None:
+    """The ends are the events, without a cool-down. A start is told with the window that has it in its middle."""
+    told = [(change, k) for k, news in enumerate(case["changes"]) for change in news]
+    starts, ends = ([(change, k) for change, k in told if change["phase"] == phase] for phase in ("start", "end"))
+    assert [change["number"] for change, _ in starts] == [*range(1, len(ends) + 1)]
+    if case["settings"]["cooldown"]:
+        assert len(ends) < len(case["events"])
+        return
+    events = [{name: change[name] for name in ("label", "index", "start", "end", "score")} for change, _ in ends]
+    assert sorted(events, key=lambda event: (event["start"], event["index"])) == case["events"]
+    if not case["name"].endswith(("own thresholds", "cannot be used", "failed")):
+        most = (case["window"] + case["hop"]) / 2 + case["frame"]
+        waits = [case["windows"][k]["end"] - change["start"] for change, k in starts if 0 < k < len(case["windows"])]
+        assert max(waits, default=0.0) <= most
 
 
 @pytest.mark.parametrize("options", make_sense.REFUSED, ids=str)

@@ -25,7 +25,16 @@ from panns_litert.engine import Outputs
 from panns_litert.errors import AudioError, GpuError, WindowError
 from panns_litert.events import EventDetector, EventSettings, WindowSteps
 from panns_litert.frontend import PANNS_32K, LogMel
-from panns_litert.windows import Aggregate, EventStream, StreamTagger, Window, find_events, tag_long, windows
+from panns_litert.windows import (
+    Aggregate,
+    EventStream,
+    LiveEvents,
+    StreamTagger,
+    Window,
+    find_events,
+    tag_long,
+    windows,
+)
 
 CASES = json.loads(VECTORS.read_text(encoding="utf-8"))["cases"]
 
@@ -360,6 +369,26 @@ def test_events_of_the_demo_recordings(tagger: Tagger, demo_sound: NDArray[np.fl
     labels = {event.label for event in found}
     best = {tagger.tag(path, top=1).tags[0].label for path in demo_clips()}
     assert labels & best
+
+
+def test_live_events_end_where_sound_is_missing(tagger: Tagger, demo_sound: NDArray[np.float32]) -> None:
+    """Sounds, then a gap of 30 s: what was told has ended before sound comes again, at the start of the gap."""
+    sound = np.concatenate([demo_sound, np.full(32000 * 30, np.nan, np.float32), demo_sound])
+    rule = EventSettings(on=0.5, off=0.3, max_gap=2.0)
+    stream = StreamTagger(tagger, hop=1.0)
+    live, told = LiveEvents(stream, settings=rule), []
+    gap = len(demo_sound) / 32000
+    for window in stream.of([sound]):
+        told += live.push(window)
+        if gap + 10 < window.end < gap + 29:
+            starts, ends = ({c.number for c in told if c.phase == phase} for phase in ("start", "end"))
+            assert starts == ends
+            assert starts
+    assert max(c.end for c in told if c.start < gap) <= gap
+    told += live.finish()
+    ends = {(c.label, c.start, c.end, c.score) for c in told if c.phase == "end"}
+    events = find_events(tagger, sound, sample_rate=32000, hop=1.0, settings=rule)
+    assert ends == {(e.label, e.start, e.end, e.score) for e in events}
 
 
 @settings(max_examples=25)

@@ -9,20 +9,22 @@ from panns_litert.audio import Audio, load_audio
 from panns_litert.bundle import Bundle
 from panns_litert.demo import demo_bundle, demo_clips
 from panns_litert.errors import PannsLitertError
-from panns_litert.events import Event, EventDetector, EventSettings
+from panns_litert.events import Event, EventChange, EventDetector, EventSettings
 from panns_litert.frontend import FrontEndSpec, LogMel, StreamingLogMel
 from panns_litert.sense import Ontology, Sense
 from panns_litert.settings import TaggerSettings
 from panns_litert.tagger import Tag, Tagger, Tagging, TruncationWarning
-from panns_litert.windows import LongTagging, StreamTagger, Window, find_events, tag_long, windows
+from panns_litert.windows import LiveEvents, LongTagging, StreamTagger, Window, find_events, tag_long, windows
 
 __all__ = [
     "Audio",
     "Bundle",
     "Event",
+    "EventChange",
     "EventDetector",
     "EventSettings",
     "FrontEndSpec",
+    "LiveEvents",
     "LogMel",
     "LongTagging",
     "Ontology",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import unicodedata
 
 # Characters that change more than their own place in a text: control characters (C0 without tab and line break, DEL,
 # C1), separators of lines, and those that change the direction of what follows. And halves of characters (surrogates):
 # as U+DC80 … U+DCFF, Python has the bytes of a file's name that are no UTF-8.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_SLUG = 48  # characters
 
 
 def escaped_lines(text: str) -> str:
@@ -50,6 +53,23 @@ def csv_cell(text: str) -> str:
     ("'=1+1", 'Dog', '-')
     """
     return f"'{escaped(text)}" if len(text) > 1 and text.startswith(_FORMULA) else escaped(text)
+
+
+def slug(text: str) -> str:
+    """Returns a name for files and MQTT topics: a … z, 0 … 9 and single hyphens inside, 1 to 48 of them.
+
+    Where letters are lost, or the name is too long, it ends with a part of the text's SHA-256, so that other texts get
+    other names. Texts that differ in case, accents or punctuation alone share a name.
+
+    >>> slug("Baby cry, infant cry"), slug("Müller's café"), slug("狗")
+    ('baby-cry-infant-cry', 'muller-s-cafe', 'cecd675a')
+    """
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    name = re.sub("[^a-z0-9]+", "-", plain.lower()).strip("-")
+    if name and len(name) <= _SLUG and not any(c.isalnum() and not c.isascii() for c in plain):
+        return name
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{name[: _SLUG - 9].rstrip('-')}-{digest}".lstrip("-")
 
 
 def escaped_json(text: str) -> str:

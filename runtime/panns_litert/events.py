@@ -1,8 +1,9 @@
 """Events: turns scores over time into sounds with a start and an end.
 
-`EventDetector` takes one step of scores after another and returns each event as soon as no later step can change it.
-Frame-wise scores are used as steps directly; `WindowSteps` turns the scores of overlapping windows into steps.
-tests/vectors/events.json defines the algorithm by examples, for this and for other implementations.
+`EventDetector` takes one step of scores after another. It returns each event as soon as no later step can change it
+(`EventDetector.push`), or tells of every event from its start on (`EventDetector.changes`). Frame-wise scores are used
+as steps directly; `WindowSteps` turns the scores of overlapping windows into steps.
+tests/vectors/events.json and onsets.json define the algorithm by examples, for this and for other implementations.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,8 +32,16 @@ TAIL_PERCENT = 5
 """A rest after the last window that is shorter than this share of a window, in percent, is left out. A window that ends
 with so short a rest does not find a sound that begins there: tests/bench/last_window.py, docs/tag.md."""
 
-THRESHOLDS = ("on", "off", "min_duration", "max_gap")
+THRESHOLDS = ("on", "off", "min_duration", "max_gap", "cooldown")
 """The thresholds that `EventSettings` has for all classes and for single ones."""
+
+UPDATE_RISE = 0.1
+"""An event that was told is told again when its score has risen by this much since."""
+
+UPDATE_SECONDS = 10.0
+"""An event that goes on is told again after this time."""
+
+Phase = Literal["start", "update", "end"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,27 +63,53 @@ class Event(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EventChange(Row):
+    """News of an event: it started, it goes on, or it ended.
+
+    Attributes:
+        phase: "start", "update" or "end". An event has one start and one end; start, number and class stay the same.
+        number: of the event, 1, 2, … in the order of the starts of one recording or stream.
+        label: name of the class.
+        index: place of the class among the scores.
+        start: seconds.
+        end: seconds, of the event so far.
+        score: the highest score so far, 0 … 1.
+    """
+
+    phase: Phase
+    number: int
+    label: str
+    index: int
+    start: float
+    end: float
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class EventSettings:
-    """Thresholds that decide when an event opens, closes, merges with the next one, or is dropped.
+    """Thresholds that decide when an event opens, closes, merges with the next one, is dropped, or is told.
 
     Attributes:
         on: an event opens when the score is ≥ `on`.
         off: an event stays open while the score is ≥ `off`; 0 ≤ off ≤ on ≤ 1. Half of `on` if not given.
         min_duration: shorter events are dropped; seconds, ≥ 0.
         max_gap: two events of a class merge if the gap between them is ≤ `max_gap`; seconds, ≥ 0.
-        classes: by class name, any of these four values for that class alone.
+        cooldown: for this long after the end of an event that was told, no other one of its class is told; seconds,
+            ≥ 0. Only `EventDetector.changes` and what uses it tell events; the cool-down removes no event elsewhere.
+        classes: by class name, any of these five values for that class alone.
 
     Raises:
         EventError: a value is out of range.
 
     >>> EventSettings(on=0.5, off=0.3, classes={"Dog": {"on": 0.7}}).of("Dog")
-    {'on': 0.7, 'off': 0.3, 'min_duration': 0.0, 'max_gap': 0.0}
+    {'on': 0.7, 'off': 0.3, 'min_duration': 0.0, 'max_gap': 0.0, 'cooldown': 0.0}
     """
 
     on: float = 0.2  # measured on real recordings: tests/bench/event_defaults.py, docs/events.md
     off: float | None = None
     min_duration: float = 0.0
     max_gap: float = 0.0
+    cooldown: float = 0.0
     classes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -91,7 +126,7 @@ class EventSettings:
             _require_thresholds(self.of(name), f"{name}: ")
 
     def of(self, label: str | None) -> dict[str, float]:
-        """Returns on, off, min_duration and max_gap of a class, or the general values for None."""
+        """Returns the five values of a class, or the general values for None."""
         own = {} if label is None else self.classes.get(label, {})
         values = {name: own.get(name, getattr(self, name)) for name in THRESHOLDS}
         return values | {"off": _half(values["on"]) if values["off"] is None else values["off"]}
@@ -150,6 +185,9 @@ class EventDetector:
     event opens at most `max_gap` seconds later. After merging, events shorter than `min_duration` are dropped. Scores
     are compared as float64, and the float32 nearest to 0.7 is below a threshold of 0.7.
 
+    `push` and `finish` return the events. `changes` and `finish_changes` tell of the same events, from their start on.
+    Use one pair for a recording or stream.
+
     Args:
         labels: class names, in the order of the scores.
         settings: thresholds.
@@ -166,17 +204,27 @@ class EventDetector:
 
     def __init__(self, labels: Sequence[str], settings: EventSettings | None = None) -> None:
         self.labels = tuple(labels)
-        self.settings = settings = EventSettings() if settings is None else settings
         if not self.labels or len(set(self.labels)) != len(self.labels):
             raise LabelError(f"{len(self.labels)} labels, {len(set(self.labels))} different; expected different names")
+        self.set_settings(EventSettings() if settings is None else settings)
+        self._none = np.zeros(len(self.labels), bool)
+        self._restart()
+
+    def set_settings(self, settings: EventSettings) -> None:
+        """Changes the thresholds from the next step on. An event that is open lasts while its score is at least the new
+        `off`. One that was told ends, even if it is now too short.
+
+        Raises:
+            LabelError: the settings name a class that is not in `labels`. The former ones stay.
+        """
         for name in settings.classes:
             if name not in self.labels:
                 raise LabelError(unknown_label(name, self.labels))
         thresholds = np.tile(np.array([*settings.of(None).values()], np.float64), (len(self.labels), 1))
         for name in settings.classes:
             thresholds[self.labels.index(name)] = list(settings.of(name).values())
-        self._on, self._off, self._min_duration, self._max_gap = thresholds.T.copy()
-        self._restart()
+        self._on, self._off, self._min_duration, self._max_gap, self._cooldown = thresholds.T.copy()
+        self.settings = settings
 
     def _restart(self) -> None:
         classes = len(self.labels)
@@ -185,32 +233,89 @@ class EventDetector:
         self._start = np.zeros(classes)
         self._end = np.zeros(classes)
         self._score = np.zeros(classes)
-        self._previous_end = -math.inf
+        self.previous_end = -math.inf  # of the last step, seconds
+        self._number = np.zeros(classes, int)  # of the event that is held; 0 if it has not been told
+        self._told_end = np.zeros(classes)  # of that event, when it was told last
+        self._told_score = np.zeros(classes)
+        self._quiet_until = np.full(classes, -math.inf)  # end of the cool-down
+        self._starts = 0  # number of events that were told
 
-    def push(self, scores: ArrayLike, start: float, end: float) -> tuple[Event, ...]:
+    def push(self, scores: ArrayLike | None, start: float, end: float) -> tuple[Event, ...]:
         """Takes the next step and returns the events that are now final, ordered by start, then by index.
 
-        An event is final at the first step that starts more than `max_gap` after its end.
+        An event is final at the first step that ends more than `max_gap` after it and does not continue it.
 
         Args:
-            scores: (classes,), 0 … 1.
+            scores: (classes,), 0 … 1. None if there are none for this time: the step is missing, and is known to be.
             start, end: times of the step in seconds; start < end, and start is not before the previous step's end.
 
         Raises:
             EventError: the step is invalid. It is ignored, and further steps may follow.
         """
-        values = self._checked(scores, start, end)
-        if start > self._previous_end + _TOLERANCE:
+        return tuple(event for _, event in self._advanced(scores, start, end))
+
+    def finish(self) -> tuple[Event, ...]:
+        """Returns the remaining events, ordered by start, then by index, and resets the detector."""
+        events = tuple(event for _, event in self._take(self._held))
+        self._restart()
+        return events
+
+    def changes(self, scores: ArrayLike | None, start: float, end: float) -> tuple[EventChange, ...]:
+        """Takes the next step and tells what has changed: the ends, then the starts, then the updates, each ordered by
+        start, then by index.
+
+        A start is told at the first step with which the event has lasted for `min_duration`. So what was told is never
+        taken back: an end follows every start, and the ends are the events of `push` and `finish`, at the same steps.
+        Parts that merge are one event, with one start.
+
+        An update is told at a step of the event if its score is `UPDATE_RISE` higher than when it was told last, or if
+        it is `UPDATE_SECONDS` longer. So an event of n seconds has at most 10 + n / 10 updates.
+
+        The cool-down of a class lasts for `cooldown` seconds from the end of an event that was told. An event that ends
+        in it is not told at all. An event that is still going on at its end is told then, with the time of its start.
+
+        Args:
+            scores, start, end: as for `push`.
+
+        Raises:
+            EventError: as for `push`.
+        """
+        ends = self._ends(self._advanced(scores, start, end))
+        if not self._open.any():
+            return ends
+        telling = self._open & self._long_enough()
+        told = self._number > 0
+        starts = telling & ~told & (self._end >= self._quiet_until - _TOLERANCE)
+        risen = self._score >= self._told_score + UPDATE_RISE - _TOLERANCE
+        updates = telling & told & (risen | (self._end >= self._told_end + UPDATE_SECONDS - _TOLERANCE))
+        return (*ends, *self._tell("start", starts), *self._tell("update", updates))
+
+    def finish_changes(self) -> tuple[EventChange, ...]:
+        """Returns the remaining ends, ordered by start, then by index, and resets the detector."""
+        ends = self._ends(self._take(self._held))
+        self._restart()
+        return ends
+
+    def _advanced(self, scores: ArrayLike | None, start: float, end: float) -> list[tuple[int, Event]]:
+        """Takes the next step and returns the events that are now final, each with the number under which it was told,
+        or 0."""
+        self._require_times(start, end)
+        values = None if scores is None else self._checked(scores)
+        if values is None or start > self.previous_end + _TOLERANCE:
             self._open[:] = False
-        self._previous_end = end
-        rising = values >= self._on
+        self.previous_end = end
+        rising = self._none if values is None else values >= self._on
         if not self._held.any() and not rising.any():  # a shortcut for most steps of most recordings
-            return ()
-        # This selects closed events only: an open event ends where this step begins.
-        final = self._held & (start > self._end + self._max_gap + _TOLERANCE)
-        events = self._take(final) if final.any() else ()
-        self._open &= values >= self._off
+            return []
+        if values is not None:
+            self._open &= values >= self._off
         opening = rising & ~self._open
+        # A later step may start up to the tolerance before this one ends.
+        reached = np.where(opening, start, end - _TOLERANCE)
+        final = self._held & ~self._open & (reached > self._end + self._max_gap + _TOLERANCE)
+        events = self._take(final) if final.any() else []
+        if values is None:
+            return events
         new = opening & ~self._held
         self._start[new] = start
         self._score[new] = 0.0
@@ -220,41 +325,60 @@ class EventDetector:
         np.maximum(self._score, values, out=self._score, where=self._open)
         return events
 
-    def finish(self) -> tuple[Event, ...]:
-        """Returns the remaining events, ordered by start, then by index, and resets the detector."""
-        events = self._take(self._held)
-        self._restart()
-        return events
-
-    def _take(self, final: NDArray[np.bool_]) -> tuple[Event, ...]:
-        long_enough = final & (self._end - self._start >= self._min_duration - _TOLERANCE)
-        events = (
-            Event(
-                label=self.labels[i],
-                index=int(i),
-                start=float(self._start[i]),
-                end=float(self._end[i]),
-                score=float(self._score[i]),
-            )
-            for i in np.flatnonzero(long_enough)
-        )
+    def _take(self, final: NDArray[np.bool_]) -> list[tuple[int, Event]]:
+        whole = final & (self._long_enough() | (self._number > 0))  # told, and too short for thresholds that came later
+        taken = [(int(self._number[i]), self._event(i)) for i in self._ordered(whole)]
         self._held = self._held & ~final
-        return tuple(sorted(events, key=lambda event: event.start))  # stable: equal starts stay ordered by index
+        told = final & (self._number > 0)
+        self._quiet_until[told] = self._end[told] + self._cooldown[told]
+        self._number[final] = 0
+        return taken
 
-    def _checked(self, scores: ArrayLike, start: float, end: float) -> NDArray[np.float64]:
+    def _long_enough(self) -> NDArray[np.bool_]:
+        long_enough: NDArray[np.bool_] = self._end - self._start >= self._min_duration - _TOLERANCE
+        return long_enough
+
+    def _ordered(self, chosen: NDArray[np.bool_]) -> list[int]:
+        """Returns the classes by the start of their events, equal starts by index."""
+        return sorted(np.flatnonzero(chosen).tolist(), key=lambda i: float(self._start[i]))
+
+    def _event(self, i: int) -> Event:
+        start, end, score = float(self._start[i]), float(self._end[i]), float(self._score[i])
+        return Event(label=self.labels[i], index=i, start=start, end=end, score=score)
+
+    def _ends(self, taken: list[tuple[int, Event]]) -> tuple[EventChange, ...]:
+        return tuple(_change("end", number, event) for number, event in taken if number)
+
+    def _tell(self, phase: Phase, chosen: NDArray[np.bool_]) -> list[EventChange]:
+        told = []
+        for i in self._ordered(chosen):
+            if phase == "start":
+                self._starts += 1
+                self._number[i] = self._starts
+            self._told_end[i], self._told_score[i] = self._end[i], self._score[i]
+            told.append(_change(phase, int(self._number[i]), self._event(i)))
+        return told
+
+    def _checked(self, scores: ArrayLike) -> NDArray[np.float64]:
         values = _as_scores(scores)
         if values.shape != (len(self.labels),):
             raise EventError(f"scores of shape {values.shape}; expected ({len(self.labels)},), one per class")
         if not (values.min() >= 0.0 and values.max() <= 1.0):  # also false for NaN
             i = int(np.flatnonzero(~((values >= 0.0) & (values <= 1.0)))[0])
             raise EventError(f"score {values[i]} of {self.labels[i]!r}; expected 0 … 1")
+        return values
+
+    def _require_times(self, start: float, end: float) -> None:
         if not (math.isfinite(start) and math.isfinite(end) and start < end):
             raise EventError(f"step {start} … {end} s; expected finite times, start < end")
-        if start < self._previous_end - _TOLERANCE:
+        if start < self.previous_end - _TOLERANCE:
             raise EventError(
-                f"step {start} … {end} s, the last one ends at {self._previous_end} s; expected steps in order"
+                f"step {start} … {end} s, the last one ends at {self.previous_end} s; expected steps in order"
             )
-        return values
+
+
+def _change(phase: Phase, number: int, event: Event) -> EventChange:
+    return EventChange(phase=phase, number=number, **vars(event))
 
 
 def _as_scores(scores: ArrayLike) -> NDArray[np.float64]:
@@ -325,7 +449,7 @@ class WindowSteps:
         """
         steps: tuple[Step, ...] = ()
         if self._last is not None:
-            steps = (Step(self._last, self._start(self._count - 1), self._start(self._count)),)
+            steps = (Step(self._last, self.begin(self._count - 1), self.begin(self._count)),)
         self._last = None if scores is None else _as_scores(scores).copy()
         self._count += 1
         return steps
@@ -341,7 +465,7 @@ class WindowSteps:
         """
         steps: tuple[Step, ...] = ()
         if self._last is not None:
-            start = self._start(self._count - 1)
+            start = self.begin(self._count - 1)
             if not (math.isfinite(seconds) and seconds > start):
                 raise EventError(
                     f"a recording of {seconds} s with {self._count} windows; expected more than {start} s, or no "
@@ -351,7 +475,9 @@ class WindowSteps:
         self._restart()
         return steps
 
-    def _start(self, k: int) -> float:
+    def begin(self, k: int) -> float:
+        """Returns the time in seconds at which the step of window k = 0, 1, … begins. It ends where the next one
+        begins, unless it is the last one."""
         return k * self.hop + (self.window - self.hop) / 2 if k else 0.0
 
 

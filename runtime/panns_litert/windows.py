@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from panns_litert.audio import AudioBlocks, AudioWarning, MonoResampler, Recording, Scale, level_dbfs
 from panns_litert.errors import AudioError, WindowError
-from panns_litert.events import TAIL_PERCENT, Event, EventDetector, EventSettings, Step, WindowSteps
+from panns_litert.events import TAIL_PERCENT, Event, EventChange, EventDetector, EventSettings, WindowSteps
 from panns_litert.frontend import StreamingLogMel
 from panns_litert.prototypes import with_enrolled
 from panns_litert.results import bars
@@ -33,6 +33,8 @@ AGGREGATES: tuple[AggregateName, ...] = get_args(AggregateName)
 
 HOP_SECONDS = 1.0
 """Default of the hop of a stream and, at most half a window, of events without frame-wise scores."""
+
+_Step = tuple[NDArray[np.floating] | None, float, float]  # scores (classes,) if there are any, start, end
 
 _CHUNK_SAMPLES = 1 << 16  # longer chunks are pushed in parts, so that the first results come early
 _FRAMES_AT_ONCE = 64  # a frame alone costs far more, for numpy's calls
@@ -287,11 +289,15 @@ class StreamTagger:
                     )
             yield from self.finish()
         finally:
-            with self._lock:
-                if not self._over:
-                    self._mono.finish()
-                    self._done.clear()
-                    self._restart()
+            if not self._over:
+                self.discard()
+
+    def discard(self) -> None:
+        """Ends the stream without its remaining windows. The next call of `push` begins another stream."""
+        with self._lock:
+            self._mono.finish()
+            self._done.clear()
+            self._restart()
 
     def _collected(self, found: Iterator[Window]) -> list[Window]:
         for window in found:
@@ -466,7 +472,75 @@ class _Recent:
             self._begin, self._end = 0, held
 
 
-class EventStream:
+class _Detecting:
+    """Gives a detector the steps of a stream of windows, each as soon as its window is there."""
+
+    def __init__(
+        self, stream: StreamTagger, *, settings: EventSettings | None = None, sense: Sense | None = None
+    ) -> None:
+        self._sense = Sense(stream.labels) if sense is None else sense
+        self._enrolled = self._sense.labels_of(stream.enrolled)
+        self._detector = EventDetector(self._sense.labels, with_enrolled(settings, self._enrolled))
+        self._at = 0.0  # when the stream begins, seconds
+        self._begin = WindowSteps(window=stream.window, hop=stream.hop).begin
+        self._frame, self._frames_of_hop = stream.frame, round(stream.hop / stream.frame)
+        self._margin = (round(stream.window / stream.frame) - self._frames_of_hop) // 2
+        self._restart()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the events: the classes, or the groups of the `Sense`."""
+        return self._sense.labels
+
+    def _restart(self) -> None:
+        self._last: Window | None = None
+        self._count = 0  # index of the next window
+        self._next = 0  # first frame of the stream that the detector has not seen
+
+    def _steps(self, window: Window) -> Iterator[_Step]:
+        """Yields the steps of the next window; None where there are no scores."""
+        before, self._last, self._count = self._count, window, window.index + 1
+        if window.framewise is not None:
+            yield from self._frames(window, self._margin + self._frames_of_hop)
+            return
+        if before < window.index:  # windows that an error kept from being tagged
+            yield None, self._begin(before), self._begin(window.index)
+        # The last window's step is longer, which `_rest` adds.
+        yield self._scores(window), self._begin(window.index), min(self._begin(window.index + 1), window.end)
+
+    def _rest(self) -> Iterator[_Step]:
+        """Ends the stream and yields the steps at its end."""
+        last = self._last
+        if last is not None and last.framewise is not None:
+            yield from self._frames(last, math.ceil((last.end - last.start) / self._frame - _TOLERANCE))
+        elif last is not None and (begin := self._begin(last.index + 1)) < last.end:
+            yield self._scores(last), begin, last.end
+        self._restart()
+
+    def _scores(self, window: Window) -> NDArray[np.floating] | None:
+        return None if window.unusable else self._sense(window.probs, level_dbfs=window.level_dbfs)
+
+    def _frames(self, window: Window, stop: int) -> Iterator[_Step]:
+        """Yields the frames of a window before frame `stop`, except those that the detector has seen."""
+        assert window.framewise is not None
+        first = round(window.start / self._frame)
+        if window.unusable:
+            if first > self._next:  # later windows do not begin before this one
+                yield None, self._next * self._frame, first * self._frame
+                self._next = first
+            return
+        stop = min(stop, len(window.framewise))
+        begin = max(0, self._next - first)
+        self._next = max(self._next, first + stop)
+        scores = self._sense(window.framewise[begin:stop], level_dbfs=window.level_dbfs)
+        for at, values in enumerate(scores, first + begin):
+            # Times are multiples of a frame, so that one step's end equals the next step's start exactly.
+            start, end = at * self._frame, min((at + 1) * self._frame, window.end)
+            if end > start:
+                yield values, start, end
+
+
+class EventStream(_Detecting):
     """Finds events in a stream of windows.
 
     With frame-wise scores, the events have the resolution of a frame. Each window contributes its middle part, of the
@@ -486,66 +560,71 @@ class EventStream:
         LabelError: the settings name an unknown class.
     """
 
-    def __init__(
-        self, stream: StreamTagger, *, settings: EventSettings | None = None, sense: Sense | None = None
-    ) -> None:
-        self._sense = Sense(stream.labels) if sense is None else sense
-        enrolled = self._sense.labels_of(stream.enrolled)
-        self._detector = EventDetector(self._sense.labels, with_enrolled(settings, enrolled))
-        self._steps = WindowSteps(window=stream.window, hop=stream.hop)
-        self._frame, self._frames_of_hop = stream.frame, round(stream.hop / stream.frame)
-        self._margin = (round(stream.window / stream.frame) - self._frames_of_hop) // 2
-        self._restart()
-
-    def _restart(self) -> None:
-        self._last: Window | None = None
-        self._count = 0  # index of the next window
-        self._next = 0  # first frame of the stream that the detector has not seen
-
     def push(self, window: Window) -> tuple[Event, ...]:
         """Takes the next window and returns the events that are now final."""
-        events: list[Event] = []
-        if window.framewise is None:
-            for _ in range(self._count, window.index):  # windows that an error kept from being tagged
-                events += self._detected(self._steps.push(None))
-            scores = None if window.unusable else self._sense(window.probs, level_dbfs=window.level_dbfs)
-            events += self._detected(self._steps.push(scores))
-        else:
-            events += self._frames(window, self._margin + self._frames_of_hop)
-        self._last, self._count = window, window.index + 1
-        return tuple(events)
+        return tuple(event for step in self._steps(window) for event in self._detector.push(*step))
 
     def finish(self) -> tuple[Event, ...]:
         """Ends the stream, returns the remaining events, and resets this instance for the next stream."""
-        events: list[Event] = []
-        if (last := self._last) is not None:
-            if last.framewise is None:
-                events += self._detected(self._steps.finish(last.end))
-            else:
-                events += self._frames(last, math.ceil((last.end - last.start) / self._frame - _TOLERANCE))
-        self._restart()
+        events = [event for step in self._rest() for event in self._detector.push(*step)]
         return (*events, *self._detector.finish())
 
-    def _detected(self, steps: Iterable[Step]) -> list[Event]:
-        return [event for step in steps for event in self._detector.push(*step)]
 
-    def _frames(self, window: Window, stop: int) -> list[Event]:
-        """Passes the frames of a window before frame `stop` to the detector, except those that it has seen."""
-        assert window.framewise is not None
-        first = round(window.start / self._frame)
-        if window.unusable:
-            return []
-        stop = min(stop, len(window.framewise))
-        begin = max(0, self._next - first)
-        self._next = max(self._next, first + stop)
-        scores = self._sense(window.framewise[begin:stop], level_dbfs=window.level_dbfs)
-        events: list[Event] = []
-        for at, values in enumerate(scores, first + begin):
-            # Times are multiples of a frame, so that one step's end equals the next step's start exactly.
-            start, end = at * self._frame, min((at + 1) * self._frame, window.end)
-            if end > start:
-                events += self._detector.push(values, start, end)
-        return events
+class LiveEvents(_Detecting):
+    """Tells of the events in a stream of windows from their start on. The events are those of `EventStream`.
+
+    A start is told with the first window in whose middle, or step, the score reaches `on`, with `min_duration` as in
+    `EventDetector.changes`. That window ends at most (window + hop) / 2 after the time of the start; the first window
+    of a stream, when it is full. Frames of a frame-wise network are told with the window that has them in its middle,
+    because frames near the edge of a window are less certain, and a start is never taken back.
+
+    Args:
+        stream, settings, sense: as for `EventStream`.
+
+    Raises:
+        LabelError: the settings name an unknown class.
+    """
+
+    def push(self, window: Window) -> tuple[EventChange, ...]:
+        """Takes the next window and tells what has changed (`EventDetector.changes`). Windows that cannot be used, or
+        were not tagged, end the events."""
+        return self._changes(self._steps(window))
+
+    def skip(self, seconds: float) -> tuple[EventChange, ...]:
+        """Ends the stream, and begins another one that goes on from it after a loss. Tells the changes up to there.
+
+        An event that is open ends with the stream, unless `max_gap` is longer than the loss. Numbers and cool-downs go
+        on.
+
+        Args:
+            seconds: time at which the next stream begins, in the time of the changes; not before the end of this one.
+        """
+        changes = self._changes(self._rest())
+        last = max(self._at, self._detector.previous_end)
+        if seconds > last:
+            changes += self._detector.changes(None, last, seconds)
+        self._at = seconds
+        return changes
+
+    def finish(self) -> tuple[EventChange, ...]:
+        """Ends the stream, tells the remaining changes, and resets this instance for the next stream."""
+        changes = self._changes(self._rest()) + self._detector.finish_changes()
+        self._at = 0.0
+        return changes
+
+    def set_settings(self, settings: EventSettings | None) -> None:
+        """Changes the thresholds from the next window on, as `EventDetector.set_settings`.
+
+        Raises:
+            LabelError: the settings name an unknown class. The former ones stay.
+        """
+        self._detector.set_settings(with_enrolled(settings, self._enrolled) or EventSettings())
+
+    def _changes(self, steps: Iterable[_Step]) -> tuple[EventChange, ...]:
+        detector, at = self._detector, self._at
+        return tuple(
+            change for scores, start, end in steps for change in detector.changes(scores, start + at, end + at)
+        )
 
 
 def windows(

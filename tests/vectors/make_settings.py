@@ -23,6 +23,7 @@ FILES: dict[str, dict[str, Any]] = {
     "thresholds alone, as in earlier versions": {
         "on": 0.4, "off": 0.3, "min_duration": 1, "max_gap": 0.5, "classes": {"Dog": {"on": 0.6, "max_gap": 2}},
     },
+    "a cool-down": {"cooldown": 30, "classes": {"Dog": {"cooldown": 0}, "Cat": {"on": 0.3}}},
     "off is half of on": {"on": 0.5, "classes": {"Dog": {"on": 0.3}, "Cat": {"off": 0.1}}},
     "of a model": {
         "model": "m", "model_sha256": HASH, "data": "clips: 20 clips, best F1", "classes": {"Bark": {"on": 0.0125}},
@@ -43,6 +44,7 @@ REFUSED: dict[str, Any] = {
     "off is above on": {"on": 0.2, "off": 0.3},
     "off is above on in a class": {"classes": {"Dog": {"off": 0.5}}},
     "a negative duration": {"min_duration": -1},
+    "a negative cool-down": {"classes": {"Dog": {"cooldown": -1}}},
     "classes are a list": {"classes": ["Dog"]},
     "a class is a number": {"classes": {"Dog": 0.5}},
     "an unknown field of a class": {"classes": {"Dog": {"onset": 0.5}}},

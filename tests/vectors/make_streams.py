@@ -1,6 +1,7 @@
 """Writes streams.json, the events in series of windows: `python tests/vectors/make_streams.py`.
 
-The events are those of `panns_litert.windows.EventStream`. Times are seconds.
+The events are those of `panns_litert.windows.EventStream`. What is told with each window, and at the end, is what
+`LiveEvents` tells. Times are seconds.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from panns_litert.events import EventSettings
+from panns_litert.events import EventChange, EventSettings
 from panns_litert.sense import Sense
-from panns_litert.windows import EventStream, StreamTagger, Window
+from panns_litert.windows import EventStream, LiveEvents, StreamTagger, Window
 
 VECTORS = Path(__file__).with_name("streams.json")
 LABELS = ("Dog", "Bark", "Music")
 FRAME = 0.1
-SETTINGS: dict[str, Any] = {"on": 0.7, "off": 0.3, "min_duration": 0.0, "max_gap": 0.0}
+SETTINGS: dict[str, Any] = {"on": 0.7, "off": 0.3, "min_duration": 0.0, "max_gap": 0.0, "cooldown": 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +78,14 @@ def case(
     sense: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Returns a case with the events of this runtime. The engine failed at the windows `missing`."""
-    stream = Stream(window=window, hop=hop)
+    stream = cast(StreamTagger, Stream(window=window, hop=hop))
     settings, sense = {**SETTINGS, **(settings or {})}, sense or {}
-    found = EventStream(cast(StreamTagger, stream), settings=EventSettings(**settings), sense=Sense(LABELS, **sense))
+    thresholds = EventSettings(**settings)
+    found = EventStream(stream, settings=thresholds, sense=Sense(LABELS, **sense))
+    live = LiveEvents(stream, settings=thresholds, sense=Sense(LABELS, **sense))
     given = [
         window
-        for window in windows(stream, seconds, framewise=framewise, seed=seed, bad=bad)
+        for window in windows(cast(Stream, stream), seconds, framewise=framewise, seed=seed, bad=bad)
         if window.index not in missing
     ]
     events = [event for window in given for event in found.push(window)] + list(found.finish())
@@ -104,7 +107,17 @@ def case(
              "score": round(e.score, 7)}
             for e in sorted(events, key=lambda event: (event.start, event.index))
         ],
+        "changes": [told(news) for news in (*map(live.push, given), live.finish())],
     }  # fmt: skip
+
+
+def told(news: tuple[EventChange, ...]) -> list[dict[str, Any]]:
+    """Returns what was told with a window."""
+    return [
+        {"phase": c.phase, "number": c.number, "label": c.label, "index": c.index, "start": round(c.start, 9),
+         "end": round(c.end, 9), "score": round(c.score, 7)}
+        for c in news
+    ]  # fmt: skip
 
 
 def vectors() -> str:
@@ -136,6 +149,10 @@ def vectors() -> str:
                 "window": 2.0, "hop": 1.0, "seconds": 9.0, "sense": {"groups": {"pets": ["Dog/"], "all": ["Music"]}},
             },
             "a window of 22.5 frames": {"window": 2.25, "hop": 0.9, "seconds": 9.3},
+            "a cool-down": {
+                "window": 2.0, "hop": 0.5, "seconds": 20.0,
+                "settings": {"cooldown": 4.0, "max_gap": 0.5, "classes": {"Bark": {"cooldown": 0.0}}},
+            },
         }  # fmt: skip
         for seed, (name, shape) in enumerate(shapes.items()):
             cases.append(case(f"{kind}: {name}", framewise=framewise, seed=seed, **shape))

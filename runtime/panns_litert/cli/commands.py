@@ -27,7 +27,8 @@ _HEAR, _CONVERT, _LEARN, _MEASURE = "hear", "convert and prove", "learn", "measu
 COMMANDS: dict[str, Command] = {
     "tag": Command(_HEAR, "Tag recordings of any length.", "tag"),
     "events": Command(_HEAR, "Find the events in recordings: start, end, label and score.", "events"),
-    "listen": Command(_HEAR, "Tag sound from the microphone or a pipe while it is recorded.", "events"),
+    "listen": Command(_HEAR, "Tag sound from microphones, streams or a pipe as it sounds, and send alerts.", "listen"),
+    "serve": Command(_HEAR, "Listen, and show it on a local page: timeline, events, sound, thresholds.", "serve"),
     "labels": Command(_HEAR, "List a model's classes, or AudioSet's ontology of them.", "tag"),
     "plot": Command(_HEAR, "Draw a recording: log-mel, the top classes over time, events.", "picture"),
     "page": Command(_HEAR, "Write one HTML page of recordings: player, timeline, tags, events.", "picture"),

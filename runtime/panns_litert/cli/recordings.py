@@ -129,10 +129,11 @@ def window_row(window: Window, sense: Sense, *, top: int, threshold: Threshold) 
     return {**times, "unusable": window.unusable, "tags": [asdict(tag) for tag in tags]}
 
 
-def print_window(row: dict[str, Any]) -> None:
-    """Prints a window's tags on one line."""
+def print_window(row: dict[str, Any], *, source: str | None = None) -> None:
+    """Prints a window's tags on one line, with the name of the source if there are several."""
     tags = ", ".join(f"{escaped(tag['label'])} {tag['score']:.2f}" for tag in row["tags"])
-    print(f"{clock(row['start'])} – {clock(row['end'])}  {row['unusable'] or tags or '–'}", flush=True)
+    text = f"{clock(row['start'])} – {clock(row['end'])}  {row['unusable'] or tags or '–'}"
+    print(text if source is None else f"{text}  {escaped(source)}", flush=True)
 
 
 def clock(seconds: float) -> str:

@@ -10,10 +10,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from panns_litert.events import Phase as Phase
 from panns_litert.results import Row
 from panns_litert.windows import Window
-
-Phase = Literal["start", "update", "end"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,9 +51,12 @@ class Source(AbstractContextManager["Source"], Protocol):
 
     Attributes:
         name: what notices call it, such as "microphone"; different for the sources of one listener.
+        live: whether sound goes on if nobody reads it. The listener skips sound of a live source that is faster than
+            the model; any other source, such as a file at full speed, waits.
     """
 
     name: str
+    live: bool
 
     def __iter__(self) -> Iterator[Heard | Lost]: ...
 
@@ -123,9 +125,11 @@ class Sink:
 
     Attributes:
         name: what messages call it, such as "mqtt".
+        ended: True when nobody reads any more, as behind a closed pipe. The listener then ends, too.
     """
 
     name = "sink"
+    ended = False
 
     def samples(self, source: str, samples: NDArray[np.float32], start: float) -> None:
         """Takes the samples (n,) float32 that a source heard, before they are tagged. They start at `start` seconds."""

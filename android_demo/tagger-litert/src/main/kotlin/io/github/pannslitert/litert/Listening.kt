@@ -9,7 +9,7 @@ import android.media.AudioManager
 import android.os.Handler
 import android.os.Looper
 import io.github.pannslitert.MicrophoneException
-import io.github.pannslitert.events.Event
+import io.github.pannslitert.events.EventChange
 import io.github.pannslitert.events.EventSettings
 import io.github.pannslitert.sense.Sense
 import io.github.pannslitert.tagging.LiveListener
@@ -253,9 +253,7 @@ class Listening internal constructor(
 
         override fun onWindow(tagging: Tagging) = tell { onWindow(tagging) }
 
-        override fun onOnset(label: String, start: Double) = tell { onOnset(label, start) }
-
-        override fun onOffset(event: Event) = tell { onOffset(event) }
+        override fun onChange(change: EventChange) = tell { onChange(change) }
 
         override fun onProgress(progress: LiveProgress) = tell { onProgress(progress) }
 

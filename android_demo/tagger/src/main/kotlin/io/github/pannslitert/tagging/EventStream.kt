@@ -20,8 +20,9 @@ import kotlin.math.round
  * scores, the scores of a window stand for the hop around its centre, and those of the first window also for the time
  * before. A window that cannot be used, or is missing after an exception of the engine, has no scores: events end there.
  *
- * The listener gets an onset with the first window that has the event in its part, and an offset with the first window
- * that does not, or after `maxGap`. That window ends at most (window + hop) / 2 after the time of the onset or offset.
+ * The listener is told of a start with the first window that has the event in its part, and of its end with the first
+ * window that does not, or after `maxGap`. That window ends at most (window + hop) / 2 after the time of the start or
+ * end; the first window of a stream, when it is full.
  *
  * ```kotlin
  * val events = EventStream(stream, listener = listener)
@@ -35,7 +36,7 @@ import kotlin.math.round
  *
  * @param sense converts the probabilities of each window to scores first; null to leave them. The settings are for its
  *     labels
- * @param listener is told of onsets and offsets
+ * @param listener is told of events while they happen
  * @throws EventException a setting is out of range, or names an unknown class
  */
 class EventStream internal constructor(
@@ -73,6 +74,7 @@ class EventStream internal constructor(
     private val hopFrames = round(hopSeconds / frameSeconds).toInt()
     private val margin = (round(windowSeconds / frameSeconds).toInt() - hopFrames) / 2
     private var last: Tagging? = null
+    private var count = 0 // index of the next window
     private var next = 0 // first frame of the stream that the detector has not seen
 
     /** Names of the events: the classes, or the groups of the [Sense]. */
@@ -84,18 +86,22 @@ class EventStream internal constructor(
      * @throws LabelException the window has other classes than the [Sense]
      */
     fun push(window: Tagging): List<Event> {
+        val before = count
         last = window
-        if (window.unusable != null) return listOf()
+        count = window.index + 1
         if (window.framewise != null) return frames(window, margin + hopFrames)
+        // Windows that an error kept from being tagged.
+        val missing = if (before < window.index) stepStart(before)..stepStart(window.index) else null
+        val over = missing?.let { detector.push(null, it.start, it.endInclusive) }.orEmpty()
         // The step of the window is known now, unless it is the last one, which `finish` prolongs.
-        return step(window, stepStart(window.index), min(stepStart(window.index + 1), window.end))
+        return over + step(window, stepStart(window.index), min(stepStart(window.index + 1), window.end))
     }
 
     /** Ends the stream and returns the remaining events. The next window may belong to another stream. */
     fun finish(): List<Event> {
         val window = last
         val events = mutableListOf<Event>()
-        if (window != null && window.unusable == null) {
+        if (window != null) {
             events += if (window.framewise != null) {
                 frames(window, ceil((window.end - window.startSeconds) / frameSeconds - TOLERANCE).toInt())
             } else {
@@ -103,12 +109,16 @@ class EventStream internal constructor(
             }
         }
         last = null
+        count = 0
         next = 0
         return events + detector.finish()
     }
 
     private fun step(window: Tagging, start: Double, end: Double): List<Event> =
-        if (end > start) detector.push(sense.scores(window.probs, window.levelDbfs), start, end) else listOf()
+        if (end > start) detector.push(scores(window), start, end) else listOf()
+
+    private fun scores(window: Tagging): FloatArray? =
+        if (window.unusable == null) sense.scores(window.probs, window.levelDbfs) else null
 
     /** The time from which the scores of window [k] apply. */
     private fun stepStart(k: Int): Double = if (k == 0) 0.0 else k * hopSeconds + (windowSeconds - hopSeconds) / 2
@@ -117,6 +127,12 @@ class EventStream internal constructor(
     private fun frames(window: Tagging, stop: Int): List<Event> {
         val scores = window.framewise ?: return listOf()
         val first = round(window.startSeconds / frameSeconds).toInt()
+        if (window.unusable != null) {
+            if (first <= next) return listOf()
+            val since = next * frameSeconds
+            next = first // later windows do not begin before this one
+            return detector.push(null, since, first * frameSeconds)
+        }
         val classes = window.probs.size
         val until = min(stop, scores.size / classes)
         val begin = max(0, next - first)

@@ -101,6 +101,7 @@ class TaggerSettings private constructor(
                     off = given("off") { number(it) },
                     minDuration = given("min_duration") { number(it) } ?: 0.0,
                     maxGap = given("max_gap") { number(it) } ?: 0.0,
+                    cooldown = given("cooldown") { number(it) } ?: 0.0,
                     classes = given("classes") { name -> map(name) { child(it).whole(::own) } } ?: mapOf(),
                 )
                 val one = if (isObject("temperature")) null else given("temperature") { number(it) }
@@ -124,6 +125,7 @@ class TaggerSettings private constructor(
             off = json.given("off") { number(it) },
             minDuration = json.given("min_duration") { number(it) },
             maxGap = json.given("max_gap") { number(it) },
+            cooldown = json.given("cooldown") { number(it) },
         )
 
         private fun TaggerSettings.requireValid() {
@@ -148,7 +150,12 @@ class TaggerSettings private constructor(
             if (!(0.0 <= off && off <= on && on <= 1.0)) {
                 throw SettingsException("${where}on $on, off $off; expected 0 ≤ off ≤ on ≤ 1")
             }
-            for ((name, seconds) in listOf("min_duration" to values.minDuration, "max_gap" to values.maxGap)) {
+            val durations = listOf(
+                "min_duration" to values.minDuration,
+                "max_gap" to values.maxGap,
+                "cooldown" to values.cooldown,
+            )
+            for ((name, seconds) in durations) {
                 if (seconds < 0.0) throw SettingsException("$where$name $seconds; expected a number ≥ 0")
             }
         }

@@ -28,6 +28,30 @@ class EventDetectorTest {
         }
     }
 
+    /** What is told at each step, and at the end. */
+    @Test
+    fun `the shared vectors of changes`() {
+        val vectors = JsonParser.parseString(File("tests/vectors/onsets.json").readText()).asJsonObject
+        val cases = vectors["cases"].asJsonArray.map { it.asJsonObject }
+        assertTrue(cases.size >= 40)
+        for (case in cases) {
+            val name = case["name"].asString
+            val told = mutableListOf<EventChange>()
+            val detector = named(case, Telling(told))
+            repeat(2) {
+                val steps = case["steps"].asJsonArray.map { it.asJsonObject }
+                val news = steps.map { step ->
+                    told.clear()
+                    detector.push(scores(step), step["start"].asDouble, step["end"].asDouble)
+                    told.toList()
+                }
+                told.clear()
+                detector.finish()
+                assertEquals(name, changes(case), news + listOf(told.toList()))
+            }
+        }
+    }
+
     @Test
     fun `an event is returned as soon as no later step can extend it`() {
         val detector = EventDetector(1, on = 0.5f, off = 0.3f, minDuration = 0.0, maxGap = 1.0)
@@ -75,6 +99,17 @@ class EventDetectorTest {
         told.clear()
         detector.finish()
         assertEquals(listOf("a to 9.0"), told)
+    }
+
+    /** A listener of changes alone; a listener of onsets and offsets alone is above. */
+    private class Telling(private val told: MutableList<EventChange>) : EventListener {
+        override fun onChange(change: EventChange) {
+            told += change
+        }
+
+        override fun onOnset(label: String, start: Double) = error("onChange has an override")
+
+        override fun onOffset(event: Event) = error("onChange has an override")
     }
 
     @Test

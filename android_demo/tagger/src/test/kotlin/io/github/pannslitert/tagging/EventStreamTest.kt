@@ -5,6 +5,7 @@ import io.github.pannslitert.EventException
 import io.github.pannslitert.LabelException
 import io.github.pannslitert.assertRefused
 import io.github.pannslitert.events.Event
+import io.github.pannslitert.events.EventChange
 import io.github.pannslitert.events.EventListener
 import io.github.pannslitert.events.EventSettings
 import io.github.pannslitert.fields
@@ -28,6 +29,7 @@ internal fun eventSettings(given: JsonObject): EventSettings {
         off = number(given, "off"),
         minDuration = number(given, "min_duration") ?: general.minDuration,
         maxGap = number(given, "max_gap") ?: general.maxGap,
+        cooldown = number(given, "cooldown") ?: general.cooldown,
         classes = given.optional("classes") { all ->
             fields(all) {
                 val own = it.asJsonObject
@@ -36,6 +38,7 @@ internal fun eventSettings(given: JsonObject): EventSettings {
                     off = number(own, "off"),
                     minDuration = number(own, "min_duration"),
                     maxGap = number(own, "max_gap"),
+                    cooldown = number(own, "cooldown"),
                 )
             }
         }.orEmpty(),
@@ -48,8 +51,9 @@ class EventStreamTest {
     /** The events of the Python runtime; one onset and one offset for each. */
     @Test
     fun `the shared vectors`() {
-        assertTrue(cases.size > 20)
-        for (case in cases) {
+        val pairs = cases.filter { it["settings"].asJsonObject["cooldown"].asDouble == 0.0 }
+        assertTrue(pairs.size > 20)
+        for (case in pairs) {
             val name = case["name"].asString
             val heard = mutableListOf<Pair<String, Double>>()
             val over = mutableListOf<Event>()
@@ -76,6 +80,40 @@ class EventStreamTest {
                 assertEquals(name, want["start"].asDouble, got.start, 1e-6)
                 assertEquals(name, want["end"].asDouble, got.end, 1e-6)
                 assertEquals(name, want["score"].asFloat, got.score, 1e-5f)
+            }
+        }
+    }
+
+    /** What the Python runtime tells with each window, and at the end. */
+    @Test
+    fun `the shared vectors of changes`() {
+        for (case in cases) {
+            val name = case["name"].asString
+            val told = mutableListOf<EventChange>()
+            val listener = object : EventListener {
+                override fun onChange(change: EventChange) {
+                    told += change
+                }
+
+                override fun onOnset(label: String, start: Double) = Unit
+
+                override fun onOffset(event: Event) = Unit
+            }
+            val stream = stream(case, listener)
+            val ends: List<() -> Any> = case.rows("windows").map { { stream.push(window(it)) } } + { stream.finish() }
+            for ((expected, push) in case["changes"].asJsonArray zip ends) {
+                told.clear()
+                push()
+                val rows = expected.asJsonArray.map { it.asJsonObject }
+                assertEquals(name, rows.map { it["phase"].asString to it["number"].asInt },
+                    told.map { it.phase.name.lowercase() to it.number })
+                for ((want, got) in rows zip told.map { it.event }) {
+                    assertEquals(name, want["label"].asString, got.label)
+                    assertEquals(name, want["index"].asInt, got.index)
+                    assertEquals(name, want["start"].asDouble, got.start, 1e-6)
+                    assertEquals(name, want["end"].asDouble, got.end, 1e-6)
+                    assertEquals(name, want["score"].asFloat, got.score, 1e-5f)
+                }
             }
         }
     }

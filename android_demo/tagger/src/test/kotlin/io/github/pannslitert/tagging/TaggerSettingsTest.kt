@@ -37,6 +37,7 @@ class TaggerSettingsTest {
                 assertEquals(own["off"].asDouble, found.off!!, 0.0)
                 assertEquals(own["min_duration"].asDouble, found.minDuration, 0.0)
                 assertEquals(own["max_gap"].asDouble, found.maxGap, 0.0)
+                assertEquals(own["cooldown"].asDouble, found.cooldown, 0.0)
             }
             val scores = sense.scores(floatArray(data["probs"].asJsonArray))
             assertArrayEquals(case["name"].asString, floatArray(case["scores"].asJsonArray), scores, 1e-6f)

@@ -24,13 +24,14 @@ lint: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-# Draws the picture of README.md, of a real recording, with mn04's published weights and windows of 2 s.
+# Draws the pictures of README.md and docs/live.md, of real recordings, with mn04's published weights and windows of 2 s.
 RECORDING := ../shared/audio/metro_station-paris.wav
 WEIGHTS := ../shared/weights/mn04_as_mAP_432.pt
 
 pictures: $(READY)
 	$(BIN)/panns-litert convert mn04 --checkpoint $(WEIGHTS) --seconds 2 --out build/pictures/mn04
 	$(BIN)/panns-litert plot $(RECORDING) --model build/pictures/mn04 --hop 0.25 --top 6 --out docs/heard.png
+	PYTHONPATH=tests $(BIN)/python tests/live/screenshot.py --model build/pictures/mn04 --out docs/live.png
 
 bench: $(READY)
 	$(BIN)/python tests/bench/bench.py

@@ -17,7 +17,7 @@ NAMES = {
     """,
     "panns_litert.audio": """
         Audio audio_files AUDIO_SUFFIXES AudioBlocks AudioWarning BLOCK_SECONDS FileLike find_microphone from_array
-        is_container is_file_like is_silent LEAST_RATE level_dbfs load_audio MEDIA_SUFFIXES microphone Microphone
+        is_container is_file_like is_silent LEAST_RATE level_dbfs load_audio MEDIA_SUFFIXES Microphone
         microphones MicrophoneStream MonoResampler MOST_RATE name_of NETWORK_SCHEMES NetworkStream no_audio plain_url
         Prefixed raw_blocks RAW_FORMATS read_head Recording require_av same_microphone Scale SCALES scan_folder
         UnreadWarning wav_header

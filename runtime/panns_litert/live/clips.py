@@ -66,8 +66,8 @@ class _Saved:
 class ClipSink(Sink):
     """Saves the sound of each event as FLAC, 16 bits, from `before` its start to `after` its end.
 
-    The sound of people is saved, so say so to those who may be heard. Nothing is sent anywhere. A folder that this sink
-    makes can be read by its owner alone.
+    What people say is saved, too, so tell those who may be heard. Nothing is sent anywhere. A folder that this sink makes
+    can be read by its owner alone.
 
     - A clip is named by local time, class and event, as 2026-11-29_02-31-07_dog_ID.flac. The start's notice, the time
       of the first sample and how much was not heard are in its metadata (`comment`, JSON).
@@ -138,10 +138,6 @@ class ClipSink(Sink):
         self._find()
         self._outbox: Outbox[Callable[[], None]] = Outbox(
             self.name, lambda work: work(), most_waiting=_MOST_WAITING, noun="clip"
-        )
-        _LOG.warning(
-            "clips: the sound of events is saved in %s, also what people say; tell those who may be heard",
-            escaped(self._folder),
         )
 
     def samples(self, source: str, samples: NDArray[np.float32], start: float) -> None:
@@ -243,7 +239,7 @@ class ClipSink(Sink):
             "whole": whole,
         }
         path = self._folder / f"{when:%Y-%m-%d_%H-%M-%S}_{slug(notice.label)}_{notice.id}.flac"
-        data = _flac(sound, self._rate, title=notice.label, date=notice.time, comment=json.dumps(about))
+        data = _flac(sound, self._rate, title=escaped(notice.label), date=notice.time, comment=json.dumps(about))
         try:
             with replacing(path) as file:
                 file.write(data)

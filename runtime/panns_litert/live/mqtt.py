@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _FRESH = 10.0  # seconds; an ON that is older would switch on a light long after the sound
 _PAUSES = 1.0, 60.0  # the first and the longest between two connections, seconds
+_ANSWER = 10.0  # seconds to wait for the broker's first answer
 _ECHO = 3.0  # seconds to wait for a message of our own, which some brokers' rules keep from us
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
 
@@ -79,8 +80,7 @@ class MqttSink(Sink):
         most_waiting: int = 1000,
     ) -> None:
         with importing("paho-mqtt", extra="mqtt", purpose="the MQTT sink needs"):
-            from paho.mqtt.client import Client
-            from paho.mqtt.enums import CallbackAPIVersion
+            import paho.mqtt.client  # noqa: F401 (later only used)
         self._node = slug(socket.gethostname()) if node is None else node
         self._port = (8883 if tls else 1883) if port is None else port
         _check(host, self._port, self._node, prefix, discovery, most_waiting)
@@ -95,27 +95,15 @@ class MqttSink(Sink):
         self._ready = False  # connected, and all states are published
         self._lost = False  # the connection has ended
         self._closing = self._ended = False
-        self._refused = self._worked = False  # this connection
+        self._refused = self._accepted = self._worked = False  # this connection
         self._connections = 0
         self._why = ""
         for label in classes or ():
             self._slug(label)
 
-        self._client: Client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"panns-litert-{self._node[:32]}-{secrets.token_hex(4)}",  # two of one name end each other
-            reconnect_on_failure=False,  # `_connect` does it: it knows why a connection failed
-        )
-        if username is not None:
-            self._client.username_pw_set(username, password)
-        if tls:
-            self._client.tls_set_context(_tls_context(tls))
-        self._client.will_set(self._topic("availability"), "offline", qos=1, retain=True)
-        self._client.on_connect = self._on_connect
-        self._client.on_disconnect = self._on_disconnect
-        self._client.on_subscribe = self._on_subscribe
-        self._client.on_message = self._on_message
-        self._client.on_publish = self._on_publish
+        self._login = None if username is None else (username, password)
+        self._tls = _tls_context(tls) if tls else None
+        self._client = self._new_client()
         self._outbox: Outbox[tuple[Notice, float]] = Outbox(self.name, self._deliver, most_waiting=most_waiting)
         self._connecting = threading.Thread(target=self._connect, name="panns-litert mqtt connection", daemon=True)
         self._connecting.start()
@@ -144,7 +132,7 @@ class MqttSink(Sink):
                 mids = [self._publish(f"class/{name}/state", "OFF") for name in sorted(self._on)]
                 self._on.clear()
             mids.append(self._publish("availability", "offline"))
-            self._await(mids, seconds=1.0)
+            self._await(mids, self._connections, seconds=1.0)
         self._ended = True
         self._tell_news()
         self._client.disconnect()
@@ -162,6 +150,7 @@ class MqttSink(Sink):
             self._news.wait_for(lambda: self._ready or self._closing)
         if not self._ready:
             raise NotNow(self._why or f"{self._place}: no connection yet")
+        connection = self._connections
         with self._lock:
             self._acknowledged.clear()  # those of earlier messages, which nobody waits for
             mids = [self._publish("event", json_line(notice), retain=False)]
@@ -169,7 +158,7 @@ class MqttSink(Sink):
                 mids += self._publish_state(notice, fresh=time.monotonic() - came < _FRESH)
             if self._outbox.waiting <= 1:  # notices may have been lost: an "end", too
                 mids += [self._set(name, on=False) for name in self._on - self._sounding()]
-        if not self._await(mids):
+        if not self._await(mids, connection):
             raise NotNow(self._why or f"{self._place}: no answer")
 
     def _publish_state(self, notice: EventNotice, *, fresh: bool) -> list[int]:
@@ -186,7 +175,7 @@ class MqttSink(Sink):
             mids.append(self._set(name, on=on))
         if notice.kind == "start":
             mids.append(self._publish("last_sound/attributes", attributes))
-            mids.append(self._publish("last_sound/state", notice.label[:255]))  # Home Assistant's longest state
+            mids.append(self._publish("last_sound/state", escaped(notice.label)[:255]))  # Home Assistant takes no more
         return mids
 
     def _set(self, name: str, *, on: bool) -> int:
@@ -197,15 +186,14 @@ class MqttSink(Sink):
         """Returns the slugs of the classes that sound now."""
         return {name for label, name in self._slugs.items() if self._open.get(label)}
 
-    def _await(self, mids: list[int], *, seconds: float | None = None) -> bool:
-        """Waits until the broker has acknowledged messages. If the connection breaks, the client sends them again.
+    def _await(self, mids: list[int], connection: int, *, seconds: float | None = None) -> bool:
+        """Waits until the broker has acknowledged messages. Returns False if the connection ends before it does."""
 
-        Returns False if it has not within `seconds`, or, if None, at the end.
-        """
+        def ended() -> bool:
+            return not self._ready or self._connections != connection
+
         with self._news:
-            self._news.wait_for(
-                lambda: self._acknowledged.issuperset(mids) or (self._closing and not self._ready), seconds
-            )
+            self._news.wait_for(lambda: self._acknowledged.issuperset(mids) or ended(), seconds)
             return self._acknowledged.issuperset(mids)
 
     # Topics and messages
@@ -240,7 +228,7 @@ class MqttSink(Sink):
         component, name = ("sensor", "last_sound") if label is None else ("binary_sensor", self._slugs[label])
         folder = self._topic(name if label is None else f"class/{name}")
         config: dict[str, Any] = {
-            "name": "Last sound" if label is None else label,
+            "name": "Last sound" if label is None else escaped(label),
             "unique_id": f"panns_litert_{self._node}_{name}",
             "state_topic": f"{folder}/state",
             "json_attributes_topic": f"{folder}/attributes",
@@ -260,15 +248,40 @@ class MqttSink(Sink):
 
     # The connection, in threads of its own
 
+    def _new_client(self) -> Client:
+        """Returns a client for one connection. It has nothing left from an earlier one, such as an "ON" of then."""
+        from paho.mqtt.client import Client
+        from paho.mqtt.enums import CallbackAPIVersion
+
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=f"panns-litert-{self._node[:32]}-{secrets.token_hex(4)}",  # two of one name end each other
+            reconnect_on_failure=False,  # `_connect` does it: it knows why a connection failed
+        )
+        if self._login is not None:
+            client.username_pw_set(*self._login)
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
+        client.will_set(self._topic("availability"), "offline", qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        return client
+
     def _connect(self) -> None:
         """Connects, and again whenever the connection ends, until the sink is closed."""
         pause, longest = _PAUSES
         while not self._closing:
-            self._lost = self._refused = self._worked = False
+            self._lost = self._refused = self._accepted = self._worked = False
+            self._client = self._new_client()
             try:
                 self._client.connect(self._host, self._port, keepalive=30)
                 self._client.loop_start()
                 with self._news:
+                    if not self._news.wait_for(lambda: self._lost or self._ended or self._accepted, _ANSWER):
+                        self._client.disconnect()
                     self._news.wait_for(lambda: self._lost or self._ended)
                 self._client.loop_stop()
             except (OSError, ValueError) as error:
@@ -285,7 +298,9 @@ class MqttSink(Sink):
             hint = "; check user and password" if re.search("authori[sz]ed|password", str(reason), re.I) else ""
             self._fail(f"the broker refuses the connection: {reason}{hint}")
             return
-        self._connections += 1
+        with self._news:
+            self._connections, self._accepted = self._connections + 1, True
+            self._news.notify_all()
         # An earlier run that was killed may have left a state "ON". The broker sends the retained states first and then
         # this message of ours, so that the sensors become available only when all states are right.
         self._client.subscribe([(topic, 1) for topic in self._kept])
@@ -352,9 +367,9 @@ def _attributes(event: EventNotice) -> str:
     """Returns the attributes of a sensor as JSON."""
     return json.dumps(
         {
-            "label": event.label,
+            "label": escaped(event.label),
             "score": round(event.score, 3),
-            "source": event.source,
+            "source": escaped(event.source),
             "since": event.time,
             "until": event.end_time if event.kind == "end" else None,
             "seconds": round(event.end - event.start, 3) if event.kind == "end" else None,

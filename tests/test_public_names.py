@@ -27,9 +27,8 @@ NAMES = {
         ADOPTED_VERSION Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE cached_bundle cached_model Check
         copy_bundle DEFAULT_PRECISION DEFAULT_SECONDS ENGINE file_sha256 FileRecord find_bundle FINE_TUNED
         FORMAT_VERSION GpuRecord GraphName GRAPHS hub_metadata KeptLayer LOG_MEL Manifest MANIFEST MEL_BASIS
-        METADATA_MARK model_card MODEL_CARD
-        open_bundle OWN_WEIGHTS PrecisionName PRECISIONS pull Quantization QUANTIZED RECOMMENDED_MODEL require_tried
-        SELF_TEST SELF_TEST_SAMPLES SelfTest Source STAGES TensorSpec UNKNOWN
+        METADATA_MARK model_card MODEL_CARD NPU_MODEL open_bundle OWN_WEIGHTS PrecisionName PRECISIONS pull Quantization
+        QUANTIZED RECOMMENDED_MODEL require_tried SELF_TEST SELF_TEST_SAMPLES SelfTest Source STAGES TensorSpec UNKNOWN
     """,
     "panns_litert.child": """
         PRINTED_LOG run_child

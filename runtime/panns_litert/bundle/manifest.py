@@ -32,8 +32,12 @@ UNKNOWN = "unknown: made elsewhere"
 
 MOST_MODEL_BYTES = 2**31 - 1
 """Size of the largest file of a bundle: a flatbuffer has offsets of 31 bits."""
+NPU_MODEL = "npu_model"
+"""Role of a file that was compiled ahead of time for one NPU; a bundle has any number of them. The file with the role
+"model" runs everywhere, and no runtime takes another one by itself."""
 _MOST_BYTES = {
     "model": MOST_MODEL_BYTES,
+    NPU_MODEL: MOST_MODEL_BYTES,
     "mel_basis": 64 << 20,
     "labels": 4 << 20,
     "selftest": 4 << 20,
@@ -261,11 +265,11 @@ class Manifest:
         for output in self.outputs:
             if output.dtype != "float32" or len(output.shape) < 2 or output.shape[0] != 1 or min(output.shape) < 1:
                 raise BundleError(f"output {output}; expected float32 of shape (1, …)")
-        roles = sorted(record.role for record in self.files.values())
+        roles = sorted(record.role for record in self.files.values() if record.role != NPU_MODEL)
         if roles not in (sorted(_ROLES), sorted(_ROLES + _SELF_TEST_ROLES)):
             raise BundleError(
                 f"files with roles {roles}; expected {', '.join(_ROLES)}, one each, "
-                f"and {' and '.join(_SELF_TEST_ROLES)} or neither"
+                f"and {' and '.join(_SELF_TEST_ROLES)} or neither, and any number of {NPU_MODEL}"
             )
         for name, record in self.files.items():
             plain = name.isprintable() and not set(name) & set("/\\")
@@ -336,7 +340,8 @@ class Manifest:
         return set(stages) <= done
 
     def file(self, role: str) -> str:
-        """Returns the name of the file with a role: model, mel_basis, labels, model_card, selftest, selftest_samples.
+        """Returns the name of the first file with a role: model, mel_basis, labels, model_card, selftest,
+        selftest_samples, npu_model.
 
         Raises:
             BundleError: there is no such role.

@@ -136,6 +136,26 @@ class BundleTest {
     }
 
     @Test
+    fun `a file compiled for an NPU is checked and never taken for the model`() {
+        val portable = "demo_synthetic_fp16.tflite"
+        val folder = bundleCopy { manifest ->
+            val files = manifest["files"].asJsonObject
+            val model = files.remove(portable).asJsonObject
+            for (soc in listOf("sm8550", "sm8650")) { // before the model in the manifest, and with its hash
+                files.add("demo_synthetic_fp16_$soc.tflite", model.deepCopy().apply { addProperty("role", "npu_model") })
+            }
+            files.add(portable, model)
+        }
+        val compiled = listOf("sm8550", "sm8650").map { File(folder, "demo_synthetic_fp16_$it.tflite") }
+        for (file in compiled) File(folder, portable).copyTo(file)
+        val manifest = Bundle.open(folder).manifest
+        assertEquals(portable, manifest.file("model"))
+        assertEquals(2, manifest.files.values.count { it.role == Manifest.NPU_MODEL })
+        compiled[0].writeBytes(compiled[0].readBytes().also { it[7] = (it[7] + 1).toByte() })
+        assertRefused<BundleException>("demo_synthetic_fp16_sm8550.tflite was altered") { Bundle.open(folder) }
+    }
+
+    @Test
     fun `a quantized bundle lists the layers with a finer type`() {
         fun asInt8(manifest: JsonObject) {
             manifest.addProperty("precision", "int8")

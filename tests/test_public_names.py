@@ -27,8 +27,9 @@ NAMES = {
         ADOPTED_VERSION Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE cached_bundle cached_model Check
         copy_bundle DEFAULT_PRECISION DEFAULT_SECONDS ENGINE file_sha256 FileRecord find_bundle FINE_TUNED
         FORMAT_VERSION GpuRecord GraphName GRAPHS hub_metadata KeptLayer LOG_MEL Manifest MANIFEST MEL_BASIS
-        METADATA_MARK model_card MODEL_CARD NPU_MODEL open_bundle OWN_WEIGHTS PrecisionName PRECISIONS pull Quantization
-        QUANTIZED RECOMMENDED_MODEL require_tried SELF_TEST SELF_TEST_SAMPLES SelfTest Source STAGES TensorSpec UNKNOWN
+        METADATA_MARK model_card MODEL_CARD NPU_MODEL NpuRecord open_bundle OWN_WEIGHTS PrecisionName PRECISIONS pull
+        Quantization QUANTIZED RECOMMENDED_MODEL require_tried SELF_TEST SELF_TEST_SAMPLES SelfTest Source STAGES
+        TensorSpec UNKNOWN
     """,
     "panns_litert.child": """
         PRINTED_LOG run_child
@@ -44,6 +45,7 @@ NAMES = {
     "panns_litert.errors": """
         AudioError BenchError BundleError CheckpointError ConversionError DatasetError DownloadError EmbeddingError
         EventError GpuDriverError GpuError importing LabelError ManifestError MatchError MissingDependencyError
+        NpuError NpuVendorError
         ModelError PannsLitertError ParityError PictureError PrototypeError RecordError ResultsError SettingsError
         SpecError TrainingError why_failed WindowError WorkerError
     """,
@@ -93,6 +95,8 @@ NAMES = {
         HELD_OUT_GATES HELD_OUT_LOSSES HELD_OUT_OUTPUTS
         graph_input load_clips PRINTED_LOG publish Published record_gpu require run_child save_clips self_test_check
         self_test_gate TAG_GATES TAG_THRESHOLD TensorRange TIMEOUT_SECONDS why_not_gpu
+        compile_npu CompiledNpu DEFAULT_SOC INTEL_CPU npu_check npu_socs npu_targets NpuReport record_npu Refusal
+        same_outputs vendor_parts
     """,
     "panns_litert.results": """
         bars Row short

@@ -18,7 +18,7 @@ def run_child(module: str, folder: Path, timeout: float) -> str:
     Args:
         module: full name of the module.
         folder: the folder that the module works in.
-        timeout: seconds after which the process is killed, > 0.
+        timeout: seconds after which the process is killed, with those that it started, > 0.
     """
     with (folder / PRINTED_LOG).open("wb") as printed:
         try:
@@ -39,7 +39,8 @@ def run_child(module: str, folder: Path, timeout: float) -> str:
             return f"no result after {timeout:g} s"
         finally:
             if child.poll() is None:
-                child.kill()
+                # The child leads a group of its own: a compiler that it started must not go on without it.
+                os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
     if code < 0:
         return f"the process crashed with {signal.Signals(-code).name}"

@@ -116,6 +116,14 @@ class GpuDriverError(GpuError):
     """The GPU delegate finds no driver that it can use. The message says what to install."""
 
 
+class NpuError(PannsLitertError, ValueError):
+    """An NPU target is unknown, or a compiled file is damaged or not of this model and target."""
+
+
+class NpuVendorError(NpuError):
+    """The vendor's part that a check on an NPU needs is missing or of another version. The message says what to do."""
+
+
 class RecordError(PannsLitertError, ValueError):
     """A device record is missing, damaged, of another format or of another device."""
 

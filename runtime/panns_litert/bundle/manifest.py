@@ -142,6 +142,47 @@ class GpuRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NpuRecord:
+    """The last check of a bundle's .tflite for one NPU.
+
+    Attributes:
+        soc: the target, such as "SM8650".
+        architecture: the NPU's architecture, such as "v75"; None if the compiler plugin did not say.
+        operators, taken, partitions: number of operators of the graph, how many of them the plugin took, and in how
+            many parts.
+        resident: whether the whole graph is one part for the NPU, and ran so.
+        refused, errors: messages of the plugin and of the run; empty if there were no problems.
+        checks: the checks of the stage npu.
+        compiled_bytes: size of the compiled file; None if there is none.
+        outputs_sha256: of all outputs, hexadecimal: targets with the same one compute alike. None if nothing ran.
+        passed: the verdict.
+        model_sha256: SHA-256 of the file that was checked.
+        versions: of the tools, by name.
+    """
+
+    soc: str
+    architecture: str | None
+    operators: int
+    taken: int
+    partitions: int
+    resident: bool
+    refused: tuple[str, ...]
+    errors: tuple[str, ...]
+    checks: tuple[Check, ...]
+    compiled_bytes: int | None
+    outputs_sha256: str | None
+    passed: bool
+    model_sha256: str
+    versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        whole = self.resident and self.taken == self.operators and self.partitions == 1
+        proven = whole and self.checks and all(check.passed for check in self.checks)
+        if self.passed and (self.refused or self.errors or not proven):
+            raise BundleError(f"npu {self.soc}: passed, but its figures say otherwise; run npu-check again")
+
+
+@dataclass(frozen=True, kw_only=True)
 class KeptLayer:
     """A layer of a quantized .tflite whose weights have a finer type than the bundle's precision.
 
@@ -200,6 +241,7 @@ class Manifest:
         precision: of the weights, one of `PRECISIONS`.
         parity: the checks of all stages.
         gpu: the last check on a GPU; None if there was none.
+        npu: the last check for every NPU that there was one for, each SoC once.
         versions: of the tools that made the bundle, by name.
         quantization: set for a precision with integer weights; None for fp32 and fp16, and for a .tflite that was made
             elsewhere.
@@ -224,6 +266,7 @@ class Manifest:
     quantization: Quantization | None
     parity: tuple[Check, ...]
     gpu: GpuRecord | None
+    npu: tuple[NpuRecord, ...] = ()
     versions: dict[str, str]
 
     def __post_init__(self) -> None:
@@ -283,6 +326,10 @@ class Manifest:
                 raise BundleError(f"{name} of {record.bytes} bytes; expected a {record.role} of 1 … {most} bytes")
         if self.gpu is not None and self.gpu.model_sha256 != self.model_sha256:
             raise BundleError("the GPU's result is of another .tflite; run gpu-check again")
+        if any(record.model_sha256 != self.model_sha256 for record in self.npu):
+            raise BundleError("an NPU's result is of another .tflite; run npu-check again")
+        if len({record.soc for record in self.npu}) < len(self.npu):
+            raise BundleError("two NPU results of one SoC; expected one each; run npu-check again")
 
     def _require_quantization(self) -> None:
         found = self.quantization
@@ -352,12 +399,16 @@ class Manifest:
         raise BundleError(f"role {shown(role)}; expected one of {', '.join(r.role for r in self.files.values())}")
 
     def to_json(self) -> str:
-        """Returns the manifest as indented JSON. The same content gives the same text."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        """Returns the manifest as indented JSON. The same content gives the same text.
+
+        Without a check on an NPU there is no `npu`, so that readers of before that check read the bundle, too.
+        """
+        data = {name: value for name, value in asdict(self).items() if name != "npu" or value}
+        return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Reads the manifest from JSON, strictly: every field of the format is required, and no other is allowed.
+        """Reads the manifest from JSON, strictly: every field of the format but `npu` is required, no other allowed.
 
         Raises:
             BundleError: the text is not JSON, or not of this format.
@@ -366,7 +417,7 @@ class Manifest:
         if not isinstance(data, dict) or "format_version" not in data:
             raise BundleError("no format_version; expected the manifest of a panns-litert bundle")
         _require_version(data["format_version"])  # first, because another version may have other fields
-        manifest: Manifest = read(cls, data, "manifest", error=BundleError)
+        manifest: Manifest = read(cls, {"npu": []} | data, "manifest", error=BundleError)
         return manifest
 
 

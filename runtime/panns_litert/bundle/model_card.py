@@ -20,6 +20,7 @@ from panns_litert.bundle.manifest import (
     UNKNOWN,
     GpuRecord,
     Manifest,
+    NpuRecord,
     Quantization,
 )
 from panns_litert.words import counted
@@ -103,7 +104,7 @@ def model_card(manifest: Manifest) -> str:
 
 {_gpu(manifest.gpu)}
 
-## Files
+{_npu(manifest.npu)}## Files
 
 | file | role | bytes | sha256 |
 |---|---|---|---|
@@ -246,6 +247,40 @@ def _gpu(gpu: GpuRecord | None) -> str:
 {verdict}: {resident} of {gpu.operators} operators compiled for the GPU alone, {gpu.arithmetic} arithmetic,
 compared with {gpu.reference}. Adapter: {gpu.adapter}. Driver: {gpu.driver}.
 ai-edge-litert {gpu.litert}.{problems}{table}"""
+
+
+def _npu(records: tuple[NpuRecord, ...]) -> str:
+    """Returns the section of the NPUs; an empty text if none was checked. SoCs with the same outputs share a row."""
+    if not records:
+        return ""
+    alike: dict[tuple[str | None, bool, str], list[NpuRecord]] = {}
+    for record in records:
+        alike.setdefault((record.outputs_sha256, record.passed, str(record.errors)), []).append(record)
+    rows, problems = [], []
+    for group in alike.values():
+        first = group[0]
+        socs = ", ".join(f"{r.soc} ({r.architecture})" if r.architecture else r.soc for r in group)
+        probs = next((check for check in first.checks if check.output == "probs"), None)
+        worst = "–" if probs is None or probs.max_abs is None else f"{probs.max_abs:.2e}"
+        corr = "–" if probs is None or probs.corr is None else f"{probs.corr:.7f}"
+        whole = f"{first.taken} of {first.operators} in {counted(first.partitions, 'part')}"
+        rows.append(f"| {socs} | {whole} | {worst} | {corr} | {'yes' if first.passed else 'NO'} |")
+        problems += [f"- {first.soc}: refused {refused}" for refused in first.refused]
+        problems += [f"- {first.soc}: {error}" for error in first.errors]
+        problems += [f"- {first.soc}: {check.output}: {check.why}" for check in first.checks if not check.passed]
+    versions = dict.fromkeys(f"{name} {version}" for r in records for name, version in r.versions.items())
+    return f"""## NPU
+
+LiteRT's compiler plugin compiled the file ahead of time, and the vendor's emulator ran the bytecode. The error is that
+of the probabilities against the CPU. An emulator shows what an NPU computes, not how fast.
+
+| SoC | operators taken | max abs | corr | passed |
+|---|---|---|---|---|
+{chr(10).join(rows)}
+
+{chr(10).join([*problems, ""]) + chr(10) if problems else ""}Tools: {", ".join(versions)}.
+
+"""
 
 
 def _row(check: Check) -> str:

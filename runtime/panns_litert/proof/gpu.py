@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panns_litert.bundle import Bundle, BundleWriter, Check, GpuRecord, file_sha256, model_card, open_bundle
+from panns_litert.bundle import Bundle, BundleWriter, Check, GpuRecord, Manifest, file_sha256, model_card, open_bundle
 from panns_litert.child import PRINTED_LOG, run_child
 from panns_litert.demo import demo_audio
 from panns_litert.engine import (
@@ -169,12 +169,12 @@ def gpu_check(
     """
     if not timeout > 0:
         raise BundleError(f"timeout = {timeout!r}; expected seconds > 0")
-    bundle = _bundle(model)
+    bundle = bundle_of(model)
     path = bundle.file("model") if bundle else Path(os.fspath(model))  # type: ignore[arg-type]
     graph = read_graph(path)
     if inputs is None:
         inputs = demo_inputs(bundle) if bundle else generated_inputs(graph)
-    _require_inputs(path, graph, inputs)
+    require_inputs(path, graph, inputs)
     for what, runs in (("references", references), ("half", half)):
         if runs is not None and len(runs) != len(inputs):
             raise BundleError(f"{len(runs)} {what} for {len(inputs)} runs; expected one each")
@@ -184,8 +184,8 @@ def gpu_check(
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         save_clips(folder / "inputs.npz", inputs)
         problem = run_child("panns_litert.proof.gpu_worker", folder, timeout)
-        notes: dict[str, Any] = json.loads(_text(folder / "notes.json") or "{}")
-        log = read_delegate_log(_text(folder / DELEGATE_LOG) + _text(folder / PRINTED_LOG))
+        notes: dict[str, Any] = json.loads(text_of(folder / "notes.json") or "{}")
+        log = read_delegate_log(text_of(folder / DELEGATE_LOG) + text_of(folder / PRINTED_LOG))
         if log.driver_problem:
             raise GpuDriverError(f"no GPU: {log.driver_problem}; {DRIVER_REMEDY}")
         if "error" in notes:
@@ -221,9 +221,13 @@ def gpu_check(
 
 
 def compare_outputs(
-    got: Sequence[Outputs], references: Sequence[Outputs], half: Sequence[Outputs] | None = None
+    got: Sequence[Outputs],
+    references: Sequence[Outputs],
+    half: Sequence[Outputs] | None = None,
+    *,
+    stage: str = "gpu_fp16",
 ) -> list[Check]:
-    """Returns the checks of the gpu_fp16 stage: one per output, over all runs.
+    """Returns the checks of a stage that computes in float16: one per output, over all runs.
 
     Runs that are outside the gate because of inputs rounded to float16 get separate checks with their own threshold.
     For clip-wise and frame-wise probabilities, the gate bounds the absolute error. For any other output, it bounds the
@@ -231,11 +235,13 @@ def compare_outputs(
 
     Args:
         got, references, half: as for `gpu_check`.
+        stage: the stage whose gate in `GATES` is used. If the gate asks for the five highest classes, it does so for
+            the clip-wise probabilities alone.
     """
-    gates = {
-        name: GATES["gpu_fp16"] if name in ("probs", "framewise") else replace(GATES["gpu_fp16"], relative=True)
-        for name in references[0]
-    }
+    gate = GATES[stage]
+    gates = {name: replace(gate, top5=False, relative=name != "framewise") for name in references[0]}
+    if "probs" in gates:
+        gates["probs"] = gate
 
     def stacked(runs: Sequence[Outputs], which: Sequence[int], name: str) -> NDArray[np.float32]:
         return np.concatenate([runs[i][name].reshape(1, -1) for i in which])
@@ -244,7 +250,7 @@ def compare_outputs(
         a, b = stacked(runs, which, name), stacked(references, which, name)
         if name == "probs":
             a, b = few_as_one(a, b)
-        return compare("gpu_fp16", name + suffix, a, b, gate=gate)
+        return compare(stage, name + suffix, a, b, gate=gate)
 
     everything = range(len(references))
     if half is None:
@@ -323,14 +329,30 @@ def record_gpu(bundle: Bundle, report: GpuReport) -> Bundle:
     Raises:
         BundleError: the bundle cannot be written, or it is one of the hub.
     """
+    return rewritten(bundle, replace(bundle.manifest, gpu=report.record()), "the GPU check")
+
+
+def rewritten(bundle: Bundle, manifest: Manifest, what: str) -> Bundle:
+    """Replaces a bundle atomically by one with another manifest, and a model card of it. Returns the new bundle.
+
+    A model card that somebody edited stays as it is.
+
+    Args:
+        bundle: the bundle.
+        manifest: of the same files.
+        what: what the manifest records, for messages.
+
+    Raises:
+        BundleError: the bundle cannot be written, or it is one of the hub.
+    """
     if bundle.origin is not None:
         raise BundleError(
-            f"{bundle.origin} stays as it was published, and the GPU check is not recorded; `panns-litert pull "
+            f"{bundle.origin} stays as it was published, and {what} is not recorded; `panns-litert pull "
             "--out DIR` makes a copy that can be changed"
         )
     try:
         with BundleWriter(bundle.path) as writer:
-            manifest, card = replace(bundle.manifest, gpu=report.record()), bundle.manifest.file("model_card")
+            card = bundle.manifest.file("model_card")
             for name in bundle.manifest.files:
                 if name != card:
                     shutil.copyfile(bundle.path / name, writer.folder / name)
@@ -341,7 +363,7 @@ def record_gpu(bundle: Bundle, report: GpuReport) -> Bundle:
                 manifest = replace(manifest, files=manifest.files | {card: writer.record(card, "model_card")})
             return writer.commit(manifest)
     except OSError as error:
-        raise BundleError(f"{bundle.path}: {error.strerror or error}; the GPU check is not recorded") from error
+        raise BundleError(f"{bundle.path}: {error.strerror or error}; {what} is not recorded") from error
 
 
 def _edited_card(bundle: Bundle) -> bytes | None:
@@ -352,7 +374,8 @@ def _edited_card(bundle: Bundle) -> bytes | None:
     return card.read_bytes()
 
 
-def _bundle(model: str | os.PathLike[str] | Bundle) -> Bundle | None:
+def bundle_of(model: str | os.PathLike[str] | Bundle) -> Bundle | None:
+    """Returns the bundle that a name, a folder or an address of the hub means; None for a bare .tflite file."""
     if isinstance(model, Bundle):
         return model
     # A file has a suffix, or is there; anything else names a bundle.
@@ -361,7 +384,12 @@ def _bundle(model: str | os.PathLike[str] | Bundle) -> Bundle | None:
     return open_bundle(model) if of_hub or path.is_dir() or not (path.suffix or path.is_file()) else None
 
 
-def _require_inputs(path: Path, graph: Graph, inputs: Clips) -> None:
+def require_inputs(path: Path, graph: Graph, inputs: Clips) -> None:
+    """Checks that every run has finite float32 arrays of the graph's inputs.
+
+    Raises:
+        BundleError: otherwise.
+    """
     if not inputs:
         raise BundleError(f"{path}: no inputs given; expected at least one run")
     for run in inputs:
@@ -385,5 +413,6 @@ _STEPS = {
 }
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """Returns what a process wrote to a file; an empty text if it wrote none."""
     return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

@@ -33,7 +33,7 @@ PROBE = 2048.0
 def work(folder: Path) -> None:
     """Runs the steps that request.json in the folder asks for."""
     request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
-    notes = _Notes(folder / "notes.json")
+    notes = Notes(folder / "notes.json")
     try:
         _steps(request, folder, notes)
         notes.add(step="done")
@@ -41,7 +41,7 @@ def work(folder: Path) -> None:
         notes.add(error=str(error))
 
 
-def _steps(request: Mapping[str, Any], folder: Path, notes: _Notes) -> None:
+def _steps(request: Mapping[str, Any], folder: Path, notes: Notes) -> None:
     model = Path(request["model"])
     clips = load_clips(folder / "inputs.npz")
     if request["cpu"]:
@@ -149,7 +149,7 @@ def load_clips(path: Path) -> list[dict[str, NDArray[np.float32]]]:
     return [clips[i] for i in sorted(clips)]
 
 
-class _Notes:
+class Notes:
     """A JSON file of facts. Each update replaces it atomically, so that it is always complete."""
 
     def __init__(self, path: Path) -> None:

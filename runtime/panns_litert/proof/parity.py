@@ -47,6 +47,7 @@ GATES: dict[str, Gate] = {
     "fp32": Gate(max_abs=1e-4, corr=0.99999),
     "fp16": Gate(max_abs=5e-3, corr=0.9999, top5=True),
     "gpu_fp16": Gate(max_abs=0.05, corr=0.999),
+    "npu": Gate(max_abs=0.05, corr=0.999, top5=True),
     "int8": Gate(max_abs=0.05, corr=0.999, top5=True),
     "int8-weights": Gate(max_abs=0.05, corr=0.999, top5=True),
     "int8-full": Gate(max_abs=0.05, corr=0.999, top5=True),

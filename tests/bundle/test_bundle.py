@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from panns_litert.bundle import (
     Bundle,
     BundleWriter,
     Manifest,
+    NpuRecord,
     SelfTest,
     file_sha256,
 )
@@ -95,9 +96,29 @@ def test_a_file_compiled_for_an_npu_is_checked_and_never_taken_for_the_model(dem
         Bundle(folder)
     record = {"sha256": file_sha256(compiled), "bytes": compiled.stat().st_size}
     edit_manifest(folder, lambda data: data["files"][compiled.name].update(record))
+    with pytest.raises(BundleError, match=f"{compiled.name} without the result of its NPU"):
+        Bundle(folder)
+    result = NpuRecord(
+        soc="SM8650",
+        architecture="v75",
+        operators=41,
+        taken=15,
+        partitions=7,
+        resident=False,
+        refused=("26 × CONV_2D: no",),
+        errors=(),
+        checks=(),
+        compiled_bytes=compiled.stat().st_size,
+        outputs_sha256=None,
+        passed=False,
+        model_sha256=demo.manifest.model_sha256,
+        versions={},
+    )
+    edit_manifest(folder, lambda data: data.update(npu=[asdict(result)]))
     bundle = Bundle(folder)
     assert bundle.file("model").name == demo.file("model").name
-    assert bundle.manifest.file(NPU_MODEL) == compiled.name
+    assert bundle.manifest.file(NPU_MODEL) == bundle.manifest.npu_file("sm8650") == compiled.name
+    assert bundle.manifest.npu_file("8650") is bundle.manifest.npu_file("SM8750") is None
     compiled.write_bytes(b"not even a modeL")
     with pytest.raises(BundleError, match=f"{compiled.name} was altered"):
         Bundle(folder)

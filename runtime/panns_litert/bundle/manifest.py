@@ -330,6 +330,10 @@ class Manifest:
             raise BundleError("an NPU's result is of another .tflite; run npu-check again")
         if len({record.soc for record in self.npu}) < len(self.npu):
             raise BundleError("two NPU results of one SoC; expected one each; run npu-check again")
+        sizes = {self.npu_file(record.soc): record.compiled_bytes for record in self.npu}
+        for name, file in self.files.items():
+            if file.role == NPU_MODEL and sizes.get(name) != file.bytes:
+                raise BundleError(f"{name} without the result of its NPU; expected it; convert it again")
 
     def _require_quantization(self) -> None:
         found = self.quantization
@@ -397,6 +401,15 @@ class Manifest:
             if record.role == role:
                 return name
         raise BundleError(f"role {shown(role)}; expected one of {', '.join(r.role for r in self.files.values())}")
+
+    def npu_file(self, soc: str) -> str | None:
+        """Returns the name of the file that is compiled for a SoC's NPU; None if there is none.
+
+        Args:
+            soc: name of the SoC, such as "SM8650", in any case.
+        """
+        ending = f"_{soc.casefold()}.tflite"
+        return next((n for n, of in self.files.items() if of.role == NPU_MODEL and n.endswith(ending)), None)
 
     def to_json(self) -> str:
         """Returns the manifest as indented JSON. The same content gives the same text.

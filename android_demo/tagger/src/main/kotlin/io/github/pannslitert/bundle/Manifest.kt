@@ -128,6 +128,15 @@ data class Manifest(
     /** Name of the file with the given role: model, mel_basis, labels, model_card, selftest or selftest_samples. */
     fun file(role: String): String = files.entries.first { it.value.role == role }.key
 
+    /**
+     * Name of the file that is compiled for a SoC's NPU, null for none. No other SoC runs it, and LiteRT needs the
+     * vendor's dispatch library for it.
+     *
+     * @param soc name of the SoC, such as `Build.SOC_MODEL`, in any case
+     */
+    fun npuFile(soc: String): String? = files.entries
+        .firstOrNull { it.value.role == NPU_MODEL && it.key.endsWith("_${soc.lowercase()}.tflite") }?.key
+
     init {
         require(graph in GRAPHS) { "graph $graph; expected one of ${GRAPHS.joinToString()}" }
         require(logMel in LOG_MEL && (logMel == "host") == (graph == "logmel")) {

@@ -11,6 +11,7 @@ import java.io.File
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNotEquals
+import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
@@ -150,7 +151,8 @@ class BundleTest {
         for (file in compiled) File(folder, portable).copyTo(file)
         val manifest = Bundle.open(folder).manifest
         assertEquals(portable, manifest.file("model"))
-        assertEquals(2, manifest.files.values.count { it.role == Manifest.NPU_MODEL })
+        assertEquals("demo_synthetic_fp16_sm8650.tflite", manifest.npuFile("SM8650"))
+        for (other in listOf("SM8750", "8650", "", "fp16")) assertNull(manifest.npuFile(other))
         compiled[0].writeBytes(compiled[0].readBytes().also { it[7] = (it[7] + 1).toByte() })
         assertRefused<BundleException>("demo_synthetic_fp16_sm8550.tflite was altered") { Bundle.open(folder) }
     }

@@ -79,7 +79,7 @@ NAMES = {
         TIMEOUT_SECONDS WARMUP
     """,
     "panns_litert.models": """
-        MEASUREMENTS model_names model_row models_table no_model number PROPERTIES TIMES
+        generations is_whole MEASUREMENTS model_names model_row models_table no_model NPU number PROPERTIES TIMES
     """,
     "panns_litert.pictures": """
         BLUE clock drawing EMBEDDED_BYTES FORMATS ORANGE PAGE_BYTES picture_format plot

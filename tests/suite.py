@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 import pytest
@@ -24,11 +25,29 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // workers)))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Moves files with long tests to the front: with `--dist loadfile` the short ones then fill up the workers.
+QUALCOMM = importlib.util.find_spec("onnxruntime_qnn") is not None
+
+
+def pytest_report_header() -> str:
+    """Returns what the run leaves out on purpose."""
+    if QUALCOMM:
+        return "Qualcomm's emulator: onnxruntime-qnn is installed"
+    return (
+        "Qualcomm's emulator: onnxruntime-qnn is not installed, and its tests are left out: the vendor's licence is "
+        "the user's to accept (docs/npu.md)"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the tests of Qualcomm's emulator where it is not installed, also in strict mode.
+
+    Moves files with long tests to the front: with `--dist loadfile` the short ones then fill up the workers.
 
     Long tests are those of full-size networks and those that may run on a software GPU driver.
     """
+    if not QUALCOMM and (left_out := [item for item in items if "qualcomm" in item.keywords]):
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if "qualcomm" not in item.keywords]
     long = {item.path for item in items if "full" in item.keywords or "vulkan" in getattr(item, "fixturenames", ())}
     items.sort(key=lambda item: item.path not in long)
 

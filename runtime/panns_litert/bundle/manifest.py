@@ -148,6 +148,7 @@ class NpuRecord:
     Attributes:
         soc: the target, such as "SM8650".
         architecture: the NPU's architecture, such as "v75"; None if the compiler plugin did not say.
+        arithmetic: of floating-point operators, "float16" or "float32", as measured; None if nothing ran.
         operators, taken, partitions: number of operators of the graph, how many of them the plugin took, and in how
             many parts.
         resident: whether the whole graph is one part for the NPU, and ran so.
@@ -162,6 +163,7 @@ class NpuRecord:
 
     soc: str
     architecture: str | None
+    arithmetic: str | None
     operators: int
     taken: int
     partitions: int

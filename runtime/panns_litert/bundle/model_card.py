@@ -264,7 +264,9 @@ def _npu(records: tuple[NpuRecord, ...]) -> str:
         worst = "–" if probs is None or probs.max_abs is None else f"{probs.max_abs:.2e}"
         corr = "–" if probs is None or probs.corr is None else f"{probs.corr:.7f}"
         whole = f"{first.taken} of {first.operators} in {counted(first.partitions, 'part')}"
-        rows.append(f"| {socs} | {whole} | {worst} | {corr} | {'yes' if first.passed else 'NO'} |")
+        rows.append(
+            f"| {socs} | {whole} | {first.arithmetic or '–'} | {worst} | {corr} | {'yes' if first.passed else 'NO'} |"
+        )
         problems += [f"- {first.soc}: refused {refused}" for refused in first.refused]
         problems += [f"- {first.soc}: {error}" for error in first.errors]
         problems += [f"- {first.soc}: {check.output}: {check.why}" for check in first.checks if not check.passed]
@@ -274,8 +276,8 @@ def _npu(records: tuple[NpuRecord, ...]) -> str:
 LiteRT's compiler plugin compiled the file ahead of time, and the vendor's emulator ran the bytecode. The error is that
 of the probabilities against the CPU. An emulator shows what an NPU computes, not how fast.
 
-| SoC | operators taken | max abs | corr | passed |
-|---|---|---|---|---|
+| SoC | operators taken | arithmetic | max abs | corr | passed |
+|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
 {chr(10).join([*problems, ""]) + chr(10) if problems else ""}Tools: {", ".join(versions)}.

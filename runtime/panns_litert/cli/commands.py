@@ -48,6 +48,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "verify": Command(_CONVERT, "Run every parity stage again for a bundle, and its self-test.", extension="convert"),
     "gpu-check": Command(_CONVERT, "Run a model on the GPU delegate, whole and in float16, and compare.", "gpu"),
+    "npu-check": Command(_CONVERT, "Compile a model for an NPU, run it on the vendor's emulator, and compare.", "npu"),
     "publish": Command(_CONVERT, "Upload a bundle to the Hugging Face hub, if it passes its self-test here.", "hub"),
     "demo": Command(
         _CONVERT, "Convert the demo checkpoint, check its parity and tag the demo clips.", extension="demo"

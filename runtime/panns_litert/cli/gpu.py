@@ -29,24 +29,27 @@ from panns_litert.proof import (
 def add_commands(command: AddCommand) -> None:
     """Adds gpu-check."""
     sub = command("gpu-check", run_gpu_check)
+    add_check_options(sub)
+    sub.add_argument("--rows", type=int, default=10, help="rows of the float16 range table (default %(default)s)")
+
+
+def add_check_options(sub: argparse.ArgumentParser) -> None:
+    """Adds the target and the options of a check that runs it: what it runs on, for how long, where it is recorded."""
     sub.add_argument("target", metavar="MODEL|FILE.tflite", help=f"{BUNDLE_HELP}; or any .tflite file")
     sub.add_argument("--audio", nargs="+", default=[], metavar="FILE", help="recordings to run a bundle on")
     sub.add_argument(
         "--inputs", nargs="+", default=[], type=Path, metavar="NPZ", help="arrays by input name, to run on"
     )
     sub.add_argument("--timeout", type=float, default=TIMEOUT_SECONDS, help="seconds (default %(default)g)")
-    sub.add_argument("--rows", type=int, default=10, help="rows of the float16 range table (default %(default)s)")
     sub.add_argument("--no-record", action="store_true", help="do not write the result into the bundle's manifest")
 
 
 def run_gpu_check(args: argparse.Namespace) -> int:
     """Runs `gpu-check`: checks residency, float16 accuracy and float16 range of a bundle or a .tflite."""
-    file = Path(args.target)
-    is_file = not args.target.startswith(PREFIX) and (file.suffix == ".tflite" or file.is_file())
-    bundle = None if is_file else named_bundle(args, args.target)
+    file, bundle = check_target(args)
     with steps(args) as step:
         step("gpu-check")
-        report = gpu_check(bundle or file, inputs=_gpu_inputs(args, bundle), timeout=args.timeout)
+        report = gpu_check(bundle or file, inputs=check_inputs(args, bundle), timeout=args.timeout)
     data = report.to_dict() | {"bundle": str(bundle.path) if bundle else None, "recorded": False}
     if bundle is not None and not args.no_record:
         try:
@@ -61,7 +64,14 @@ def run_gpu_check(args: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
-def _gpu_inputs(args: argparse.Namespace, bundle: Bundle | None) -> Clips | None:
+def check_target(args: argparse.Namespace) -> tuple[Path, Bundle | None]:
+    """Returns the target as a path, and the bundle that it means; None for a bare .tflite."""
+    file = Path(args.target)
+    is_file = not args.target.startswith(PREFIX) and (file.suffix == ".tflite" or file.is_file())
+    return file, None if is_file else named_bundle(args, args.target)
+
+
+def check_inputs(args: argparse.Namespace, bundle: Bundle | None) -> Clips | None:
     """Returns the inputs that --audio and --inputs name, or None for the demo recordings or generated numbers."""
     if args.audio and bundle is None:
         raise BundleError("--audio with a bare file; expected a bundle, whose manifest has the front end; use --inputs")

@@ -105,6 +105,8 @@ class NpuReport:
 
     Attributes:
         build: what the compiler plugin made of the file.
+        arithmetic: of floating-point operators: "float16" or "float32", as measured; None if nothing ran. A graph of
+            integers does not use it.
         errors: of the run: a crash, a time-out, an emulator that refuses the bytecode.
         checks: the stage npu: a check per output against the CPU's outputs of the same file, and, if references were
             given, one per output against PyTorch's; empty if nothing ran.
@@ -112,6 +114,7 @@ class NpuReport:
     """
 
     build: CompiledNpu
+    arithmetic: str | None
     errors: tuple[str, ...]
     checks: tuple[Check, ...]
     outputs_sha256: str | None
@@ -144,6 +147,7 @@ class NpuReport:
         return NpuRecord(
             soc=build.soc,
             architecture=build.architecture,
+            arithmetic=self.arithmetic,
             operators=build.operators,
             taken=build.taken,
             partitions=build.partitions,
@@ -165,6 +169,7 @@ class NpuReport:
             "file": str(build.file),
             "soc": build.soc,
             "architecture": build.architecture,
+            "arithmetic": self.arithmetic,
             "passed": self.passed,
             "why": self.why,
             "operators": build.operators,
@@ -281,7 +286,11 @@ def npu_check(
         against = compare_outputs(got, references, stage="npu")
         checks += [replace(check, output=f"{check.output}, against PyTorch") for check in against]
     return NpuReport(
-        build=build, errors=tuple(errors), checks=tuple(checks), outputs_sha256=_digest(got) if got else None
+        build=build,
+        arithmetic=notes.get("arithmetic"),
+        errors=tuple(errors),
+        checks=tuple(checks),
+        outputs_sha256=_digest(got) if got else None,
     )
 
 
@@ -417,4 +426,5 @@ _STEPS = {
     "compile": "while the plugin compiled the file",
     "cpu": "while the CPU ran the file",
     "run": "while the bytecode ran",
+    "arithmetic": "after the run",
 }

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from panns_litert.engine import CpuEngine, Outputs
 from panns_litert.errors import PannsLitertError
-from panns_litert.proof.gpu_worker import Notes, load_clips, save_clips
-from panns_litert.proof.npu_plugin import Compiled, compile_file, read_compiled
+from panns_litert.proof.gpu_worker import PROBE, Notes, add_one_model, arithmetic_of, load_clips, save_clips
+from panns_litert.proof.npu_plugin import compile_file, read_compiled
 from panns_litert.proof.npu_targets import QUALCOMM, VendorParts, npu_targets, vendor_parts
 
 COMPILED = "compiled.tflite"
@@ -59,6 +59,7 @@ def _steps(request: Mapping[str, Any], folder: Path, notes: Notes) -> None:
     compiled = read_compiled(path)
     if not request["run"] or not compiled.whole:
         return
+    run = _on_the_emulator if target.vendor == QUALCOMM else _through_dispatch
     clips = load_clips(folder / "inputs.npz")
     notes.add(step="cpu")
     engine = CpuEngine(Path(request["model"]))
@@ -66,19 +67,23 @@ def _steps(request: Mapping[str, Any], folder: Path, notes: Notes) -> None:
     engine.close()
     notes.add(step="run")
     try:
-        if target.vendor == QUALCOMM:
-            outputs = _on_the_emulator(compiled, parts, clips, folder)
-        else:
-            outputs = _through_dispatch(path, compiled, parts, clips)
+        outputs = run(path, parts, clips, folder)
     except Exception as error:  # onnxruntime's and LiteRT's own errors; whatever refuses the bytecode is a result
         if isinstance(error, PannsLitertError):
             raise
         notes.add(refusal=" ".join(str(error).split())[:300] or type(error).__name__)
         return
     save_clips(folder / "npu.npz", outputs)
+    notes.add(step="arithmetic")
+    probe = folder / "probe"
+    probe.mkdir()
+    (probe / "probe.tflite").write_bytes(add_one_model())
+    compile_file(probe / "probe.tflite", target, parts, probe / COMPILED, probe)
+    value = float(run(probe / COMPILED, parts, [{"x": np.full((1, 4), PROBE, np.float32)}], probe)[0]["y"][0, 0])
+    notes.add(arithmetic=arithmetic_of(value))
 
 
-def _on_the_emulator(compiled: Compiled, parts: VendorParts, clips: Sequence[_Clip], folder: Path) -> list[Outputs]:
+def _on_the_emulator(path: Path, parts: VendorParts, clips: Sequence[_Clip], folder: Path) -> list[Outputs]:
     """Runs the bytecode on QNN's emulator of the Hexagon NPU, and nothing else: no operator may fall to the CPU.
 
     onnxruntime takes a bytecode of QNN as the one node EPContext of an ONNX graph.
@@ -88,6 +93,7 @@ def _on_the_emulator(compiled: Compiled, parts: VendorParts, clips: Sequence[_Cl
     import onnxruntime
     from onnx import helper
 
+    compiled = read_compiled(path)
     bytecode, graph = folder / "bytecode.bin", folder / "graph.onnx"
     bytecode.write_bytes(compiled.bytecode)
     names = compiled.tensors
@@ -114,7 +120,8 @@ def _on_the_emulator(compiled: Compiled, parts: VendorParts, clips: Sequence[_Cl
 
     libraries = parts.libraries[0]
     provider = "QNNExecutionProvider"
-    onnxruntime.register_execution_provider_library(provider, str(libraries / "libonnxruntime_providers_qnn.so"))
+    if not any(device.ep_name == provider for device in onnxruntime.get_ep_devices()):
+        onnxruntime.register_execution_provider_library(provider, str(libraries / "libonnxruntime_providers_qnn.so"))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -128,8 +135,8 @@ def _on_the_emulator(compiled: Compiled, parts: VendorParts, clips: Sequence[_Cl
     return results
 
 
-def _through_dispatch(path: Path, compiled: Compiled, parts: VendorParts, clips: Sequence[_Clip]) -> list[Outputs]:
-    """Runs a compiled file with LiteRT's dispatch library of the vendor, and no other accelerator."""
+def _through_dispatch(path: Path, parts: VendorParts, clips: Sequence[_Clip], folder: Path) -> list[Outputs]:
+    """Runs a compiled file with LiteRT's dispatch library of the vendor, and no other accelerator. Needs no folder."""
     from ai_edge_litert.compiled_model import CompiledModel, HardwareAccelerator
     from ai_edge_litert.environment import Environment
 
@@ -138,6 +145,7 @@ def _through_dispatch(path: Path, compiled: Compiled, parts: VendorParts, clips:
         parts.libraries[0].glob("libopenvino_tensorflow_lite_frontend.so.*")
     ):
         ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
+    shapes = read_compiled(path).outputs
     environment = Environment.create(dispatch_library_path=str(parts.dispatch))
     model = CompiledModel.from_file(str(path), hardware_accel=HardwareAccelerator.NPU, environment=environment)
     inputs, outputs = model.create_input_buffers(0), model.create_output_buffers(0)
@@ -149,7 +157,7 @@ def _through_dispatch(path: Path, compiled: Compiled, parts: VendorParts, clips:
         model.run_by_index(0, inputs, outputs)
         run = {}
         for name, buffer in zip(signature["outputs"], outputs, strict=True):
-            shape = compiled.outputs[name]
+            shape = shapes[name]
             run[name] = np.array(buffer.read(int(np.prod(shape)), np.float32), np.float32).reshape(shape)
         results.append(run)
     for buffer in (*inputs, *outputs):

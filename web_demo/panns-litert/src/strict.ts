@@ -108,6 +108,12 @@ export class StrictJson {
     return this.field(name) === null ? null : read(this, name);
   }
 
+  /** The result of `read`, or null if there is no such field. */
+  given<T>(name: string, read: (json: StrictJson, name: string) => T): T | null {
+    this.asked.add(name);
+    return Object.hasOwn(this.data, name) ? read(this, name) : null;
+  }
+
   /** The result of `read`, which must read every field of this object. */
   whole<T>(read: (json: StrictJson) => T): T {
     const result = read(this);

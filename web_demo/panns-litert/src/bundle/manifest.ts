@@ -40,6 +40,25 @@ export interface ParityCheck {
   readonly why: string;
 }
 
+/** The result of the last check of the bundle's model for one NPU; the fields are those of Python's `NpuRecord`. */
+export interface NpuRecord {
+  readonly soc: string;
+  readonly architecture: string | null;
+  readonly arithmetic: string | null;
+  readonly operators: number;
+  readonly taken: number;
+  readonly partitions: number;
+  readonly resident: boolean;
+  readonly refused: readonly string[];
+  readonly errors: readonly string[];
+  readonly checks: readonly ParityCheck[];
+  readonly compiledBytes: number | null;
+  readonly outputsSha256: string | null;
+  readonly passed: boolean;
+  readonly modelSha256: string;
+  readonly versions: ReadonlyMap<string, string>;
+}
+
 /** The result of the last strict GPU check of the bundle's model; the fields are those of Python's `GpuRecord`. */
 export interface GpuRecord {
   readonly adapter: string;
@@ -90,6 +109,7 @@ export interface Manifest {
   readonly quantization: Quantization | null;
   readonly parity: readonly ParityCheck[];
   readonly gpu: GpuRecord | null;
+  readonly npu: readonly NpuRecord[];
   readonly versions: ReadonlyMap<string, string>;
 }
 
@@ -197,6 +217,7 @@ export function readManifest(bytes: Uint8Array, where: string): Manifest {
     quantization: json.optional("quantization", (j, name) => j.child(name).whole(quantization)),
     parity: json.children("parity").map(check),
     gpu: json.optional("gpu", (j, name) => j.child(name).whole(gpuRecord)),
+    npu: json.given("npu", (j, name) => j.children(name).map((record) => record.whole(npuRecord))) ?? [],
     versions: json.map("versions", text),
   };
   json.requireNoOther();
@@ -239,6 +260,24 @@ const quantization = (json: StrictJson): Quantization => ({
     })),
   ),
   calibrationClips: json.int("calibration_clips"),
+});
+
+const npuRecord = (json: StrictJson): NpuRecord => ({
+  soc: json.string("soc"),
+  architecture: json.optional("architecture", text),
+  arithmetic: json.optional("arithmetic", text),
+  operators: json.int("operators"),
+  taken: json.int("taken"),
+  partitions: json.int("partitions"),
+  resident: json.boolean("resident"),
+  refused: json.strings("refused"),
+  errors: json.strings("errors"),
+  checks: json.children("checks").map(check),
+  compiledBytes: json.optional("compiled_bytes", (j, name) => j.int(name, true)),
+  outputsSha256: json.optional("outputs_sha256", text),
+  passed: json.boolean("passed"),
+  modelSha256: json.string("model_sha256"),
+  versions: json.map("versions", text),
 });
 
 const gpuRecord = (json: StrictJson): GpuRecord => ({
@@ -337,6 +376,20 @@ function requireProof(manifest: Manifest, refuse: (why: string) => never): void 
     if (gpu.modelSha256 !== manifest.files.get(fileOf(manifest, "model")!)!.sha256) {
       refuse("the GPU's result is of another .tflite; run gpu-check again");
     }
+  }
+  for (const record of manifest.npu) {
+    const whole = record.resident && record.taken === record.operators && record.partitions === 1;
+    const proven = record.checks.length > 0 && record.checks.every((done) => done.passed);
+    const clean = record.refused.length === 0 && record.errors.length === 0;
+    if (record.passed && !(whole && proven && clean)) {
+      refuse(`npu ${shown(record.soc)}: passed, but its figures say otherwise; run npu-check again`);
+    }
+    if (record.modelSha256 !== manifest.files.get(fileOf(manifest, "model")!)!.sha256) {
+      refuse("an NPU's result is of another .tflite; run npu-check again");
+    }
+  }
+  if (new Set(manifest.npu.map((record) => record.soc)).size < manifest.npu.length) {
+    refuse("two NPU results of one SoC; expected one each; run npu-check again");
   }
   if (adopted) {
     if (quantization !== null) refuse(`quantization in format ${ADOPTED_VERSION}; expected none`);

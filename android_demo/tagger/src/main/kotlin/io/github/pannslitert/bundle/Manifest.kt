@@ -58,6 +58,28 @@ data class GpuRecord(
 )
 
 /**
+ * The result of the last check of the bundle's model for one NPU. The fields are those of `NpuRecord` in the Python
+ * runtime.
+ */
+data class NpuRecord(
+    val soc: String,
+    val architecture: String?,
+    val arithmetic: String?,
+    val operators: Int,
+    val taken: Int,
+    val partitions: Int,
+    val resident: Boolean,
+    val refused: List<String>,
+    val errors: List<String>,
+    val checks: List<ParityCheck>,
+    val compiledBytes: Long?,
+    val outputsSha256: String?,
+    val passed: Boolean,
+    val modelSha256: String,
+    val versions: Map<String, String>,
+)
+
+/**
  * A layer of a quantized model whose weights have a more precise type than the precision of the bundle.
  *
  * @property operator index of the layer in the float32 graph
@@ -102,6 +124,7 @@ data class Manifest(
     val quantization: Quantization?,
     val parity: List<ParityCheck>,
     val gpu: GpuRecord?,
+    val npu: List<NpuRecord>,
     val versions: Map<String, String>,
 ) {
     /** Length of one clip, samples. */
@@ -204,6 +227,26 @@ data class Manifest(
         }
         val unproven = parity.filter { !it.passed || "max_abs" !in it.threshold }.map { "${it.stage}/${it.output}" }
         require(unproven.isEmpty()) { "no proof of ${unproven.joinToString()}; convert it again" }
+        requireGpu()
+        for (record in npu) requireNpu(record)
+        require(npu.distinctBy { it.soc }.size == npu.size) {
+            "two NPU results of one SoC; expected one each; run npu-check again"
+        }
+    }
+
+    private fun requireNpu(record: NpuRecord) {
+        val whole = record.resident && record.taken == record.operators && record.partitions == 1
+        val proven = whole && record.checks.isNotEmpty() && record.checks.all { it.passed }
+        val clean = record.refused.isEmpty() && record.errors.isEmpty()
+        require(!record.passed || (proven && clean)) {
+            "npu ${record.soc}: passed, but its figures say otherwise; run npu-check again"
+        }
+        require(record.modelSha256 == files.getValue(file("model")).sha256) {
+            "an NPU's result is of another .tflite; run npu-check again"
+        }
+    }
+
+    private fun requireGpu() {
         if (gpu == null) return
         val whole = gpu.resident && gpu.refused.isEmpty() && gpu.errors.isEmpty()
         val proven = whole && gpu.arithmetic == "float16" && gpu.checks.isNotEmpty() && gpu.checks.all { it.passed }
@@ -273,7 +316,7 @@ data class Manifest(
             (listOf("fp32", "fp16") + QUANTIZED).associateWith { listOf("front_end", "network", "fp32", it).distinct() }
 
         /**
-         * Parses the text of a manifest.json. All fields of the format are required, and no others are allowed.
+         * Parses the text of a manifest.json. All fields of the format but "npu" are required, no others allowed.
          *
          * @throws BundleException the text is not JSON, or not in this format
          */
@@ -323,6 +366,7 @@ data class Manifest(
             quantization = json.optional("quantization") { child(it).whole(::quantization) },
             parity = json.children("parity").map(::check),
             gpu = json.optional("gpu") { child(it).whole(::gpuRecord) },
+            npu = json.given("npu") { name -> children(name).map { it.whole(::npuRecord) } }.orEmpty(),
             versions = json.map("versions", StrictJson::string),
         )
 
@@ -359,6 +403,24 @@ data class Manifest(
                 }
             },
             calibrationClips = json.int("calibration_clips"),
+        )
+
+        private fun npuRecord(json: StrictJson) = NpuRecord(
+            soc = json.string("soc"),
+            architecture = json.optional("architecture", StrictJson::string),
+            arithmetic = json.optional("arithmetic", StrictJson::string),
+            operators = json.int("operators"),
+            taken = json.int("taken"),
+            partitions = json.int("partitions"),
+            resident = json.boolean("resident"),
+            refused = json.strings("refused"),
+            errors = json.strings("errors"),
+            checks = json.children("checks").map(::check),
+            compiledBytes = json.optional("compiled_bytes", StrictJson::long),
+            outputsSha256 = json.optional("outputs_sha256", StrictJson::string),
+            passed = json.boolean("passed"),
+            modelSha256 = json.string("model_sha256"),
+            versions = json.map("versions", StrictJson::string),
         )
 
         private fun gpuRecord(json: StrictJson) = GpuRecord(

@@ -97,6 +97,9 @@ class BundleTest {
             "hop_length = 0" to { it["front_end"].asJsonObject.addProperty("hop_length", 0) },
             "another .tflite" to { it.add("gpu", gpuRecord(passed = false)) },
             "its figures say otherwise" to { it.add("gpu", gpuRecord(passed = true)) },
+            "an NPU's result is of another .tflite" to { it.add("npu", npuRecords(passed = false)) },
+            "npu SM8650: passed, but its figures" to { it.add("npu", npuRecords(passed = true)) },
+            "npu[0]: missing taken" to { it.add("npu", npuRecords(passed = false, without = "taken")) },
         )
         for ((message, change) in changes) assertRefused<BundleException>(message) { Bundle.open(bundleCopy(change)) }
     }
@@ -264,6 +267,35 @@ class BundleTest {
         addProperty("resident", true)
         addProperty("passed", passed)
         for (name in listOf("refused", "errors", "checks")) add(name, JsonArray())
+    }
+
+    private fun npuRecords(passed: Boolean, without: String = "") = JsonArray().apply {
+        add(
+            JsonObject().apply {
+                for (name in listOf("soc", "model_sha256")) addProperty(name, "SM8650")
+                for (name in listOf("operators", "taken", "partitions")) addProperty(name, 1)
+                for (name in listOf("architecture", "arithmetic", "compiled_bytes", "outputs_sha256")) {
+                    add(name, JsonNull.INSTANCE)
+                }
+                for (name in listOf("resident", "passed")) addProperty(name, passed)
+                for (name in listOf("refused", "errors", "checks")) add(name, JsonArray())
+                add("versions", JsonObject().apply { addProperty("QNN", "v2.51") })
+                remove(without)
+            },
+        )
+    }
+
+    @Test
+    fun `NPU records of this model are read, one of each SoC`() {
+        fun withRecords(change: (JsonArray) -> Unit) = bundleCopy { manifest ->
+            val model = manifest["files"].asJsonObject["demo_synthetic_fp16.tflite"].asJsonObject
+            val records = npuRecords(passed = false)
+            records[0].asJsonObject.add("model_sha256", model["sha256"])
+            manifest.add("npu", records.also(change))
+        }
+        val record = Bundle.open(withRecords {}).manifest.npu.single()
+        assertEquals(listOf("SM8650", null, 1, "v2.51"), record.run { listOf(soc, architecture, taken, versions["QNN"]) })
+        assertRefused<BundleException>("one SoC") { Bundle.open(withRecords { it.add(it[0]) }) }
     }
 
     @Test

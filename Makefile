@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs pictures bench bundles figures evidence soak apk web web-build web-screenshot assets demo-model zoo ladder runtimes clean
+.PHONY: demo test lint docs pictures bench bundles figures evidence soak apk web web-build web-screenshot assets demo-model zoo npu-zoo ladder runtimes clean
 
 demo: $(READY)
 	$(BIN)/panns-litert demo
@@ -113,6 +113,11 @@ demo-model: $(READY)
 # Converts and proves every model at full size: about 20 minutes. An interrupted run is resumed.
 zoo: $(READY)
 	$(BIN)/python -m panns_litert_convert.sweep --out assets/zoo.json --document docs/zoo.md --brief docs/choose.md
+
+# Compiles the bundles of `make bundles` for every generation of Qualcomm's NPU, and runs small ones on its emulator. Needs
+# onnxruntime-qnn and onnx, which are not installed here: docs/npu.md says why. An interrupted run is resumed.
+npu-zoo: bundles
+	$(BIN)/python -m panns_litert_convert.npu_sweep --bundles build/zoo --out assets/npu.json --document docs/npu.md
 
 # Measures every model at every precision. Slow, since layers that need a finer precision are found one by one. An
 # interrupted run is resumed.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import kotlin
 import levels
@@ -12,9 +14,6 @@ import numpy as np
 import pytest
 import r8
 import soundfile
-import torch
-from hubserver import HubServer
-from huggingface_hub import constants
 from hypothesis import settings
 from numpy.typing import NDArray
 from suite import *  # noqa: F403 (its hooks)
@@ -26,10 +25,14 @@ from panns_litert.demo import demo_bundle, demo_clips
 from panns_litert.errors import GpuDriverError
 from panns_litert.frontend import PANNS_32K, hann, mel_basis
 from panns_litert.proof import add_one_model, gpu_check
-from panns_litert_convert import stages
-from panns_litert_convert.convert import convert
-from panns_litert_convert.zoo import golden_shapes
 from panns_litert_golden.recipe import weights
+
+if TYPE_CHECKING:
+    import torch
+    from hubserver import HubServer
+
+CONVERTER = find_spec("torch") is not None
+"""Whether the converter can run. The tests of the runtime also run without it, as on 64-bit ARM (tests/arm)."""
 
 # No deadline for a test: the machine may be shared.
 settings.register_profile("suite", deadline=None)
@@ -52,6 +55,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session", autouse=True)
 def recipe() -> Iterator[Callable[[dict[str, tuple[int, ...]]], dict[str, np.ndarray]]]:
     """Draws the recipe's weights for Cnn14, 80 M random numbers, once instead of in every conversion."""
+    if not CONVERTER:
+        yield weights
+        return
+    from panns_litert_convert import stages
+    from panns_litert_convert.zoo import golden_shapes
+
     shapes = golden_shapes("Cnn14")
     drawn: dict[str, np.ndarray] = {}
 
@@ -69,6 +78,10 @@ def recipe() -> Iterator[Callable[[dict[str, tuple[int, ...]]], dict[str, np.nda
 @pytest.fixture(scope="session")
 def official_state(recipe: Callable[[dict[str, tuple[int, ...]]], dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
     """Cnn14 with the recipe's weights and the front end's tables, in the layout of the published file."""
+    import torch
+
+    from panns_litert_convert.zoo import golden_shapes
+
     spec = PANNS_32K
     phase = 2 * np.pi * np.outer(np.arange(spec.bins), np.arange(spec.n_fft)) / spec.n_fft
     window = hann(spec.win_length, spec.n_fft)
@@ -89,6 +102,8 @@ def official_state(recipe: Callable[[dict[str, tuple[int, ...]]], dict[str, np.n
 @pytest.fixture(scope="session")
 def official_pth(official_state: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`official_state` as a .pth file."""
+    import torch
+
     path = tmp_path_factory.mktemp("checkpoint") / "Cnn14_recipe.pth"
     torch.save({"iteration": 1, "model": official_state}, path)
     return path
@@ -96,7 +111,11 @@ def official_pth(official_state: dict[str, torch.Tensor], tmp_path_factory: pyte
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle converted from the demo checkpoint."""
+    """A bundle converted from the demo checkpoint; without the converter, the one that is shipped."""
+    if not CONVERTER:
+        return Bundle(demo_bundle())
+    from panns_litert_convert.convert import convert
+
     return convert("demo", out=tmp_path_factory.mktemp("demo") / "bundle")
 
 
@@ -166,6 +185,9 @@ def copy_of(tmp_path: Path) -> Callable[[Bundle], Path]:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A Hugging Face hub on this machine with the demo bundle as org/demo. This process uses it, without a token."""
+    from hubserver import HubServer
+    from huggingface_hub import constants
+
     with HubServer() as server:
         server.add("org/demo", demo_bundle())
         monkeypatch.setattr(constants, "ENDPOINT", server.url)

@@ -7,17 +7,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from panns_litert.bundle import MANIFEST, SELF_TEST, SELF_TEST_SAMPLES, Manifest, file_sha256, model_card
 from panns_litert.cli import main
 from panns_litert.windows import Window
-from panns_litert_convert.networks import MobileNetV3
+
+if TYPE_CHECKING:
+    from panns_litert_convert.networks import MobileNetV3
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -149,6 +150,10 @@ def operators_of(path: Path) -> tuple[list[str], list[int]]:
 
 def real_network() -> MobileNetV3:
     """Returns mn04 with its published weights."""
+    import torch
+
+    from panns_litert_convert.networks import MobileNetV3
+
     network = MobileNetV3(width=0.4)
     network.load_state_dict(torch.load(REAL_WEIGHTS, weights_only=True))
     return network.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import threading
@@ -128,26 +129,31 @@ class Hearing:
             time.sleep(0.02)
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    """A headless Chromium whose console and requests can be read."""
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not chromedriver:
-        pytest.skip("no chromium and chromedriver; on Debian: apt install chromium chromium-driver")
+@contextlib.contextmanager
+def chromium(folder: Path) -> Iterator[Chrome]:
+    """Opens a headless Chromium whose console and requests can be read; its data are in the folder."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
-    options.binary_location = chromium
+    options.binary_location = shutil.which("chromium") or ""
     for argument in (
         "headless", "no-sandbox", "disable-gpu", "disable-quic", "disable-dev-shm-usage", "no-first-run",
         "disable-background-networking", "disable-component-update", "disable-sync", "mute-audio",
-        "window-size=1280,1000", f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
+        "window-size=1280,1000", f"user-data-dir={folder}",
     ):  # fmt: skip
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
     yield driver
     driver.quit()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    if not shutil.which("chromium") or not shutil.which("chromedriver"):
+        pytest.skip("no chromium and chromedriver; on Debian: apt install chromium chromium-driver")
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 def answers(browser: Chrome) -> list[tuple[str, int]]:
@@ -494,7 +500,7 @@ def test_everything_has_a_name_and_is_reached_by_keyboard(browser: Chrome, page:
             element = browser.switch_to.active_element
             names.append((element.aria_role, element.accessible_name))
         assert names == [
-            ("region", "Events"),
+            ("region", "List of events"),
             ("slider", "All classes"),
             ("slider", "Threshold of Speech"),
             ("slider", "Threshold of Dog"),

@@ -193,7 +193,7 @@ const drawEvents = () => {
   ].sort(([, a], [, b]) => Date.parse(b.time) - Date.parse(a.time));
   byId("none").hidden = wanted.length > 0;
   const list = byId("events");
-  list.hidden = wanted.length === 0;
+  byId("list").hidden = wanted.length === 0;
   for (const [key, element] of entries) {
     if (!wanted.some(([other]) => other === key)) {
       element.remove();

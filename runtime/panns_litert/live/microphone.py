@@ -121,8 +121,12 @@ class MicrophoneSource(BaseSource):
                 block = self._blocks.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 now = elapsed_time()
-                why = None if self._stream.active else f"{self._shown} was unplugged, or taken away by the system"
-                if why is None and now - last > _STALLED_SECONDS:
+                why = None
+                if self._stream.interrupted:
+                    why = "interrupted to read the list of microphones again"
+                elif not self._stream.active:
+                    why = f"{self._shown} was unplugged, or taken away by the system"
+                elif now - last > _STALLED_SECONDS:
                     why = f"{self._shown} gave no sound for {_STALLED_SECONDS:g} s"
                 if why is not None:
                     yield from line.broken(why, wall_offset())

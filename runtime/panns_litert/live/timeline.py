@@ -29,11 +29,15 @@ class Timeline:
         settle: seconds behind a break until the loss is measured.
         late: seconds by which blocks may arrive late before sound is taken to be missing.
         past: seconds of the past that the first block behind a break may bring: a loss is not told up to now.
+
+    Raises:
+        AudioError: the rate or the channel is out of range.
     """
 
     def __init__(self, sample_rate: int, *, channel: int | None, settle: float, late: float, past: float) -> None:
         self._sample_rate, self._channel = sample_rate, channel
         self._settle, self._late, self._past = settle, late, past
+        MonoResampler(sample_rate, sample_rate=sample_rate, channel=channel)  # raises now if one is out of range
         self._clock = SampleClock(sample_rate)  # over positions: heard and lost samples, at the wanted rate
         self._begin, self._done = 0.0, 0  # position at which the resampler started, and samples that it returned
         self._taken = 0  # samples that it was given

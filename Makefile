@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs pictures bench bundles figures evidence apk web web-build web-screenshot assets demo-model zoo ladder runtimes clean
+.PHONY: demo test lint docs pictures bench bundles figures evidence soak apk web web-build web-screenshot assets demo-model zoo ladder runtimes clean
 
 demo: $(READY)
 	$(BIN)/panns-litert demo
@@ -24,13 +24,14 @@ lint: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-# Draws the picture of README.md, of a real recording, with mn04's published weights and windows of 2 s.
+# Draws the pictures of README.md and docs/live.md, of real recordings, with mn04's published weights and windows of 2 s.
 RECORDING := ../shared/audio/metro_station-paris.wav
 WEIGHTS := ../shared/weights/mn04_as_mAP_432.pt
 
 pictures: $(READY)
 	$(BIN)/panns-litert convert mn04 --checkpoint $(WEIGHTS) --seconds 2 --out build/pictures/mn04
 	$(BIN)/panns-litert plot $(RECORDING) --model build/pictures/mn04 --hop 0.25 --top 6 --out docs/heard.png
+	PYTHONPATH=tests $(BIN)/python tests/live/screenshot.py --model build/pictures/mn04 --out docs/live.png
 
 bench: $(READY)
 	$(BIN)/python tests/bench/bench.py
@@ -47,6 +48,11 @@ bundles: $(READY)
 # on two cores. An interrupted run continues.
 evidence: $(READY)
 	$(BIN)/python tests/bench/evidence.py
+
+# Listens to 12 h of simulated stream with real sounds in it, at full speed, and writes the table of docs/live.md: a few
+# minutes on one core.
+soak: $(READY)
+	$(BIN)/python tests/bench/soak.py
 
 # Builds the Android app without LiteRT, which only Google's Maven has: it shows that the app builds, and cannot run.
 apk: $(READY)

@@ -17,7 +17,7 @@ NAMES = {
     """,
     "panns_litert.audio": """
         Audio audio_files AUDIO_SUFFIXES AudioBlocks AudioWarning BLOCK_SECONDS FileLike find_microphone from_array
-        is_container is_file_like is_silent LEAST_RATE level_dbfs load_audio MEDIA_SUFFIXES microphone Microphone
+        is_container is_file_like is_silent LEAST_RATE level_dbfs load_audio MEDIA_SUFFIXES Microphone
         microphones MicrophoneStream MonoResampler MOST_RATE name_of NETWORK_SCHEMES NetworkStream no_audio plain_url
         Prefixed raw_blocks RAW_FORMATS read_head Recording require_av same_microphone Scale SCALES scan_folder
         UnreadWarning wav_header
@@ -76,8 +76,9 @@ NAMES = {
         insisting
     """,
     "panns_litert.live": """
-        ClipSink CsvSink elapsed_time EventNotice FileSource Heard iso_time JsonLinesSink Listened Listener LossNotice
-        Lost MicrophoneSource MqttSink NetworkSource Notice notice_row Phase PipeSource SampleClock Sink SLOWER Source
+        Access Clips ClipSink Controls CsvSink DEFAULT_PORT elapsed_time EventNotice EVERYWHERE FileSource Heard
+        is_loopback iso_time JsonLinesSink Listened Listener LossNotice Lost MicrophoneSource MqttSink NetworkSource
+        new_token Notice notice_row PageServer PageSink Phase PipeSource SampleClock SettingsTarget Sink SLOWER Source
         SourceListened TextSink wall_offset WebhookSink
     """,
     "panns_litert.measure": """

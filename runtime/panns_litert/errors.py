@@ -136,6 +136,10 @@ class BenchError(PannsLitertError, ValueError):
     """A setting of a measurement is out of range."""
 
 
+class ServeError(PannsLitertError, OSError):
+    """The local page cannot be served: its port is in use, its host is not of this computer, or it lacks a token."""
+
+
 class MissingDependencyError(PannsLitertError, ImportError):
     """An optional part of the package is not installed."""
 

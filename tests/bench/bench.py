@@ -26,6 +26,7 @@ from bundles import bundle
 from duplicates import duplicates
 from growth import growth
 from jvm import kotlin
+from latency import latency
 from loading import loading
 from logmels import front_end
 from pipeline import clips, pipeline
@@ -33,6 +34,7 @@ from process_start import process_start
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from service import service
 from streams import streams
 from tables import add_table, texts
 from torch import nn
@@ -243,6 +245,8 @@ BENCHMARKS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "growth": growth,
     "yamnet": yamnet,
     "duplicates": duplicates,
+    "service": service,
+    "latency": latency,
 }
 
 if __name__ == "__main__":

@@ -83,9 +83,12 @@ def joined(
         pieces += [np.zeros(gap, np.float32), wave]
         at += gap + len(wave)
     samples = np.concatenate([*pieces, np.zeros(round(RATE * rng.uniform(*GAP_SECONDS)), np.float32)])
-    spectrum = np.fft.rfft(rng.standard_normal(len(samples)))
+    white = rng.standard_normal(len(samples))  # drawn in any case, so that the gaps are the same with and without noise
+    if level and snr is None:
+        return samples.clip(-1, 1).astype(np.float32), truth
+    spectrum = np.fft.rfft(white)
     noise = np.fft.irfft(spectrum / np.sqrt(np.maximum(1, np.arange(len(spectrum)))), len(samples))
-    noise_dbfs = NOISE_DBFS if not level else -np.inf if snr is None else LEVEL_DBFS - snr
+    noise_dbfs = NOISE_DBFS if snr is None else LEVEL_DBFS - snr
     return (samples + 10 ** (noise_dbfs / 20) / noise.std() * noise).clip(-1, 1).astype(np.float32), truth
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import evidence
+import soak
 from bundles import PRECISIONS, bundle, wanted
 from esc10 import MODEL
 from tables import read_tables, texts, versions
@@ -103,6 +104,7 @@ def render(root: Path = ROOT) -> None:
     insert(root / "docs" / "speed.md", speed(tables), marker="speed")
     insert(root / "README.md", readme(record), marker="figures")
     evidence.render(root)
+    soak.render(root)
     for path in documents(root):
         for name in re.findall(r"^<!-- table (\w+) -->$", path.read_text(encoding="utf-8"), re.M):
             shown = markdown(texts(known[name]["rows"])) if name in known else "Not measured yet.\n"

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-import queue
+import re
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 from support import run_command
 
 from panns_litert import Tagger
-from panns_litert.audio import AudioWarning, microphone
-from panns_litert.audio.microphone import _chunks
+from panns_litert.audio import AudioWarning, find_microphone
 from panns_litert.errors import AudioError
 from panns_litert.events import EventSettings
-from panns_litert.windows import StreamTagger, find_events, tag_long, windows
+from panns_litert.windows import find_events, tag_long, windows
 
 
 def from_stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
@@ -161,7 +164,16 @@ def test_sense_options(capsys: pytest.CaptureFixture[str], recording: Path, tmp_
         (["events", "x.wav", "--out", "/dev/stdout"], "not a regular file"),
         (["events", "x.wav", "--out", "nowhere/x.csv"], "nowhere/x.csv: No such file or directory"),
         (["events", "x.wav", "--hop", "11"], "at most a window of 10"),
-        (["listen", "file.wav"], "expected no file, for the microphone"),
+        (["listen", "file.wav"], "file.wav: no such file"),
+        (["listen", "x.wav", "--mqtt", "home:secret@broker"], "--mqtt with a user; expected HOST[:PORT]"),
+        (["listen", "x.wav", "--mqtt", "broker:port"], "--mqtt broker:port; expected HOST or HOST:PORT"),
+        (["listen", "x.wav", "--mqtt", "broker", "--mqtt-class", "Sirne"], "did you mean 'Siren'"),
+        (["listen", "x.wav", "--mqtt", "broker", "--mqtt-password-file", "x"], "without --mqtt-user"),
+        (["listen", "x.wav", "--webhook", "ftp://server/"], "not a valid address"),
+        (["listen", "x.wav", "--webhook-headers", "x"], "without --webhook"),
+        (["listen", "x.wav", "--webhook", "http://server/", "--webhook-headers", "nowhere.txt"], "nowhere.txt"),
+        (["listen", "x.wav", "--csv", "/dev/null/x"], "expected a folder that can be written"),
+        (["listen", "x.wav", "--cooldown", "-1"], "cooldown = -1.0; expected a number ≥ 0"),
         (["listen", "-", "--rate", "8000", "--seconds", "0"], "expected a number > 0"),
         (["listen", "-", "--rate", "8000", "--seconds", "nan"], "expected a number > 0"),
         (["listen", "-", "--rate", "8000", "--seconds", "inf"], "at most 1e+09"),
@@ -200,36 +212,82 @@ def test_listening_to_a_pipe(
     assert "Siren" in out
 
 
-def test_a_model_that_is_slower_than_the_microphone() -> None:
-    waiting: queue.Queue[Any] = queue.Queue()
-    waiting.put(np.ones(60, np.float32))
-    waiting.put(np.full(40, 2, np.float32))
-    chunks = _chunks(waiting, most=100.0)
-    assert next(chunks).tolist() == [1.0] * 60 + [2.0] * 40  # all that waited, in order
-    waiting.put(np.ones(101, np.float32))
-    with pytest.raises(AudioError, match="behind the microphone"):
-        next(chunks)
+def test_listening_to_files(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: Path) -> None:
+    """Several sources in one process: their starts and ends, with the time of the clock, here and in a CSV file."""
+    other = tmp_path / "other.wav"
+    other.write_bytes(recording.read_bytes())
+    out, err = run_command(
+        capsys, "listen", recording, other, "--events", "--json", "--hop", 2, "--csv", tmp_path / "csv"
+    )
+    rows = [json.loads(line) for line in out.splitlines()]
+    for source in (recording, other):
+        found = sorted(
+            (r["label"], r["start"], r["end"]) for r in rows if (r["kind"], r["source"]) == ("end", str(source))
+        )
+        want = sorted((e.label, e.start, e.end) for e in find_events(Tagger(), recording, hop=2.0))
+        assert found == [(label, pytest.approx(start), pytest.approx(end)) for label, start, end in want]
+        assert f"note: {source}: 21.5 s heard, 7 windows, {len(want)} events" in err
+    assert len({row["id"] for row in rows}) == 2 * len(want)
+    assert sum(len(file.read_text().splitlines()) - 1 for file in (tmp_path / "csv").iterdir()) == 2 * len(want)
+    out, _ = run_command(capsys, "listen", recording, other, "--hop", 10)
+    assert sorted(line.rpartition("  ")[2] for line in out.splitlines()) == sorted([str(recording), str(other)] * 3)
+    start = time.monotonic()
+    out, _ = run_command(capsys, "listen", other, "--realtime", "--seconds", 1.5, "--events")
+    assert time.monotonic() - start > 1.4
+    _, err = run_command(capsys, "listen", recording, recording, code=2)
+    assert "expected one or more, with names that differ" in err
 
 
-def test_samples_that_the_sound_card_lost_cost_a_window(monkeypatch: pytest.MonkeyPatch, tagger: Tagger) -> None:
-    class Stream:
-        def __init__(self, callback: Any, **_: object) -> None:
-            for lost in (False, True, False):
-                data = np.full(160000, 0.01, np.float32)
-                callback(data.tobytes(), len(data), None, SimpleNamespace(input_overflow=lost))
+def listening(*arguments: object) -> subprocess.Popen[bytes]:
+    """Starts `listen` in a process of its own, on a pipe."""
+    command = [sys.executable, "-m", "panns_litert.cli", "listen", "-", "--rate", "32000", *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-        def __enter__(self) -> Stream:
-            return self
 
-        def __exit__(self, *_: object) -> None: ...
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_open_events(number: int, demo_sound: NDArray[np.float32], tmp_path: Path) -> None:
+    """The pipe stays open. Each event that has started gets its end, the sinks are closed, the summary is printed."""
+    process = listening("--events", "--json", "--hop", "2", "--format", "f32le", "--csv", tmp_path)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdin.write(demo_sound.astype("<f4").tobytes())
+    process.stdin.flush()
+    lines = [process.stdout.readline() for _ in range(12)]  # with the window that ends at 20 s
+    process.send_signal(number)
+    began = time.monotonic()
+    with process.stdout, process.stderr, process.stdin:
+        out, err = process.stdout.read(), process.stderr.read()
+    assert process.wait(60) == 130
+    assert time.monotonic() - began < 20
+    rows = [json.loads(line) for line in b"".join([*lines, out]).splitlines()]
+    started, ended = ([row["id"] for row in rows if row["kind"] == kind] for kind in ("start", "end"))
+    assert sorted(started) == sorted(ended)
+    assert len(started) > 5
+    assert [row["kind"] for row in rows[-2:]] == ["end", "end"]
+    summary = f"note: standard input: 2[01]\\.\\d s heard, [67] windows, {len(started)} events"
+    assert re.search(summary, err.decode())
+    assert sum(len(file.read_text().splitlines()) - 1 for file in tmp_path.glob("*.csv")) == len(ended)
 
-    monkeypatch.setitem(sys.modules, "sounddevice", SimpleNamespace(RawInputStream=Stream, PortAudioError=OSError))
-    with microphone(32000) as chunks:
-        stream = StreamTagger(tagger, hop=5.0)
-        found = stream.push(next(chunks)) + stream.finish()
-    assert [window.unusable is None for window in found] == [False, False]
-    assert found[0].unusable is not None
-    assert "at 5.000 s" in found[0].unusable
+
+@pytest.mark.parametrize("form", [["--events"], ["--events", "--json"], [], ["--json"]])
+def test_listening_ends_with_the_reader_of_its_output(form: list[str], demo_sound: NDArray[np.float32]) -> None:
+    process = listening(*form, "--hop", "2", "--format", "f32le")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdin.write(demo_sound[: 14 * 32000].astype("<f4").tobytes())
+    process.stdin.flush()
+    process.stdout.readline()
+    process.stdout.close()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(demo_sound.astype("<f4").tobytes())
+        process.stdin.flush()  # and stays open
+    assert process.wait(60) == 0
+    assert b"Traceback" not in process.stderr.read()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    process.stderr.close()
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "ULAW"])
@@ -308,8 +366,8 @@ def test_windows_and_events_warn_of_what_was_not_heard(tagger: Tagger, tmp_path:
 def test_no_microphone_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """Without sounddevice, PortAudio or a microphone. Skips on a machine that has all three."""
     try:
-        with microphone(32000):
-            pytest.skip("there is a microphone here")
+        find_microphone()
+        pytest.skip("there is a microphone here")
     except (ImportError, AudioError):
         pass
     _, err = run_command(capsys, "listen", "--seconds", "1", code=2)

@@ -16,7 +16,7 @@ from panns_litert.models import TIMES
 
 RENDER = "run `python tests/bench/figures.py --render`"
 
-RENDERED = r"zoo|records|speed|figures|runtimes|cases|table \w+|evidence \w+"
+RENDERED = r"zoo|records|speed|figures|runtimes|cases|table \w+|evidence \w+|live \w+"
 """Markers of blocks that are compared with the records, here and in tests/runtimes."""
 
 _NUMBER = r"\d+(?:[.,–-]\d+)*"
@@ -35,6 +35,7 @@ SETTINGS = {
     ("docs/damaged.md", "50 ms"): "how far a header may be from its sound",
     ("docs/damaged.md", "20 ms"): "length of a sound",
     ("docs/embeddings.md", "20 ms"): "hop of the log-mel that is correlated",
+    ("docs/events.md", "20 ms"): "length of a sound",
     ("docs/live.md", "16 ms"): "half a frame",
     ("runtime/panns_litert/measure/bench.py", "0.1 µs"): "what a time is rounded to",
     ("runtime/panns_litert/search/match.py", "128 ms"): "frame of the log-mel that is correlated",

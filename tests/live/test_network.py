@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from streams import StreamServer, icecast, on_air, place_in
+from reading import Reading, place_in, require_true_times, wait_for
+from soxr import resample
+from streamserver import RtspServer, StreamServer, icecast, on_air
 
 from panns_litert.audio import load_audio, plain_url
 from panns_litert.errors import AudioError, StreamError
-from panns_litert.live import Heard, Lost, NetworkSource, elapsed_time
+from panns_litert.live import NetworkSource
 
 RATE = 16000
 
@@ -23,62 +23,6 @@ RATE = 16000
 def sound(recording: Path) -> NDArray[np.float32]:
     """10 s of the demo recording at 16 kHz."""
     return load_audio(recording, sample_rate=RATE, max_seconds=10.0).waveform
-
-
-def wait_for(condition: object, seconds: float = 30.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:  # type: ignore[operator]
-        time.sleep(0.02)
-    assert condition()  # type: ignore[operator]
-
-
-class Reading:
-    """Reads a source in a thread: a context manager that closes it.
-
-    Attributes:
-        parts: what came so far.
-        error: what ended the iteration, if anything.
-    """
-
-    def __init__(self, source: NetworkSource) -> None:
-        self.source, self.parts, self.error = source, list[Heard | Lost](), ""
-        self._thread = threading.Thread(target=self._read)
-
-    def _read(self) -> None:
-        try:
-            for part in self.source:
-                self.parts.append(part)
-        except AudioError as error:
-            self.error = str(error)
-
-    @property
-    def losses(self) -> list[Lost]:
-        return [part for part in self.parts if isinstance(part, Lost)]
-
-    def heard(self, begin: int = 0) -> NDArray[np.float32]:
-        """Returns all samples from a part on."""
-        samples = [part.samples for part in self.parts[begin:] if isinstance(part, Heard)]
-        return np.concatenate([np.zeros(0, np.float32), *samples])
-
-    def __enter__(self) -> Reading:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.source.close()
-        begin = elapsed_time()
-        self._thread.join(30.0)
-        assert not self._thread.is_alive()
-        assert elapsed_time() - begin < 5.0  # closing waits for no network
-
-
-def require_true_times(parts: list[Heard | Lost], *, within: float) -> None:
-    """Requires that times and lengths, of what was heard and what was lost, tell the same story."""
-    begin = parts[0].time
-    at = 0.0
-    for part in parts:
-        assert part.time - begin == pytest.approx(at, abs=within)
-        at += part.seconds if isinstance(part, Lost) else len(part.samples) / RATE
 
 
 def test_a_stream_that_breaks_off_and_comes_back(sound: NDArray[np.float32]) -> None:
@@ -101,7 +45,7 @@ def test_a_stream_that_breaks_off_and_comes_back(sound: NDArray[np.float32]) -> 
             place, fit = place_in(sound, reading.heard(before)[RATE // 4 : RATE])
             assert (abs(place - RATE // 4) < 3, fit > 0.999) == (True, True)  # from its start again
             assert reading.losses[-1].why.endswith("; back now")
-            require_true_times(reading.parts, within=0.5)
+            require_true_times(reading.parts, RATE, within=0.5)
             losses = len(reading.losses)
             server.silent = True  # the connection stands
             wait_for(lambda: len(reading.losses) > losses)
@@ -130,6 +74,29 @@ def test_a_stream_from_icecast(sound: NDArray[np.float32], tmp_path: Path) -> No
                     before = len(reading.parts)
                     wait_for(lambda: len(reading.heard(before)) > 2 * RATE)  # noqa: B023
                     assert "back now" in reading.losses[-1].why
+
+
+def test_a_stream_of_rtsp_loses_packets(sound: NDArray[np.float32]) -> None:
+    """FFmpeg's own client, and a server of this suite: no RTSP server runs here."""
+    slow = resample(sound, RATE, 8000, quality="HQ")
+    with RtspServer(slow) as server, Reading(NetworkSource(server.url, RATE)) as reading:
+        wait_for(lambda: len(reading.heard()) > 1.5 * RATE)
+        server.lost = 0.8
+        wait_for(lambda: reading.losses)
+        before = len(reading.parts)
+        wait_for(lambda: len(reading.heard(before)) > RATE)
+    heard = resample(slow, 8000, RATE, quality="HQ")
+    first, fit = place_in(heard, reading.heard()[:RATE])
+    assert (first < RATE, fit > 0.99) == (True, True)
+    part = reading.heard(before)[RATE // 4 : RATE]
+    place, fit = place_in(heard, part)
+    assert fit > 0.99
+    (loss,) = reading.losses
+    assert loss.why == "data of the stream are missing"
+    assert loss.seconds == pytest.approx(0.8, abs=0.1)
+    require_true_times(reading.parts, RATE, within=0.15)
+    at = len(reading.heard()) - len(reading.heard(before)) + RATE // 4  # what was heard until there
+    assert place / RATE == pytest.approx((first + at) / RATE + loss.seconds, abs=0.1)
 
 
 def test_secrets_of_a_url_are_nowhere(sound: NDArray[np.float32], capfd: pytest.CaptureFixture[str]) -> None:

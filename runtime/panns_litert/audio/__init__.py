@@ -1,4 +1,4 @@
-"""Audio input: files, arrays, raw samples and the microphone, as mono float32 at the model's sample rate.
+"""Audio input: files, arrays, raw samples, microphones and network streams, as mono float32 at the model's sample rate.
 
 It may import only the layers below it: `strict`, `atomic` and `errors`.
 """
@@ -12,7 +12,6 @@ from panns_litert.audio.microphone import (
     Microphone,
     MicrophoneStream,
     find_microphone,
-    microphone,
     microphones,
     same_microphone,
 )
@@ -51,7 +50,6 @@ __all__ = [
     "is_silent",
     "level_dbfs",
     "load_audio",
-    "microphone",
     "microphones",
     "name_of",
     "no_audio",

@@ -28,6 +28,7 @@ COMMANDS: dict[str, Command] = {
     "tag": Command(_HEAR, "Tag recordings of any length.", "tag"),
     "events": Command(_HEAR, "Find the events in recordings: start, end, label and score.", "events"),
     "listen": Command(_HEAR, "Tag sound from microphones, streams or a pipe as it sounds, and send alerts.", "listen"),
+    "serve": Command(_HEAR, "Listen, and show it on a local page: timeline, events, sound, thresholds.", "serve"),
     "labels": Command(_HEAR, "List a model's classes, or AudioSet's ontology of them.", "tag"),
     "plot": Command(_HEAR, "Draw a recording: log-mel, the top classes over time, events.", "picture"),
     "page": Command(_HEAR, "Write one HTML page of recordings: player, timeline, tags, events.", "picture"),

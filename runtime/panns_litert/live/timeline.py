@@ -88,8 +88,8 @@ class Timeline:
 
     def broken(self, why: str, offset: float) -> Iterator[Heard | Lost]:
         """Tells that the sound breaks off here; what comes next follows a loss."""
-        if self._held:
-            yield from self._settled(offset)
+        if self._held:  # too soon to measure a loss; if there was one, it adds to the one that follows
+            yield from self._settled(offset, measured=self._why is not None)
         self._held, self._why, self._told = [], why, _FIRST_TOLD
 
     def waiting(self, now: float, offset: float) -> Iterator[Heard | Lost]:
@@ -113,7 +113,7 @@ class Timeline:
         assert self._mono is not None
         return len(samples) / self._mono.rate
 
-    def _settled(self, offset: float) -> Iterator[Heard | Lost]:
+    def _settled(self, offset: float, *, measured: bool = True) -> Iterator[Heard | Lost]:
         assert self._held is not None
         held, why, self._held, self._why = self._held, self._why, None, None
         if self._fresh:
@@ -123,7 +123,7 @@ class Timeline:
             for samples, arrival in held:
                 position += self._seconds(samples) * self._sample_rate
                 behind = min(behind, arrival - self._clock.elapsed(position))
-            if why is not None or behind >= _LEAST_GAP:
+            if measured and (why is not None or behind >= _LEAST_GAP):
                 why = why or "sound is missing: it comes later than it should"
                 back = why.removesuffix(_NOT_BACK)
                 yield from self._lost(max(0.0, behind), why if back == why else back + _BACK)

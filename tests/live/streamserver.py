@@ -1,12 +1,14 @@
-"""Servers of network streams on this machine, and how what was heard of a recording is found in it again."""
+"""Servers of network streams on this machine."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import os
 import shutil
 import socket
+import socketserver
 import struct
 import subprocess
 import threading
@@ -17,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
-from scipy.signal import correlate
 
 SECONDS = 60.0
 """A server, a wait or a program of a test lasts no longer."""
@@ -35,15 +37,6 @@ def free_port() -> int:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return int(server.getsockname()[1])
-
-
-def place_in(sound: NDArray[np.float32], part: NDArray[np.float32]) -> tuple[int, float]:
-    """Returns where in `sound` a part of it begins, and how well it fits there: the correlation, 1 for the same."""
-    dots = correlate(sound, part, mode="valid", method="fft")
-    energy = np.convolve(sound.astype(np.float64) ** 2, np.ones(len(part)), mode="valid")
-    fits = dots / np.sqrt(np.maximum(energy, 1e-9) * float(np.dot(part, part)) + 1e-12)
-    place = int(fits.argmax())
-    return place, float(fits[place])
 
 
 @contextlib.contextmanager
@@ -173,3 +166,72 @@ def on_air(host: str, path: Path, mount: str, *options: str) -> Iterator[None]:
     url = f"icecast://source:source@{host}/{mount}"
     with running("ffmpeg", "-v", "error", "-re", "-stream_loop", "-1", "-i", path, *options, url):
         yield
+
+
+class RtspServer:
+    """An RTSP server whose stream is G.711 (mu-law, 8 kHz) over TCP, in real time: a sound again and again.
+
+    It speaks as much of RFC 2326 as FFmpeg asks for: OPTIONS, DESCRIBE, SETUP and PLAY, with RTP between the answers.
+    A context manager.
+
+    Attributes:
+        url: of the stream.
+        lost: seconds of packets that are left out from now on; then it is 0 again.
+    """
+
+    def __init__(self, sound: NDArray[np.float32]) -> None:
+        file = io.BytesIO()
+        soundfile.write(file, sound, 8000, format="RAW", subtype="ULAW")
+        self._data, self.lost = file.getvalue(), 0.0
+        outer = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                with contextlib.suppress(ConnectionError):
+                    while request := self.rfile.readline().decode():
+                        headers = {}
+                        while line := self.rfile.readline().decode().strip():
+                            name, _, value = line.partition(":")
+                            headers[name.lower()] = value.strip()
+                        self._answer(request.split()[0], headers["cseq"])
+
+            def _answer(self, method: str, number: str) -> None:
+                more, body = {
+                    "OPTIONS": ("Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n", ""),
+                    "DESCRIBE": (
+                        "Content-Type: application/sdp\r\n",
+                        "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 0 RTP/AVP 0\r\na=control:sound\r\n",
+                    ),
+                    "SETUP": ("Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n", ""),
+                    "PLAY": ("Session: 1\r\n", ""),
+                }.get(method, ("", ""))
+                head = f"RTSP/1.0 200 OK\r\nCSeq: {number}\r\n{more}Content-Length: {len(body)}\r\n\r\n"
+                self.wfile.write((head + body).encode())
+                if method == "PLAY":
+                    self._play()
+
+            def _play(self) -> None:
+                begin, skip = time.monotonic(), 0
+                for count in range(round(SECONDS / 0.02)):
+                    if outer.lost:
+                        skip, outer.lost = round(outer.lost / 0.02), 0.0
+                    if skip:
+                        skip -= 1
+                    else:
+                        at = count * 160 % len(outer._data)
+                        head = struct.pack(">BBHII", 0x80, 0, count & 0xFFFF, count * 160, 7)
+                        packet = head + (outer._data + outer._data)[at : at + 160]
+                        self.wfile.write(b"$\0" + struct.pack(">H", len(packet)) + packet)
+                    time.sleep(max(0.0, begin + (count + 1) * 0.02 - time.monotonic()))
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"rtsp://127.0.0.1:{self._server.server_address[1]}/front"
+
+    def __enter__(self) -> RtspServer:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()

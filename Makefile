@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs pictures bench bundles figures evidence apk web web-build web-screenshot assets demo-model zoo ladder runtimes clean
+.PHONY: demo test lint docs pictures bench bundles figures evidence soak apk web web-build web-screenshot assets demo-model zoo ladder runtimes clean
 
 demo: $(READY)
 	$(BIN)/panns-litert demo
@@ -48,6 +48,11 @@ bundles: $(READY)
 # on two cores. An interrupted run continues.
 evidence: $(READY)
 	$(BIN)/python tests/bench/evidence.py
+
+# Listens to 12 h of simulated stream with real sounds in it, at full speed, and writes the table of docs/live.md: a few
+# minutes on one core.
+soak: $(READY)
+	$(BIN)/python tests/bench/soak.py
 
 # Builds the Android app without LiteRT, which only Google's Maven has: it shows that the app builds, and cannot run.
 apk: $(READY)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from panns_litert.escape import csv_cell, escaped, escaped_json, escaped_lines
+from panns_litert.escape import csv_cell, escaped, escaped_json, escaped_lines, slug
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,20 @@ def test_json_keeps_its_content() -> None:
 )
 def test_cells_that_a_spreadsheet_would_run(text: str, want: str) -> None:
     assert csv_cell(text) == want
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("Dog", "dog"),
+        ("Crowing, cock-a-doodle-doo", "crowing-cock-a-doodle-doo"),
+        ("../..\\+/#\0", "8ab905a5"),
+        ("", "e3b0c442"),
+        ("Größe", "gro-e-aedc3f80"),
+        ("Собака", "a9a93161"),
+        ("x" * 48, "x" * 48),
+        ("x" * 49, "x" * 39 + "-55bb9823"),
+    ],
+)
+def test_names_for_files_and_topics(text: str, want: str) -> None:
+    assert slug(text) == want

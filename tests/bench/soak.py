@@ -54,7 +54,7 @@ from panns_litert.windows import EventStream, StreamTagger
 
 RECORD = Path("records/live/amd-epyc.json")
 DOCUMENT = Path("docs/live.md")
-HOURS, HOP, SEED = 12.0, 1.0, 0
+HOURS, HOUR, HOP, SEED = 12.0, 3600.0, 1.0, 0  # HOUR: seconds of a row
 NOISE_DBFS, LEVEL_DBFS, QUIET_DBFS = -70.0, -20.0, -60.0
 EVERY = (60.0, 120.0)  # seconds from one planted sound to the next
 LOSS, LOSS_AT, APART = 37.25, 1800.0, 40.0  # seconds: length of a loss, its place in each hour, no sound is that near
@@ -97,7 +97,7 @@ def run(
     if written != len(ended) or listened.problems or len({event.id for event in ended}) != len(ended):
         raise SystemExit(f"soak: {written} events in CSV files, {len(ended)} told; {listened.problems}")
     rows = [
-        {"what": f"hour {hour + 1}", "memory_MB": memory, "CPU_s": cpu, **figures(ended, planted, 3600 * hour, 3600)}
+        {"what": f"hour {hour + 1}", "memory_MB": memory, "CPU_s": cpu, **figures(ended, planted, HOUR * hour, HOUR)}
         for hour, (memory, cpu, planted) in enumerate(stream.hours)
     ]
     every = [sound for _, _, planted in stream.hours for sound in planted]
@@ -141,7 +141,7 @@ class Simulated:
         at = 0.0  # seconds, a whole number but for what is lost
         start, clip, label = 0.0, np.zeros(0, np.float32), ""
         planted: list[Planted] = []
-        cpu, hour_end, loss_at = time.process_time(), 3600.0, LOSS_AT
+        cpu, hour_end, loss_at = time.process_time(), HOUR, LOSS_AT
         following = 10.0
         while at < self._seconds and not self._closed.is_set():
             if at >= loss_at:
@@ -150,7 +150,7 @@ class Simulated:
             if at >= following - 1.0:
                 start, (clip, label) = following, self._clips[rng.integers(len(self._clips))]
                 following += rng.uniform(*EVERY)
-                while loss_at - APART < following < loss_at + LOSS + APART or following % 3600 > 3600 - APART:
+                while loss_at - APART < following < loss_at + LOSS + APART or following % HOUR > HOUR - APART:
                     following += 1.0
                 planted.append((start, start + len(clip) / rate, label))
             shift = rng.integers(len(self._noise) - rate)
@@ -163,7 +163,7 @@ class Simulated:
             if at >= min(hour_end, self._seconds):
                 now = time.process_time()
                 self.hours.append((memory(), now - cpu, planted))
-                planted, cpu, hour_end = [], now, hour_end + 3600.0
+                planted, cpu, hour_end = [], now, hour_end + HOUR
 
 
 class Kept(Sink):

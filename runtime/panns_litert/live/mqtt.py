@@ -147,7 +147,8 @@ class MqttSink(Sink):
     def _deliver(self, item: tuple[Notice, float]) -> None:
         notice, came = item
         with self._news:
-            self._news.wait_for(lambda: self._ready or self._closing)
+            # A program that ends soon after its start waits for its first connection, as long as `close` lets it.
+            self._news.wait_for(lambda: self._ready or self._ended or (self._closing and self._why))
         if not self._ready:
             raise NotNow(self._why or f"{self._place}: no connection yet")
         connection = self._connections
@@ -273,7 +274,7 @@ class MqttSink(Sink):
     def _connect(self) -> None:
         """Connects, and again whenever the connection ends, until the sink is closed."""
         pause, longest = _PAUSES
-        while not self._closing:
+        while True:
             self._lost = self._refused = self._accepted = self._worked = False
             self._client = self._new_client()
             try:
@@ -289,6 +290,8 @@ class MqttSink(Sink):
             pause = _PAUSES[0] if self._worked else min(2 * pause, longest)
             with self._news:
                 self._news.wait_for(lambda: self._closing, pause * random.uniform(0.5, 1.0))
+            if self._closing:
+                return
 
     def _on_connect(
         self, _client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, _more: Properties | None
@@ -328,7 +331,7 @@ class MqttSink(Sink):
     def _go_online(self, connection: int) -> None:
         """Publishes discovery, all states and "online", once for each connection."""
         with self._lock:
-            if self._ready or self._lost or self._closing or connection != self._connections:
+            if self._ready or self._lost or self._ended or connection != self._connections:
                 return
             self._client.unsubscribe(self._kept)
             for label in (None, *self._slugs):

@@ -187,6 +187,8 @@ class Outbox(Generic[T]):
             return
         self._lost += number
         self._why_lost = why
+        if self._closing:  # `problems` tells it
+            return
         self._tell(f"{counted(number, self._noun)} lost: {why}")
 
     def _tell(self, text: str) -> None:

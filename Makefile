@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs pictures bench bundles figures evidence apk web web-build web-screenshot assets demo-model zoo ladder runtimes npu clean
+.PHONY: demo test lint docs pictures bench bundles figures evidence apk web web-build web-screenshot assets demo-model zoo npu-zoo ladder runtimes npu clean
 
 demo: $(READY)
 	$(BIN)/panns-litert demo
@@ -108,6 +108,11 @@ demo-model: $(READY)
 zoo: $(READY)
 	$(BIN)/python -m panns_litert_convert.sweep --out assets/zoo.json --document docs/zoo.md --brief docs/choose.md
 
+# Compiles the bundles of `make bundles` for every generation of Qualcomm's NPU, and runs small ones on its emulator. Needs
+# onnxruntime-qnn and onnx, which are not installed here: docs/npu.md says why. An interrupted run is resumed.
+npu-zoo: bundles
+	$(BIN)/python -m panns_litert_convert.npu_sweep --bundles build/zoo --out assets/npu.json --document docs/npu.md
+
 # Measures every model at every precision. Slow, since layers that need a finer precision are found one by one. An
 # interrupted run is resumed.
 ladder: $(READY)
@@ -124,9 +129,8 @@ runtimes: $(READY)
 NPU_SOCS := sm8350,sm8450,sm8550,sm8650,sm8850,intel-cpu
 
 npu: $(READY)
-	@if [ "$(QUALCOMM_LICENCE)" = accepted ]; then \
-		$(BIN)/python -m pip install --quiet --no-deps --target build/npu --upgrade onnxruntime-qnn==2.7.0 onnxruntime==1.32.0; \
-	fi
+	@if [ "$(QUALCOMM_LICENCE)" = accepted ]; then $(BIN)/python -m pip install --quiet --no-deps --upgrade \
+		--target build/npu onnxruntime-qnn==2.7.0 onnxruntime==1.32.0; fi
 	PYTHONPATH=build/npu $(BIN)/python tests/bench/npu.py --soc $(NPU_SOCS)
 
 # The marker is written last, so that an interrupted installation is repeated.

@@ -27,9 +27,9 @@ NAMES = {
         ADOPTED_VERSION Bundle bundle_dir BundleWriter cache_dir CACHE_VARIABLE cached_bundle cached_model Check
         copy_bundle DEFAULT_PRECISION DEFAULT_SECONDS ENGINE file_sha256 FileRecord find_bundle FINE_TUNED
         FORMAT_VERSION GpuRecord GraphName GRAPHS hub_metadata KeptLayer LOG_MEL Manifest MANIFEST MEL_BASIS
-        METADATA_MARK model_card MODEL_CARD NpuRecord
-        open_bundle OWN_WEIGHTS PrecisionName PRECISIONS pull Quantization QUANTIZED RECOMMENDED_MODEL require_tried
-        SELF_TEST SELF_TEST_SAMPLES SelfTest Source STAGES TensorSpec UNKNOWN
+        METADATA_MARK model_card MODEL_CARD NPU_MODEL NpuRecord open_bundle OWN_WEIGHTS PrecisionName PRECISIONS pull
+        Quantization QUANTIZED RECOMMENDED_MODEL require_tried SELF_TEST SELF_TEST_SAMPLES SelfTest Source STAGES
+        TensorSpec UNKNOWN
     """,
     "panns_litert.child": """
         PRINTED_LOG run_child
@@ -79,7 +79,7 @@ NAMES = {
         TIMEOUT_SECONDS WARMUP
     """,
     "panns_litert.models": """
-        MEASUREMENTS model_names model_row models_table no_model number PROPERTIES TIMES
+        generations is_whole MEASUREMENTS model_names model_row models_table no_model NPU number PROPERTIES TIMES
     """,
     "panns_litert.pictures": """
         BLUE clock drawing EMBEDDED_BYTES FORMATS ORANGE PAGE_BYTES picture_format plot

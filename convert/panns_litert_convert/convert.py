@@ -33,6 +33,7 @@ from panns_litert.bundle import (
     FORMAT_VERSION,
     MEL_BASIS,
     MODEL_CARD,
+    NPU_MODEL,
     PRECISIONS,
     QUANTIZED,
     SELF_TEST,
@@ -46,6 +47,7 @@ from panns_litert.bundle import (
     Manifest,
     PrecisionName,
     Quantization,
+    SelfTest,
     Source,
     TensorSpec,
     bundle_dir,
@@ -62,15 +64,19 @@ from panns_litert.errors import (
     ParityError,
     ResultsError,
 )
-from panns_litert.frontend import FrontEndSpec, mel_basis
+from panns_litert.frontend import FrontEndSpec, LogMel, mel_basis
 from panns_litert.proof import (
     HELD_OUT_GATES,
     HELD_OUT_LOSSES,
     HELD_OUT_OUTPUTS,
     Adopted,
     adopt,
+    compile_npu,
+    npu_check,
+    npu_targets,
     require,
     self_test_check,
+    vendor_parts,
 )
 from panns_litert.strict import printable, shown
 from panns_litert.words import counted
@@ -89,7 +95,7 @@ from panns_litert_convert.frontend import WaveformNetwork
 from panns_litert_convert.metadata import About, about_model, complete
 from panns_litert_convert.networks import AudioTagger
 from panns_litert_convert.quantize import calibration_clips, write_precision
-from panns_litert_convert.selftest import recorded_check, self_tests
+from panns_litert_convert.selftest import pytorch_outputs, recorded_check, self_tests
 from panns_litert_convert.stages import (
     HeldOut,
     Reference,
@@ -122,6 +128,8 @@ def convert(
     calibration: Sequence[str | os.PathLike[str]] = (),
     held_out: HeldOut | None = None,
     gpu: bool = False,
+    npu: str | Sequence[str] | None = None,
+    npu_parts: bool = False,
     out: str | os.PathLike[str] | None = None,
     report: Report = lambda _: None,
     progress: bool = False,
@@ -144,6 +152,9 @@ def convert(
             its activations from them.
         held_out: clips that a fine-tuning held out: a file with integer weights must keep their accuracy.
         gpu: whether this machine's GPU delegate must also run the whole graph and pass its parity gate.
+        npu: SoCs, as for `proof.npu_targets`. For each of them the bundle also gets a file that is compiled for its
+            NPU. The vendor's emulator runs the self-test with it, and must agree with PyTorch within the gate "npu".
+        npu_parts: whether such a file is also written if the NPU takes only a part of the operators.
         out: folder of the bundle; by default a folder in the cache.
         report: called at the start of each step.
         progress: whether a download draws a progress bar on stderr.
@@ -151,10 +162,12 @@ def convert(
     Raises:
         ModelError: the model, graph, length or precision is unknown, "int8-full" was requested without audio or
             another precision with audio, or weights other than the published ones need `out`.
+        NpuError: there is no such SoC, or a part of its vendor is missing on this machine; before anything is done.
         AudioError: audio for calibration is missing, unreadable or silent.
         DownloadError, CheckpointError: the weights cannot be downloaded or used.
         ConversionError: a converter failed. The message names its log.
-        ParityError: a stage failed. The error's `report` has all figures. No bundle is written.
+        ParityError: a stage failed, or an NPU does not take the whole file. The error's `report` has all figures. No
+            bundle is written.
         GpuDriverError: `gpu` is set and there is no driver.
     """
     if name is None and (checkpoint is None or (name := base_of(checkpoint)) is None):
@@ -184,6 +197,9 @@ def convert(
             f"precision {precision} {'with' if calibration else 'without'} audio for calibration; expected recordings "
             "with int8-full, and only with it"
         )
+    npus = [] if npu is None else npu_targets(npu)
+    for each in npus:
+        vendor_parts(each)  # before a download or a conversion
     clips = calibration_clips(calibration, model.front_end, seconds=seconds) if calibration else []
     target = Path(out) if out is not None else bundle_dir(model.name, graph=graph, seconds=seconds, precision=precision)
     with _workspace() as work, BundleWriter(target) as writer:
@@ -249,6 +265,9 @@ def convert(
         )
         report("self_test")
         manifest = _with_self_test(manifest, network, proof, writer)
+        for each in npus:
+            report(f"npu {each.soc}")
+            manifest = _with_npu_file(manifest, network, writer, soc=each.soc, parts=npu_parts)
         (writer.folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
         manifest = replace(manifest, files=manifest.files | {MODEL_CARD: writer.record(MODEL_CARD, "model_card")})
         return writer.commit(manifest)
@@ -278,6 +297,48 @@ def _with_self_test(manifest: Manifest, network: AudioTagger, proof: _Proof, wri
         SELF_TEST_SAMPLES: writer.record(SELF_TEST_SAMPLES, "selftest_samples"),
     }
     return replace(manifest, files=manifest.files | records)
+
+
+def _with_npu_file(
+    manifest: Manifest, network: AudioTagger, writer: BundleWriter, *, soc: str, parts: bool
+) -> Manifest:
+    """Compiles the .tflite for a SoC's NPU, and runs the self-test with it. Returns the manifest with its records.
+
+    Args:
+        manifest: of the files in the writer's folder, among them the self-test.
+        network: with its weights, for the outputs to compare with.
+        writer: the bundle's.
+        soc: one of `proof.npu_socs()`.
+        parts: whether to keep a file of which the NPU takes only a part. Nothing runs it here.
+
+    Raises:
+        ParityError: the NPU does not take the whole file, or computes something else.
+    """
+    model, samples, spec = writer.folder / manifest.file("model"), manifest.clip_samples, manifest.inputs[0]
+    name = f"{model.stem}_{soc.casefold()}{model.suffix}"
+    build = compile_npu(model, soc, writer.folder / name)
+    if build.compiled is None or not (build.resident or parts):
+        remedy = "" if build.compiled is None else "; with --npu-parts (npu_parts) it is written all the same"
+        raise ParityError(f"the NPU of {soc} does not take the whole {model.name}: {build.why}{remedy}")
+    files = [(writer.folder / manifest.file(role)).read_bytes() for role in ("selftest", "selftest_samples")]
+    self_test = SelfTest.from_files(*files, manifest)
+    clip = self_test.clip(samples)
+    values = clip if spec.name == "waveform" else LogMel(manifest.front_end)(clip)
+    found = npu_check(
+        model,
+        soc=soc,
+        inputs=[{spec.name: values.reshape(spec.shape)}],
+        references=[pytorch_outputs(self_test, network, manifest.front_end, samples=samples)],
+        compiled=build.compiled,
+    )
+    found = replace(found, build=build)  # which knows what the plugin refused
+    if build.resident and not found.passed:
+        raise ParityError(f"the NPU of {soc}: {found.why}", list(found.checks))
+    return replace(
+        manifest,
+        files=manifest.files | {name: writer.record(name, NPU_MODEL)},
+        npu=(*manifest.npu, found.record()),
+    )
 
 
 def verify(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from panns_litert.audio import load_audio
 from panns_litert.bundle import Check, SelfTest
@@ -48,8 +49,20 @@ def recorded_check(self_test: SelfTest, network: AudioTagger, spec: FrontEndSpec
     return compare("self_test", "probs, PyTorch", np.array([self_test.probs]), np.array([probs]), gate=_SAME)
 
 
-def _probs(self_test: SelfTest, network: AudioTagger, spec: FrontEndSpec, *, samples: int) -> tuple[float, ...]:
+def pytorch_outputs(
+    self_test: SelfTest, network: AudioTagger, spec: FrontEndSpec, *, samples: int
+) -> dict[str, NDArray[np.float32]]:
+    """Returns all outputs of PyTorch by name, (1, …), for the recording of a self-test.
+
+    Args:
+        self_test: the recording.
+        network, spec, samples: as for `self_tests`.
+    """
     clip = self_test.clip(samples)
     values = clip[None] if network.graph == "waveform" else LogMel(spec)(clip)[None, None]
     with torch.inference_mode():
-        return tuple(network(torch.from_numpy(values))["probs"][0].tolist())
+        return {name: value.numpy() for name, value in network(torch.from_numpy(values)).items()}
+
+
+def _probs(self_test: SelfTest, network: AudioTagger, spec: FrontEndSpec, *, samples: int) -> tuple[float, ...]:
+    return tuple(pytorch_outputs(self_test, network, spec, samples=samples)["probs"][0].tolist())

@@ -1,13 +1,14 @@
 """The models that can be converted: their properties and measurements, as tables that ship with the package.
 
 The registry itself is in the converter (`panns_litert_convert.zoo`) and needs torch. `make assets` writes its
-properties to models.json, `make zoo` its errors and sizes to zoo.json, and `make figures` its times to times.json.
+properties to models.json, `make zoo` its errors and sizes to zoo.json, `make npu-zoo` what NPUs take of it to npu.json,
+and `make figures` its times to times.json.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -17,6 +18,7 @@ from panns_litert.words import did_you_mean
 
 PROPERTIES = "models.json"
 MEASUREMENTS = "zoo.json"
+NPU = "npu.json"
 TIMES = "times.json"
 """Files of panns_litert_assets."""
 
@@ -30,8 +32,11 @@ def models_table(
     properties: Sequence[Mapping[str, Any]] | None = None,
     measured: Sequence[Mapping[str, Any]] | None = None,
     times: Mapping[str, Any] | None = None,
+    npu: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Returns one row per model: properties, as `measured` its measurements, as `cpu` its times; None if not known.
+    """Returns one row per model: properties, and what was measured; None if it was not.
+
+    `measured` has its errors and sizes, `npu` its files with what each NPU takes of them, and `cpu` its times.
 
     `cpu` has the `device`, its `cores`, the `date`, and the times of the float16 file for a clip of 10 s, with one
     thread and with one for each core: `one_thread_ms` and `all_cores_ms`.
@@ -40,13 +45,23 @@ def models_table(
         properties: rows of `panns_litert_convert.zoo.properties`; by default those that ship with the package.
         measured: rows of panns_litert_convert.sweep; by default those that ship with the package.
         times: what times.json holds; by default that which ships with the package.
+        npu: rows of panns_litert_convert.npu_sweep; by default those that ship with the package.
     """
     known = _read(PROPERTIES)["rows"] if properties is None else properties
     rows = {row["name"]: row for row in (_read(MEASUREMENTS)["rows"] if measured is None else measured)}
     times = _read(TIMES) if times is None else times
     machine = {key: value for key, value in times.items() if key != "rows"}
     cpu = {row["name"]: machine | {key: row[key] for key in row if key != "name"} for row in times["rows"]}
-    return [{**row, "measured": rows.get(row["name"]), "cpu": cpu.get(row["name"])} for row in known]
+    files = _read(NPU)["rows"] if npu is None else npu
+    return [
+        {
+            **row,
+            "measured": rows.get(row["name"]),
+            "npu": [file for file in files if file["name"] == row["name"]] or None,
+            "cpu": cpu.get(row["name"]),
+        }
+        for row in known
+    ]
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -70,12 +85,36 @@ def number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
+def is_whole(target: Mapping[str, Any]) -> bool:
+    """Whether an NPU of npu.json takes all of a file, and computes it right if its emulator ran it."""
+    return bool(target["whole"]) and target["passed"] is not False
+
+
+def generations(targets: Sequence[Mapping[str, Any]], chosen: Callable[[Mapping[str, Any]], bool]) -> str:
+    """Returns the chosen ones of a file's targets in npu.json by generation, neighbours as one: "v69, v75 – v81".
+
+    Args:
+        targets: in the order of their generations.
+        chosen: whether to name a target.
+    """
+    runs: list[list[str]] = [[]]
+    for target in targets:
+        if chosen(target):
+            runs[-1].append(target["generation"])
+        elif runs[-1]:
+            runs.append([])
+    return ", ".join(run[0] if len(run) == 1 else f"{run[0]} – {run[-1]}" for run in runs if run)
+
+
 def model_row(row: Mapping[str, Any]) -> dict[str, str]:
     """Formats a row of `models_table` for people."""
     measured, cpu = row["measured"] or {}, row["cpu"] or {}
     checks = measured.get("checks") or {}
     resident = {True: "all", False: "NO", None: "–"}[measured.get("resident")]
     error = measured.get("error")
+    npu = next(
+        (file for file in row["npu"] or () if (file["precision"], file["graph"]) == ("fp16", row["graphs"][0])), None
+    )
     return {
         "name": row["name"],
         "network": row["network"],
@@ -89,6 +128,7 @@ def model_row(row: Mapping[str, Any]) -> dict[str, str]:
         "GPU error": number((measured.get("gpu") or {}).get("gpu_fp16/probs"), ".0e"),
         "operators": str(measured.get("operators", "–")),
         "on the GPU": f"failed: {error[:60]}" if error else resident,
+        "on the NPU": "–" if npu is None else generations(npu["targets"], is_whole) or "none",
         "CPU ms": number(cpu.get("one_thread_ms"), ".1f"),
         "on all cores": number(cpu.get("all_cores_ms"), ".1f"),
         "licence": row["licence"],

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import edit_manifest, edit_self_test, rehash, without_self_test
 
-from panns_litert.bundle import ADOPTED_VERSION, FORMAT_VERSION, MANIFEST, Bundle, BundleWriter, Manifest, SelfTest
+from panns_litert.bundle import (
+    ADOPTED_VERSION,
+    FORMAT_VERSION,
+    MANIFEST,
+    NPU_MODEL,
+    Bundle,
+    BundleWriter,
+    Manifest,
+    NpuRecord,
+    SelfTest,
+    file_sha256,
+)
 from panns_litert.errors import BundleError, PannsLitertError
 
 Copy = Callable[[Bundle], Path]
@@ -68,6 +79,48 @@ def test_altered_file(demo: Bundle, copy_of: Copy, role: str) -> None:
         Bundle(folder)
     path.write_bytes(data[:-1])
     with pytest.raises(BundleError, match=rf"{path.name} has .* bytes; the manifest says"):
+        Bundle(folder)
+
+
+def test_a_file_compiled_for_an_npu_is_checked_and_never_taken_for_the_model(demo: Bundle, copy_of: Copy) -> None:
+    folder = copy_of(demo)
+    compiled = folder / f"{demo.file('model').stem}_sm8650.tflite"
+    compiled.write_bytes(b"not even a model")
+
+    def add(data: dict[str, Any]) -> None:
+        first = {compiled.name: {"role": NPU_MODEL, "sha256": "", "bytes": 0}}  # before the model in the manifest
+        data["files"] = first | data["files"]
+
+    edit_manifest(folder, add)
+    with pytest.raises(BundleError, match="64 hexadecimal digits"):
+        Bundle(folder)
+    record = {"sha256": file_sha256(compiled), "bytes": compiled.stat().st_size}
+    edit_manifest(folder, lambda data: data["files"][compiled.name].update(record))
+    with pytest.raises(BundleError, match=f"{compiled.name} without the result of its NPU"):
+        Bundle(folder)
+    result = NpuRecord(
+        soc="SM8650",
+        architecture="v75",
+        operators=41,
+        taken=15,
+        partitions=7,
+        resident=False,
+        refused=("26 × CONV_2D: no",),
+        errors=(),
+        checks=(),
+        compiled_bytes=compiled.stat().st_size,
+        outputs_sha256=None,
+        passed=False,
+        model_sha256=demo.manifest.model_sha256,
+        versions={},
+    )
+    edit_manifest(folder, lambda data: data.update(npu=[asdict(result)]))
+    bundle = Bundle(folder)
+    assert bundle.file("model").name == demo.file("model").name
+    assert bundle.manifest.file(NPU_MODEL) == bundle.manifest.npu_file("sm8650") == compiled.name
+    assert bundle.manifest.npu_file("8650") is bundle.manifest.npu_file("SM8750") is None
+    compiled.write_bytes(b"not even a modeL")
+    with pytest.raises(BundleError, match=f"{compiled.name} was altered"):
         Bundle(folder)
 
 
@@ -157,6 +210,7 @@ def test_unknown_format_version(demo: Bundle, copy_of: Copy, version: object) ->
         (lambda m: m["files"].pop("selftest.json"), "selftest and selftest_samples or neither"),
         (lambda m: m["files"]["selftest.pcm"].update(role="selftest"), "'selftest', 'selftest'.; expected"),
         (lambda m: m["files"]["selftest.pcm"].update(role="model"), "'model', 'model', 'model_card', 'selftest'"),
+        (lambda m: m["files"]["demo_synthetic_fp16.tflite"].update(role="npu_model"), "and any number of npu_model"),
         (lambda m: m["files"].update({"a\nb": m["files"].pop("mel_basis.bin")}), "plain name"),
         (lambda m: m["files"].update({"x" * 300: m["files"].pop("mel_basis.bin")}), "plain name"),
         (lambda m: m.update(clip_seconds=1e308), "clip_seconds"),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from panns_litert.bundle import DEFAULT_PRECISION, DEFAULT_SECONDS, GRAPHS, PRECISIONS, Bundle
+from panns_litert.bundle import DEFAULT_PRECISION, DEFAULT_SECONDS, GRAPHS, PRECISIONS, Bundle, NpuRecord
 from panns_litert.cli import (
     BUNDLE_HELP,
     AddCommand,
@@ -56,6 +57,10 @@ def add_commands(command: AddCommand) -> None:
         help="recordings, or folders of them, from which int8-full takes its ranges",
     )
     sub.add_argument("--gpu", action="store_true", help="also require parity and full residency on the GPU delegate")
+    sub.add_argument(
+        "--npu", metavar="SOC[,SOC]", help="also write a file compiled for each SoC's NPU, and run it on its emulator"
+    )
+    sub.add_argument("--npu-parts", action="store_true", help="also write it if the NPU takes only a part of the model")
     sub.add_argument("--out", type=Path, help="folder of the bundle (default: in the cache, where --model finds it)")
 
     sub = command("adopt", run_adopt)
@@ -90,17 +95,29 @@ def run_convert(args: argparse.Namespace) -> int:
     """`convert`: makes a bundle from a checkpoint and prints the table of the stages."""
     bundle = convert_bundle(args, args.model, checkpoint=args.checkpoint, classes=args.classes, graph=args.graph,
                       seconds=args.seconds, precision=args.precision, calibration=args.calibration, gpu=args.gpu,
-                      out=args.out)  # fmt: skip
+                      npu=args.npu, npu_parts=args.npu_parts, out=args.out)  # fmt: skip
     checks = [*bundle.manifest.parity, *(bundle.manifest.gpu.checks if bundle.manifest.gpu else ())]
     if args.json:
-        return print_json({"bundle": str(bundle.path), "passed": True, "parity": [c.to_dict() for c in checks]})
+        npu = [asdict(record) for record in bundle.manifest.npu]
+        parity = [check.to_dict() for check in checks]
+        return print_json({"bundle": str(bundle.path), "passed": True, "parity": parity, "npu": npu})
     print_checks(checks)
     if gpu := bundle.manifest.gpu:
         operators = counted(gpu.operators, "operator")
         print(f"GPU: all {operators} resident, {gpu.arithmetic}, on {gpu.adapter}; driver: {gpu.driver}")
+    for record in bundle.manifest.npu:
+        print(_npu(record, bundle.manifest.npu_file(record.soc)))
     size = bundle.file("model").stat().st_size / 1e6
     print(f"{bundle.path}: {bundle.file('model').name}, {size:.1f} MB, every stage passed")
     return 0
+
+
+def _npu(record: NpuRecord, file: str | None) -> str:
+    """Returns a line about a file for an NPU: what the NPU takes, and the error of the self-test on the emulator."""
+    taken = f"{record.taken} of {counted(record.operators, 'operator')} in {counted(record.partitions, 'part')}"
+    errors = [check.max_abs for check in record.checks if check.output == "probs" and check.max_abs is not None]
+    ran = f"probs within {max(errors):.1e} of the CPU's" if errors else "NOT RUN: only a part is compiled"
+    return f"NPU {record.soc}: {taken}; {ran}; {file}"
 
 
 def run_adopt(args: argparse.Namespace) -> int:

@@ -32,8 +32,12 @@ UNKNOWN = "unknown: made elsewhere"
 
 MOST_MODEL_BYTES = 2**31 - 1
 """Size of the largest file of a bundle: a flatbuffer has offsets of 31 bits."""
+NPU_MODEL = "npu_model"
+"""Role of a file that was compiled ahead of time for one NPU; a bundle has any number of them. The file with the role
+"model" runs everywhere, and no runtime takes another one by itself."""
 _MOST_BYTES = {
     "model": MOST_MODEL_BYTES,
+    NPU_MODEL: MOST_MODEL_BYTES,
     "mel_basis": 64 << 20,
     "labels": 4 << 20,
     "selftest": 4 << 20,
@@ -306,11 +310,11 @@ class Manifest:
         for output in self.outputs:
             if output.dtype != "float32" or len(output.shape) < 2 or output.shape[0] != 1 or min(output.shape) < 1:
                 raise BundleError(f"output {output}; expected float32 of shape (1, …)")
-        roles = sorted(record.role for record in self.files.values())
+        roles = sorted(record.role for record in self.files.values() if record.role != NPU_MODEL)
         if roles not in (sorted(_ROLES), sorted(_ROLES + _SELF_TEST_ROLES)):
             raise BundleError(
                 f"files with roles {roles}; expected {', '.join(_ROLES)}, one each, "
-                f"and {' and '.join(_SELF_TEST_ROLES)} or neither"
+                f"and {' and '.join(_SELF_TEST_ROLES)} or neither, and any number of {NPU_MODEL}"
             )
         for name, record in self.files.items():
             plain = name.isprintable() and not set(name) & set("/\\")
@@ -328,6 +332,10 @@ class Manifest:
             raise BundleError("an NPU's result is of another .tflite; run npu-check again")
         if len({record.soc for record in self.npu}) < len(self.npu):
             raise BundleError("two NPU results of one SoC; expected one each; run npu-check again")
+        sizes = {self.npu_file(record.soc): record.compiled_bytes for record in self.npu}
+        for name, file in self.files.items():
+            if file.role == NPU_MODEL and sizes.get(name) != file.bytes:
+                raise BundleError(f"{name} without the result of its NPU; expected it; convert it again")
 
     def _require_quantization(self) -> None:
         found = self.quantization
@@ -385,7 +393,8 @@ class Manifest:
         return set(stages) <= done
 
     def file(self, role: str) -> str:
-        """Returns the name of the file with a role: model, mel_basis, labels, model_card, selftest, selftest_samples.
+        """Returns the name of the first file with a role: model, mel_basis, labels, model_card, selftest,
+        selftest_samples, npu_model.
 
         Raises:
             BundleError: there is no such role.
@@ -394,6 +403,15 @@ class Manifest:
             if record.role == role:
                 return name
         raise BundleError(f"role {shown(role)}; expected one of {', '.join(r.role for r in self.files.values())}")
+
+    def npu_file(self, soc: str) -> str | None:
+        """Returns the name of the file that is compiled for a SoC's NPU; None if there is none.
+
+        Args:
+            soc: name of the SoC, such as "SM8650", in any case.
+        """
+        ending = f"_{soc.casefold()}.tflite"
+        return next((n for n, of in self.files.items() if of.role == NPU_MODEL and n.endswith(ending)), None)
 
     def to_json(self) -> str:
         """Returns the manifest as indented JSON. The same content gives the same text.

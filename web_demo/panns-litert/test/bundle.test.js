@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Bundle, isProven } from "../dist/index.js";
 import { classNames } from "../dist/bundle/labels.js";
+import { fileOf } from "../dist/bundle/manifest.js";
 import { StrictJson } from "../dist/strict.js";
 import { asFiles, demo, demoFiles, editManifest, refused, replaceFile } from "./support.js";
 
@@ -151,6 +152,16 @@ test("manifests of another format, and fields that contradict each other", async
   for (const name of ["../mel_basis.bin", "a/b", "a\\b", "..", "manifest.json", "\u202eb", "x".repeat(256)]) {
     await assertRefused((files) => editManifest(files, renamed(name)), "bundle", "expected a plain name");
   }
+});
+
+test("a file compiled for an NPU is never taken for the model", async () => {
+  const files = await demoFiles();
+  await editManifest(files, (m) => {
+    const model = m.files["demo_synthetic_fp16.tflite"];
+    m.files = { "demo_synthetic_fp16_sm8650.tflite": { ...model, role: "npu_model" }, ...m.files };
+  });
+  const bundle = await Bundle.open(asFiles(files)); // without that file, which the browser does not read
+  assert.equal(fileOf(bundle.manifest, "model"), "demo_synthetic_fp16.tflite");
 });
 
 test("a mel basis of another front end", async () => {

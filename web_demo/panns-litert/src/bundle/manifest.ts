@@ -119,8 +119,10 @@ const FORMAT_VERSION = 2;
 const ADOPTED_VERSION = 3;
 const ENGINE = "engine"; // the stage of a model without reference: two sets of kernels agree
 const MOST_SAMPLES = 100_000_000; // of a clip: almost an hour at 32 kHz
+const NPU_MODEL = "npu_model"; // a file compiled for one NPU; any number of them, and none is read here
 const MOST_BYTES = new Map([
   ["model", 2 ** 31 - 1],
+  [NPU_MODEL, 2 ** 31 - 1],
   ["mel_basis", 64 * 2 ** 20],
   ["labels", 4 * 2 ** 20],
   ["selftest", 4 * 2 ** 20],
@@ -327,11 +329,13 @@ function requireGraph(manifest: Manifest, refuse: (why: string) => never): void 
 }
 
 function requireFiles({ files }: Manifest, refuse: (why: string) => never): void {
-  const roles = Array.from(files.values(), (record) => record.role).sort();
+  const roles = Array.from(files.values(), (record) => record.role)
+    .filter((role) => role !== NPU_MODEL)
+    .sort();
   if (![ROLES, [...ROLES, ...SELF_TEST_ROLES]].some((expected) => expected.join() === roles.join())) {
     refuse(
       `files with roles ${roles.join(", ")}; expected ${ROLES.join(", ")}, one each, ` +
-        `and ${SELF_TEST_ROLES.join(" and ")} or neither`,
+        `and ${SELF_TEST_ROLES.join(" and ")} or neither, and any number of ${NPU_MODEL}`,
     );
   }
   for (const [name, record] of files) {

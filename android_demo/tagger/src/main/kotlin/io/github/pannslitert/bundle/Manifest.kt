@@ -151,6 +151,15 @@ data class Manifest(
     /** Name of the file with the given role: model, mel_basis, labels, model_card, selftest or selftest_samples. */
     fun file(role: String): String = files.entries.first { it.value.role == role }.key
 
+    /**
+     * Name of the file that is compiled for a SoC's NPU, null for none. No other SoC runs it, and LiteRT needs the
+     * vendor's dispatch library for it.
+     *
+     * @param soc name of the SoC, such as `Build.SOC_MODEL`, in any case
+     */
+    fun npuFile(soc: String): String? = files.entries
+        .firstOrNull { it.value.role == NPU_MODEL && it.key.endsWith("_${soc.lowercase()}.tflite") }?.key
+
     init {
         require(graph in GRAPHS) { "graph $graph; expected one of ${GRAPHS.joinToString()}" }
         require(logMel in LOG_MEL && (logMel == "host") == (graph == "logmel")) {
@@ -189,10 +198,10 @@ data class Manifest(
     }
 
     private fun requireFiles() {
-        val roles = files.values.map { it.role }.sorted()
+        val roles = files.values.map { it.role }.filter { it != NPU_MODEL }.sorted()
         require(roles == ROLES || roles == ROLES + SELF_TEST_ROLES) {
             "files with roles $roles; expected ${ROLES.joinToString()}, one each, " +
-                "and ${SELF_TEST_ROLES.joinToString(" and ")} or neither"
+                "and ${SELF_TEST_ROLES.joinToString(" and ")} or neither, and any number of $NPU_MODEL"
         }
         for ((name, record) in files) {
             val plain = name.length <= MOST_NAME && name.none { it in "/\\" || it.isISOControl() }
@@ -280,11 +289,18 @@ data class Manifest(
         /** Version of the format of bundles that `panns-litert adopt` wrote. */
         const val ADOPTED_VERSION = 3
 
+        /**
+         * Role of a file that was compiled ahead of time for one NPU. It runs on that SoC alone, and [file] with the
+         * role "model" never gives it.
+         */
+        const val NPU_MODEL = "npu_model"
+
         private const val ENGINE = "engine"
         private const val MOST_SAMPLES = 100_000_000.0
         private const val MOST_NAME = 255
         private val MOST_BYTES = mapOf(
             "model" to Int.MAX_VALUE.toLong(),
+            NPU_MODEL to Int.MAX_VALUE.toLong(),
             "mel_basis" to (64L shl 20),
             "labels" to (4L shl 20),
             "selftest" to (4L shl 20),

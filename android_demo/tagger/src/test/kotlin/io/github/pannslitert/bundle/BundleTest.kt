@@ -11,6 +11,7 @@ import java.io.File
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNotEquals
+import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
@@ -136,6 +137,27 @@ class BundleTest {
         val bundle = Bundle.open(folder)
         assertFalse(bundle.manifest.files.values.any { it.role.startsWith("selftest") })
         assertRefused<BundleException>("has no self-test") { SelfTest.open(bundle) }
+    }
+
+    @Test
+    fun `a file compiled for an NPU is checked and never taken for the model`() {
+        val portable = "demo_synthetic_fp16.tflite"
+        val folder = bundleCopy { manifest ->
+            val files = manifest["files"].asJsonObject
+            val model = files.remove(portable).asJsonObject
+            for (soc in listOf("sm8550", "sm8650")) { // before the model in the manifest, and with its hash
+                files.add("demo_synthetic_fp16_$soc.tflite", model.deepCopy().apply { addProperty("role", "npu_model") })
+            }
+            files.add(portable, model)
+        }
+        val compiled = listOf("sm8550", "sm8650").map { File(folder, "demo_synthetic_fp16_$it.tflite") }
+        for (file in compiled) File(folder, portable).copyTo(file)
+        val manifest = Bundle.open(folder).manifest
+        assertEquals(portable, manifest.file("model"))
+        assertEquals("demo_synthetic_fp16_sm8650.tflite", manifest.npuFile("SM8650"))
+        for (other in listOf("SM8750", "8650", "", "fp16")) assertNull(manifest.npuFile(other))
+        compiled[0].writeBytes(compiled[0].readBytes().also { it[7] = (it[7] + 1).toByte() })
+        assertRefused<BundleException>("demo_synthetic_fp16_sm8550.tflite was altered") { Bundle.open(folder) }
     }
 
     @Test

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs pictures bench bundles figures evidence apk web web-build web-screenshot assets demo-model zoo npu-zoo ladder runtimes clean
+.PHONY: demo test lint docs pictures bench bundles figures evidence apk web web-build web-screenshot assets demo-model zoo npu-zoo ladder runtimes npu clean
 
 demo: $(READY)
 	$(BIN)/panns-litert demo
@@ -122,6 +122,16 @@ ladder: $(READY)
 # Takes 5 minutes on two cores. `make figures` runs it, too.
 runtimes: $(READY)
 	$(BIN)/python tests/runtimes/runtimes.py --out assets/runtimes.json --document docs/runtimes.md
+
+# Compiles demo, mn04 and cnn14 for NPUs and runs them on the vendors' emulators. Qualcomm's has a licence of its own:
+# `make npu QUALCOMM_LICENCE=accepted` accepts it for you and installs it under build/npu, where nothing else sees it.
+# Otherwise the one that you installed is used. NPU_SOCS=sm8650,sm8850 chooses the SoCs.
+NPU_SOCS := sm8350,sm8450,sm8550,sm8650,sm8850,intel-cpu
+
+npu: $(READY)
+	@if [ "$(QUALCOMM_LICENCE)" = accepted ]; then $(BIN)/python -m pip install --quiet --no-deps --upgrade \
+		--target build/npu onnxruntime-qnn==2.7.0 onnxruntime==1.32.0; fi
+	PYTHONPATH=build/npu $(BIN)/python tests/bench/npu.py --soc $(NPU_SOCS)
 
 # The marker is written last, so that an interrupted installation is repeated.
 $(READY): pyproject.toml constraints.txt

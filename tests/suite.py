@@ -34,7 +34,7 @@ def pytest_report_header() -> str:
         return "Qualcomm's emulator: onnxruntime-qnn is installed"
     return (
         "Qualcomm's emulator: onnxruntime-qnn is not installed, and its tests are left out: the vendor's licence is "
-        "the user's to accept (docs/npu.md)"
+        "the user's to accept (docs/npu-check.md)"
     )
 
 

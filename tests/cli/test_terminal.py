@@ -45,6 +45,7 @@ LEFT_OUT = {
     "publish": "needs the network; the same progress as verify (steps), and huggingface_hub's bars, on stderr",
     "fetch": "needs the network; its bar is pooch's, on stderr",
     "gpu-check": "needs a GPU driver; the same progress as verify (steps)",
+    "npu-check": "needs parts of a vendor; the same progress as verify (steps)",
     "adopt": "prints its folder; the same progress as verify (steps)",
     "convert": "takes longer; the same progress as verify (steps)",
     "demo": "takes longer; the same progress as verify (steps)",

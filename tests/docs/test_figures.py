@@ -37,6 +37,7 @@ SETTINGS = {
     ("docs/embeddings.md", "20 ms"): "hop of the log-mel that is correlated",
     ("docs/events.md", "20 ms"): "length of a sound",
     ("docs/live.md", "16 ms"): "half a frame",
+    ("docs/live.md", "50 ms"): "bound of a test",
     ("runtime/panns_litert/measure/bench.py", "0.1 µs"): "what a time is rounded to",
     ("runtime/panns_litert/search/match.py", "128 ms"): "frame of the log-mel that is correlated",
     ("runtime/panns_litert/search/match.py", "20 ms"): "its hop",

@@ -79,8 +79,7 @@ class SoundServer:
     @contextmanager
     def playing(self, path: Path, name: str = "testmic") -> Iterator[subprocess.Popen[bytes]]:
         """Plays a WAV file into a sink."""
-        arguments = ("paplay", f"--device={name}", "--latency-msec=50", path)
-        with running(*arguments, env=os.environ | self.environment) as process:
+        with running("paplay", f"--device={name}", path, env=os.environ | self.environment) as process:
             yield process
 
 
@@ -93,7 +92,7 @@ def sound_server() -> Iterator[SoundServer]:
     folder = Path(tempfile.mkdtemp(prefix="pulse-"))  # short: the path of a socket has at most 107 bytes
     server = SoundServer(folder)
     protocol = f"module-native-protocol-unix auth-anonymous=1 socket={folder / 'native'}"
-    options = ("-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--disable-shm=yes")
+    options = ("-n", "--daemonize=no", "--exit-idle-time=60", "--use-pid-file=no", "--disable-shm=yes")
     try:
         with running("pulseaudio", *options, "-L", protocol, env=os.environ | server.environment) as process:
             server.pid = process.pid

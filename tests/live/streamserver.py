@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import socketserver
+import ssl
 import struct
 import subprocess
 import threading
@@ -57,7 +58,8 @@ def running(*arguments: object, **options: object) -> Iterator[subprocess.Popen[
 
 
 class StreamServer:
-    """An HTTP server whose /stream is WAV without an end, in real time: a sound again and again. A context manager.
+    """An HTTP server, or HTTPS with a certificate. Its /stream is WAV without an end, in real time: a sound again and
+    again. A context manager.
 
     Attributes:
         url: of the stream.
@@ -67,7 +69,9 @@ class StreamServer:
         requests: how many came so far.
     """
 
-    def __init__(self, sound: NDArray[np.float32], rate: int) -> None:
+    def __init__(
+        self, sound: NDArray[np.float32], rate: int, *, certificate: Path | None = None, key: Path | None = None
+    ) -> None:
         self.on_air, self.silent, self.login, self.requests = True, False, "", 0
         data = np.round(sound * 32767).astype("<i2").tobytes()
         outer, step = self, rate // 20
@@ -116,6 +120,11 @@ class StreamServer:
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}/stream"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate, key)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self.url = f"https://localhost:{self.port}/stream"
 
     def __enter__(self) -> StreamServer:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

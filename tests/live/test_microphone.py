@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +19,11 @@ import soundfile
 from numpy.typing import NDArray
 from reading import Reading, place_in, require_true_times, wait_for
 from soundserver import SoundServer, sound_server
+from support import run_command
 
 from panns_litert import Tagger
-from panns_litert.audio import find_microphone, load_audio, microphones
+from panns_litert.audio import find_microphone, load_audio, microphones, same_microphone
+from panns_litert.audio import microphone as audio_microphone
 from panns_litert.demo import demo_clips
 from panns_litert.errors import AudioError
 from panns_litert.live import Heard, Lost, MicrophoneSource, elapsed_time
@@ -37,8 +41,9 @@ def running() -> Iterator[SoundServer]:
 
 
 @pytest.fixture
-def server(running: SoundServer) -> SoundServer:
-    """A sound server with the one microphone `testmic`."""
+def server(running: SoundServer, monkeypatch: pytest.MonkeyPatch) -> SoundServer:
+    """A sound server with the one microphone `testmic`. A lost one is looked for at least every second."""
+    monkeypatch.setattr(module, "_MOST_WAIT", 1.0)
     running.reset()
     return running
 
@@ -68,13 +73,35 @@ def test_a_recording_is_heard_and_tagged(server: SoundServer, clip: tuple[Path, 
             wait_for(lambda: len(silent.heard()) > played)
     heard = reading.heard()
     place, fit = place_in(heard, sound)
-    assert fit > 0.99
+    assert fit > 0.95  # on a busy machine the player may leave out a moment
     assert np.abs(silent.heard()).max() < 1e-4
     assert reading.losses == []
     require_true_times(reading.parts, RATE, within=0.1, after=1.5)
     tagger = Tagger()
     label = tagger.tag(sound, sample_rate=RATE, top=1).tags[0].label
     assert tagger.tag(heard[place : place + len(sound)], sample_rate=RATE, top=1).tags[0].label == label
+
+
+def test_the_command_listens(
+    server: SoundServer, clip: tuple[Path, NDArray[np.float32]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From a sound on the virtual microphone to the line that tells its start and its time."""
+    out, _ = run_command(capsys, "listen", "--devices", "--json")
+    assert "testmic" in {row["name"] for row in json.loads(out)["devices"]}
+    _, err = run_command(capsys, "listen", "--device", "testmik", code=2)
+    assert "no microphone is called 'testmik'; did you mean testmic?" in err.splitlines()[-1]
+    begin = time.time()
+    with server.playing(clip[0]):
+        out, _ = run_command(capsys, "listen", "--device", "testmic", "--events", "--json", "--seconds", 11)
+    rows = [json.loads(line) for line in out.splitlines()]
+    label = Tagger().tag(clip[1], sample_rate=RATE, top=1).tags[0].label
+    start, end = (
+        next(row for row in rows if (row["kind"], row["label"]) == (kind, label)) for kind in ("start", "end")
+    )
+    assert start["id"] == end["id"]
+    told = datetime.fromisoformat(start["time"]).timestamp()
+    assert 0 < told - begin < 11
+    assert (told - begin) - start["start"] < 5.0  # of a sound server that begins to play
 
 
 def test_a_microphone_that_is_unplugged(server: SoundServer, clip: tuple[Path, NDArray[np.float32]]) -> None:
@@ -101,10 +128,27 @@ def test_a_microphone_that_is_unplugged(server: SoundServer, clip: tuple[Path, N
         assert reading.losses[-1].why == "testmic was unplugged, or taken away by the system; back now"
         with server.playing(path) as player:
             player.wait(60)
-        wait_for(lambda: place_in(reading.heard(before), sound)[1] > 0.99)
+        wait_for(lambda: place_in(reading.heard(before), sound)[1] > 0.95)
         assert source.microphone is not None
         assert source.microphone.number == find_microphone("testmic").number > find_microphone("first").number
     require_true_times(reading.parts, RATE, within=0.1, after=1.5)
+
+
+def test_the_list_is_read_again_while_one_is_open(server: SoundServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The open one is interrupted: PortAudio reads its list only when no stream is open."""
+    monkeypatch.setattr(audio_microphone, "_present", lambda: None)
+    monkeypatch.setattr(audio_microphone, "_REREAD_SECONDS", 0.0)
+    with MicrophoneSource(RATE, device="testmic") as source, Reading(source) as reading:
+        wait_for(lambda: len(reading.heard()))
+        server.offer("testmic", "second")
+        server.plug("second")
+        assert "second" in {one.name for one in microphones()}
+        wait_for(lambda: reading.losses)
+        before = len(reading.parts)
+        wait_for(lambda: len(reading.heard(before)) > RATE)
+    for loss in reading.losses:
+        assert loss.why.startswith("interrupted to read the list of microphones again")
+        assert loss.seconds < 5.0
 
 
 def test_closing_ends_the_wait_for_a_microphone(server: SoundServer) -> None:
@@ -255,6 +299,35 @@ def test_why_a_microphone_cannot_be_opened(
     monkeypatch.setitem(sys.modules, "sounddevice", fake_library(lambda _: None, FakeError(*arguments)))
     with pytest.raises(AudioError, match=message):
         MicrophoneSource(16000).__enter__()
+
+
+def test_the_same_microphone_behind_another_number_of_its_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = fake_library(lambda _: None)
+    names = ["USB Audio: - (hw:1,0)", "Webcam: - (hw:2,0)"]
+    device = library.query_devices()[0]
+    library.query_devices = lambda: [device | {"name": name} for name in names]
+    monkeypatch.setitem(sys.modules, "sounddevice", library)
+    usb = find_microphone("usb")
+    names[:] = ["Webcam: - (hw:1,0)", "USB Audio: - (hw:2,0)"]
+    found = same_microphone(usb)
+    assert found is not None
+    assert (found.number, found.name) == (1, "USB Audio: - (hw:2,0)")
+    names.pop()
+    assert same_microphone(usb) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"device": 1.5}, "device = 1.5; expected number, name or part of the name of a microphone"),
+        ({"device": True}, "device = True; expected"),
+        ({"channel": 0}, "channel = 0; expected 1 for the first channel"),
+        ({"rate": 0}, "sample rate 0; expected a whole number of Hz"),
+    ],
+)
+def test_arguments_that_are_out_of_range(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(AudioError, match=message):
+        MicrophoneSource(**{"rate": RATE} | arguments).__enter__()
 
 
 def test_devices_that_this_user_may_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

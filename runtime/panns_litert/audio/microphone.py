@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from panns_litert.errors import AudioError, importing
 from panns_litert.results import Row
+from panns_litert.strict import shown
 from panns_litert.words import counted, did_you_mean
 
 BLOCK_SECONDS = 0.05
@@ -29,6 +32,7 @@ _BUFFER_SECONDS = 0.2  # of PortAudio: so long may this process be busy before s
 _MOST_CHANNELS, _SERVER_CHANNELS = 16, 2
 _OTHER_RATES = (48000, 44100, 16000)  # where PortAudio's own default is refused
 _FEW_NAMES = 8
+_REREAD_SECONDS = 60.0
 _LINUX = sys.platform.startswith("linux")
 
 # PortAudio's error codes, and errno within "unanticipated host error"
@@ -62,6 +66,7 @@ class Microphone(Row):
 _lock = threading.RLock()  # over PortAudio: its list may only be read again while no stream is open
 _open: set[MicrophoneStream] = set()
 _cards: str | None = None  # at the last reading of the list
+_read_at = -math.inf  # time.monotonic() of it
 
 
 def _library() -> Any:
@@ -81,22 +86,24 @@ def _present() -> str | None:
 def microphones() -> list[Microphone]:
     """Returns the microphones that are there now.
 
-    While this process has one open, the list is only read again if a sound card came or went; then the open ones are
-    interrupted for a moment.
+    While this process has one open, the list is only read again if a sound card came or went, or once a minute where
+    the system does not tell (it is not Linux); then the open ones are interrupted for a moment.
 
     Raises:
         MissingDependencyError: sounddevice or its library PortAudio is not installed.
     """
-    global _cards
+    global _cards, _read_at
     library = _library()
     with _lock:
-        if not _open or _present() != _cards:
+        unknown = _present() is None and time.monotonic() - _read_at > _REREAD_SECONDS
+        if not _open or _present() != _cards or unknown:
             for stream in tuple(_open):
+                stream.interrupted = True
                 stream.close()
             with _quiet():  # PortAudio lists what it saw when it was started
                 library._terminate()
                 library._initialize()
-            _cards = _present()
+            _cards, _read_at = _present(), time.monotonic()
         hosts = library.query_hostapis()
         first = library.default.device[0]
         first = first if first >= 0 else library.query_hostapis(library.default.hostapi)["default_input_device"]
@@ -124,6 +131,8 @@ def find_microphone(device: str | int | None = None) -> Microphone:
         MissingDependencyError: sounddevice or its library PortAudio is not installed.
         AudioError: there is none, or no one or several of this name. The message names those that there are.
     """
+    if isinstance(device, bool) or not isinstance(device, (str, int, type(None))):
+        raise AudioError(f"device = {shown(device)}; expected number, name or part of the name of a microphone")
     found = microphones()
     if not found:
         raise AudioError(_why_none())
@@ -180,6 +189,7 @@ class MicrophoneStream:
     Attributes:
         microphone: which.
         rate, channels: as it was opened.
+        interrupted: whether it was closed because the list of microphones was read again.
 
     Raises:
         MissingDependencyError: sounddevice or its library PortAudio is not installed.
@@ -194,7 +204,7 @@ class MicrophoneStream:
         channel: int | None = None,
     ) -> None:
         library = _library()
-        self.microphone = microphone
+        self.microphone, self.interrupted = microphone, False
         if channel is not None and not 1 <= channel <= microphone.channels:
             raise AudioError(f"channel = {channel}; expected 1 … {microphone.channels}, which {microphone.name} has")
         most = microphone.channels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ssl
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Self
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -57,6 +58,9 @@ def plain_url(url: str) -> str:
 class NetworkStream:
     """An open stream: iterated over once, it yields `StreamBlock`s as they come.
 
+    Certificates of https, rtsps and rtmps are checked: the file that the environment variable SSL_CERT_FILE names has
+    one that no authority signed, such as a camera's.
+
     Args:
         url: of `NETWORK_SCHEMES`; user and password may be in it.
         timeout: seconds to wait for the connection, and for more data.
@@ -69,7 +73,12 @@ class NetworkStream:
     def __init__(self, url: str, *, timeout: float) -> None:
         self._av = require_av()
         self._timeout = timeout
-        options = {"rtsp_transport": "tcp"} if _parts_of(url).scheme.lower().startswith("rtsp") else {}
+        # certificates of https and the like, also behind a redirection; and at most 1 s to find out the format
+        options = {"tls_verify": "1", "analyzeduration": "1000000"}
+        if authorities := ssl.get_default_verify_paths().cafile:
+            options["ca_file"] = authorities
+        if _parts_of(url).scheme.lower().startswith("rtsp"):
+            options["rtsp_transport"] = "tcp"
         with self._failing("cannot be opened"):
             self._container: Any = self._av.open(
                 url, timeout=(timeout, timeout), options=options, metadata_errors="replace"
@@ -147,7 +156,7 @@ class NetworkStream:
         except (errors.FFmpegError, OSError, ValueError) as error:
             text = getattr(error, "strerror", None) or type(error).__name__
             if getattr(error, "errno", None) == errno.EIO:  # FFmpeg's word for both
-                text = "no connection: the host is not known, or the other side ended it"
+                text = "no connection: the host is not known, its certificate is refused, or the other side ended it"
             raise StreamError(f"{what}: {text[:1].lower()}{text[1:]}") from error
 
 

@@ -90,7 +90,9 @@ def add_live_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--device", action="append", help="number or part of the name of a microphone; again for another one"
     )
-    sub.add_argument("--realtime", action="store_true", help="hear files as if they sounded now")
+    sub.add_argument(
+        "--realtime", action="store_true", help="hear a file as if it sounded now; a pipe brings sound of now"
+    )
     sub.add_argument("--seconds", type=float, help="stop after this time (default: at Ctrl-C or the end of the input)")
     add_raw_options(sub)
     add_channel_options(sub)
@@ -283,6 +285,7 @@ def _sources(args: argparse.Namespace, rate: int) -> tuple[Source, ...]:
                     form=args.format,
                     channel=args.channel,
                     scale=args.scale,
+                    live=args.realtime,
                 )
             )
         elif "://" in audio:

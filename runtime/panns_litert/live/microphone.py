@@ -22,6 +22,7 @@ MOST_SECONDS = 60.0
 
 _SETTLE_SECONDS = 0.5  # behind a loss, until it is measured
 _LATE_SECONDS = 1.0  # by which sound may come late: more than all buffers hold
+_PAST_SECONDS = 1.0  # from opening it to its first sound
 _STALLED_SECONDS = 5.0  # without sound, until the microphone is opened again
 _SLEPT_SECONDS = 0.5  # of sleep that are noticed
 _POLL_SECONDS = 0.2
@@ -40,7 +41,7 @@ class MicrophoneSource(BaseSource):
 
     What is lost is told with its length: an overflow, a microphone that was unplugged or does not deliver, sleep of the
     computer. It is opened again until it is there, the same one by its name, after 0.25 s and then ever longer, up to
-    10 s. A loss that goes on is told after 1 s, and then in intervals that double, up to 1 h.
+    10 s. A loss that goes on is told in parts: first of 1 s, then of lengths that double, up to 1 h.
 
     Args:
         rate: wanted sample rate, Hz.
@@ -63,7 +64,7 @@ class MicrophoneSource(BaseSource):
     ) -> None:
         super().__init__(name)
         self._device, self._channel = device, channel
-        self._line = Timeline(rate, channel=channel, settle=_SETTLE_SECONDS, late=_LATE_SECONDS)
+        self._line = Timeline(rate, channel=channel, settle=_SETTLE_SECONDS, late=_LATE_SECONDS, past=_PAST_SECONDS)
         self._blocks: queue.Queue[_Block | None] = queue.Queue()
         self._stream: MicrophoneStream | None = None
         self._overflow = False
@@ -120,8 +121,12 @@ class MicrophoneSource(BaseSource):
                 block = self._blocks.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 now = elapsed_time()
-                why = None if self._stream.active else f"{self._shown} was unplugged, or taken away by the system"
-                if why is None and now - last > _STALLED_SECONDS:
+                why = None
+                if self._stream.interrupted:
+                    why = "interrupted to read the list of microphones again"
+                elif not self._stream.active:
+                    why = f"{self._shown} was unplugged, or taken away by the system"
+                elif now - last > _STALLED_SECONDS:
                     why = f"{self._shown} gave no sound for {_STALLED_SECONDS:g} s"
                 if why is not None:
                     yield from line.broken(why, wall_offset())

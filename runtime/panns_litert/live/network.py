@@ -24,6 +24,7 @@ MOST_SECONDS = 60.0
 
 _SETTLE_SECONDS = 1.0  # behind a connection, until its first sound is told: servers send some of the past at once
 _LATE_SECONDS = 5.0  # by which sound may come late before some is taken to be missing
+_PAST_SECONDS = 3.0  # from a connection to its first sound: FFmpeg looks at some of it before
 _POLL_SECONDS = 0.2
 _FIRST_WAIT, _MOST_WAIT = 0.5, 30.0  # between two tries to connect
 
@@ -75,7 +76,7 @@ class NetworkSource(BaseSource):
         plain_url(url)
         require_av()
         self._url, self._timeout, self._patience = url, timeout, patience
-        self._line = Timeline(rate, channel=channel, settle=_SETTLE_SECONDS, late=_LATE_SECONDS)
+        self._line = Timeline(rate, channel=channel, settle=_SETTLE_SECONDS, late=_LATE_SECONDS, past=_PAST_SECONDS)
         self._news: queue.Queue[_Block | Exception | None] = queue.Queue()
         self._put = self._got = 0.0  # seconds of sound that went through the queue; each is written by one thread
 

@@ -28,11 +28,16 @@ class Timeline:
         channel: as for `MonoResampler`.
         settle: seconds behind a break until the loss is measured.
         late: seconds by which blocks may arrive late before sound is taken to be missing.
+        past: seconds of the past that the first block behind a break may bring: a loss is not told up to now.
+
+    Raises:
+        AudioError: the rate or the channel is out of range.
     """
 
-    def __init__(self, sample_rate: int, *, channel: int | None, settle: float, late: float) -> None:
+    def __init__(self, sample_rate: int, *, channel: int | None, settle: float, late: float, past: float) -> None:
         self._sample_rate, self._channel = sample_rate, channel
-        self._settle, self._late = settle, late
+        self._settle, self._late, self._past = settle, late, past
+        MonoResampler(sample_rate, sample_rate=sample_rate, channel=channel)  # raises now if one is out of range
         self._clock = SampleClock(sample_rate)  # over positions: heard and lost samples, at the wanted rate
         self._begin, self._done = 0.0, 0  # position at which the resampler started, and samples that it returned
         self._taken = 0  # samples that it was given
@@ -93,11 +98,11 @@ class Timeline:
         self._held, self._why, self._told = [], why, _FIRST_TOLD
 
     def waiting(self, now: float, offset: float) -> Iterator[Heard | Lost]:
-        """Tells a loss that goes on, from time to time: first after 1 s, then in intervals that double up to 1 h."""
+        """Tells a loss that goes on, from time to time: first 1 s of it, then in lengths that double up to 1 h."""
         self._clock.set_offset(offset)
         if self._why is None or self._held:
             return
-        behind = now - self._clock.elapsed(self._position)
+        behind = now - self._past - self._clock.elapsed(self._position)
         if behind >= self._told:
             self._told = min(2 * self._told, _MOST_TOLD)
             self._why = self._why.removesuffix(_NOT_BACK) + _NOT_BACK

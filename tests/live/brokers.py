@@ -119,10 +119,13 @@ class Relay:
     """A port that leads to another one while it is open. It refuses connections otherwise.
 
     It lets a test subscribe to a broker before the sink under test can reach it.
+
+    Attributes:
+        mute: whether the answers of the other port are dropped.
     """
 
     def __init__(self, target: int) -> None:
-        self.port, self._target = free_port(), target
+        self.port, self._target, self.mute = free_port(), target, False
         self._ends: list[socket.socket] = []
 
     def open(self) -> None:
@@ -142,12 +145,12 @@ class Relay:
             while True:
                 pair = server.accept()[0], socket.create_connection(("127.0.0.1", self._target))
                 self._ends += pair
-                for one, other in (pair, pair[::-1]):
-                    threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
+                for one, other, answers in ((*pair, False), (*pair[::-1], True)):
+                    threading.Thread(target=self._pass, args=(one, other, answers), daemon=True).start()
 
-    @staticmethod
-    def _pass(one: socket.socket, other: socket.socket) -> None:
+    def _pass(self, one: socket.socket, other: socket.socket, answers: bool) -> None:
         with contextlib.suppress(OSError):
             while data := one.recv(4096):
-                other.sendall(data)
+                if not (answers and self.mute):
+                    other.sendall(data)
             other.shutdown(socket.SHUT_RDWR)

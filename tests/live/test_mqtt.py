@@ -209,6 +209,45 @@ def test_a_broker_that_stops_and_comes_back(tmp_path: Path, monkeypatch: pytest.
             way.close()
 
 
+def test_an_on_whose_acknowledgement_was_lost_is_not_sent_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("panns_litert.live.mqtt._FRESH", 0.5)
+    monkeypatch.setattr("panns_litert.live.mqtt._PAUSES", (0.1, 0.2))
+    with broker(tmp_path) as server, listener(server.port) as home:
+        way = Relay(server.port)
+        way.open()
+        mqtt = sink(way.port)
+        until(lambda: mqtt._ready)
+        way.mute = True
+        mqtt.notice(event("start"))
+        until(lambda: home.of(f"{BASE}/class/dog/state") == ["ON"])
+        way.close()
+        mqtt.notice(event("end"))
+        time.sleep(0.8)  # older than _FRESH
+        home.got.clear()
+        way.mute = False
+        way.open()
+        until(lambda: len(home.of(f"{BASE}/event")) == 2)
+        mqtt.close()
+        way.close()
+        assert [json.loads(text)["kind"] for text in home.of(f"{BASE}/event")] == ["start", "end"]
+        assert set(home.of(f"{BASE}/class/dog/state")) == {"OFF"}
+        assert mqtt.problems == ()
+
+
+def test_a_broker_that_lets_the_sink_only_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("panns_litert.live.mqtt._ECHO", 0.3)
+    rules = tmp_path / "rules"
+    rules.write_text("topic write panns_litert/#\ntopic write homeassistant/#\n")
+    with broker(tmp_path, f"allow_anonymous true\nacl_file {rules}") as server:
+        mqtt = sink(server.port)
+        mqtt.notice(event("start"))
+        until(lambda: mqtt._ready)
+        mqtt.close()
+        assert mqtt.problems == ()
+
+
 def test_a_killed_program_is_offline_and_leaves_no_state_on(tmp_path: Path) -> None:
     code = """
 import sys, time

@@ -66,8 +66,8 @@ class _Saved:
 class ClipSink(Sink):
     """Saves the sound of each event as FLAC, 16 bits, from `before` its start to `after` its end.
 
-    What people say is saved, too, so tell those who may be heard. Nothing is sent anywhere. A folder that this sink
-    makes can be read by its owner alone.
+    What people say is saved, too, so tell those who may be heard. Nothing is sent anywhere, and only the owner
+    can read the files.
 
     - A clip is named by local time, class and event, as 2026-11-29_02-31-07_dog_ID.flac. The start's notice, the time
       of the first sample and how much was not heard are in its metadata (`comment`, JSON).
@@ -242,6 +242,7 @@ class ClipSink(Sink):
         data = _flac(sound, self._rate, title=escaped(notice.label), date=notice.time, comment=json.dumps(about))
         try:
             with replacing(path) as file:
+                os.fchmod(file.fileno(), 0o600)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -44,9 +44,9 @@ class MqttSink(Sink):
 
     All but `event` are retained. CLASS is the name in a … z, 0 … 9 and hyphens (`escape.slug`).
 
-    While the broker cannot be reached, notices are kept and published later, in their order and with their times. A
-    state is then that of now: an event that has begun and ended meanwhile is never ON. With a wrong password, the sink
-    says so once and goes on trying, after pauses of up to a minute: a broker may learn the password later.
+    While the broker cannot be reached, notices are kept and published later, in their order and with their times, and
+    perhaps twice. A state is then that of now: an event that has begun and ended meanwhile is never ON. With a wrong
+    password, the sink says so once and goes on trying, after pauses of up to a minute: a broker may learn it later.
 
     Args:
         host, port: the broker; port 1883, or 8883 with TLS, if None.
@@ -353,7 +353,8 @@ class MqttSink(Sink):
     ) -> None:
         if not self._refused:
             self._fail(f"the connection ended ({reason})" if self._ready else "no answer; is it an MQTT broker?")
-        self._ready, self._lost = False, True
+        with self._lock:  # `_go_online` may run in another thread
+            self._ready, self._lost = False, True
         self._tell_news()
 
     def _fail(self, why: str) -> None:

@@ -20,7 +20,9 @@ import pytest
 from support import run_command
 
 from panns_litert.cli.serve import TOKEN_VARIABLE
+from panns_litert.errors import AudioError
 from panns_litert.events import EventSettings
+from panns_litert.live import FileSource, Heard, Lost
 
 TOKEN = "a-token-of-this-test"
 
@@ -104,6 +106,21 @@ def test_it_ends_after_seconds(capsys: pytest.CaptureFixture[str], recording: Pa
     out, err = run_command(capsys, "serve", recording, "--seconds", 12, "--port", 0)
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\n", out)
     assert "12.0 s heard, 3 windows" in err
+
+
+def test_it_ends_after_an_error_of_its_source(
+    capsys: pytest.CaptureFixture[str], recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service is started again then; a page that stays would hide the error."""
+    whole = FileSource.__iter__
+
+    def broken(source: FileSource) -> Iterator[Heard | Lost]:
+        yield next(iter(whole(source)))
+        raise AudioError("the disk is gone")
+
+    monkeypatch.setattr(FileSource, "__iter__", broken)
+    _, err = run_command(capsys, "serve", recording, "--port", 0, code=2)
+    assert "ended: the disk is gone" in err
 
 
 def test_other_hosts_need_a_token_which_is_made_and_printed(started: Any, recording: Path) -> None:

@@ -34,6 +34,7 @@ SHOWN = {
 
 LEFT_OUT = {
     "listen": "no progress: it prints results as they come",
+    "serve": "no progress: it prints its address",
     "labels": "no progress",
     "models": "no progress",
     "embed": "no progress",

@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,15 +16,18 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
+from support import AUDIO, needs_shared
 from test_serve import LABELS, Folder, Target, loss, notice, window
 
 from panns_litert import Tagger
+from panns_litert.audio import load_audio
 from panns_litert.demo import demo_clips
 from panns_litert.events import EventSettings
 from panns_litert.live import (
     ClipSink,
     Controls,
     EventNotice,
+    FileSource,
     Heard,
     Listener,
     Lost,
@@ -261,7 +265,7 @@ def test_a_moved_threshold_changes_what_is_told(browser: Chrome, tagger: Tagger,
         wait(lambda: len(rows(browser)) >= 3)
         one(browser, "#on").send_keys(Keys.END)  # 1: nothing is that sure
         wait(lambda: heard.listener.settings is not None and heard.listener.settings.on == 1.0)
-        assert text(browser, "#general output") == "1.00"
+        wait(lambda: text(browser, "#general output") == "1.00")
         wait(lambda: set(texts(browser, "#classes output")) == {"1.00"})
         heard.hear(24.0)
         before = set(heard.kept.events)
@@ -288,7 +292,7 @@ def test_a_moved_threshold_changes_what_is_told(browser: Chrome, tagger: Tagger,
         assert reset.accessible_name == f"Reset the threshold of {label}"
         reset.click()
         wait(lambda: heard.listener.settings is not None and heard.listener.settings.of(label)["on"] == 1.0)
-        assert not reset.is_displayed()
+        wait(lambda: not reset.is_displayed())
         assert text(browser, "#refused") == ""
         assert complaints(browser) == []
 
@@ -321,6 +325,34 @@ def test_a_saved_sound_plays_and_seeks(browser: Chrome, tagger: Tagger, demo_sou
         heard.clips.clip_path(other or "").unlink()  # type: ignore[union-attr]
         one(browser, "#events button").click()
         wait(lambda: "This sound is no longer kept." in text(browser, "#events"))
+
+
+@needs_shared
+def test_a_real_recording_as_if_live(browser: Chrome, tagger: Tagger, tmp_path: Path) -> None:
+    """The page shows the events of a real recording while it sounds, each with the time of day at which it began."""
+    clips = [sorted((AUDIO / "esc10" / name).iterdir())[0] for name in ("clock_tick", "rooster", "baby_cry")]
+    sound = np.concatenate([load_audio(clip, sample_rate=RATE).waveform for clip in clips])
+    soundfile.write(tmp_path / "three.wav", sound, RATE, subtype="FLOAT")
+    kept = Kept()
+    source = FileSource(tmp_path / "three.wav", RATE, realtime=True, name="three")
+    page = PageSink(tagger.labels, model="demo", window=10.0, hop=1.0, sources=["three"])
+    listener = Listener(tagger, [source], [kept, page], settings=EventSettings(on=0.2))
+    with PageServer(page, Controls(tagger.labels, EventSettings(on=0.2), listener), port=0) as server:
+        opened(browser, server)
+        began = time.time()
+        running = threading.Thread(target=listener.run, daemon=True)
+        running.start()
+        wait(lambda: rows(browser))
+        assert time.time() - began > 9.0
+        wait(lambda: text(browser, "#state") == "Listening has ended")
+        assert len(sound) / RATE <= time.time() - began
+        told = list(kept.events.values())
+        assert sorted(rows(browser)) == sorted(
+            f"{e.time[11:19]} {e.label} {e.end - e.start:.1f} s · {e.score:.2f}" for e in told
+        )
+        for event in told:
+            assert datetime.fromisoformat(event.time).timestamp() == pytest.approx(began + event.start, abs=1.0)
+        running.join(20)
 
 
 # ---- what else may come

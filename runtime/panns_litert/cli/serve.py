@@ -73,7 +73,8 @@ def run_serve(args: argparse.Namespace) -> int:
                 summary(setup, listener)
             raise
         code = summary(setup, listener)
-        if args.seconds is None:
+        failed = any(source.error for source in listener.listened.sources)
+        if args.seconds is None and not failed:  # after an error, a service manager starts the program again
             note("the sound has ended; the page stays until Ctrl-C")
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()

@@ -41,7 +41,7 @@ _NEEDS_TOKEN = (
 )
 _MOST_BROWSERS = 16  # that get messages at a time
 _POLL_SECONDS = 0.1  # how often a browser's new messages are looked for
-_PING_SECONDS = 5.0  # the page takes 15 s without a message for a broken connection
+_PING_SECONDS = 5.0  # the page connects again after 15 s without a message
 _STALLED_SECONDS = 10.0  # a browser that takes nothing for so long is dropped
 _MOST_BODY = 4096  # bytes of a request
 

@@ -132,9 +132,7 @@ def find_microphone(device: str | int | None = None) -> Microphone:
         AudioError: there is none, or no one or several of this name. The message names those that there are.
     """
     if isinstance(device, bool) or not isinstance(device, (str, int, type(None))):
-        raise AudioError(
-            f"device = {shown(device)}; expected the number, the name or a part of the name of a microphone"
-        )
+        raise AudioError(f"device = {shown(device)}; expected number, name or part of the name of a microphone")
     found = microphones()
     if not found:
         raise AudioError(_why_none())

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs pictures bench bundles figures evidence apk web web-build web-screenshot assets demo-model zoo ladder runtimes clean
+.PHONY: demo test lint docs pictures bench bundles figures evidence arm apk web web-build web-screenshot assets demo-model zoo ladder runtimes clean
 
 demo: $(READY)
 	$(BIN)/panns-litert demo
@@ -47,6 +47,12 @@ bundles: $(READY)
 # on two cores. An interrupted run continues.
 evidence: $(READY)
 	$(BIN)/python tests/bench/evidence.py
+
+# Compares 64-bit ARM CPUs under QEMU with this machine, and runs the runtime's tests on one of them. Needs
+# qemu-user-static; everything else is set up in build/arm.
+arm: $(READY)
+	$(BIN)/python tests/arm/arm.py --out records/arm/parity.json
+	$(BIN)/python tests/arm/arm.py --tests --cpu cortex-a72
 
 # Builds the Android app without LiteRT, which only Google's Maven has: it shows that the app builds, and cannot run.
 apk: $(READY)

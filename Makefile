@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs pictures bench bundles figures evidence soak apk web web-build web-screenshot assets demo-model zoo npu-zoo ladder runtimes npu clean
+.PHONY: demo test lint docs pictures bench bundles figures evidence soak arm apk web web-build web-screenshot assets demo-model zoo npu-zoo ladder runtimes npu clean
 
 demo: $(READY)
 	$(BIN)/panns-litert demo
@@ -53,6 +53,12 @@ evidence: $(READY)
 # minutes on one core.
 soak: $(READY)
 	$(BIN)/python tests/bench/soak.py
+
+# Compares 64-bit ARM CPUs under QEMU with this machine, and runs the runtime's tests on one of them. Needs
+# qemu-user-static; everything else is set up in build/arm.
+arm: $(READY)
+	$(BIN)/python tests/arm/arm.py --out records/arm/parity.json
+	$(BIN)/python tests/arm/arm.py --tests --cpu cortex-a72
 
 # Builds the Android app without LiteRT, which only Google's Maven has: it shows that the app builds, and cannot run.
 apk: $(READY)

@@ -304,6 +304,7 @@ def main() -> None:
     _run(
         "tests/runtimes/runtimes.py", "--render", "--out", ROOT / RUNTIMES, "--document", ROOT / "docs" / "runtimes.md"
     )
+    _run("tests/arm/arm.py", "--render")
 
 
 if __name__ == "__main__":

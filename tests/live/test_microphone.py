@@ -19,7 +19,7 @@ import soundfile
 from numpy.typing import NDArray
 from reading import Reading, place_in, require_true_times, wait_for
 from soundserver import SoundServer, sound_server
-from support import run_command
+from support import AUDIO, needs_shared, run_command
 
 from panns_litert import Tagger
 from panns_litert.audio import find_microphone, load_audio, microphones, same_microphone
@@ -30,6 +30,7 @@ from panns_litert.live import Heard, Lost, MicrophoneSource, elapsed_time
 from panns_litert.live import microphone as module
 
 RATE = 32000
+REAL = AUDIO / "R9_ZSCveAHg_7s.wav"
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +51,20 @@ def server(running: SoundServer, monkeypatch: pytest.MonkeyPatch) -> SoundServer
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, NDArray[np.float32]]:
-    """A demo clip, left in a stereo file of 44.1 kHz, and its samples at 32 kHz."""
-    sound = load_audio(demo_clips()[0], sample_rate=44100).waveform
-    path = tmp_path_factory.mktemp("clip") / "clip.wav"
-    soundfile.write(path, np.stack([sound, np.zeros_like(sound)], 1), 44100)
-    return path, load_audio(demo_clips()[0], sample_rate=RATE).waveform
+    return left_channel(demo_clips()[0], tmp_path_factory.mktemp("clip"))
 
 
-def test_a_recording_is_heard_and_tagged(server: SoundServer, clip: tuple[Path, NDArray[np.float32]]) -> None:
+def left_channel(recording: Path, folder: Path) -> tuple[Path, NDArray[np.float32]]:
+    """Returns a stereo file of 44.1 kHz with a recording on the left, and the recording's samples at 32 kHz."""
+    sound = load_audio(recording, sample_rate=44100).waveform
+    soundfile.write(folder / "left.wav", np.stack([sound, np.zeros_like(sound)], 1), 44100)
+    return folder / "left.wav", load_audio(recording, sample_rate=RATE).waveform
+
+
+@pytest.mark.parametrize("recording", [demo_clips()[0], pytest.param(REAL, marks=needs_shared)], ids=["demo", "real"])
+def test_a_recording_is_heard_and_tagged(server: SoundServer, recording: Path, tmp_path: Path) -> None:
     """Two sources on one microphone: the channel that has the sound, and the one that has none."""
-    path, sound = clip
+    path, sound = left_channel(recording, tmp_path)
     left = MicrophoneSource(RATE, device="testmic", channel=1, name="left")
     with left, MicrophoneSource(RATE, device="testmic", channel=2, name="right") as right:
         assert left.microphone is not None

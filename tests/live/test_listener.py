@@ -34,7 +34,7 @@ from panns_litert.live import (
     Source,
 )
 from panns_litert.live.listener import _Waiting
-from panns_litert.windows import Window, find_events
+from panns_litert.windows import StreamTagger, Window, find_events
 
 RATE = 32000
 BEGAN = 1_780_000_000.0
@@ -199,7 +199,7 @@ def test_two_sources_share_a_model(tagger: Tagger, recording: Path, demo_sound: 
     assert set(order[:2]) == set(order[2:4]) == {file.name, "pieces"}
 
 
-def test_overload_skips_the_oldest_sound(demo_sound: NDArray[np.float32]) -> None:
+def test_overload_skips_the_oldest_sound(tagger: Tagger, demo_sound: NDArray[np.float32]) -> None:
     """A model that takes longer than a hop: what is skipped is said, what is tagged is whole and new."""
     slow = SlowTagger(threads=1)
     sound = np.tile(demo_sound, 20)  # 430 s
@@ -222,12 +222,18 @@ def test_overload_skips_the_oldest_sound(demo_sound: NDArray[np.float32]) -> Non
         end = loss.start + loss.seconds
         assert not any(window.start < end - 1e-6 and window.end > loss.start + 1e-6 for _, window, _ in kept.windows)
         assert not any(e.start < end - 1e-6 and e.end > loss.start + 1e-6 for e in kept.events if e.kind == "end")
-    # Windows have the scores of the sound at their time: the time is true after every loss.
-    for _, window, _ in kept.windows[3::7]:
-        start = round(window.start * RATE)
-        own = sound[start : start + 10 * RATE]
-        again = slow.tag(own, sample_rate=RATE)
-        assert window.probs == pytest.approx(again.probs, abs=0.03)  # the sound beside a window is in its frames, too
+    # What lies between two losses has the windows that it has alone: the time is true after every loss.
+    begins = [0.0, *(loss.start + loss.seconds for loss in kept.losses)]
+    ends = [*(loss.start for loss in kept.losses), row.seconds]
+    found = iter(window for _, window, _ in kept.windows)
+    for begin, end in zip(begins, ends, strict=True):
+        stream = StreamTagger(tagger, hop=1.0)
+        own = stream.push(sound[round(begin * RATE) : round(end * RATE)])
+        for window in own + (stream.finish() if end == row.seconds else []):
+            same = next(found)
+            assert (same.start, same.end) == (pytest.approx(begin + window.start), pytest.approx(begin + window.end))
+            assert same.probs == pytest.approx(window.probs, abs=1e-5)
+    assert not list(found)
 
 
 def test_a_source_that_is_not_live_waits(demo_sound: NDArray[np.float32]) -> None:

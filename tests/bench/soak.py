@@ -63,6 +63,11 @@ PHASES = (0.0, 0.25, 0.5, 0.75)  # of a hop
 MAX_GAP = 5.0  # a dog that barks twice is one event
 BEGAN = 1_767_225_600.0  # 2026-01-01, 0:00 UTC
 
+ABOUT = (
+    "Memory is that at the end of each hour, with the clips that are planted; in the last row, the most. `start "
+    "error`: the median of the events' starts against those of the sounds."
+)
+
 Planted = tuple[float, float, str]  # start and end in seconds, class
 
 
@@ -291,11 +296,7 @@ def main() -> None:
         print(json.dumps(rows, indent=1))
         if args.hours != HOURS:
             return
-        about = (
-            "Memory is that at the end of each hour, with the clips that are planted; in the last row, the most. "
-            "`start error`: the median of the events' starts against those of the sounds."
-        )
-        add_table(ROOT / RECORD, "soak", about, rows, rounds=1)
+        add_table(ROOT / RECORD, "soak", ABOUT, rows, rounds=1)
     render()
 
 

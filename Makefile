@@ -108,10 +108,10 @@ demo-model: $(READY)
 zoo: $(READY)
 	$(BIN)/python -m panns_litert_convert.sweep --out assets/zoo.json --document docs/zoo.md --brief docs/choose.md
 
-# Compiles the bundles of `make bundles` for every generation of Qualcomm's NPU, and runs small ones on its emulator. Needs
-# onnxruntime-qnn and onnx, which are not installed here: docs/npu.md says why. An interrupted run is resumed.
+# Compiles the bundles of `make bundles` for every generation of Qualcomm's NPU, and runs small ones on its emulator, with
+# the parts that `make npu` or you installed. An interrupted run is resumed.
 npu-zoo: bundles
-	$(BIN)/python -m panns_litert_convert.npu_sweep --bundles build/zoo --out assets/npu.json --document docs/npu.md
+	PYTHONPATH=build/npu $(BIN)/python -m panns_litert_convert.npu_sweep --bundles build/zoo --out assets/npu.json --document docs/npu.md
 
 # Measures every model at every precision. Slow, since layers that need a finer precision are found one by one. An
 # interrupted run is resumed.

@@ -320,8 +320,8 @@ def _with_npu_file(
     if build.compiled is None or not (build.resident or parts):
         remedy = "" if build.compiled is None else "; with --npu-parts (npu_parts) it is written all the same"
         raise ParityError(f"the NPU of {soc} does not take the whole {model.name}: {build.why}{remedy}")
-    files = [(writer.folder / manifest.file(role)).read_bytes() for role in ("selftest", "selftest_samples")]
-    self_test = SelfTest.from_files(*files, manifest)
+    recorded, pcm = ((writer.folder / manifest.file(role)).read_bytes() for role in ("selftest", "selftest_samples"))
+    self_test = SelfTest.from_files(recorded, pcm, manifest)
     clip = self_test.clip(samples)
     values = clip if spec.name == "waveform" else LogMel(manifest.front_end)(clip)
     found = npu_check(

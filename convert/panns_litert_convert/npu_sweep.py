@@ -46,15 +46,15 @@ ALSO_RUN = ("cnn14",)
 """Larger models that are run on one generation all the same."""
 
 
-def measure(bundle: Bundle, soc: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Compiles a bundle's file for a SoC, and runs it on the emulator if `is_run` says so.
+def measure(bundle: Bundle, soc: str, *, run: bool) -> tuple[dict[str, Any], dict[str, str]]:
+    """Compiles a bundle's file for a SoC, and runs it on the emulator if `run` is set.
 
     Returns:
         What was found, and the versions of what found it. `passed` is the emulator's verdict for one demo recording
         against the CPU; None if it did not run.
     """
     found: dict[str, Any] = {"soc": soc, "generation": SOCS[soc]}
-    if is_run(bundle.manifest.model, soc):
+    if run:
         report = npu_check(bundle, soc=soc, inputs=demo_inputs(bundle)[:1], timeout=TIMEOUT_SECONDS)
         build, whole, why = report.build, report.resident, report.why
         found |= {"checks": worst(report.checks) or None, "passed": report.passed if report.checks else None}
@@ -73,13 +73,14 @@ def is_run(name: str, soc: str) -> bool:
     return gmac <= RUN_ALL_GMAC or (soc == RUN_ON and (gmac <= RUN_ONE_GMAC or name in ALSO_RUN))
 
 
-def sweep(folders: Sequence[Path], out: Path, *, fresh: bool = False) -> list[dict[str, Any]]:
+def sweep(folders: Sequence[Path], out: Path, *, fresh: bool = False, run: bool = True) -> list[dict[str, Any]]:
     """Measures bundles on every generation, and writes all rows after each measurement. Small models come first.
 
     Args:
         folders: those of the bundles.
         out: JSON file of all rows. What it has of the same file is not measured again.
         fresh: whether to delete the rows of their models first.
+        run: whether the emulator runs what `is_run` names. If not, a later run adds it.
 
     Returns:
         All rows, in the registry's order.
@@ -101,9 +102,10 @@ def sweep(folders: Sequence[Path], out: Path, *, fresh: bool = False) -> list[di
         row = _row(manifest)
         before = known.get(_key(row), {"targets": [], "sha256": ""})
         targets = {target["soc"]: target for target in before["targets"] if before["sha256"] == row["sha256"]}
-        if soc in targets:
+        runs = run and is_run(manifest.model, soc)
+        if soc in targets and not (runs and targets[soc]["whole"] and targets[soc]["checks"] is None):
             continue
-        targets[soc], found = measure(Bundle(folder), soc)
+        targets[soc], found = measure(Bundle(folder), soc, run=runs)
         if differ := [f"{name} {version}" for name, version in found.items() if versions.get(name, version) != version]:
             raise ResultsError(f"{out} was not measured with {', '.join(differ)}; measure all again with --fresh")
         versions |= found
@@ -151,7 +153,7 @@ def _in_order(known: Mapping[tuple[str, str, str], dict[str, Any]]) -> list[dict
 
     def place(key: tuple[str, str, str]) -> tuple[int, int, int]:
         name, precision, graph = key
-        return names.index(name), find(name).graphs.index(graph), PRECISIONS.index(precision)  # type: ignore[arg-type]
+        return names.index(name), find(name).graphs.index(graph), PRECISIONS.index(precision)
 
     return [known[key] for key in sorted(known, key=place)]
 
@@ -170,7 +172,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             row["precision"],
             row["graph"],
             str(max(operators)) if max(operators) else "–",
-            generations(targets, is_whole) or "none",
+            generations(targets, [is_whole(target) for target in targets]) or "none",
             _by_generation(targets, lambda target: number((target["checks"] or {}).get("npu/probs"), ".0e")),
             not_whole(targets),
         )
@@ -180,16 +182,20 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 def _by_generation(targets: Sequence[Mapping[str, Any]], text: Callable[[Mapping[str, Any]], str]) -> str:
     """Returns each text with the generations that have it, such as "v69: 3e-03; v73 – v81: 9e-03". A dash has none."""
-    texts = dict.fromkeys(map(text, targets))
-    parts = [f"{generations(targets, lambda t, of=of: text(t) == of)}: {of}" for of in texts if of != "–"]
-    return "; ".join(parts) or "–"
+    texts = [text(target) for target in targets]
+    found = [
+        f"{generations(targets, [other == each for other in texts])}: {each}"
+        for each in dict.fromkeys(texts)
+        if each != "–"
+    ]
+    return "; ".join(found) or "–"
 
 
 def not_whole(targets: Sequence[Mapping[str, Any]]) -> str:
     """Returns why a file is not whole, with the generations; also which generations were not measured."""
     known = {target["soc"]: target for target in targets}
     every = [known.get(soc, {"generation": generation}) for soc, generation in SOCS.items()]
-    missing = generations(every, lambda target: "soc" not in target)
+    missing = generations(every, [soc not in known for soc in SOCS])
     whys = _by_generation(targets, lambda target: "–" if is_whole(target) else _why(target))
     return "; ".join([*([whys] if whys != "–" else []), *([f"not measured: {missing}"] if missing else [])]) or "–"
 
@@ -208,10 +214,11 @@ def main() -> None:
     parser.add_argument("--document", type=Path, action="append", default=[], help="Markdown to put the table into")
     parser.add_argument("--only", action="append", help="measure only these models")
     parser.add_argument("--fresh", action="store_true", help="measure again what was measured before")
+    parser.add_argument("--compile-only", action="store_true", help="run no emulator; a later run adds it")
     args = parser.parse_args()
     folders = [path.parent for path in sorted(args.bundles.glob(f"*/{MANIFEST}"))]
     chosen = [folder for folder in folders if not args.only or manifest_in(folder).model in args.only]
-    lines = table(sweep(chosen, args.out, fresh=args.fresh))
+    lines = table(sweep(chosen, args.out, fresh=args.fresh, run=not args.compile_only))
     for document in args.document:
         insert(document, markdown(lines), marker="npu")
     print(markdown(lines))

@@ -8,7 +8,7 @@ and `make figures` its times to times.json.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -90,16 +90,16 @@ def is_whole(target: Mapping[str, Any]) -> bool:
     return bool(target["whole"]) and target["passed"] is not False
 
 
-def generations(targets: Sequence[Mapping[str, Any]], chosen: Callable[[Mapping[str, Any]], bool]) -> str:
+def generations(targets: Sequence[Mapping[str, Any]], chosen: Sequence[bool]) -> str:
     """Returns the chosen ones of a file's targets in npu.json by generation, neighbours as one: "v69, v75 – v81".
 
     Args:
         targets: in the order of their generations.
-        chosen: whether to name a target.
+        chosen: for each target, whether to name it.
     """
     runs: list[list[str]] = [[]]
-    for target in targets:
-        if chosen(target):
+    for target, named in zip(targets, chosen, strict=True):
+        if named:
             runs[-1].append(target["generation"])
         elif runs[-1]:
             runs.append([])
@@ -128,7 +128,9 @@ def model_row(row: Mapping[str, Any]) -> dict[str, str]:
         "GPU error": number((measured.get("gpu") or {}).get("gpu_fp16/probs"), ".0e"),
         "operators": str(measured.get("operators", "–")),
         "on the GPU": f"failed: {error[:60]}" if error else resident,
-        "on the NPU": "–" if npu is None else generations(npu["targets"], is_whole) or "none",
+        "on the NPU": "–"
+        if npu is None
+        else generations(npu["targets"], [is_whole(target) for target in npu["targets"]]) or "none",
         "CPU ms": number(cpu.get("one_thread_ms"), ".1f"),
         "on all cores": number(cpu.get("all_cores_ms"), ".1f"),
         "licence": row["licence"],

@@ -273,6 +273,13 @@ class TestQualcomm:
         assert not report.passed
         assert "the plugin took all 4 operators, but the run gives other values" in report.why
 
+    def test_an_input_that_float16_cannot_hold_has_its_own_bound(self, small: Callable[..., Path]) -> None:
+        values = np.array([[2048.5, 2049.5, 2050.5, 2047.5]], np.float32)
+        report = npu_check(small("MUL", factors=(0.5,)), soc=QUALCOMM, inputs=[{"x": values}])
+        (check,) = report.checks
+        assert check.output == "y, input beyond float16"
+        assert check.threshold["float16_input_alone"] == check.threshold["max_abs"] / 2 > 0
+
     @pytest.mark.parametrize("part", ["head", "middle"])
     def test_a_damaged_bytecode_fails(self, shipped: Bundle, tmp_path: Path, part: str) -> None:
         compiled = tmp_path / "compiled.tflite"

@@ -47,10 +47,7 @@ def _steps(request: Mapping[str, Any], folder: Path, notes: Notes) -> None:
     if request["cpu"]:
         notes.add(step="cpu")
         engine = CpuEngine(model)
-        save_clips(folder / "cpu.npz", [engine.run(clip) for clip in clips])
-        with np.errstate(over="ignore"):
-            rounded = [{name: x.astype(np.float16).astype(np.float32) for name, x in clip.items()} for clip in clips]
-        save_clips(folder / "half.npz", [engine.run(clip) for clip in rounded])
+        save_references(folder, engine, clips)
         del engine
     if request["audit"]:
         from panns_litert.proof.audit import audit_fp16
@@ -76,6 +73,14 @@ def _steps(request: Mapping[str, Any], folder: Path, notes: Notes) -> None:
     gpu.close()
     notes.add(run_s=seconds, step="arithmetic")
     notes.add(arithmetic=_arithmetic(folder / "probe.tflite"))
+
+
+def save_references(folder: Path, engine: CpuEngine, clips: Sequence[Mapping[str, NDArray[np.float32]]]) -> None:
+    """Writes the CPU's outputs, cpu.npz, and those for the inputs rounded to float16, half.npz."""
+    save_clips(folder / "cpu.npz", [engine.run(clip) for clip in clips])
+    with np.errstate(over="ignore"):
+        rounded = [{name: x.astype(np.float16).astype(np.float32) for name, x in clip.items()} for clip in clips]
+    save_clips(folder / "half.npz", [engine.run(clip) for clip in rounded])
 
 
 def _arithmetic(path: Path) -> str:

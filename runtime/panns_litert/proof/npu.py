@@ -237,6 +237,9 @@ def npu_check(
 ) -> NpuReport:
     """Compiles a file for one NPU, runs the bytecode on the vendor's emulator, and compares its outputs.
 
+    As for `gpu_check`: if the rounding of a run's inputs to float16 alone moves the CPU's outputs outside the gate, the
+    run is checked with its own threshold, and the effect of the rounding is recorded beside it.
+
     Args:
         model: a .tflite, the folder of a bundle, or a bundle.
         soc: one of `npu_socs()`, in any case.
@@ -274,6 +277,7 @@ def npu_check(
         build = _build(path, target, made, versions, notes, problem)
         got = load_clips(folder / "npu.npz") if (folder / "npu.npz").exists() else []
         cpu = load_clips(folder / "cpu.npz") if got else []
+        half = load_clips(folder / "half.npz") if got and notes.get("arithmetic") != "float32" else None
     if ready is None:  # the temporary file is gone
         build = replace(build, compiled=Path(COMPILED) if build.compiled else None)
     errors = []
@@ -281,9 +285,9 @@ def npu_check(
         errors.append(f"the plugin compiled the whole file, but the bytecode does not run: {notes['refusal']}")
     if build.compiled and problem:
         errors.append(f"{problem} ({_STEPS.get(notes.get('step', ''), 'at the start')})")
-    checks = compare_outputs(got, cpu, stage="npu") if got else []
+    checks = compare_outputs(got, cpu, half, stage="npu") if got else []
     if got and references is not None:
-        against = compare_outputs(got, references, stage="npu")
+        against = compare_outputs(got, references, half, stage="npu")
         checks += [replace(check, output=f"{check.output}, against PyTorch") for check in against]
     return NpuReport(
         build=build,

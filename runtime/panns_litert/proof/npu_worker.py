@@ -7,7 +7,8 @@ notes written until then.
 
 FOLDER holds request.json {"model": path, "soc": name, "compiled": path or null, "run": bool} and, with "run",
 inputs.npz with arrays "<clip>/<name>". The process writes notes.json after every step, compiled.tflite unless
-"compiled" names one, and the outputs in the form of inputs.npz: cpu.npz and npu.npz.
+"compiled" names one, and the outputs in the form of inputs.npz: cpu.npz, half.npz (the CPU with inputs rounded to
+float16) and npu.npz.
 """
 
 from __future__ import annotations
@@ -26,7 +27,15 @@ from numpy.typing import NDArray
 
 from panns_litert.engine import CpuEngine, Outputs
 from panns_litert.errors import PannsLitertError
-from panns_litert.proof.gpu_worker import PROBE, Notes, add_one_model, arithmetic_of, load_clips, save_clips
+from panns_litert.proof.gpu_worker import (
+    PROBE,
+    Notes,
+    add_one_model,
+    arithmetic_of,
+    load_clips,
+    save_clips,
+    save_references,
+)
 from panns_litert.proof.npu_plugin import compile_file, read_compiled
 from panns_litert.proof.npu_targets import QUALCOMM, VendorParts, npu_targets, vendor_parts
 
@@ -63,7 +72,7 @@ def _steps(request: Mapping[str, Any], folder: Path, notes: Notes) -> None:
     clips = load_clips(folder / "inputs.npz")
     notes.add(step="cpu")
     engine = CpuEngine(Path(request["model"]))
-    save_clips(folder / "cpu.npz", [engine.run(clip) for clip in clips])
+    save_references(folder, engine, clips)
     engine.close()
     notes.add(step="run")
     try:

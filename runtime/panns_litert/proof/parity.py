@@ -54,8 +54,9 @@ GATES: dict[str, Gate] = {
     "int4-weights": Gate(max_abs=0.15, corr=0.98, top5=True),
 }
 """The gate of every stage that compares outputs of a network. The front end's gates are in decibels and depend on the
-level: panns_litert_convert.stages. The bound for eight bits equals that for float16 arithmetic on a GPU; the bound for
-four bits is three times that."""
+level: panns_litert_convert.stages. The bounds for an NPU are those for a GPU, and the highest classes must be the same,
+too. The largest error that was measured on Qualcomm's NPUs is 0.035 (mn04, docs/npu-check.md). The bound for eight bits
+equals that for float16 arithmetic on a GPU; the bound for four bits is three times that."""
 
 TAG_THRESHOLD = 0.3
 """The lowest probability at which `compare_tags` counts a class as a tag."""

@@ -31,7 +31,7 @@ SYSTEM = ("python3.11", "libstdc++6")
 PYTHON = "3.11"
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_26", "manylinux2014")
 """Wheels that run with Debian 10's glibc or a later one."""
-TEST_PACKAGES = ("pytest", "pytest-xdist", "hypothesis")
+TEST_PACKAGES = ("pytest", "pytest-xdist", "hypothesis")  # xdist: tests/suite.py has hooks of it
 PACKAGES = {
     "panns_litert": "runtime/panns_litert",
     "panns_litert_assets": "assets",

@@ -57,19 +57,7 @@ def test_documents_have_blocks_of_every_kind() -> None:
     assert len(blocks("bash")) >= 1
     assert len(blocks("bash gpu")) >= 2
     assert len(blocks("bash download")) >= 2
-    kinds = {
-        "python",
-        "python hub",
-        "bash",
-        "bash gpu",
-        "bash hub",
-        "bash download",
-        "console",
-        "text",
-        "json",
-        "yaml",
-        OUTPUT,
-    }
+    kinds = {"python", "python hub", "bash", "bash gpu", "bash hub", "bash download", "console", "text", OUTPUT}
     assert {info for info, _ in BLOCKS} == kinds
     outputs = [shown for language in ("python", "bash") for _, shown in blocks(language) if shown is not None]
     assert len(outputs) == sum(info == OUTPUT for info, _ in BLOCKS) >= 2

@@ -101,6 +101,7 @@ def test_a_file_compiled_for_an_npu_is_checked_and_never_taken_for_the_model(dem
     result = NpuRecord(
         soc="SM8650",
         architecture="v75",
+        arithmetic="float16",
         operators=41,
         taken=15,
         partitions=7,

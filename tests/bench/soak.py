@@ -242,7 +242,9 @@ def memory() -> float:
 
 
 def peak_memory() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    """Returns the most resident memory of this process, MB. `ru_maxrss` may be that of its parent."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6
 
 
 def real_run(hours: float) -> list[dict[str, Any]]:

@@ -166,6 +166,7 @@ def test_sense_options(capsys: pytest.CaptureFixture[str], recording: Path, tmp_
         (["events", "x.wav", "--hop", "11"], "at most a window of 10"),
         (["listen", "file.wav"], "file.wav: no such file"),
         (["listen", "x.wav", "--mqtt", "home:secret@broker"], "--mqtt with a user; expected HOST[:PORT]"),
+        (["listen", "x.wav", "--mqtt", "broker", "--mqtt-node", "a/b"], "node 'a/b'; expected letters"),
         (["listen", "x.wav", "--mqtt", "broker:port"], "--mqtt broker:port; expected HOST or HOST:PORT"),
         (["listen", "x.wav", "--mqtt", "broker", "--mqtt-class", "Sirne"], "did you mean 'Siren'"),
         (["listen", "x.wav", "--mqtt", "broker", "--mqtt-password-file", "x"], "without --mqtt-user"),

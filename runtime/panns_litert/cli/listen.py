@@ -108,6 +108,12 @@ def add_live_options(sub: argparse.ArgumentParser) -> None:
     group.add_argument("--mqtt-user", metavar="NAME", help=f"its password is in the file, or in {PASSWORD_VARIABLE}")
     group.add_argument("--mqtt-password-file", type=Path, metavar="FILE", help="file with the password alone")
     group.add_argument("--mqtt-tls", action="store_true", help="encrypt the connection")
+    group.add_argument(
+        "--mqtt-node",
+        metavar="NAME",
+        help="this device's name in topics; another one for a second program on this "
+        "computer (default: the computer's)",
+    )
     group.add_argument("--mqtt-class", action="append", metavar="CLASS", help="sensors for these (default: as heard)")
     group.add_argument("--save-clips", type=Path, metavar="DIR", help="save the sound of each event, and of people")
     group.add_argument(
@@ -324,6 +330,7 @@ def _sinks(args: argparse.Namespace, sense: Sense) -> list[Sink]:
                 username=args.mqtt_user,
                 password=_password(args),
                 tls=args.mqtt_tls,
+                node=args.mqtt_node,
                 classes=args.mqtt_class,
             )
         )

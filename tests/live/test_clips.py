@@ -326,7 +326,7 @@ def test_an_event_whose_sound_is_gone(tmp_path: Path, sound: NDArray[np.float32]
 
 
 def test_an_event_that_is_told_long_after_its_start(tmp_path: Path, sound: NDArray[np.float32]) -> None:
-    """As at the end of a cool-down, which it has outlasted: the clip has what is still known, and goes on from there."""
+    """As at the end of a cool-down, which it has outlasted: the clip has what is left, and goes on from there."""
     sink = ClipSink(tmp_path, rate=RATE, before=1, most_seconds=6, lag=2)
     long = np.tile(sound, 2)
     feed(sink, long, 20)

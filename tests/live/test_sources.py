@@ -150,6 +150,70 @@ def test_times_of_a_pipe_that_is_heard_now() -> None:
     assert np.all(np.diff([block.time for block in blocks]) >= 0)
 
 
+def wav(path: Path, x: NDArray[np.float32], rate: int = RATE) -> bytes:
+    soundfile.write(path, x, rate, subtype="PCM_16")
+    return path.read_bytes()
+
+
+CHUNK = b"LIST" + (1001).to_bytes(4, "little") + bytes(range(250)) * 4 + b"x\0"
+
+
+@pytest.mark.parametrize(
+    ("behind", "seconds", "warnings"),
+    [
+        (b"", 1.0, ()),
+        (b"\0" * 200, 1.0 + 100 / RATE, ()),  # the stated size was wrong
+        (CHUNK, 1.0, ()),
+        (CHUNK + CHUNK[:-500], 1.0, ()),
+        (CHUNK + b"\0\xff\1\2" * 99, 1.0, ("what is behind its samples is no part of a WAV file and is not heard",)),
+        ("same", 2.0, ()),
+        ("chunk, same, chunk", 2.0, ()),
+        ("other rate", 1.0, ("another recording follows, which is of another form and is not heard",)),
+        ("cut header", 1.0, ("another recording follows, which is not readable and is not heard",)),
+    ],
+)
+def test_what_is_behind_the_samples_of_a_pipe(
+    tmp_path: Path, demo_sound: NDArray[np.float32], behind: bytes | str, seconds: float, warnings: tuple[str, ...]
+) -> None:
+    x = demo_sound[:RATE]
+    data = wav(tmp_path / "x.wav", x)
+    if isinstance(behind, str):
+        second = wav(tmp_path / "y.wav", x, 8000 if behind == "other rate" else RATE)
+        second = second[:20] if behind == "cut header" else second
+        behind = CHUNK + second + CHUNK if "chunk" in behind else second
+    for more in (0, 1):  # read as it comes, and byte by byte
+        stream = io.BytesIO(data + behind)
+        source = PipeSource(Trickle(stream) if more else stream, RATE)  # type: ignore[arg-type]
+        samples, _, losses = heard(source)
+        assert len(samples) == round(seconds * RATE)
+        np.testing.assert_allclose(samples[:RATE], x, atol=1 / 32768)
+        if seconds == 2.0:
+            np.testing.assert_allclose(samples[RATE:], x, atol=1 / 32768)
+        assert (losses, source.warnings) == ([], warnings)
+        assert not stream.read(), "read to its end: the program that writes it can end"
+
+
+class Trickle:
+    """A stream that gives few bytes at a time."""
+
+    def __init__(self, stream: io.BytesIO) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        return self._stream.read(min(size, 997))
+
+
+def test_a_pipe_that_ends_early(tmp_path: Path, demo_sound: NDArray[np.float32]) -> None:
+    data = wav(tmp_path / "x.wav", demo_sound[: 2 * RATE])[: 44 + RATE + 1]  # half a second, and half a sample
+    samples, _, losses = heard(PipeSource(io.BytesIO(data), RATE))
+    assert len(samples) == RATE // 2
+    assert [(loss.seconds, loss.last) for loss in losses] == [(1.5, True)]
+    assert losses[0].why == "0.50 s of 2.00 s came: the pipe ended early"
+    source = PipeSource(io.BytesIO(data), RATE, live=True)
+    assert heard(source)[2] == [], "a recording that was ended is no sound that is lost"
+    assert source.warnings == ("0.50 s of 2.00 s came: the pipe ended early",)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

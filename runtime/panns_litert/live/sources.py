@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.audio import (
+    RAW_FORMATS,
     AudioBlocks,
     FileLike,
     MonoResampler,
     Scale,
+    WavSamples,
     is_container,
     name_of,
     raw_blocks,
@@ -128,7 +130,7 @@ class FileSource(BaseSource):
         heard = done / self._rate
         if stated is not None and stated - heard > _LEAST_LOSS:
             why = f"{heard:.2f} s of {stated:.2f} s could be decoded: the file is cut or damaged"
-            yield Lost(seconds=stated - heard, why=why, time=start + heard)
+            yield Lost(seconds=stated - heard, why=why, time=start + heard, last=True)
 
 
 class PipeSource(BaseSource):
@@ -166,14 +168,20 @@ class PipeSource(BaseSource):
         pipe = _Pipe(stream, self._closed)
         head = read_head(cast(BinaryIO, pipe))
         pipe.unread(head)
+        samples: io.RawIOBase = pipe
+        self._wav: WavSamples | None = None
+        self._frame = 0  # bytes
         if is_container(head, mpeg=False):
-            raw_rate, channels, form = wav_header(pipe)
+            header = wav_header(pipe)
+            raw_rate, channels, form = header.rate, header.channels, header.form
+            samples = self._wav = WavSamples(pipe, header)
+            self._frame = RAW_FORMATS[form][0] * channels
         elif raw_rate is None:
             raise AudioError(f"{name}: begins like no WAV file; for raw samples, give --rate HZ")
         self._rate, self._raw_rate, self.live = rate, raw_rate, live
         self._mono = MonoResampler(raw_rate, sample_rate=rate, channel=channel, scale=scale)
         # by one tenth of a second, so that a pipe that is heard now is not read in blocks of several seconds
-        self._chunks = raw_blocks(pipe, channels=channels, form=form, most=max(channels, raw_rate * channels // 10))
+        self._chunks = raw_blocks(samples, channels=channels, form=form, most=max(channels, raw_rate * channels // 10))
 
     def __iter__(self) -> Iterator[Heard | Lost]:
         clock = SampleClock(self._raw_rate)
@@ -190,11 +198,27 @@ class PipeSource(BaseSource):
                 samples = self._mono.push(chunk)
             except AudioError as error:
                 raise AudioError(f"{self.name}: {error}") from error
-            self.warnings = self._mono.warnings
+            self.warnings = (*self._mono.warnings, *(self._wav.warnings if self._wav else ()))
             yield from self._heard(samples, clock, start, done)
             done += len(samples)
         if start is not None and not self._closed.is_set():
-            yield from self._heard(self._mono.finish(), clock, start, done)
+            tail = self._mono.finish()
+            yield from self._heard(tail, clock, start, done)
+            yield from self._cut(start + (done + len(tail)) / self._rate)
+
+    def _cut(self, end: float) -> Iterator[Lost]:
+        """Tells what did not come although the header of a WAV file had stated it."""
+        if self._wav is None:
+            return
+        self.warnings = (*self._mono.warnings, *self._wav.warnings)
+        if self._wav.stated is None or self._wav.stated // self._frame <= self._wav.taken // self._frame:
+            return
+        stated, came = (size // self._frame / self._mono.rate for size in (self._wav.stated, self._wav.taken))
+        why = f"{came:.2f} s of {stated:.2f} s came: the pipe ended early"
+        if self.live:  # a recording program that was ended: there was no more sound
+            self.warnings += (why,)
+        else:
+            yield Lost(seconds=stated - came, why=why, time=end, last=True)
 
     def _heard(self, samples: NDArray[np.float32], clock: SampleClock, start: float, done: int) -> Iterator[Heard]:
         if len(samples):

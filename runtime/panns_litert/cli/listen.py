@@ -275,6 +275,8 @@ def _list_devices(args: argparse.Namespace) -> int:
 
 def _sources(args: argparse.Namespace, rate: int) -> tuple[Source, ...]:
     """Returns the sources, of which files and the pipe are open."""
+    if args.audio.count(STDIN) > 1:
+        raise AudioError("standard input (-) twice; expected it once")
     found: list[Source] = []
     devices = args.device or []
     for device in devices or ([] if args.audio else [None]):
@@ -298,6 +300,13 @@ def _sources(args: argparse.Namespace, rate: int) -> tuple[Source, ...]:
             found.append(NetworkSource(audio, rate, channel=args.channel))
         else:
             found.append(FileSource(audio, rate, realtime=args.realtime, channel=args.channel, scale=args.scale))
+    names: set[str] = set()
+    for source in found:  # streams may differ in their query alone, such as the channels of a recorder
+        name, number = source.name, 1
+        while source.name in names:
+            number += 1
+            source.name = f"{name} ({number})"
+        names.add(source.name)
     return tuple(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 import time
 from pathlib import Path
@@ -84,6 +85,34 @@ def test_a_file_that_is_cut_is_a_loss(stereo: Path, tmp_path: Path) -> None:
     assert loss.time == pytest.approx(100.0 + len(samples) / RATE)
     assert "21.50 s could be decoded: the file is cut or damaged" in loss.why
     assert any("could be decoded" in warning for warning in source.warnings)
+
+
+@pytest.mark.parametrize("rate", [RATE, 44100])
+@pytest.mark.parametrize("part", [0.01, 0.2])
+def test_a_file_that_is_damaged_in_the_middle(recording: Path, tmp_path: Path, rate: int, part: float) -> None:
+    """What stands for the missing sound is a loss, and no silence that was heard."""
+    sound = load_audio(recording, sample_rate=rate).waveform
+    path = tmp_path / "damaged.flac"
+    soundfile.write(path, sound, rate)
+    data = bytearray(path.read_bytes())
+    begin, size = len(data) // 2, round(part * len(data))
+    data[begin : begin + size] = bytes(size)
+    path.write_bytes(data)
+    source = FileSource(path, RATE)
+    samples, _, losses = heard(source)
+    (found,) = [re.search(r"damaged at ([\d.]+) s: ([\d.]+) s are missing", text) or pytest.fail(text)
+                for text in source.warnings if "damaged at" in text]  # fmt: skip
+    missing = float(found[2])
+    assert missing > 0.05
+    assert [loss.why for loss in losses] == ["the file is damaged here"]
+    assert losses[0].seconds == pytest.approx(missing, abs=0.15)
+    assert len(samples) / RATE + losses[0].seconds == pytest.approx(21.5, abs=1e-3)
+
+
+def test_silence_of_a_whole_file_is_no_loss(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silent.flac", np.zeros(20 * RATE), RATE)
+    samples, _, losses = heard(FileSource(tmp_path / "silent.flac", RATE))
+    assert (len(samples), losses) == (20 * RATE, [])
 
 
 def test_closing_ends_a_file_that_waits(stereo: Path) -> None:

@@ -70,7 +70,8 @@ class BaseSource:
 class FileSource(BaseSource):
     """A recording as a source, at full speed or as if it sounded now.
 
-    Samples that cannot be used are NaN. Seconds that are missing at the end are a `Lost`; `warnings` has the rest.
+    Samples that cannot be used are NaN. Seconds that are missing at the end, or in the middle, where the decoder puts
+    silence, are a `Lost`; `warnings` has the rest.
 
     Args:
         audio: path, content or binary file object.
@@ -119,11 +120,15 @@ class FileSource(BaseSource):
         began, done = elapsed_time(), 0
         stated = self._blocks.seconds
         most = max(1, round(_REAL_SECONDS * self._rate))
-        for block in self._blocks:
+        for block, lost in self._pieces():
+            if lost and self._due(began + (done + len(block)) / self._rate):
+                yield Lost(
+                    seconds=len(block) / self._rate, why="the file is damaged here", time=start + done / self._rate
+                )
+                done += len(block)
+                continue
             for piece in np.split(block, range(most, len(block), most)) if self.live else [block]:
-                if self.live:
-                    self._closed.wait(max(0.0, began + (done + len(piece)) / self._rate - elapsed_time()))
-                if self._closed.is_set():
+                if not self._due(began + (done + len(piece)) / self._rate):
                     return
                 yield Heard(samples=piece, time=start + done / self._rate)
                 done += len(piece)
@@ -131,6 +136,37 @@ class FileSource(BaseSource):
         if stated is not None and stated - heard > _LEAST_LOSS:
             why = f"{heard:.2f} s of {stated:.2f} s could be decoded: the file is cut or damaged"
             yield Lost(seconds=stated - heard, why=why, time=start + heard, last=True)
+
+    def _due(self, at: float) -> bool:
+        """Waits for an `elapsed_time`, if the file is heard as if live. Returns whether the source is still open."""
+        if self.live:
+            self._closed.wait(max(0.0, at - elapsed_time()))
+        return not self._closed.is_set()
+
+    def _pieces(self) -> Iterator[tuple[NDArray[np.float32], bool]]:
+        """Yields the blocks of the file, none empty, and whether one is the silence that stands for missing sound."""
+        done, told = 0, 0.0
+        for block in self._blocks:
+            done += len(block)
+            missing = done / self._rate - self._blocks.seconds_heard
+            begin, end = 0, 0
+            if missing - told > _LEAST_LOSS:
+                begin, end = _longest_silence(block)
+                if end - begin < (missing - told) * self._rate / 2:
+                    begin, end = 0, 0
+                told = missing
+            for part, lost in ((block[:begin], False), (block[begin:end], True), (block[end:], False)):
+                if len(part):
+                    yield part, lost
+
+
+def _longest_silence(block: NDArray[np.float32]) -> tuple[int, int]:
+    """Returns where the longest run of zeros begins and ends."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], block == 0, [False]]).astype(np.int8)))
+    if not len(edges):
+        return 0, 0
+    longest = int(np.argmax(edges[1::2] - edges[::2]))
+    return int(edges[2 * longest]), int(edges[2 * longest + 1])
 
 
 class PipeSource(BaseSource):

@@ -232,6 +232,16 @@ class Trickle:
         return self._stream.read(min(size, 997))
 
 
+@pytest.mark.parametrize("data", [b"", b"\1"])
+@pytest.mark.parametrize("live", [True, False])
+def test_a_pipe_without_a_sample(tmp_path: Path, data: bytes, live: bool) -> None:
+    with pytest.raises(AudioError, match="hall: ended before its first sample; expected sound"):
+        list(PipeSource(io.BytesIO(data), RATE, raw_rate=RATE, live=live, name="hall"))
+    header = wav(tmp_path / "x.wav", np.zeros(9, np.float32))[:44]
+    with pytest.raises(AudioError, match="hall: ended before its first sample; expected sound"):
+        list(PipeSource(io.BytesIO(header + data), RATE, live=live, name="hall"))
+
+
 def test_a_pipe_that_ends_early(tmp_path: Path, demo_sound: NDArray[np.float32]) -> None:
     data = wav(tmp_path / "x.wav", demo_sound[: 2 * RATE])[: 44 + RATE + 1]  # half a second, and half a sample
     samples, _, losses = heard(PipeSource(io.BytesIO(data), RATE))

@@ -184,7 +184,7 @@ class PipeSource(BaseSource):
 
     Raises:
         AudioError: the stream begins like no WAV file and there is no `raw_rate`, it ends within its header, or an
-            argument is out of range.
+            argument is out of range; in the iteration, if there is no sample.
     """
 
     def __init__(
@@ -237,6 +237,8 @@ class PipeSource(BaseSource):
             self.warnings = (*self._mono.warnings, *(self._wav.warnings if self._wav else ()))
             yield from self._heard(samples, clock, start, done)
             done += len(samples)
+        if start is None and not self._closed.is_set():  # such as behind a recording program that has failed
+            raise AudioError(f"{self.name}: ended before its first sample; expected sound")
         if start is not None and not self._closed.is_set():
             tail = self._mono.finish()
             yield from self._heard(tail, clock, start, done)

@@ -176,6 +176,8 @@ def test_sense_options(capsys: pytest.CaptureFixture[str], recording: Path, tmp_
         (["listen", "x.wav", "--webhook", "ftp://server/"], "not a valid address"),
         (["listen", "x.wav", "--webhook-headers", "x"], "without --webhook"),
         (["listen", "x.wav", "--webhook", "http://server/", "--webhook-headers", "nowhere.txt"], "nowhere.txt"),
+        (["listen", "x.wav", "--csv", ""], "--csv without a name; expected a folder"),
+        (["listen", "x.wav", "--save-clips", ""], "--save-clips without a name; expected a folder"),
         (["listen", "x.wav", "--csv", "/dev/null/x"], "expected a folder that can be written"),
         (["listen", "x.wav", "--cooldown", "-1"], "cooldown = -1.0; expected a number ≥ 0"),
         (["listen", "-", "--rate", "8000", "--seconds", "0"], "expected a number > 0"),

@@ -20,7 +20,7 @@ NAMES = {
         is_container is_file_like is_silent LEAST_RATE level_dbfs load_audio MEDIA_SUFFIXES Microphone
         microphones MicrophoneStream MonoResampler MOST_RATE name_of NETWORK_SCHEMES NetworkStream no_audio plain_url
         Prefixed raw_blocks RAW_FORMATS read_head Recording require_av same_microphone Scale SCALES scan_folder
-        UnreadWarning wav_header
+        UnreadWarning wav_header WavSamples
     """,
     "panns_litert.batch": """
         batch BatchSummary LEDGER MOST_TRIES RECORD RESULTS Rows Shard SHOWN_FAILURES

@@ -127,6 +127,8 @@ class Relay:
     def __init__(self, target: int) -> None:
         self.port, self._target, self.mute = free_port(), target, False
         self._ends: list[socket.socket] = []
+        self._fronts: list[socket.socket] = []
+        self._lost: set[socket.socket] = set()
 
     def open(self) -> None:
         server = socket.create_server(("127.0.0.1", self.port))
@@ -140,11 +142,20 @@ class Relay:
             end.close()
         self._ends.clear()
 
+    def forget(self) -> None:
+        """Ends the connections on this side alone: the other one sees no end, as when a radio link is lost."""
+        for end in self._fronts:
+            with contextlib.suppress(OSError):
+                self._lost.add(end)
+                end.shutdown(socket.SHUT_RDWR)
+        self._fronts.clear()
+
     def _accept(self, server: socket.socket) -> None:
         with contextlib.suppress(OSError):  # closed
             while True:
                 pair = server.accept()[0], socket.create_connection(("127.0.0.1", self._target))
                 self._ends += pair
+                self._fronts.append(pair[0])
                 for one, other, answers in ((*pair, False), (*pair[::-1], True)):
                     threading.Thread(target=self._pass, args=(one, other, answers), daemon=True).start()
 
@@ -153,4 +164,5 @@ class Relay:
             while data := one.recv(4096):
                 if not (answers and self.mute):
                     other.sendall(data)
-            other.shutdown(socket.SHUT_RDWR)
+            if one not in self._lost:
+                other.shutdown(socket.SHUT_RDWR)

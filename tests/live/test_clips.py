@@ -325,6 +325,23 @@ def test_an_event_whose_sound_is_gone(tmp_path: Path, sound: NDArray[np.float32]
     )
 
 
+def test_an_event_that_is_told_long_after_its_start(tmp_path: Path, sound: NDArray[np.float32]) -> None:
+    """As at the end of a cool-down, which it has outlasted: the clip has what is left, and goes on from there."""
+    sink = ClipSink(tmp_path, rate=RATE, before=1, most_seconds=6, lag=2)
+    long = np.tile(sound, 2)
+    feed(sink, long, 20)
+    sink.notice(event("start", start=3, end=20))
+    sink.notice(event("update", start=3, end=20, score=0.9))
+    feed(sink, long, 30, from_second=20)
+    sink.close()
+    assert sink.problems == ()
+    saved, about = read(clips(tmp_path)[0])
+    assert about["clip_start"] == pytest.approx(17, abs=0.11)
+    first = round(about["clip_start"] * RATE)
+    np.testing.assert_allclose(saved, long[first : first + 6 * RATE], atol=STEP)
+    assert about["start"] == 3
+
+
 def test_names_are_safe(tmp_path: Path, sound: NDArray[np.float32]) -> None:
     sink = ClipSink(tmp_path, rate=RATE)
     feed(sink, sound, 6)

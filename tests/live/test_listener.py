@@ -267,6 +267,16 @@ def test_a_short_loss_makes_windows_unusable(tagger: Tagger, demo_sound: NDArray
     assert (loss.start, loss.seconds, loss.why) == (12.0, 0.25, "overflow")
 
 
+def test_a_loss_at_the_end_spoils_nothing_before_it(tagger: Tagger, demo_sound: NDArray[np.float32]) -> None:
+    cut = Lost(seconds=2.0, why="the file is cut", time=BEGAN + 5.0, last=True)
+    result, kept = listen(tagger, Items([*heard(demo_sound[: 5 * RATE]), cut]), hop=1.0)
+    (row,) = result.sources
+    assert (row.seconds, row.lost, row.unusable) == (pytest.approx(7.0), {"the file is cut": 2.0}, 0)
+    whole, kept_whole = listen(tagger, Items(heard(demo_sound[: 5 * RATE])), hop=1.0)
+    assert ends(kept) == ends(kept_whole) != []
+    assert row.windows == whole.sources[0].windows
+
+
 @pytest.mark.parametrize("seconds", [10.0, 3600.0, 30 * 86400.0])
 def test_a_long_loss_starts_anew_at_the_true_time(
     tagger: Tagger, demo_sound: NDArray[np.float32], recording: Path, seconds: float

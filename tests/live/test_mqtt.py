@@ -276,6 +276,59 @@ time.sleep(60)
         mqtt.close()
 
 
+def test_a_connection_whose_end_the_broker_does_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old connection's will, "offline", comes before the new connection is online, not 45 s later."""
+    monkeypatch.setattr("panns_litert.live.mqtt._PAUSES", (0.1, 0.2))
+    monkeypatch.setattr("panns_litert.live.mqtt.MqttSink._hear_availability", only_echoes)
+    with broker(tmp_path) as server, listener(server.port) as home:
+        way = Relay(server.port)
+        way.open()
+        mqtt = sink(way.port)
+        until(lambda: home.of(f"{BASE}/availability") == ["offline", "online"])
+        way.forget()
+        until(lambda: home.of(f"{BASE}/availability")[2:].count("online") == 1)
+        assert home.of(f"{BASE}/availability")[2:] == ["offline", "offline", "online"], "a will, a question, an answer"
+        mqtt.close()
+        way.close()
+
+
+def only_echoes(self: MqttSink, online: bool) -> None:
+    if not online:
+        self._go_online(self._connections)
+
+
+def test_an_offline_of_an_earlier_run_that_comes_late(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with broker(tmp_path) as server, listener(server.port) as home:
+        mqtt = sink(server.port)
+        until(lambda: home.of(f"{BASE}/availability") == ["offline", "online"])
+        home._client.publish(f"{BASE}/availability", "offline", qos=1, retain=True)
+        until(lambda: home.of(f"{BASE}/availability") == ["offline", "online", "offline", "online"])
+        mqtt.close()
+        until(lambda: home.of(f"{BASE}/availability")[-1] == "offline")
+        time.sleep(0.3)
+        assert home.of(f"{BASE}/availability")[-1] == "offline"
+    assert not caplog.records
+
+
+def test_two_programs_of_one_node_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with broker(tmp_path) as server, listener(server.port) as home:
+        first = sink(server.port)
+        until(lambda: first._ready)
+        second = sink(server.port)
+        until(lambda: second._ready)
+        until(lambda: any("another program publishes as kitchen" in one.getMessage() for one in caplog.records))
+        second.close()
+        until(lambda: not second._connecting.is_alive())
+        time.sleep(0.5)
+        assert home.of(f"{BASE}/availability")[-1] == "online", "the first is still there"
+        first.close()
+        until(lambda: home.of(f"{BASE}/availability")[-1] == "offline")
+        other = MqttSink("127.0.0.1", server.port, node="garden")
+        until(lambda: other._ready)
+        other.close()
+    assert 1 <= len(caplog.records) <= 2
+
+
 def test_a_wrong_password_is_told_once_and_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import logging
@@ -593,6 +594,35 @@ def test_browsers_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         for connection in opened:
             connection.close()
         eventually(lambda: has_room(server))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HT",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nG",  # answered, and begins another request
+        b"POST /thresholds.json HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 100\r\n\r\n{",
+    ],
+)
+def test_connections_that_bring_no_request_take_no_place_for_ever(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody could shut out everybody, without the token."""
+    monkeypatch.setattr("panns_litert.live.server._REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(webapp, "_STALLED_SECONDS", 0.5)
+    with serving(a_page()) as server, contextlib.ExitStack() as stack:
+        browser = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        stack.callback(browser.close)
+        browser.request("GET", "/events")
+        answer = browser.getresponse()
+        for _ in range(70):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+            with contextlib.suppress(OSError):  # beyond 64, it is refused at once
+                connection.sendall(sent)
+        eventually(lambda: ask(server)[0] == 200)
+        server._page.tell("still", {})
+        while answer.readline().strip() != b"event: still":  # which does not end, whoever else comes
+            pass
 
 
 def has_room(server: PageServer) -> bool:

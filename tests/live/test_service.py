@@ -78,6 +78,7 @@ def test_the_commands_are_understood(name: str) -> None:
     assert args.mqtt_user is not None
     assert args.mqtt_password_file is not None
     assert args.csv is not None
+    assert (args.mqtt_node is not None) == (name == "compose"), "the name of a container changes"
 
 
 def unit_for_here(folder: Path, change: tuple[str, str] = ("", "")) -> Path:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -360,6 +361,31 @@ def test_a_slow_server_holds_up_nothing_but_its_own_notices() -> None:
         sink.close()
         assert time.monotonic() - started < 8
         assert sink.problems == (f"webhook: 50 notices not delivered: 127.0.0.1:{server.port}: no answer in time",)
+
+
+def test_a_server_that_never_ends_its_answer() -> None:
+    """A timeout is only for each read: one byte before each would hold up all notices for ever."""
+    tries: list[socket.socket] = []
+
+    def drip(connection: socket.socket) -> None:
+        tries.append(connection)
+        with connection, suppress(OSError):
+            while True:
+                connection.sendall(b"H")
+                time.sleep(0.1)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=(server.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, daemon=True).start()
+        sink = WebhookSink(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=0.4, pauses=QUICK)
+        sink.notice(event("start"))
+        until(lambda: len(tries) > 2)
+        assert "no answer in time; 1 notice waiting" in sink.problems[0]
+        sink.close()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 import time
 from pathlib import Path
@@ -86,6 +87,34 @@ def test_a_file_that_is_cut_is_a_loss(stereo: Path, tmp_path: Path) -> None:
     assert any("could be decoded" in warning for warning in source.warnings)
 
 
+@pytest.mark.parametrize("rate", [RATE, 44100])
+@pytest.mark.parametrize("part", [0.01, 0.2])
+def test_a_file_that_is_damaged_in_the_middle(recording: Path, tmp_path: Path, rate: int, part: float) -> None:
+    """What stands for the missing sound is a loss, and no silence that was heard."""
+    sound = load_audio(recording, sample_rate=rate).waveform
+    path = tmp_path / "damaged.flac"
+    soundfile.write(path, sound, rate)
+    data = bytearray(path.read_bytes())
+    begin, size = len(data) // 2, round(part * len(data))
+    data[begin : begin + size] = bytes(size)
+    path.write_bytes(data)
+    source = FileSource(path, RATE)
+    samples, _, losses = heard(source)
+    (found,) = [re.search(r"damaged at ([\d.]+) s: ([\d.]+) s are missing", text) or pytest.fail(text)
+                for text in source.warnings if "damaged at" in text]  # fmt: skip
+    missing = float(found[2])
+    assert missing > 0.05
+    assert [loss.why for loss in losses] == ["the file is damaged here"]
+    assert losses[0].seconds == pytest.approx(missing, abs=0.15)
+    assert len(samples) / RATE + losses[0].seconds == pytest.approx(21.5, abs=1e-3)
+
+
+def test_silence_of_a_whole_file_is_no_loss(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silent.flac", np.zeros(20 * RATE), RATE)
+    samples, _, losses = heard(FileSource(tmp_path / "silent.flac", RATE))
+    assert (len(samples), losses) == (20 * RATE, [])
+
+
 def test_closing_ends_a_file_that_waits(stereo: Path) -> None:
     with FileSource(stereo, RATE, realtime=True) as source:
         threading.Timer(0.3, source.close).start()
@@ -148,6 +177,80 @@ def test_times_of_a_pipe_that_is_heard_now() -> None:
         writer.join()
     assert abs(blocks[0].time - before) < 0.5
     assert np.all(np.diff([block.time for block in blocks]) >= 0)
+
+
+def wav(path: Path, x: NDArray[np.float32], rate: int = RATE) -> bytes:
+    soundfile.write(path, x, rate, subtype="PCM_16")
+    return path.read_bytes()
+
+
+CHUNK = b"LIST" + (1001).to_bytes(4, "little") + bytes(range(250)) * 4 + b"x\0"
+
+
+@pytest.mark.parametrize(
+    ("behind", "seconds", "warnings"),
+    [
+        (b"", 1.0, ()),
+        (b"\0" * 200, 1.0 + 100 / RATE, ()),  # the stated size was wrong
+        (CHUNK, 1.0, ()),
+        (CHUNK + CHUNK[:-500], 1.0, ()),
+        (CHUNK + b"\0\xff\1\2" * 99, 1.0, ("what is behind its samples is no part of a WAV file and is not heard",)),
+        ("same", 2.0, ()),
+        ("chunk, same, chunk", 2.0, ()),
+        ("other rate", 1.0, ("another recording follows, which is of another form and is not heard",)),
+        ("cut header", 1.0, ("another recording follows, which is not readable and is not heard",)),
+    ],
+)
+def test_what_is_behind_the_samples_of_a_pipe(
+    tmp_path: Path, demo_sound: NDArray[np.float32], behind: bytes | str, seconds: float, warnings: tuple[str, ...]
+) -> None:
+    x = demo_sound[:RATE]
+    data = wav(tmp_path / "x.wav", x)
+    if isinstance(behind, str):
+        second = wav(tmp_path / "y.wav", x, 8000 if behind == "other rate" else RATE)
+        second = second[:20] if behind == "cut header" else second
+        behind = CHUNK + second + CHUNK if "chunk" in behind else second
+    for more in (0, 1):  # read as it comes, and byte by byte
+        stream = io.BytesIO(data + behind)
+        source = PipeSource(Trickle(stream) if more else stream, RATE)  # type: ignore[arg-type]
+        samples, _, losses = heard(source)
+        assert len(samples) == round(seconds * RATE)
+        np.testing.assert_allclose(samples[:RATE], x, atol=1 / 32768)
+        if seconds == 2.0:
+            np.testing.assert_allclose(samples[RATE:], x, atol=1 / 32768)
+        assert (losses, source.warnings) == ([], warnings)
+        assert not stream.read(), "read to its end: the program that writes it can end"
+
+
+class Trickle:
+    """A stream that gives few bytes at a time."""
+
+    def __init__(self, stream: io.BytesIO) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        return self._stream.read(min(size, 997))
+
+
+@pytest.mark.parametrize("data", [b"", b"\1"])
+@pytest.mark.parametrize("live", [True, False])
+def test_a_pipe_without_a_sample(tmp_path: Path, data: bytes, live: bool) -> None:
+    with pytest.raises(AudioError, match="hall: ended before its first sample; expected sound"):
+        list(PipeSource(io.BytesIO(data), RATE, raw_rate=RATE, live=live, name="hall"))
+    header = wav(tmp_path / "x.wav", np.zeros(9, np.float32))[:44]
+    with pytest.raises(AudioError, match="hall: ended before its first sample; expected sound"):
+        list(PipeSource(io.BytesIO(header + data), RATE, live=live, name="hall"))
+
+
+def test_a_pipe_that_ends_early(tmp_path: Path, demo_sound: NDArray[np.float32]) -> None:
+    data = wav(tmp_path / "x.wav", demo_sound[: 2 * RATE])[: 44 + RATE + 1]  # half a second, and half a sample
+    samples, _, losses = heard(PipeSource(io.BytesIO(data), RATE))
+    assert len(samples) == RATE // 2
+    assert [(loss.seconds, loss.last) for loss in losses] == [(1.5, True)]
+    assert losses[0].why == "0.50 s of 2.00 s came: the pipe ended early"
+    source = PipeSource(io.BytesIO(data), RATE, live=True)
+    assert heard(source)[2] == [], "a recording that was ended is no sound that is lost"
+    assert source.warnings == ("0.50 s of 2.00 s came: the pipe ended early",)
 
 
 @pytest.mark.parametrize(

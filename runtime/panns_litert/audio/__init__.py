@@ -16,7 +16,7 @@ from panns_litert.audio.microphone import (
     same_microphone,
 )
 from panns_litert.audio.network import NETWORK_SCHEMES, NetworkStream, plain_url, require_av
-from panns_litert.audio.raw import RAW_FORMATS, raw_blocks, wav_header
+from panns_litert.audio.raw import RAW_FORMATS, WavSamples, raw_blocks, wav_header
 from panns_litert.audio.samples import LEAST_RATE, MOST_RATE, SCALES, Audio, MonoResampler, Scale, from_array
 from panns_litert.audio.silence import is_silent, level_dbfs
 from panns_litert.audio.sources import FileLike, Prefixed, is_file_like, name_of, read_head
@@ -42,6 +42,7 @@ __all__ = [
     "Recording",
     "Scale",
     "UnreadWarning",
+    "WavSamples",
     "audio_files",
     "find_microphone",
     "from_array",

@@ -6,7 +6,7 @@ import functools
 import io
 import struct
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 import soundfile
@@ -84,11 +84,18 @@ def raw_blocks(
             yield decode(data[:whole]).reshape(-1, channels)
 
 
-def wav_header(stream: BinaryIO | io.RawIOBase) -> tuple[int, int, str]:
-    """Reads the header of a WAV stream up to its samples, which `raw_blocks` then reads as they arrive.
+class WavHeader(NamedTuple):
+    """What the header of a WAV stream states: rate (Hz), number of channels, format of the samples (one of
+    `RAW_FORMATS`), and how many bytes of samples follow; None if it does not know."""
 
-    Returns:
-        Sample rate (Hz), number of channels, and the format of the samples, one of `RAW_FORMATS`.
+    rate: int
+    channels: int
+    form: str
+    size: int | None
+
+
+def wav_header(stream: BinaryIO | io.RawIOBase) -> WavHeader:
+    """Reads the header of a WAV stream up to its samples, which `WavSamples` then reads as they arrive.
 
     Raises:
         AudioError: the stream is no WAV file, or of samples in another format.
@@ -107,11 +114,101 @@ def wav_header(stream: BinaryIO | io.RawIOBase) -> tuple[int, int, str]:
             tag, channels, rate, _, _, bits = struct.unpack("<HHIIHH", content[:16])
             tag = int.from_bytes(content[24:26], "little") if tag == 0xFFFE else tag
             form = _WAV_FORMATS.get((tag, bits))
-    read(4)  # the size of the samples, which a program that writes into a pipe does not know
+    size = int.from_bytes(read(4), "little")
     if form is None or not rate:
         raise AudioError(f"a WAV stream without PCM or float samples; expected one of {', '.join(RAW_FORMATS)}")
     require_plausible(rate)
-    return rate, channels, form
+    # a program that writes into a pipe does not know how much will come, and states nothing or as much as it can
+    return WavHeader(rate, channels, form, size if 0 < size < _UNKNOWN_SIZE else None)
+
+
+class WavSamples(io.RawIOBase):
+    """The samples of a WAV stream behind its header, for `raw_blocks`: they end where the header says, and not with
+    what a program has written behind them, such as titles. WAV files of the same form that follow are read, too.
+
+    Args:
+        stream: the stream, which `wav_header` has read.
+        header: what that returned.
+
+    Attributes:
+        stated: bytes of samples that were stated so far; None if it is not known.
+        taken: bytes of samples so far.
+        warnings: what is not heard, one phrase each.
+    """
+
+    def __init__(self, stream: BinaryIO | io.RawIOBase, header: WavHeader) -> None:
+        self._stream, self._header = stream, header
+        self.stated, self.taken = header.size, 0
+        self.warnings: tuple[str, ...] = ()
+        self._ended = False
+
+    def read1(self, size: int) -> bytes:
+        """Returns samples that are there already, at most `size` bytes; none at their end."""
+        left = size if self.stated is None else min(size, self.stated - self.taken)
+        if not left and not self._ended:
+            first = self._behind()
+            self.taken += len(first)
+            if first or self._ended:
+                return first
+            return self.read1(size)
+        read: Callable[[int], bytes] = getattr(self._stream, "read1", self._stream.read)
+        data = b"" if self._ended else read(left)
+        self.taken += len(data)
+        return data
+
+    def _behind(self) -> bytes:
+        """Reads what follows the samples. Returns it if these are more samples, whatever the header says."""
+        assert self.stated is not None
+        head: bytes | None = _at_most(self._stream, self.stated % 2)
+        while True:
+            name = _at_most(self._stream, 4)
+            if name in (b"RIFF", b"RF64"):
+                if self._follows(name):
+                    return b""
+                break
+            if name and not (name.isascii() and name.decode().isprintable()):
+                if head is not None:  # no chunk: the size is wrong
+                    self.stated = None
+                    return head + name
+                self.warnings += ("what is behind its samples is no part of a WAV file and is not heard",)
+                break
+            size = int.from_bytes(_at_most(self._stream, 4), "little")
+            left, head = size + size % 2, None
+            while left and (data := _at_most(self._stream, min(left, _MOST_OF_CHUNK))):
+                left -= len(data)
+            if left or not name:
+                break
+        while _at_most(self._stream, _MOST_OF_CHUNK):  # so that the program that writes it can end
+            pass
+        self._ended = True
+        return b""
+
+    def _follows(self, name: bytes) -> bool:
+        """Reads the header of a WAV file that follows. Returns whether its samples are of the same form."""
+        try:
+            header = wav_header(_Again(name, self._stream))
+            if header[:3] == self._header[:3]:
+                assert self.stated is not None
+                self.stated = None if header.size is None else self.stated + header.size
+                return True
+            why = "of another form"
+        except AudioError:
+            why = "not readable"
+        self.warnings += (f"another recording follows, which is {why} and is not heard",)
+        return False
+
+
+class _Again(io.RawIOBase):
+    """A stream in front of which bytes are put back."""
+
+    def __init__(self, head: bytes, stream: BinaryIO | io.RawIOBase) -> None:
+        self._head, self._stream = head, stream
+
+    def read(self, size: int = -1) -> bytes | None:
+        if self._head:
+            data, self._head = self._head[:size], self._head[size:]
+            return data
+        return self._stream.read(size)
 
 
 _WAV_FORMATS = {
@@ -124,13 +221,20 @@ _WAV_FORMATS = {
     (6, 8): "alaw",
     (7, 8): "mulaw",
 }
+_UNKNOWN_SIZE = 0x7FFF0000  # bytes; from here on it stands for "unknown"
 _MOST_OF_CHUNK = 1 << 20  # bytes of a chunk in front of the samples
 
 
 def _exactly(stream: BinaryIO | io.RawIOBase, count: int) -> bytes:
+    data = _at_most(stream, count)
+    if len(data) < count:
+        raise AudioError("the stream ends in the header of a WAV file; expected samples behind it")
+    return data
+
+
+def _at_most(stream: BinaryIO | io.RawIOBase, count: int) -> bytes:
+    """Returns `count` bytes, or those up to the stream's end."""
     data = b""
     while len(data) < count and (more := stream.read(count - len(data))):
         data += more
-    if len(data) < count:
-        raise AudioError("the stream ends in the header of a WAV file; expected samples behind it")
     return data

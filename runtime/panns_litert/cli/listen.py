@@ -101,15 +101,21 @@ def add_live_options(sub: argparse.ArgumentParser) -> None:
     add_event_options(sub, default_hop=f"default {HOP_SECONDS:g}, at most a window", live=True)
     add_sense_options(sub)
     group = sub.add_argument_group("where alerts go, besides this terminal")
-    group.add_argument("--csv", type=Path, metavar="DIR", help="CSV files of the events, one for each day")
+    group.add_argument("--csv", metavar="DIR", help="CSV files of the events, one for each day")
     group.add_argument("--webhook", metavar="URL", help="post each start and end as JSON")
     group.add_argument("--webhook-headers", type=Path, metavar="FILE", help="lines 'Name: value', such as a token")
     group.add_argument("--mqtt", metavar="HOST[:PORT]", help="publish to an MQTT broker, for Home Assistant")
     group.add_argument("--mqtt-user", metavar="NAME", help=f"its password is in the file, or in {PASSWORD_VARIABLE}")
     group.add_argument("--mqtt-password-file", type=Path, metavar="FILE", help="file with the password alone")
     group.add_argument("--mqtt-tls", action="store_true", help="encrypt the connection")
+    group.add_argument(
+        "--mqtt-node",
+        metavar="NAME",
+        help="this device's name in topics; another one for a second program on this "
+        "computer (default: the computer's)",
+    )
     group.add_argument("--mqtt-class", action="append", metavar="CLASS", help="sensors for these (default: as heard)")
-    group.add_argument("--save-clips", type=Path, metavar="DIR", help="save the sound of each event, and of people")
+    group.add_argument("--save-clips", metavar="DIR", help="save the sound of each event, and of people")
     group.add_argument(
         "--clips-mb", type=float, default=1000, help="remove the oldest beyond this (default %(default)g)"
     )
@@ -169,8 +175,9 @@ def live_setup(args: argparse.Namespace) -> LiveSetup:
     hop = min(HOP_SECONDS, tagger.bundle.manifest.clip_seconds) if args.hop is None else args.hop
     StreamTagger(tagger, hop=hop)  # raises now if the hop is out of range
     rate = tagger.bundle.manifest.front_end.sample_rate
+    others = _sinks(args, sense)
     clips = _clips(args, rate)
-    sinks = (*_sinks(args, sense), *([clips] if clips else []))
+    sinks = (*others, *([clips] if clips else []))
     return LiveSetup(
         tagger=tagger,
         sources=_sources(args, rate),
@@ -269,6 +276,8 @@ def _list_devices(args: argparse.Namespace) -> int:
 
 def _sources(args: argparse.Namespace, rate: int) -> tuple[Source, ...]:
     """Returns the sources, of which files and the pipe are open."""
+    if args.audio.count(STDIN) > 1:
+        raise AudioError("standard input (-) twice; expected it once")
     found: list[Source] = []
     devices = args.device or []
     for device in devices or ([] if args.audio else [None]):
@@ -292,6 +301,13 @@ def _sources(args: argparse.Namespace, rate: int) -> tuple[Source, ...]:
             found.append(NetworkSource(audio, rate, channel=args.channel))
         else:
             found.append(FileSource(audio, rate, realtime=args.realtime, channel=args.channel, scale=args.scale))
+    names: set[str] = set()
+    for source in found:  # streams may differ in their query alone, such as the channels of a recorder
+        name, number = source.name, 1
+        while source.name in names:
+            number += 1
+            source.name = f"{name} ({number})"
+        names.add(source.name)
     return tuple(found)
 
 
@@ -306,6 +322,9 @@ def _standard_input() -> BinaryIO:
 
 
 def _sinks(args: argparse.Namespace, sense: Sense) -> list[Sink]:
+    for option, folder in (("--csv", args.csv), ("--save-clips", args.save_clips)):
+        if folder == "":  # a variable that was not set: it would be the current folder
+            raise SettingsError(f"{option} without a name; expected a folder, . for the current one")
     sinks: list[Sink] = []
     if args.csv is not None:
         sinks.append(CsvSink(args.csv))
@@ -324,6 +343,7 @@ def _sinks(args: argparse.Namespace, sense: Sense) -> list[Sink]:
                 username=args.mqtt_user,
                 password=_password(args),
                 tls=args.mqtt_tls,
+                node=args.mqtt_node,
                 classes=args.mqtt_class,
             )
         )

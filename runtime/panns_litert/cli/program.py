@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import itertools
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -24,7 +25,7 @@ from panns_litert.audio import AudioWarning, UnreadWarning
 from panns_litert.cli.commands import COMMANDS
 from panns_litert.cli.extensions import add_extension, add_unlisted_extensions
 from panns_litert.cli.output import one_line
-from panns_litert.cli.streams import end_stdout, escaping, repair_streams
+from panns_litert.cli.streams import end_stdout, end_stdout_soon, escaping, repair_streams
 from panns_litert.errors import GpuDriverError, GpuError, PannsLitertError, ParityError, install_extra
 from panns_litert.escape import escaped_lines
 from panns_litert.interrupt import insisting
@@ -217,7 +218,8 @@ def _run(args: argparse.Namespace) -> int:
         return 2
     except KeyboardInterrupt:
         print("panns-litert: interrupted", file=sys.stderr)
-        end_stdout()
+        if not end_stdout_soon():
+            os._exit(130)
         return 130
 
 

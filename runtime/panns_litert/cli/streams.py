@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from typing import TextIO, cast
 
@@ -106,6 +107,15 @@ def escaping() -> Iterator[None]:
 def plain(stream: TextIO) -> TextIO:
     """Returns the stream to which a terminal's codes, such as colours, can be written. Escape other text before."""
     return stream.plain if isinstance(stream, _Escaping) else stream
+
+
+def end_stdout_soon(seconds: float = 2.0) -> bool:
+    """Does what `end_stdout` does, but waits only so long for a reader that takes nothing, such as a pager. Returns
+    whether all was written; if not, the end of Python would wait for it, too."""
+    ending = threading.Thread(target=end_stdout, daemon=True)
+    ending.start()
+    ending.join(seconds)
+    return not ending.is_alive()
 
 
 def end_stdout() -> None:

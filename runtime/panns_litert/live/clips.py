@@ -87,7 +87,8 @@ class ClipSink(Sink):
         most_seconds: length of the longest clip, > before.
         most_bytes: of all clips together.
         most_days: age of the oldest clip; None for any.
-        lag: how long after its start an event's notice may come, seconds. If it comes later, the clip starts later.
+        lag: how long after its start an event's notice may come, seconds. If it comes later, the clip starts with what
+            is in memory.
 
     Raises:
         SettingsError: a number is not valid.
@@ -158,13 +159,13 @@ class ClipSink(Sink):
             return
         tape = self._tapes.setdefault(notice.source, _Tape())
         if notice.kind == "start":
-            tape.clips[notice.id] = _Clip(notice, notice.start - self._before)
+            tape.clips[notice.id] = _Clip(notice, self._begin(tape, notice))
         elif (clip := tape.clips.get(notice.id)) is None:
             return  # saved already: it was longer than most_seconds
         elif notice.kind == "update":
-            clip.start = min(clip.start, notice.start - self._before)
+            clip.start = min(clip.start, self._begin(tape, notice))
         else:
-            clip.start = min(clip.start, notice.start - self._before)
+            clip.start = min(clip.start, self._begin(tape, notice))
             clip.notice, clip.end = notice, notice.end + self._after
         self._save_complete(tape)
 
@@ -187,6 +188,12 @@ class ClipSink(Sink):
         return None if saved is None or not saved.path.exists() else saved.path
 
     # In the listener's thread
+
+    def _begin(self, tape: _Tape, notice: EventNotice) -> float:
+        """Returns where an event's clip begins: with a long cool-down or minimum duration, its start is long gone."""
+        begin = notice.start - self._before
+        late = tape.blocks and tape.heard / self._rate - notice.start > self._lag
+        return max(begin, tape.blocks[0][0] / self._rate) if late else begin
 
     def _save_complete(self, tape: _Tape) -> None:
         heard = tape.heard / self._rate

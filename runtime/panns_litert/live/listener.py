@@ -338,7 +338,7 @@ class Listener:
         """Passes over sound that was lost."""
         samples = round(lost.seconds * self._rate)
         notice = channel.lose(lost)
-        if samples < round(self.window * self._rate):  # NaN: the windows around it are not tagged
+        if samples < round(self.window * self._rate) and not lost.last:  # NaN: the windows around it are not tagged
             channel.position += samples
             self._notify([notice])
             self._windows(channel, partial(channel.stream.push, np.full(samples, np.nan, np.float32)))

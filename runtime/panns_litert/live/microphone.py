@@ -116,7 +116,7 @@ class MicrophoneSource(BaseSource):
                 continue
             if self._stream.rate != rate:
                 rate = self._stream.rate
-                yield from line.restart(rate)
+                yield from line.restart(rate, wall_offset())
             try:
                 block = self._blocks.get(timeout=_POLL_SECONDS)
             except queue.Empty:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import re
 import secrets
@@ -10,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
+_LOG = logging.getLogger(__name__)
 _FRESH = 10.0  # seconds; an ON that is older would switch on a light long after the sound
 _PAUSES = 1.0, 60.0  # the first and the longest between two connections, seconds
 _ANSWER = 10.0  # seconds to wait for the broker's first answer
@@ -54,7 +57,8 @@ class MqttSink(Sink):
         tls: whether to encrypt; a path is a file with the certificates to trust (PEM) instead of the system's.
         prefix: first levels of all topics but those of discovery.
         discovery: Home Assistant's discovery prefix; None for no discovery.
-        node: name of this device in topics, of a … z, A … Z, 0 … 9, _ and -; by default from the computer's name.
+        node: name of this device in topics, of a … z, A … Z, 0 … 9, _ and -; by default from the computer's name. Two
+            programs need two: each would take the other's states for those of a run that was killed. It is logged.
         classes: the classes that get sensors. If None, a class gets one with its first event: AudioSet has 527.
         most_waiting: how many notices may wait before the oldest is lost, ≥ 1.
 
@@ -82,6 +86,9 @@ class MqttSink(Sink):
         with importing("paho-mqtt", extra="mqtt", purpose="the MQTT sink needs"):
             import paho.mqtt.client  # noqa: F401 (later only used)
         self._node = slug(socket.gethostname()) if node is None else node
+        # Two of one name end each other. Its own next connection has to: the broker may not know yet that the last one
+        # has ended, and would publish its will, "offline", long after the new one is online.
+        self._client_id = f"panns-litert-{self._node[:32]}-{secrets.token_hex(4)}"
         self._port = (8883 if tls else 1883) if port is None else port
         _check(host, self._port, self._node, prefix, discovery, most_waiting)
         self._host, self._discovery, self._classes = host, discovery, classes
@@ -97,6 +104,8 @@ class MqttSink(Sink):
         self._closing = self._ended = False
         self._refused = self._accepted = self._worked = False  # this connection
         self._connections = 0
+        self._echoes: deque[bool] = deque(maxlen=64)  # availabilities of this connection that it will send back
+        self._told_of_another = False
         self._why = ""
         for label in classes or ():
             self._slug(label)
@@ -131,7 +140,7 @@ class MqttSink(Sink):
                 self._acknowledged.clear()
                 mids = [self._publish(f"class/{name}/state", "OFF") for name in sorted(self._on)]
                 self._on.clear()
-            mids.append(self._publish("availability", "offline"))
+            mids.append(self._publish_availability(online=False))
             self._await(mids, self._connections, seconds=1.0)
         self._ended = True
         self._tell_news()
@@ -256,7 +265,7 @@ class MqttSink(Sink):
 
         client = Client(
             CallbackAPIVersion.VERSION2,
-            client_id=f"panns-litert-{self._node[:32]}-{secrets.token_hex(4)}",  # two of one name end each other
+            client_id=self._client_id,
             reconnect_on_failure=False,  # `_connect` does it: it knows why a connection failed
         )
         if self._login is not None:
@@ -277,6 +286,7 @@ class MqttSink(Sink):
         while True:
             self._lost = self._refused = self._accepted = self._worked = False
             self._client = self._new_client()
+            self._echoes.clear()
             try:
                 self._client.connect(self._host, self._port, keepalive=30)
                 self._client.loop_start()
@@ -307,7 +317,7 @@ class MqttSink(Sink):
         # An earlier run that was killed may have left a state "ON". The broker sends the retained states first and then
         # this message of ours, so that the sensors become available only when all states are right.
         self._client.subscribe([(topic, 1) for topic in self._kept])
-        self._publish("availability", "offline")
+        self._publish_availability(online=False)
         timer = threading.Timer(_ECHO, self._go_online, (self._connections,))
         timer.daemon = True
         timer.start()
@@ -323,7 +333,7 @@ class MqttSink(Sink):
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         if message.topic == self._topic("availability"):
             if not message.retain:
-                self._go_online(self._connections)
+                self._hear_availability(message.payload == b"online")
         elif message.retain and message.payload == b"ON":
             with self._lock:
                 self._on.add(message.topic.split("/")[-2])
@@ -333,16 +343,39 @@ class MqttSink(Sink):
         with self._lock:
             if self._ready or self._lost or self._ended or connection != self._connections:
                 return
-            self._client.unsubscribe(self._kept)
+            self._client.unsubscribe(self._kept[0])
             for label in (None, *self._slugs):
                 self._announce(label)
             sounding = self._sounding()
             for name in sorted(self._on | set(self._slugs.values())):
                 self._set(name, on=name in sounding)
-            self._publish("availability", "online")
+            self._publish_availability(online=True)
             self._ready = self._worked = True
         self._outbox.working()
         self._tell_news()
+
+    def _hear_availability(self, online: bool) -> None:
+        """Takes an availability of this node: an answer to one of our own, or one of somebody else."""
+        with self._lock:
+            mine = bool(self._echoes) and self._echoes[0] == online
+            if mine:
+                self._echoes.popleft()
+            elif online and not self._told_of_another:
+                self._told_of_another = True
+                _LOG.warning(
+                    "mqtt: another program publishes as %s, and each overwrites the other's states; "
+                    "expected a node of its own for each (--mqtt-node)",
+                    self._node,
+                )
+            elif not online and self._ready and not self._closing:  # also the will of an earlier run, which comes late
+                self._publish_availability(online=True)
+        if mine:
+            self._go_online(self._connections)
+
+    def _publish_availability(self, *, online: bool) -> int:
+        with self._lock:
+            self._echoes.append(online)
+            return self._publish("availability", "online" if online else "offline")
 
     def _on_publish(self, _client: Client, _data: Any, mid: int, _reason: ReasonCode, _more: Properties) -> None:
         self._acknowledged.add(mid)

@@ -112,7 +112,7 @@ class NetworkSource(BaseSource):
                     yield from line.broken("data of the stream are missing", wall_offset())
                 if news.rate != rate:
                     rate = news.rate
-                    yield from line.restart(rate)
+                    yield from line.restart(rate, wall_offset())
                 try:
                     yield from line.push(news.samples, news.arrival, wall_offset())
                 except AudioError as error:

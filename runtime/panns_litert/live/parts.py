@@ -36,11 +36,13 @@ class Lost:
         seconds: how much, ≥ 0.
         why: the cause, and what the source did, one phrase.
         time: when the loss began: seconds since the epoch.
+        last: whether no sound follows.
     """
 
     seconds: float
     why: str
     time: float
+    last: bool = False
 
 
 class Source(AbstractContextManager["Source"], Protocol):

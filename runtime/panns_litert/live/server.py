@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
+from typing import Any
 
 from panns_litert.errors import ServeError, importing
 from panns_litert.live.access import EVERYWHERE, Access
@@ -20,6 +21,7 @@ from panns_litert.strict import shown
 DEFAULT_PORT = 8765
 
 _MOST_CONNECTIONS = 64
+_REQUEST_SECONDS = 10.0  # until a connection has brought a request: others wait for its place
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
 
@@ -90,7 +92,7 @@ class PageServer(AbstractContextManager["PageServer"]):
             self._uvicorn.Config(
                 app,
                 loop="asyncio",
-                http="h11",
+                http=_protocol(),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -118,6 +120,32 @@ class PageServer(AbstractContextManager["PageServer"]):
         time.sleep(0.2)  # so that browsers still get the last messages
         self._stopping = self._server.should_exit = True
         self._thread.join(_STOP_SECONDS)
+
+
+def _protocol() -> Any:
+    """Returns uvicorn's protocol, but for connections that bring no request: they are closed after a while. Otherwise
+    anybody could take all places, without the token."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Protocol(H11Protocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._last: object = None
+            self._timer = self.loop.call_later(_REQUEST_SECONDS, self._look)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._timer.cancel()
+            super().connection_lost(exc)
+
+        def _look(self) -> None:
+            answered = self.cycle is None or (self.cycle is self._last and self.cycle.response_complete)
+            if answered and not self.transport.is_closing():
+                self.transport.close()
+                return
+            self._last = self.cycle
+            self._timer = self.loop.call_later(_REQUEST_SECONDS, self._look)
+
+    return Protocol
 
 
 def _bound(host: str, port: int) -> socket.socket:

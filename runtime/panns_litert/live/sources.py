@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panns_litert.audio import (
+    RAW_FORMATS,
     AudioBlocks,
     FileLike,
     MonoResampler,
     Scale,
+    WavSamples,
     is_container,
     name_of,
     raw_blocks,
@@ -68,7 +70,8 @@ class BaseSource:
 class FileSource(BaseSource):
     """A recording as a source, at full speed or as if it sounded now.
 
-    Samples that cannot be used are NaN. Seconds that are missing at the end are a `Lost`; `warnings` has the rest.
+    Samples that cannot be used are NaN. Seconds that are missing at the end, or in the middle, where the decoder puts
+    silence, are a `Lost`; `warnings` has the rest.
 
     Args:
         audio: path, content or binary file object.
@@ -117,18 +120,53 @@ class FileSource(BaseSource):
         began, done = elapsed_time(), 0
         stated = self._blocks.seconds
         most = max(1, round(_REAL_SECONDS * self._rate))
-        for block in self._blocks:
+        for block, lost in self._pieces():
+            if lost and self._due(began + (done + len(block)) / self._rate):
+                yield Lost(
+                    seconds=len(block) / self._rate, why="the file is damaged here", time=start + done / self._rate
+                )
+                done += len(block)
+                continue
             for piece in np.split(block, range(most, len(block), most)) if self.live else [block]:
-                if self.live:
-                    self._closed.wait(max(0.0, began + (done + len(piece)) / self._rate - elapsed_time()))
-                if self._closed.is_set():
+                if not self._due(began + (done + len(piece)) / self._rate):
                     return
                 yield Heard(samples=piece, time=start + done / self._rate)
                 done += len(piece)
         heard = done / self._rate
         if stated is not None and stated - heard > _LEAST_LOSS:
             why = f"{heard:.2f} s of {stated:.2f} s could be decoded: the file is cut or damaged"
-            yield Lost(seconds=stated - heard, why=why, time=start + heard)
+            yield Lost(seconds=stated - heard, why=why, time=start + heard, last=True)
+
+    def _due(self, at: float) -> bool:
+        """Waits for an `elapsed_time`, if the file is heard as if live. Returns whether the source is still open."""
+        if self.live:
+            self._closed.wait(max(0.0, at - elapsed_time()))
+        return not self._closed.is_set()
+
+    def _pieces(self) -> Iterator[tuple[NDArray[np.float32], bool]]:
+        """Yields the blocks of the file, none empty, and whether one is the silence that stands for missing sound."""
+        done, told = 0, 0.0
+        for block in self._blocks:
+            done += len(block)
+            missing = done / self._rate - self._blocks.seconds_heard
+            begin, end = 0, 0
+            if missing - told > _LEAST_LOSS:
+                begin, end = _longest_silence(block)
+                if end - begin < (missing - told) * self._rate / 2:
+                    begin, end = 0, 0
+                told = missing
+            for part, lost in ((block[:begin], False), (block[begin:end], True), (block[end:], False)):
+                if len(part):
+                    yield part, lost
+
+
+def _longest_silence(block: NDArray[np.float32]) -> tuple[int, int]:
+    """Returns where the longest run of zeros begins and ends."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], block == 0, [False]]).astype(np.int8)))
+    if not len(edges):
+        return 0, 0
+    longest = int(np.argmax(edges[1::2] - edges[::2]))
+    return int(edges[2 * longest]), int(edges[2 * longest + 1])
 
 
 class PipeSource(BaseSource):
@@ -146,7 +184,7 @@ class PipeSource(BaseSource):
 
     Raises:
         AudioError: the stream begins like no WAV file and there is no `raw_rate`, it ends within its header, or an
-            argument is out of range.
+            argument is out of range; in the iteration, if there is no sample.
     """
 
     def __init__(
@@ -166,14 +204,20 @@ class PipeSource(BaseSource):
         pipe = _Pipe(stream, self._closed)
         head = read_head(cast(BinaryIO, pipe))
         pipe.unread(head)
+        samples: io.RawIOBase = pipe
+        self._wav: WavSamples | None = None
+        self._frame = 0  # bytes
         if is_container(head, mpeg=False):
-            raw_rate, channels, form = wav_header(pipe)
+            header = wav_header(pipe)
+            raw_rate, channels, form = header.rate, header.channels, header.form
+            samples = self._wav = WavSamples(pipe, header)
+            self._frame = RAW_FORMATS[form][0] * channels
         elif raw_rate is None:
             raise AudioError(f"{name}: begins like no WAV file; for raw samples, give --rate HZ")
         self._rate, self._raw_rate, self.live = rate, raw_rate, live
         self._mono = MonoResampler(raw_rate, sample_rate=rate, channel=channel, scale=scale)
         # by one tenth of a second, so that a pipe that is heard now is not read in blocks of several seconds
-        self._chunks = raw_blocks(pipe, channels=channels, form=form, most=max(channels, raw_rate * channels // 10))
+        self._chunks = raw_blocks(samples, channels=channels, form=form, most=max(channels, raw_rate * channels // 10))
 
     def __iter__(self) -> Iterator[Heard | Lost]:
         clock = SampleClock(self._raw_rate)
@@ -190,11 +234,29 @@ class PipeSource(BaseSource):
                 samples = self._mono.push(chunk)
             except AudioError as error:
                 raise AudioError(f"{self.name}: {error}") from error
-            self.warnings = self._mono.warnings
+            self.warnings = (*self._mono.warnings, *(self._wav.warnings if self._wav else ()))
             yield from self._heard(samples, clock, start, done)
             done += len(samples)
+        if start is None and not self._closed.is_set():  # such as behind a recording program that has failed
+            raise AudioError(f"{self.name}: ended before its first sample; expected sound")
         if start is not None and not self._closed.is_set():
-            yield from self._heard(self._mono.finish(), clock, start, done)
+            tail = self._mono.finish()
+            yield from self._heard(tail, clock, start, done)
+            yield from self._cut(start + (done + len(tail)) / self._rate)
+
+    def _cut(self, end: float) -> Iterator[Lost]:
+        """Tells what did not come although the header of a WAV file had stated it."""
+        if self._wav is None:
+            return
+        self.warnings = (*self._mono.warnings, *self._wav.warnings)
+        if self._wav.stated is None or self._wav.stated // self._frame <= self._wav.taken // self._frame:
+            return
+        stated, came = (size // self._frame / self._mono.rate for size in (self._wav.stated, self._wav.taken))
+        why = f"{came:.2f} s of {stated:.2f} s came: the pipe ended early"
+        if self.live:  # a recording program that was ended: there was no more sound
+            self.warnings += (why,)
+        else:
+            yield Lost(seconds=stated - came, why=why, time=end, last=True)
 
     def _heard(self, samples: NDArray[np.float32], clock: SampleClock, start: float, done: int) -> Iterator[Heard]:
         if len(samples):

@@ -62,9 +62,12 @@ class Timeline:
         """Starts the time line at an `elapsed_time`, with the wall clock's offset: what does not come is lost."""
         self._clock.add(0, now, offset)
 
-    def restart(self, rate: int) -> Iterator[Heard]:
+    def restart(self, rate: int, offset: float) -> Iterator[Heard | Lost]:
         """Takes samples of this rate from now on. Yields what is left of those before."""
-        tail = list(self._tail())
+        tail: list[Heard | Lost] = []
+        if self._held:  # they are of the rate before
+            tail += self._settled(offset)
+        tail += self._tail()
         if self._mono is None or self._mono.rate != rate:
             self._mono = MonoResampler(rate, sample_rate=self._sample_rate, channel=self._channel)
         yield from tail

@@ -93,10 +93,14 @@ def build_app(
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return PlainTextResponse("Expected Content-Type application/json.", 415)
         body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > _MOST_BODY:
-                return PlainTextResponse(f"Expected at most {_MOST_BODY} bytes.", 413)
+        try:
+            async with asyncio.timeout(_STALLED_SECONDS):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > _MOST_BODY:
+                        return PlainTextResponse(f"Expected at most {_MOST_BODY} bytes.", 413)
+        except TimeoutError:
+            return PlainTextResponse("The body did not come in time.", 408, {"Connection": "close"})
         try:
             _move(controls, body)
         except EventError as error:

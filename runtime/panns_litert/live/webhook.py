@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import email.utils
 import http.client
+import socket
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -34,7 +37,8 @@ class WebhookSink(Sink):
     Args:
         url: http or https. A user and password in it are sent as Basic authentication.
         headers: more headers, such as an Authorization.
-        timeout: seconds to wait for the connection, and for the answer, > 0.
+        timeout: seconds to wait for the connection, and for the answer, > 0; both take at most twice as long, whatever
+            comes meanwhile.
         most_waiting: how many notices may wait before the oldest is lost, ≥ 1.
 
     Raises:
@@ -70,7 +74,8 @@ class WebhookSink(Sink):
                 )
             self._headers[name] = value
         self._timeout = timeout
-        self._opener = urllib.request.build_opener(_NoRedirections)
+        self._limit = _Limit(2 * timeout)
+        self._opener = urllib.request.build_opener(_NoRedirections, _Http(self._limit), _Https(self._limit))
         self._outbox = Outbox(self.name, self._post, most_waiting=most_waiting, pauses=pauses)
 
     def notice(self, notice: Notice) -> None:
@@ -88,14 +93,15 @@ class WebhookSink(Sink):
     def _post(self, notice: Notice) -> None:
         request = urllib.request.Request(self._url, json_line(notice).encode(), self._headers, method="POST")
         try:
-            self._opener.open(request, timeout=self._timeout).close()
+            with self._limit:
+                self._opener.open(request, timeout=self._timeout).close()
         except urllib.error.HTTPError as answer:
             with answer:
                 self._judge(answer.code, answer.headers)
         except urllib.error.URLError as error:
             raise NotNow(f"{self._host}: {_cause(error.reason)}") from None
         except (OSError, http.client.HTTPException) as error:  # while the answer was read
-            raise NotNow(f"{self._host}: {_cause(error)}") from None
+            raise NotNow(f"{self._host}: {'no answer in time' if self._limit.reached else _cause(error)}") from None
 
     def _judge(self, code: int, headers: Any) -> None:
         what = f"{self._host} answers {code}"
@@ -105,6 +111,69 @@ class WebhookSink(Sink):
             where = escaped(urlsplit(headers.get("Location") or "").netloc.rpartition("@")[2] or self._host)
             raise Undeliverable(f"{what}: it redirects to {where}, which is not followed; give the final address")
         raise Undeliverable(what)
+
+
+class _Limit:
+    """Ends the connection of one request at a time when it takes too long: a timeout is only for each of its reads.
+
+    Args:
+        seconds: that a request may take.
+
+    Attributes:
+        reached: whether the last request was ended.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self.reached = seconds, False
+        self._socket: socket.socket | None = None
+
+    def __enter__(self) -> None:
+        self.reached, self._socket = False, None
+        self._timer = threading.Timer(self._seconds, self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def opened(self, connection: http.client.HTTPConnection) -> None:
+        """Notes the connection of the request."""
+        self._socket = connection.sock
+        if self.reached:
+            self._end()
+
+    def _end(self) -> None:
+        self.reached = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # it has ended by itself
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # of TLS, too, as the thread that reads has it
+
+
+def _limited(kind: type[http.client.HTTPConnection], limit: _Limit) -> Any:
+    class Connection(kind):  # type: ignore[misc, valid-type]
+        def connect(self) -> None:
+            super().connect()
+            limit.opened(self)
+
+    return Connection
+
+
+class _Http(urllib.request.HTTPHandler):
+    def __init__(self, limit: _Limit) -> None:
+        super().__init__()
+        self._kind = _limited(http.client.HTTPConnection, limit)
+
+    def http_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(self._kind, request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def __init__(self, limit: _Limit) -> None:
+        super().__init__(context=ssl.create_default_context())
+        self._kind = _limited(http.client.HTTPSConnection, limit)
+
+    def https_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(self._kind, request, context=self._context)  # type: ignore[attr-defined]
 
 
 class _NoRedirections(urllib.request.HTTPRedirectHandler):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from panns_litert.proof import (
     npu_check,
     npu_socs,
     npu_targets,
+    record_gpu,
     record_npu,
     same_outputs,
     vendor_parts,
@@ -391,6 +393,56 @@ def test_a_check_replaces_that_of_its_soc_alone(shipped: Bundle, copy_of: Callab
     record_npu(Bundle(folder), [_Report(failed)])  # type: ignore[list-item]
     assert Bundle(folder).manifest.npu == (first, failed)
     assert "- SM8650: the process crashed" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("openvino")
+def test_the_result_of_a_compiled_file_is_not_that_of_another(
+    shipped: Bundle, copy_of: Callable[[Bundle], Path]
+) -> None:
+    """A bundle with a compiled file: a check compiles anew, and its result is recorded if the bytecode is the same."""
+    folder = copy_of(shipped)
+    compiled = folder / f"demo_synthetic_fp16_{INTEL_CPU}.tflite"
+    build = compile_npu(shipped, INTEL_CPU, compiled)
+    report = npu_check(shipped, soc=INTEL_CPU, compiled=compiled)
+
+    def with_file(data: dict[str, Any]) -> None:
+        sha256, size = file_sha256(compiled), compiled.stat().st_size
+        data["files"][compiled.name] = {"role": "npu_model", "sha256": sha256, "bytes": size}
+        data["npu"] = [asdict(report.record())]
+
+    edit_manifest(folder, with_file)
+    assert record_npu(Bundle(folder), [report]).manifest.npu == (report.record(),)
+    for sha256, message in (("0" * 64, "not to the same bytecode"), (None, "got no file")):
+        other = replace(report, build=replace(build, bytecode_sha256=sha256))
+        with pytest.raises(BundleError, match=f"{compiled.name} keeps its result.*{message}"):
+            record_npu(Bundle(folder), [other])
+    assert Bundle(folder).manifest.npu == (report.record(),)
+
+
+def test_checks_of_one_bundle_at_once_are_all_recorded(shipped: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
+    """Every check opened the bundle before the others recorded."""
+    folder = copy_of(shipped)
+    opened = [Bundle(folder) for _ in range(4)]
+    gpu = SimpleNamespace(record=lambda: shipped.manifest.gpu)
+    record_npu(opened[0], [_Report(_record(shipped, "SM8550"))])  # type: ignore[list-item]
+    record_npu(opened[1], [_Report(_record(shipped))])  # type: ignore[list-item]
+    record_gpu(opened[2], gpu)  # type: ignore[arg-type]
+    assert [record.soc for record in Bundle(folder).manifest.npu] == ["SM8550", QUALCOMM]
+    model = folder / shipped.manifest.file("model")
+    model.write_bytes(model.read_bytes() + bytes(16))
+    other = {"sha256": file_sha256(model), "bytes": model.stat().st_size}
+
+    def another_model(data: dict[str, Any]) -> None:
+        data["files"][model.name] |= other
+        data["gpu"], data["npu"] = None, []
+        for name in ("selftest.json", "selftest.pcm"):
+            del data["files"][name]
+
+    edit_manifest(folder, another_model)
+    before = (folder / "manifest.json").read_bytes()
+    with pytest.raises(BundleError, match="got another model meanwhile"):
+        record_npu(opened[3], [_Report(_record(shipped))])  # type: ignore[list-item]
+    assert (folder / "manifest.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -178,9 +178,11 @@ class NpuRecord:
     versions: dict[str, str]
 
     def __post_init__(self) -> None:
-        whole = self.resident and self.taken == self.operators and self.partitions == 1
-        proven = whole and self.checks and all(check.passed for check in self.checks)
-        if self.passed and (self.refused or self.errors or not proven):
+        whole = self.taken == self.operators > 0 and self.partitions == 1
+        ran = self.checks and not (self.refused or self.errors)
+        if self.resident and not (whole and ran):
+            raise BundleError(f"npu {self.soc}: resident, but its figures say otherwise; run npu-check again")
+        if self.passed and not (self.resident and all(check.passed for check in self.checks)):
             raise BundleError(f"npu {self.soc}: passed, but its figures say otherwise; run npu-check again")
 
 

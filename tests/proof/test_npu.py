@@ -166,6 +166,18 @@ class TestOpenVino:
         assert main(["npu-check", str(path), "--soc", INTEL_CPU]) == 1
         assert "FAILED: refused 1 × ELU" in capsys.readouterr().out
 
+    def test_a_file_of_which_nothing_is_taken(self, small: Callable[..., Path], tmp_path: Path) -> None:
+        def alone(model: Any) -> None:
+            graph = model.subgraphs[0]
+            graph.operators = graph.operators[1:]
+            graph.operators[0].inputs = graph.inputs
+
+        path = edited_graph(small("ELU"), tmp_path / "alone.tflite", alone)
+        build = compile_npu(path, INTEL_CPU, tmp_path / "compiled.tflite")
+        assert (build.compiled, build.operators, build.taken) == (None, 1, 0)
+        assert build.why.startswith("refused 1 × ELU: the plugin has no such operator; ")
+        assert build.why.endswith("; the plugin took no operator, and wrote no file")
+
     def test_a_damaged_bytecode_fails(self, shipped: Bundle, tmp_path: Path) -> None:
         build = compile_npu(shipped, INTEL_CPU, tmp_path / "compiled.tflite")
         assert build.resident
@@ -186,6 +198,11 @@ class TestOpenVino:
             npu_check(shipped, soc=INTEL_CPU, compiled=shipped.file("model"))
         with pytest.raises(BundleError, match="not written"):
             compile_npu(small("TANH"), INTEL_CPU, tmp_path / "missing" / "compiled.tflite")
+        for same in (path := small("TANH"), tmp_path / "link"):
+            if same != path:
+                same.symlink_to(path)
+            with pytest.raises(BundleError, match="is the file to compile"):
+                compile_npu(path, INTEL_CPU, same)
 
     def test_references_of_another_clip_fail(self, shipped: Bundle) -> None:
         inputs = demo_inputs(shipped)
@@ -230,7 +247,9 @@ class TestOpenVino:
         command.chmod(0o755)
         monkeypatch.syspath_prepend(tmp_path)
         try:
-            why = npu_check(shipped, soc=INTEL_CPU).why
+            report = npu_check(shipped, soc=INTEL_CPU)
+            why = report.why
+            assert (report.build.taken, report.build.operators) == (0, read_graph(shipped.file("model")).operators)
         except NpuVendorError as error:
             why = str(error)
         finally:

@@ -207,11 +207,13 @@ def compile_npu(
         timeout: seconds after which the compilation is ended, > 0.
 
     Raises:
-        BundleError: the file or the bundle cannot be read, or the timeout is out of range.
+        BundleError: the file or the bundle cannot be read, `out` is the file itself, or the timeout is out of range.
         NpuError: there is no such target.
         NpuVendorError: a part of the vendor is missing or of another version; the message says what to do.
     """
     target, path = _one_target(soc), _file_of(model, timeout)[0]
+    if Path(out).exists() and path.samefile(out):
+        raise BundleError(f"{out} is the file to compile; expected another name for the compiled one")
     versions = vendor_parts(target, run=False).versions
     with tempfile.TemporaryDirectory() as name:
         notes, problem = _child(Path(name), path, target, timeout=timeout)
@@ -391,7 +393,7 @@ def _build(
         errors.append(f"{problem or 'the plugin wrote no file'} ({_STEPS.get(notes.get('step', ''), 'at the start')})")
     if said and said["api"]:
         versions |= {"plugin": f"QNN API {said['api']}"}
-    operators = said["operators"] if said else read_graph(path).operators
+    operators = (said["operators"] if said else 0) or read_graph(path).operators
     left = len(compiled.left) if compiled else operators
     return CompiledNpu(
         file=path,

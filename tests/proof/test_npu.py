@@ -414,6 +414,22 @@ def test_a_check_replaces_that_of_its_soc_alone(shipped: Bundle, copy_of: Callab
     assert "- SM8650: the process crashed" in (folder / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_card_names_what_each_npu_took_and_refused(shipped: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
+    """Nothing ran on any of them: they are alike only if they took and refused the same."""
+    folder = copy_of(shipped)
+    nothing: dict[str, Any] = {"checks": (), "outputs_sha256": None, "resident": False, "passed": False}
+    took = {"SM8450": (15, "12 × CONV_2D: x"), "SM8550": (20, "7 × CONV_2D: y"), "SM8650": (20, "7 × CONV_2D: y")}
+    reports = [
+        _Report(_record(shipped, soc, taken=taken, refused=(refused,), **nothing))
+        for soc, (taken, refused) in took.items()
+    ]
+    record_npu(Bundle(folder), reports)  # type: ignore[arg-type]
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "| SM8450 (v75) | 15 of 41 in 1 part | float16 |" in card
+    assert "| SM8550 (v75), SM8650 (v75) | 20 of 41 in 1 part | float16 |" in card
+    assert "- SM8450: refused 12 × CONV_2D: x\n- SM8550: refused 7 × CONV_2D: y\n" in card
+
+
 @pytest.mark.usefixtures("openvino")
 def test_the_result_of_a_compiled_file_is_not_that_of_another(
     shipped: Bundle, copy_of: Callable[[Bundle], Path]

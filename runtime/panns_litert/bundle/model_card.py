@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -253,9 +254,10 @@ def _npu(records: tuple[NpuRecord, ...]) -> str:
     """Returns the section of the NPUs; an empty text if none was checked. SoCs with the same outputs share a row."""
     if not records:
         return ""
-    alike: dict[tuple[str | None, bool, str], list[NpuRecord]] = {}
-    for record in records:
-        alike.setdefault((record.outputs_sha256, record.passed, str(record.errors)), []).append(record)
+    alike: dict[str, list[NpuRecord]] = {}
+    for record in records:  # alike in everything but what differs from file to file
+        same = replace(record, soc="", architecture=None, compiled_bytes=None, versions={})
+        alike.setdefault(str(same), []).append(record)
     rows, problems = [], []
     for group in alike.values():
         first = group[0]

@@ -418,7 +418,11 @@ def test_the_card_names_what_each_npu_took_and_refused(shipped: Bundle, copy_of:
     """Nothing ran on any of them: they are alike only if they took and refused the same."""
     folder = copy_of(shipped)
     nothing: dict[str, Any] = {"checks": (), "outputs_sha256": None, "resident": False, "passed": False}
-    took = {"SM8450": (15, "12 × CONV_2D: x"), "SM8550": (20, "7 × CONV_2D: y"), "SM8650": (20, "7 × CONV_2D: y")}
+    took = {
+        "SM8450": (15, "12 × CONV_2D: x\n# \x1b[2J"),
+        "SM8550": (20, "7 × CONV_2D: y"),
+        "SM8650": (20, "7 × CONV_2D: y"),
+    }
     reports = [
         _Report(_record(shipped, soc, taken=taken, refused=(refused,), **nothing))
         for soc, (taken, refused) in took.items()
@@ -427,7 +431,7 @@ def test_the_card_names_what_each_npu_took_and_refused(shipped: Bundle, copy_of:
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "| SM8450 (v75) | 15 of 41 in 1 part | float16 |" in card
     assert "| SM8550 (v75), SM8650 (v75) | 20 of 41 in 1 part | float16 |" in card
-    assert "- SM8450: refused 12 × CONV_2D: x\n- SM8550: refused 7 × CONV_2D: y\n" in card
+    assert "- SM8450: refused 12 × CONV_2D: x\\n# \\x1b[2J\n- SM8550: refused 7 × CONV_2D: y\n" in card
 
 
 @pytest.mark.usefixtures("openvino")
@@ -495,6 +499,9 @@ def test_checks_of_one_bundle_at_once_are_all_recorded(shipped: Bundle, copy_of:
         (lambda npu: npu[0].update(model_sha256="0" * 64), "of another .tflite"),
         (lambda npu: npu[0].pop("versions"), r"npu\[0\]: missing versions"),
         (lambda npu: npu.append(npu[0]), "two NPU results of one SoC"),
+        (lambda npu: npu.append(npu[0] | {"soc": "sm8650"}), "two NPU results of one SoC"),
+        (lambda npu: npu[0].update(soc="SM8650\n# x"), "expected the name of a SoC"),
+        (lambda npu: npu[0].update(soc=""), "expected the name of a SoC"),
     ],
 )
 def test_an_edited_record_is_refused(

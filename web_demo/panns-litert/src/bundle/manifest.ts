@@ -378,6 +378,9 @@ function requireProof(manifest: Manifest, refuse: (why: string) => never): void 
     }
   }
   for (const record of manifest.npu) {
+    if (!/^[A-Za-z0-9][A-Za-z0-9-]*$/.test(record.soc)) {
+      refuse(`npu ${shown(record.soc)}; expected the name of a SoC, such as SM8650`);
+    }
     const whole = record.operators > 0 && record.taken === record.operators && record.partitions === 1;
     const ran = record.checks.length > 0 && record.refused.length === 0 && record.errors.length === 0;
     if (record.resident && !(whole && ran)) {
@@ -390,7 +393,7 @@ function requireProof(manifest: Manifest, refuse: (why: string) => never): void 
       refuse("an NPU's result is of another .tflite; run npu-check again");
     }
   }
-  if (new Set(manifest.npu.map((record) => record.soc)).size < manifest.npu.length) {
+  if (new Set(manifest.npu.map((record) => record.soc.toLowerCase())).size < manifest.npu.length) {
     refuse("two NPU results of one SoC; expected one each; run npu-check again");
   }
   for (const [name, file] of manifest.files) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -42,6 +43,9 @@ def run_child(module: str, folder: Path, timeout: float) -> str:
                 # The child leads a group of its own: a compiler that it started must not go on without it.
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
+    if code:  # the group outlives its leader: what a process that was killed had started ends, too
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
     if code < 0:
         return f"the process crashed with {signal.Signals(-code).name}"
     if code > 0:

@@ -76,7 +76,10 @@ def qemu() -> str:
     Raises:
         MissingError: there is none.
     """
-    found = os.environ.get("QEMU") or shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+    named = os.environ.get("QEMU")
+    if named and not shutil.which(named):
+        raise MissingError(f"QEMU={named}: no such program; expected the path of qemu-aarch64")
+    found = named or shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
     if not found:
         raise MissingError("no qemu-aarch64-static; on Debian and Ubuntu: apt install qemu-user-static")
     return found

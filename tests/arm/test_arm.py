@@ -89,6 +89,9 @@ def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         machine.python(CPU)
     with pytest.raises(machine.MissingError, match="expected Debian or Ubuntu"):
         machine.system()
+    monkeypatch.setenv("QEMU", str(tmp_path / "qemu"))
+    with pytest.raises(machine.MissingError, match="qemu: no such program"):
+        machine.python(CPU)
     assert not list(tmp_path.glob("*.ready"))
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from panns_litert.proof import (
     npu_check,
     npu_socs,
     npu_targets,
+    record_gpu,
     record_npu,
     same_outputs,
     vendor_parts,
@@ -164,6 +166,18 @@ class TestOpenVino:
         assert main(["npu-check", str(path), "--soc", INTEL_CPU]) == 1
         assert "FAILED: refused 1 × ELU" in capsys.readouterr().out
 
+    def test_a_file_of_which_nothing_is_taken(self, small: Callable[..., Path], tmp_path: Path) -> None:
+        def alone(model: Any) -> None:
+            graph = model.subgraphs[0]
+            graph.operators = graph.operators[1:]
+            graph.operators[0].inputs = graph.inputs
+
+        path = edited_graph(small("ELU"), tmp_path / "alone.tflite", alone)
+        build = compile_npu(path, INTEL_CPU, tmp_path / "compiled.tflite")
+        assert (build.compiled, build.operators, build.taken) == (None, 1, 0)
+        assert build.why.startswith("refused 1 × ELU: the plugin has no such operator; ")
+        assert build.why.endswith("; the plugin took no operator, and wrote no file")
+
     def test_a_damaged_bytecode_fails(self, shipped: Bundle, tmp_path: Path) -> None:
         build = compile_npu(shipped, INTEL_CPU, tmp_path / "compiled.tflite")
         assert build.resident
@@ -184,6 +198,11 @@ class TestOpenVino:
             npu_check(shipped, soc=INTEL_CPU, compiled=shipped.file("model"))
         with pytest.raises(BundleError, match="not written"):
             compile_npu(small("TANH"), INTEL_CPU, tmp_path / "missing" / "compiled.tflite")
+        for same in (path := small("TANH"), tmp_path / "link"):
+            if same != path:
+                same.symlink_to(path)
+            with pytest.raises(BundleError, match="is the file to compile"):
+                compile_npu(path, INTEL_CPU, same)
 
     def test_references_of_another_clip_fail(self, shipped: Bundle) -> None:
         inputs = demo_inputs(shipped)
@@ -228,7 +247,9 @@ class TestOpenVino:
         command.chmod(0o755)
         monkeypatch.syspath_prepend(tmp_path)
         try:
-            why = npu_check(shipped, soc=INTEL_CPU).why
+            report = npu_check(shipped, soc=INTEL_CPU)
+            why = report.why
+            assert (report.build.taken, report.build.operators) == (0, read_graph(shipped.file("model")).operators)
         except NpuVendorError as error:
             why = str(error)
         finally:
@@ -400,17 +421,94 @@ def test_a_check_replaces_that_of_its_soc_alone(shipped: Bundle, copy_of: Callab
     assert "- SM8650: the process crashed" in (folder / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_card_names_what_each_npu_took_and_refused(shipped: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
+    """Nothing ran on any of them: they are alike only if they took and refused the same."""
+    folder = copy_of(shipped)
+    nothing: dict[str, Any] = {"checks": (), "outputs_sha256": None, "resident": False, "passed": False}
+    took = {
+        "SM8450": (15, "12 × CONV_2D: x\n# \x1b[2J"),
+        "SM8550": (20, "7 × CONV_2D: y"),
+        "SM8650": (20, "7 × CONV_2D: y"),
+    }
+    reports = [
+        _Report(_record(shipped, soc, taken=taken, refused=(refused,), **nothing))
+        for soc, (taken, refused) in took.items()
+    ]
+    record_npu(Bundle(folder), reports)  # type: ignore[arg-type]
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "| SM8450 (v75) | 15 of 41 in 1 part | float16 |" in card
+    assert "| SM8550 (v75), SM8650 (v75) | 20 of 41 in 1 part | float16 |" in card
+    assert "- SM8450: refused 12 × CONV_2D: x\\n# \\x1b[2J\n- SM8550: refused 7 × CONV_2D: y\n" in card
+
+
+@pytest.mark.usefixtures("openvino")
+def test_the_result_of_a_compiled_file_is_not_that_of_another(
+    shipped: Bundle, copy_of: Callable[[Bundle], Path]
+) -> None:
+    """A bundle with a compiled file: a check compiles anew, and its result is recorded if the bytecode is the same."""
+    folder = copy_of(shipped)
+    compiled = folder / f"demo_synthetic_fp16_{INTEL_CPU}.tflite"
+    build = compile_npu(shipped, INTEL_CPU, compiled)
+    report = npu_check(shipped, soc=INTEL_CPU, compiled=compiled)
+
+    def with_file(data: dict[str, Any]) -> None:
+        sha256, size = file_sha256(compiled), compiled.stat().st_size
+        data["files"][compiled.name] = {"role": "npu_model", "sha256": sha256, "bytes": size}
+        data["npu"] = [asdict(report.record())]
+
+    edit_manifest(folder, with_file)
+    assert record_npu(Bundle(folder), [report]).manifest.npu == (report.record(),)
+    for sha256, message in (("0" * 64, "not to the same bytecode"), (None, "got no file")):
+        other = replace(report, build=replace(build, bytecode_sha256=sha256))
+        with pytest.raises(BundleError, match=f"{compiled.name} keeps its result.*{message}"):
+            record_npu(Bundle(folder), [other])
+    assert Bundle(folder).manifest.npu == (report.record(),)
+
+
+def test_checks_of_one_bundle_at_once_are_all_recorded(shipped: Bundle, copy_of: Callable[[Bundle], Path]) -> None:
+    """Every check opened the bundle before the others recorded."""
+    folder = copy_of(shipped)
+    opened = [Bundle(folder) for _ in range(4)]
+    gpu = SimpleNamespace(record=lambda: shipped.manifest.gpu)
+    record_npu(opened[0], [_Report(_record(shipped, "SM8550"))])  # type: ignore[list-item]
+    record_npu(opened[1], [_Report(_record(shipped))])  # type: ignore[list-item]
+    record_gpu(opened[2], gpu)  # type: ignore[arg-type]
+    assert [record.soc for record in Bundle(folder).manifest.npu] == ["SM8550", QUALCOMM]
+    model = folder / shipped.manifest.file("model")
+    model.write_bytes(model.read_bytes() + bytes(16))
+    other = {"sha256": file_sha256(model), "bytes": model.stat().st_size}
+
+    def another_model(data: dict[str, Any]) -> None:
+        data["files"][model.name] |= other
+        data["gpu"], data["npu"] = None, []
+        for name in ("selftest.json", "selftest.pcm"):
+            del data["files"][name]
+
+    edit_manifest(folder, another_model)
+    before = (folder / "manifest.json").read_bytes()
+    with pytest.raises(BundleError, match="got another model meanwhile"):
+        record_npu(opened[3], [_Report(_record(shipped))])  # type: ignore[list-item]
+    assert (folder / "manifest.json").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda npu: npu[0].update(taken=40), "its figures say otherwise"),
-        (lambda npu: npu[0].update(partitions=2), "its figures say otherwise"),
-        (lambda npu: npu[0].update(resident=False), "its figures say otherwise"),
-        (lambda npu: npu[0].update(errors=["x"]), "its figures say otherwise"),
-        (lambda npu: npu[0].update(checks=[]), "its figures say otherwise"),
+        (lambda npu: npu[0].update(taken=40), "resident, but its figures say otherwise"),
+        (lambda npu: npu[0].update(taken=40, passed=False), "resident, but its figures say otherwise"),
+        (lambda npu: npu[0].update(operators=0, taken=0), "resident, but its figures say otherwise"),
+        (lambda npu: npu[0].update(partitions=2, passed=False), "resident, but its figures say otherwise"),
+        (lambda npu: npu[0].update(resident=False), "passed, but its figures say otherwise"),
+        (lambda npu: npu[0].update(refused=["x"]), "resident, but its figures say otherwise"),
+        (lambda npu: npu[0].update(errors=["x"]), "resident, but its figures say otherwise"),
+        (lambda npu: npu[0].update(checks=[], passed=False), "resident, but its figures say otherwise"),
+        (lambda npu: npu[0]["checks"][0].update(passed=False, why="x"), "passed, but its figures say otherwise"),
         (lambda npu: npu[0].update(model_sha256="0" * 64), "of another .tflite"),
         (lambda npu: npu[0].pop("versions"), r"npu\[0\]: missing versions"),
         (lambda npu: npu.append(npu[0]), "two NPU results of one SoC"),
+        (lambda npu: npu.append(npu[0] | {"soc": "sm8650"}), "two NPU results of one SoC"),
+        (lambda npu: npu[0].update(soc="SM8650\n# x"), "expected the name of a SoC"),
+        (lambda npu: npu[0].update(soc=""), "expected the name of a SoC"),
     ],
 )
 def test_an_edited_record_is_refused(

@@ -178,9 +178,13 @@ class NpuRecord:
     versions: dict[str, str]
 
     def __post_init__(self) -> None:
-        whole = self.resident and self.taken == self.operators and self.partitions == 1
-        proven = whole and self.checks and all(check.passed for check in self.checks)
-        if self.passed and (self.refused or self.errors or not proven):
+        if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9-]*", self.soc):  # a part of a file's name, and of the model card
+            raise BundleError(f"npu {shown(self.soc)}; expected the name of a SoC, such as SM8650")
+        whole = self.taken == self.operators > 0 and self.partitions == 1
+        ran = self.checks and not (self.refused or self.errors)
+        if self.resident and not (whole and ran):
+            raise BundleError(f"npu {self.soc}: resident, but its figures say otherwise; run npu-check again")
+        if self.passed and not (self.resident and all(check.passed for check in self.checks)):
             raise BundleError(f"npu {self.soc}: passed, but its figures say otherwise; run npu-check again")
 
 
@@ -330,7 +334,7 @@ class Manifest:
             raise BundleError("the GPU's result is of another .tflite; run gpu-check again")
         if any(record.model_sha256 != self.model_sha256 for record in self.npu):
             raise BundleError("an NPU's result is of another .tflite; run npu-check again")
-        if len({record.soc for record in self.npu}) < len(self.npu):
+        if len({record.soc.casefold() for record in self.npu}) < len(self.npu):
             raise BundleError("two NPU results of one SoC; expected one each; run npu-check again")
         sizes = {self.npu_file(record.soc): record.compiled_bytes for record in self.npu}
         for name, file in self.files.items():

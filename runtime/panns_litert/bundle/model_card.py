@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -23,6 +24,7 @@ from panns_litert.bundle.manifest import (
     NpuRecord,
     Quantization,
 )
+from panns_litert.escape import escaped
 from panns_litert.words import counted
 
 METADATA_MARK = "---\n"
@@ -253,9 +255,10 @@ def _npu(records: tuple[NpuRecord, ...]) -> str:
     """Returns the section of the NPUs; an empty text if none was checked. SoCs with the same outputs share a row."""
     if not records:
         return ""
-    alike: dict[tuple[str | None, bool, str], list[NpuRecord]] = {}
-    for record in records:
-        alike.setdefault((record.outputs_sha256, record.passed, str(record.errors)), []).append(record)
+    alike: dict[str, list[NpuRecord]] = {}
+    for record in records:  # alike in everything but what differs from file to file
+        same = replace(record, soc="any", architecture=None, compiled_bytes=None, versions={})
+        alike.setdefault(str(same), []).append(record)
     rows, problems = [], []
     for group in alike.values():
         first = group[0]
@@ -270,10 +273,10 @@ def _npu(records: tuple[NpuRecord, ...]) -> str:
         rows.append(
             f"| {socs} | {whole} | {first.arithmetic or '–'} | {worst} | {corr} | {'yes' if first.passed else 'NO'} |"
         )
-        problems += [f"- {first.soc}: refused {refused}" for refused in first.refused]
-        problems += [f"- {first.soc}: {error}" for error in first.errors]
-        problems += [f"- {first.soc}: {check.output}: {check.why}" for check in first.checks if not check.passed]
-    versions = dict.fromkeys(f"{name} {version}" for r in records for name, version in r.versions.items())
+        said = [f"refused {refused}" for refused in first.refused] + list(first.errors)
+        said += [f"{check.output}: {check.why}" for check in first.checks if not check.passed]
+        problems += [f"- {first.soc}: {escaped(text)}" for text in said]  # the vendor's words, one line each
+    versions = dict.fromkeys(escaped(f"{name} {text}") for r in records for name, text in r.versions.items())
     return f"""## NPU
 
 LiteRT's compiler plugin compiled the file ahead of time, and the vendor's emulator ran the bytecode. The error is that

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -329,21 +329,21 @@ def record_gpu(bundle: Bundle, report: GpuReport) -> Bundle:
     Raises:
         BundleError: the bundle cannot be written, or it is one of the hub.
     """
-    return rewritten(bundle, replace(bundle.manifest, gpu=report.record()), "the GPU check")
+    return rewritten(bundle, lambda manifest: replace(manifest, gpu=report.record()), "the GPU check")
 
 
-def rewritten(bundle: Bundle, manifest: Manifest, what: str) -> Bundle:
+def rewritten(bundle: Bundle, change: Callable[[Manifest], Manifest], what: str) -> Bundle:
     """Replaces a bundle atomically by one with another manifest, and a model card of it. Returns the new bundle.
 
-    A model card that somebody edited stays as it is.
+    A model card that somebody edited stays as it is. What another check recorded since the bundle was opened, too.
 
     Args:
         bundle: the bundle.
-        manifest: of the same files.
+        change: returns the new manifest, of the same files, for the one that the folder has now.
         what: what the manifest records, for messages.
 
     Raises:
-        BundleError: the bundle cannot be written, or it is one of the hub.
+        BundleError: the bundle cannot be written, it has another model by now, or it is one of the hub.
     """
     if bundle.origin is not None:
         raise BundleError(
@@ -351,8 +351,11 @@ def rewritten(bundle: Bundle, manifest: Manifest, what: str) -> Bundle:
             "--out DIR` makes a copy that can be changed"
         )
     try:
-        with BundleWriter(bundle.path) as writer:
-            card = bundle.manifest.file("model_card")
+        with BundleWriter(bundle.path) as writer:  # from here on nobody else writes it
+            was, bundle = bundle.manifest.model_sha256, Bundle(bundle.path)
+            if bundle.manifest.model_sha256 != was:
+                raise BundleError(f"{bundle.path} got another model meanwhile; {what} is not recorded; run it again")
+            manifest, card = change(bundle.manifest), bundle.manifest.file("model_card")
             for name in bundle.manifest.files:
                 if name != card:
                     shutil.copyfile(bundle.path / name, writer.folder / name)

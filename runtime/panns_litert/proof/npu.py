@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from panns_litert.atomic import replacing
-from panns_litert.bundle import Bundle, Check, NpuRecord, file_sha256
+from panns_litert.bundle import Bundle, Check, Manifest, NpuRecord, file_sha256
 from panns_litert.child import run_child
 from panns_litert.engine import Outputs, read_graph
 from panns_litert.errors import BundleError, NpuError, NpuVendorError
@@ -207,11 +207,13 @@ def compile_npu(
         timeout: seconds after which the compilation is ended, > 0.
 
     Raises:
-        BundleError: the file or the bundle cannot be read, or the timeout is out of range.
+        BundleError: the file or the bundle cannot be read, `out` is the file itself, or the timeout is out of range.
         NpuError: there is no such target.
         NpuVendorError: a part of the vendor is missing or of another version; the message says what to do.
     """
     target, path = _one_target(soc), _file_of(model, timeout)[0]
+    if Path(out).exists() and path.samefile(out):
+        raise BundleError(f"{out} is the file to compile; expected another name for the compiled one")
     versions = vendor_parts(target, run=False).versions
     with tempfile.TemporaryDirectory() as name:
         notes, problem = _child(Path(name), path, target, timeout=timeout)
@@ -316,12 +318,36 @@ def record_npu(bundle: Bundle, reports: Sequence[NpuReport]) -> Bundle:
         The new bundle.
 
     Raises:
-        BundleError: the bundle cannot be written, or it is one of the hub.
+        BundleError: the bundle cannot be written, it has another model by now, it is one of the hub, or it has a
+            compiled file of a target and a report is of other bytecode.
     """
-    records = {record.soc: record for record in bundle.manifest.npu}
-    records |= {report.build.soc: report.record() for report in reports}
-    manifest = replace(bundle.manifest, npu=tuple(records[soc] for soc in sorted(records)))
-    return rewritten(bundle, manifest, "the NPU check")
+    new = {report.build.soc: report.record() for report in reports}
+
+    def changed(manifest: Manifest) -> Manifest:
+        for report in reports:
+            _require_of_its_file(bundle, manifest, report.build)
+        records = {record.soc: record for record in manifest.npu} | new
+        return replace(manifest, npu=tuple(records[soc] for soc in sorted(records)))
+
+    return rewritten(bundle, changed, "the NPU check")
+
+
+def _require_of_its_file(bundle: Bundle, manifest: Manifest, build: CompiledNpu) -> None:
+    """Checks that a result for a SoC is of the bytecode in the bundle's compiled file for it, if it has one.
+
+    Raises:
+        BundleError: it is not: the result would stand for a file that was not checked.
+    """
+    name = manifest.npu_file(build.soc)
+    if name is None:
+        return
+    bytecode = read_compiled(bundle.path / name).bytecode
+    if build.bytecode_sha256 != hashlib.sha256(bytecode).hexdigest():
+        raise BundleError(
+            f"{bundle.path}: {name} keeps its result: this check compiled the model anew, and "
+            f"{'not to the same bytecode' if build.bytecode_sha256 else 'got no file'}; "
+            "convert it again with --npu for a new file"
+        )
 
 
 def _one_target(soc: str) -> NpuTarget:
@@ -371,7 +397,7 @@ def _build(
         errors.append(f"{problem or 'the plugin wrote no file'} ({_STEPS.get(notes.get('step', ''), 'at the start')})")
     if said and said["api"]:
         versions |= {"plugin": f"QNN API {said['api']}"}
-    operators = said["operators"] if said else read_graph(path).operators
+    operators = (said["operators"] if said else 0) or read_graph(path).operators
     left = len(compiled.left) if compiled else operators
     return CompiledNpu(
         file=path,

@@ -227,6 +227,8 @@ def _failure(log: str, vendor_log: str, code: int, ops: Sequence[str]) -> str:
     """Returns why the plugin wrote no file."""
     if code < 0:
         return f"the compiler plugin crashed with {signal.Signals(-code).name}"
+    if (selected := _PARTITIONED.findall(log)) and not any(int(taken) for taken, _, _ in selected):
+        return "the plugin took no operator, and wrote no file"
     if found := _NOT_COMPILED.search(vendor_log):
         index = int(found[2])
         return f"the vendor's compiler failed at #{index} {ops[index] if index < len(ops) else ''}: {found[3].strip()}"

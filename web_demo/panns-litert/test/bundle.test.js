@@ -154,11 +154,68 @@ test("manifests of another format, and fields that contradict each other", async
   }
 });
 
+/** What an NPU took of the demo's model: all, and it ran right. */
+function npuRecord(manifest) {
+  const model = manifest.files["demo_synthetic_fp16.tflite"];
+  return {
+    soc: "SM8650",
+    architecture: "v75",
+    arithmetic: "float16",
+    operators: 41,
+    taken: 41,
+    partitions: 1,
+    resident: true,
+    refused: [],
+    errors: [],
+    checks: [{ ...manifest.parity.find((check) => check.output === "probs"), stage: "npu" }],
+    compiled_bytes: model.bytes,
+    outputs_sha256: "0".repeat(64),
+    passed: true,
+    model_sha256: model.sha256,
+    versions: { QNN: "v2.51" },
+  };
+}
+
+test("an NPU's result whose figures say otherwise", async () => {
+  const cases = [
+    [(r) => (r.taken = 40), "resident, but"],
+    [(r) => Object.assign(r, { taken: 40, passed: false }), "resident, but"],
+    [(r) => Object.assign(r, { operators: 0, taken: 0 }), "resident, but"],
+    [(r) => Object.assign(r, { partitions: 2, passed: false }), "resident, but"],
+    [(r) => (r.refused = ["x"]), "resident, but"],
+    [(r) => (r.errors = ["x"]), "resident, but"],
+    [(r) => Object.assign(r, { checks: [], passed: false }), "resident, but"],
+    [(r) => (r.resident = false), "passed, but"],
+    [(r) => (r.checks[0].passed = false), "passed, but"],
+    [(r) => (r.model_sha256 = "0".repeat(64)), "of another .tflite"],
+    [(r, m) => m.npu.push(r), "two NPU results of one SoC"],
+    [(r, m) => m.npu.push({ ...r, soc: "sm8650" }), "two NPU results of one SoC"],
+    [(r) => (r.soc = "SM8650\n"), "expected the name of a SoC"],
+    [(r) => (r.soc = ""), "expected the name of a SoC"],
+    [(r) => (r.soc = "SM8550"), "without the result of its NPU"],
+    [(r) => (r.compiled_bytes = null), "without the result of its NPU"],
+    [(r, m) => delete m.npu, "without the result of its NPU"],
+  ];
+  for (const [change, part] of cases) {
+    const edited = (files) =>
+      editManifest(files, (m) => {
+        m.files["demo_synthetic_fp16_sm8650.tflite"] = {
+          ...m.files["demo_synthetic_fp16.tflite"],
+          role: "npu_model",
+        };
+        m.npu = [npuRecord(m)];
+        change(m.npu[0], m);
+      });
+    await assertRefused(edited, "bundle", "manifest.json", part);
+  }
+});
+
 test("a file compiled for an NPU is never taken for the model", async () => {
   const files = await demoFiles();
   await editManifest(files, (m) => {
     const model = m.files["demo_synthetic_fp16.tflite"];
     m.files = { "demo_synthetic_fp16_sm8650.tflite": { ...model, role: "npu_model" }, ...m.files };
+    m.npu = [npuRecord(m)];
   });
   const bundle = await Bundle.open(asFiles(files)); // without that file, which the browser does not read
   assert.equal(fileOf(bundle.manifest, "model"), "demo_synthetic_fp16.tflite");

@@ -378,18 +378,30 @@ function requireProof(manifest: Manifest, refuse: (why: string) => never): void 
     }
   }
   for (const record of manifest.npu) {
-    const whole = record.resident && record.taken === record.operators && record.partitions === 1;
-    const proven = record.checks.length > 0 && record.checks.every((done) => done.passed);
-    const clean = record.refused.length === 0 && record.errors.length === 0;
-    if (record.passed && !(whole && proven && clean)) {
+    if (!/^[A-Za-z0-9][A-Za-z0-9-]*$/.test(record.soc)) {
+      refuse(`npu ${shown(record.soc)}; expected the name of a SoC, such as SM8650`);
+    }
+    const whole = record.operators > 0 && record.taken === record.operators && record.partitions === 1;
+    const ran = record.checks.length > 0 && record.refused.length === 0 && record.errors.length === 0;
+    if (record.resident && !(whole && ran)) {
+      refuse(`npu ${shown(record.soc)}: resident, but its figures say otherwise; run npu-check again`);
+    }
+    if (record.passed && !(record.resident && record.checks.every((done) => done.passed))) {
       refuse(`npu ${shown(record.soc)}: passed, but its figures say otherwise; run npu-check again`);
     }
     if (record.modelSha256 !== manifest.files.get(fileOf(manifest, "model")!)!.sha256) {
       refuse("an NPU's result is of another .tflite; run npu-check again");
     }
   }
-  if (new Set(manifest.npu.map((record) => record.soc)).size < manifest.npu.length) {
+  if (new Set(manifest.npu.map((record) => record.soc.toLowerCase())).size < manifest.npu.length) {
     refuse("two NPU results of one SoC; expected one each; run npu-check again");
+  }
+  for (const [name, file] of manifest.files) {
+    if (file.role !== NPU_MODEL) continue;
+    const of = (record: NpuRecord) => name.endsWith(`_${record.soc.toLowerCase()}.tflite`);
+    if (manifest.npu.find(of)?.compiledBytes !== file.bytes) {
+      refuse(`${name} without the result of its NPU; expected it; convert it again`);
+    }
   }
   if (adopted) {
     if (quantization !== null) refuse(`quantization in format ${ADOPTED_VERSION}; expected none`);

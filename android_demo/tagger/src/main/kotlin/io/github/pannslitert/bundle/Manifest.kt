@@ -229,20 +229,32 @@ data class Manifest(
         require(unproven.isEmpty()) { "no proof of ${unproven.joinToString()}; convert it again" }
         requireGpu()
         for (record in npu) requireNpu(record)
+        requireNpuFiles()
         require(npu.distinctBy { it.soc }.size == npu.size) {
             "two NPU results of one SoC; expected one each; run npu-check again"
         }
     }
 
     private fun requireNpu(record: NpuRecord) {
-        val whole = record.resident && record.taken == record.operators && record.partitions == 1
-        val proven = whole && record.checks.isNotEmpty() && record.checks.all { it.passed }
-        val clean = record.refused.isEmpty() && record.errors.isEmpty()
-        require(!record.passed || (proven && clean)) {
+        val whole = record.operators > 0 && record.taken == record.operators && record.partitions == 1
+        val ran = record.checks.isNotEmpty() && record.refused.isEmpty() && record.errors.isEmpty()
+        require(!record.resident || (whole && ran)) {
+            "npu ${record.soc}: resident, but its figures say otherwise; run npu-check again"
+        }
+        require(!record.passed || (record.resident && record.checks.all { it.passed })) {
             "npu ${record.soc}: passed, but its figures say otherwise; run npu-check again"
         }
         require(record.modelSha256 == files.getValue(file("model")).sha256) {
             "an NPU's result is of another .tflite; run npu-check again"
+        }
+    }
+
+    private fun requireNpuFiles() {
+        val sizes = npu.associate { npuFile(it.soc) to it.compiledBytes }
+        for ((name, record) in files) {
+            require(record.role != NPU_MODEL || sizes[name] == record.bytes) {
+                "$name without the result of its NPU; expected it; convert it again"
+            }
         }
     }
 

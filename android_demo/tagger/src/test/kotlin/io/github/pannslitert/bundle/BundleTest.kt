@@ -98,7 +98,7 @@ class BundleTest {
             "another .tflite" to { it.add("gpu", gpuRecord(passed = false)) },
             "its figures say otherwise" to { it.add("gpu", gpuRecord(passed = true)) },
             "an NPU's result is of another .tflite" to { it.add("npu", npuRecords(passed = false)) },
-            "npu SM8650: passed, but its figures" to { it.add("npu", npuRecords(passed = true)) },
+            "npu SM8650: resident, but its figures" to { it.add("npu", npuRecords(passed = true)) },
             "npu[0]: missing taken" to { it.add("npu", npuRecords(passed = false, without = "taken")) },
         )
         for ((message, change) in changes) assertRefused<BundleException>(message) { Bundle.open(bundleCopy(change)) }
@@ -149,6 +149,7 @@ class BundleTest {
                 files.add("demo_synthetic_fp16_$soc.tflite", model.deepCopy().apply { addProperty("role", "npu_model") })
             }
             files.add(portable, model)
+            manifest.add("npu", npuResults(manifest))
         }
         val compiled = listOf("sm8550", "sm8650").map { File(folder, "demo_synthetic_fp16_$it.tflite") }
         for (file in compiled) File(folder, portable).copyTo(file)
@@ -156,6 +157,15 @@ class BundleTest {
         assertEquals(portable, manifest.file("model"))
         assertEquals("demo_synthetic_fp16_sm8650.tflite", manifest.npuFile("SM8650"))
         for (other in listOf("SM8750", "8650", "", "fp16")) assertNull(manifest.npuFile(other))
+        for ((change, part) in unproven) {
+            val edited = bundleCopy { json ->
+                val files = json["files"].asJsonObject
+                val model = files[portable].asJsonObject.deepCopy().apply { addProperty("role", "npu_model") }
+                files.add("demo_synthetic_fp16_sm8650.tflite", model)
+                json.add("npu", npuResults(json).also { change(it[1].asJsonObject) })
+            }
+            assertRefused<BundleException>(part) { Bundle.open(edited) }
+        }
         compiled[0].writeBytes(compiled[0].readBytes().also { it[7] = (it[7] + 1).toByte() })
         assertRefused<BundleException>("demo_synthetic_fp16_sm8550.tflite was altered") { Bundle.open(folder) }
     }
@@ -284,6 +294,33 @@ class BundleTest {
             },
         )
     }
+
+    /** What two NPUs took of the demo's model: all, and it ran right. */
+    private fun npuResults(manifest: JsonObject) = JsonArray().apply {
+        val model = manifest["files"].asJsonObject["demo_synthetic_fp16.tflite"].asJsonObject
+        val checks = JsonArray().apply { add(manifest["parity"].asJsonArray[0]) }
+        for (soc in listOf("SM8550", "SM8650")) {
+            val record = npuRecords(passed = true)[0].asJsonObject
+            record.addProperty("soc", soc)
+            record.add("model_sha256", model["sha256"])
+            record.add("compiled_bytes", model["bytes"])
+            add(record.apply { add("checks", checks.deepCopy()) })
+        }
+    }
+
+    /** Changes of a result after which it proves no file, and what is said of it. */
+    private val unproven = listOf<Pair<(JsonObject) -> Unit, String>>(
+        { it: JsonObject -> it.addProperty("taken", 0) } to "resident, but its figures",
+        { it: JsonObject -> it.addProperty("operators", 0).also { _ -> it.addProperty("taken", 0) } } to
+            "resident, but its figures",
+        { it: JsonObject -> it.addProperty("partitions", 2).also { _ -> it.addProperty("passed", false) } } to
+            "resident, but its figures",
+        { it: JsonObject -> it.add("errors", JsonArray().apply { add("x") }) } to "resident, but its figures",
+        { it: JsonObject -> it.add("checks", JsonArray()) } to "resident, but its figures",
+        { it: JsonObject -> it.addProperty("resident", false) } to "passed, but its figures",
+        { it: JsonObject -> it.addProperty("soc", "SM8750") } to "without the result of its NPU",
+        { it: JsonObject -> it.add("compiled_bytes", JsonNull.INSTANCE) } to "without the result of its NPU",
+    )
 
     @Test
     fun `NPU records of this model are read, one of each SoC`() {

@@ -229,13 +229,14 @@ data class Manifest(
         require(unproven.isEmpty()) { "no proof of ${unproven.joinToString()}; convert it again" }
         requireGpu()
         for (record in npu) requireNpu(record)
-        requireNpuFiles()
-        require(npu.distinctBy { it.soc }.size == npu.size) {
+        require(npu.distinctBy { it.soc.lowercase() }.size == npu.size) {
             "two NPU results of one SoC; expected one each; run npu-check again"
         }
+        requireNpuFiles()
     }
 
     private fun requireNpu(record: NpuRecord) {
+        require(SOC.matches(record.soc)) { "npu \"${record.soc}\"; expected the name of a SoC, such as SM8650" }
         val whole = record.operators > 0 && record.taken == record.operators && record.partitions == 1
         val ran = record.checks.isNotEmpty() && record.refused.isEmpty() && record.errors.isEmpty()
         require(!record.resident || (whole && ran)) {
@@ -300,6 +301,8 @@ data class Manifest(
 
         /** Version of the format of bundles that `panns-litert adopt` wrote. */
         const val ADOPTED_VERSION = 3
+
+        private val SOC = Regex("[A-Za-z0-9][A-Za-z0-9-]*")
 
         /**
          * Role of a file that was compiled ahead of time for one NPU. It runs on that SoC alone, and [file] with the

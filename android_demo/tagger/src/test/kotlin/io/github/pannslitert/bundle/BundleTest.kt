@@ -318,6 +318,8 @@ class BundleTest {
         { it: JsonObject -> it.add("errors", JsonArray().apply { add("x") }) } to "resident, but its figures",
         { it: JsonObject -> it.add("checks", JsonArray()) } to "resident, but its figures",
         { it: JsonObject -> it.addProperty("resident", false) } to "passed, but its figures",
+        { it: JsonObject -> it.addProperty("soc", "sm8550") } to "two NPU results of one SoC",
+        { it: JsonObject -> it.addProperty("soc", "SM8650\n") } to "expected the name of a SoC",
         { it: JsonObject -> it.addProperty("soc", "SM8750") } to "without the result of its NPU",
         { it: JsonObject -> it.add("compiled_bytes", JsonNull.INSTANCE) } to "without the result of its NPU",
     )

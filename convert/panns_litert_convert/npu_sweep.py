@@ -23,7 +23,7 @@ from panns_litert.atomic import replacing
 from panns_litert.bundle import MANIFEST, PRECISIONS, Bundle, Manifest
 from panns_litert.errors import BundleError, ResultsError
 from panns_litert.measure import insert, markdown
-from panns_litert.models import generations, is_whole, number
+from panns_litert.models import NPU_GENERATIONS, generations, is_whole, number
 from panns_litert.proof import compile_npu, demo_inputs, npu_check
 from panns_litert.strict import MOST_BYTES, read_text
 from panns_litert.words import counted
@@ -33,7 +33,7 @@ from panns_litert_convert.zoo import MODELS, find, size_of
 TIMEOUT_SECONDS = 1800.0
 """For one compilation and its run."""
 
-SOCS = {"SM8350": "v68", "SM8450": "v69", "SM8550": "v73", "SM8650": "v75", "SM8750": "v79", "SM8850": "v81"}
+SOCS = dict(zip(("SM8350", "SM8450", "SM8550", "SM8650", "SM8750", "SM8850"), NPU_GENERATIONS, strict=True))
 """One SoC of every generation of Qualcomm's NPU, and the generation, the oldest first."""
 
 RUN_ON = "SM8650"
@@ -172,7 +172,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             row["precision"],
             row["graph"],
             str(max(operators)) if max(operators) else "–",
-            generations(targets, [is_whole(target) for target in targets]) or "none",
+            generations([target["generation"] for target in targets if is_whole(target)]) or "none",
             _by_generation(targets, _error),
             not_whole(targets),
         )
@@ -184,7 +184,7 @@ def _by_generation(targets: Sequence[Mapping[str, Any]], text: Callable[[Mapping
     """Returns each text with the generations that have it, such as "v69: 3e-03; v73 – v81: 9e-03". A dash has none."""
     texts = [text(target) for target in targets]
     found = [
-        f"{generations(targets, [other == each for other in texts])}: {each}"
+        f"{generations([t['generation'] for t, other in zip(targets, texts, strict=True) if other == each])}: {each}"
         for each in dict.fromkeys(texts)
         if each != "–"
     ]
@@ -199,9 +199,7 @@ def _error(target: Mapping[str, Any]) -> str:
 
 def not_whole(targets: Sequence[Mapping[str, Any]]) -> str:
     """Returns why a file is not whole, with the generations; also which generations were not measured."""
-    known = {target["soc"]: target for target in targets}
-    every = [known.get(soc, {"generation": generation}) for soc, generation in SOCS.items()]
-    missing = generations(every, [soc not in known for soc in SOCS])
+    missing = generations(set(NPU_GENERATIONS) - {target["generation"] for target in targets})
     whys = _by_generation(targets, lambda target: "–" if is_whole(target) else _why(target))
     return "; ".join([*([whys] if whys != "–" else []), *([f"not measured: {missing}"] if missing else [])]) or "–"
 

@@ -8,7 +8,7 @@ and `make figures` its times to times.json.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -21,6 +21,9 @@ MEASUREMENTS = "zoo.json"
 NPU = "npu.json"
 TIMES = "times.json"
 """Files of panns_litert_assets."""
+
+NPU_GENERATIONS = ("v68", "v69", "v73", "v75", "v79", "v81")
+"""The generations of Qualcomm's NPU that npu.json knows, the oldest first."""
 
 
 def model_names() -> list[str]:
@@ -90,17 +93,12 @@ def is_whole(target: Mapping[str, Any]) -> bool:
     return bool(target["whole"]) and target["passed"] is not False
 
 
-def generations(targets: Sequence[Mapping[str, Any]], chosen: Sequence[bool]) -> str:
-    """Returns the chosen ones of a file's targets in npu.json by generation, neighbours as one: "v69, v75 – v81".
-
-    Args:
-        targets: in the order of their generations.
-        chosen: for each target, whether to name it.
-    """
+def generations(named: Collection[str]) -> str:
+    """Returns generations of `NPU_GENERATIONS`, neighbours as one: "v69, v75 – v81". A missing one ends a range."""
     runs: list[list[str]] = [[]]
-    for target, named in zip(targets, chosen, strict=True):
-        if named:
-            runs[-1].append(target["generation"])
+    for generation in NPU_GENERATIONS:
+        if generation in named:
+            runs[-1].append(generation)
         elif runs[-1]:
             runs.append([])
     return ", ".join(run[0] if len(run) == 1 else f"{run[0]} – {run[-1]}" for run in runs if run)
@@ -130,7 +128,7 @@ def model_row(row: Mapping[str, Any]) -> dict[str, str]:
         "on the GPU": f"failed: {error[:60]}" if error else resident,
         "on the NPU": "–"
         if npu is None
-        else generations(npu["targets"], [is_whole(target) for target in npu["targets"]]) or "none",
+        else generations([target["generation"] for target in npu["targets"] if is_whole(target)]) or "none",
         "CPU ms": number(cpu.get("one_thread_ms"), ".1f"),
         "on all cores": number(cpu.get("all_cores_ms"), ".1f"),
         "licence": row["licence"],

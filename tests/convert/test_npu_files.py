@@ -76,6 +76,16 @@ def test_a_row_of_the_table(changed: dict[str, Any], whole: str, run: str, not_w
     assert demo["on the NPU"] == whole
 
 
+def test_a_generation_that_was_not_measured_is_in_no_range() -> None:
+    file = row(SM8350=FAILED)
+    file["targets"] = [of for of in file["targets"] if of["soc"] not in ("SM8450", "SM8750")]
+    (found,) = table([file])
+    assert found["whole on"] == "v73 – v75, v81"
+    assert found["not whole on"] == "v68: the vendor's compiler failed; not measured: v69, v79"
+    (demo,) = [model_row(of) for of in models_table(npu=[file]) if of["name"] == "demo"]
+    assert demo["on the NPU"] == "v73 – v75, v81"
+
+
 def test_a_model_that_was_not_measured_has_a_dash() -> None:
     rows = {of["name"]: model_row(of)["on the NPU"] for of in models_table(npu=[row()])}
     assert rows.pop("demo") == "v68 – v81"

@@ -11,6 +11,7 @@ from panns_litert.bundle import Bundle
 from panns_litert.cli.npu import print_npu_reports
 from panns_litert.errors import NpuVendorError
 from panns_litert.proof import demo_inputs, npu_check, npu_targets, vendor_parts
+from panns_litert.words import counted
 
 MODELS = (
     ("demo", "fp16", "logmel"),
@@ -25,7 +26,7 @@ TIMEOUT_SECONDS = 3600.0
 
 
 def main() -> int:
-    """Prints a table of every model. Returns the exit code: 2 if a vendor's part is missing."""
+    """Prints a table of every model. Returns the exit code: 1 if a check failed, 2 if a vendor's part is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--soc", default="sm8350,sm8450,sm8550,sm8650,sm8850,intel-cpu")
     parser.add_argument("--model", action="append", choices=sorted({name for name, _, _ in MODELS}))
@@ -39,6 +40,7 @@ def main() -> int:
             f"npu: {error}; or `make npu QUALCOMM_LICENCE=accepted`, which installs it under build/npu", file=sys.stderr
         )
         return 2
+    failed: list[str] = []
     for name, precision, graph in MODELS:
         if arguments.model and name not in arguments.model:
             continue
@@ -50,7 +52,10 @@ def main() -> int:
             reports.append(npu_check(found, soc=target.soc, inputs=inputs, timeout=TIMEOUT_SECONDS))
         print(f"\n{name} {precision} {graph}")
         print_npu_reports(reports)
-    return 0
+        failed += [f"{name} {precision} {graph} on {report.build.soc}" for report in reports if not report.passed]
+    if failed:
+        print(f"npu: {counted(len(failed), 'check')} failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

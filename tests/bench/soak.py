@@ -6,9 +6,10 @@
 
 The stream is noise of -70 dBFS. Every 60 to 120 s a real clip begins in it, of -20 dBFS and without its quiet ends. In
 the middle of each hour, 37.25 s are lost. Only clear clips are planted: those that are told once when they are alone,
-with each of four places of their start in a hop; they are planted at these places. The threshold is the one of three with which most clips are clear. A planted
-sound counts as told once if exactly one event of its class overlaps it. The listener runs in a process without torch,
-on one thread, with windows of 2 s and a hop of 1 s, and writes JSON lines, CSV and clips.
+with each of four places of their start in a hop; they are planted at these places. The threshold is the one of three
+with which most clips are clear. A planted sound counts as told once if exactly one event of its class overlaps it. The
+listener runs in a process without torch, on one thread, with windows of 2 s and a hop of 1 s, and writes JSON lines,
+CSV and clips.
 """
 
 from __future__ import annotations

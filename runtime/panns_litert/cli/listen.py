@@ -66,6 +66,13 @@ PASSWORD_VARIABLE = "PANNS_LITERT_MQTT_PASSWORD"
 
 _THRESHOLD = 0.1  # default of --threshold
 _MOST_BYTES = 65536  # of files with headers or a password
+_NEEDS = {
+    "webhook": ("webhook_headers",),
+    "mqtt": ("mqtt_user", "mqtt_password_file", "mqtt_tls", "mqtt_node", "mqtt_class"),
+    "mqtt_user": ("mqtt_password_file",),
+    "save_clips": ("clips_mb", "clips_days", "clip_seconds"),
+}
+"""By option, those that say nothing without it."""
 
 
 def add_commands(command: AddCommand) -> None:
@@ -116,11 +123,9 @@ def add_live_options(sub: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--mqtt-class", action="append", metavar="CLASS", help="sensors for these (default: as heard)")
     group.add_argument("--save-clips", metavar="DIR", help="save the sound of each event, and of people")
-    group.add_argument(
-        "--clips-mb", type=float, default=1000, help="remove the oldest beyond this (default %(default)g)"
-    )
+    group.add_argument("--clips-mb", type=float, help="remove the oldest beyond this (default 1000)")
     group.add_argument("--clips-days", type=float, help="remove older ones (default: none)")
-    group.add_argument("--clip-seconds", type=float, default=60, help="longest clip (default %(default)g)")
+    group.add_argument("--clip-seconds", type=float, help="longest clip (default 60)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +174,10 @@ def live_setup(args: argparse.Namespace) -> LiveSetup:
     require_rate(args)
     if args.seconds is not None and not 0 < args.seconds <= MOST_SECONDS:
         raise AudioError(f"--seconds {args.seconds:g}; expected a number > 0, at most {MOST_SECONDS:g}")
+    for option, dependent in _NEEDS.items():
+        for name in dependent if getattr(args, option) is None else ():
+            if getattr(args, name) is not None and getattr(args, name) is not False:  # 0 was given, too
+                raise SettingsError(f"{_option(name)} without {_option(option)}; expected both")
     tagger = open_tagger(args)
     settings = settings_of(args, tagger.bundle)
     sense = sense_of(args, tagger.labels, settings)
@@ -176,7 +185,7 @@ def live_setup(args: argparse.Namespace) -> LiveSetup:
     StreamTagger(tagger, hop=hop)  # raises now if the hop is out of range
     rate = tagger.bundle.manifest.front_end.sample_rate
     others = _sinks(args, sense)
-    clips = _clips(args, rate)
+    clips = _clips(args, rate, window=tagger.bundle.manifest.clip_seconds)
     sinks = (*others, *([clips] if clips else []))
     return LiveSetup(
         tagger=tagger,
@@ -330,8 +339,6 @@ def _sinks(args: argparse.Namespace, sense: Sense) -> list[Sink]:
         sinks.append(CsvSink(args.csv))
     if args.webhook is not None:
         sinks.append(WebhookSink(args.webhook, headers=_headers(args.webhook_headers)))
-    elif args.webhook_headers is not None:
-        raise SettingsError("--webhook-headers without --webhook; expected both")
     if args.mqtt is not None:
         host, port = _host(args.mqtt)
         if strangers := [name for name in args.mqtt_class or () if name not in sense.labels]:
@@ -350,18 +357,23 @@ def _sinks(args: argparse.Namespace, sense: Sense) -> list[Sink]:
     return sinks
 
 
-def _clips(args: argparse.Namespace, rate: int) -> ClipSink | None:
+def _clips(args: argparse.Namespace, rate: int, *, window: float) -> ClipSink | None:
     if args.save_clips is None:
         return None
     sink = ClipSink(
         args.save_clips,
         rate=rate,
-        most_seconds=args.clip_seconds,
-        most_bytes=args.clips_mb * 1e6,
+        most_seconds=60.0 if args.clip_seconds is None else args.clip_seconds,
+        most_bytes=1e9 if args.clips_mb is None else args.clips_mb * 1e6,
         most_days=args.clips_days,
+        lag=min(max(30.0, 3 * window), 600.0),
     )
     note(f"{args.save_clips}: the sound of each event is saved here, also of people: tell those who may be heard")
     return sink
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _headers(path: Path | None) -> dict[str, str]:
@@ -394,8 +406,6 @@ def _host(text: str) -> tuple[str, int | None]:
 def _password(args: argparse.Namespace) -> str | None:
     """Returns the password for MQTT. It is never on the command line, where every user of the computer may read it."""
     if args.mqtt_user is None:
-        if args.mqtt_password_file is not None:
-            raise SettingsError("--mqtt-password-file without --mqtt-user; expected both")
         return None
     if args.mqtt_password_file is not None:
         what = "a text file with the password alone"

@@ -220,7 +220,7 @@ class _Guard:
             await (self._answer(request) or self._app)(scope, receive, guarded)
         except ClientDisconnect:
             pass
-        except Exception:
+        except Exception:  # told with its traceback; uvicorn answers 500 if no answer has begun
             logger.exception("page: %s %s failed", request.method, request.url.path)
 
     def _answer(self, request: Request) -> Response | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,15 @@ PROBE = 2048.0
 
 def work(folder: Path) -> None:
     """Runs the steps that request.json in the folder asks for."""
+    run_steps(folder, _steps)
+
+
+def run_steps(folder: Path, steps: Callable[[Mapping[str, Any], Path, Notes], None]) -> None:
+    """Runs a worker's steps with request.json, the folder, and notes.json, which gets the end: "done", or an error."""
     request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
     notes = Notes(folder / "notes.json")
     try:
-        _steps(request, folder, notes)
+        steps(request, folder, notes)
         notes.add(step="done")
     except PannsLitertError as error:
         notes.add(error=str(error))

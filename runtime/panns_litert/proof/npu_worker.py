@@ -14,7 +14,6 @@ float16) and npu.npz.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -33,6 +32,7 @@ from panns_litert.proof.gpu_worker import (
     add_one_model,
     arithmetic_of,
     load_clips,
+    run_steps,
     save_clips,
     save_references,
 )
@@ -45,13 +45,7 @@ _Clip = Mapping[str, NDArray[np.float32]]
 
 def work(folder: Path) -> None:
     """Runs the steps that request.json in the folder asks for."""
-    request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
-    notes = Notes(folder / "notes.json")
-    try:
-        _steps(request, folder, notes)
-        notes.add(step="done")
-    except PannsLitertError as error:
-        notes.add(error=str(error))
+    run_steps(folder, _steps)
 
 
 def _steps(request: Mapping[str, Any], folder: Path, notes: Notes) -> None:
